@@ -1,0 +1,48 @@
+# make quickstart   everything from nothing to three running microVMs
+# make test         all tests
+# Each target does the set-up that it needs and costs little when that is done already.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+AGENT := target/$(TARGET)/release/hearth-agent
+INITRD := $(CACHE)/initrd.img
+VENV := $(CACHE)/venv
+# Namespaces, TAPs and confined VMM processes need root.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME)
+
+.PHONY: all setup build quickstart test unit e2e bench lint venv clean-leftovers
+
+all: build
+
+setup:
+	scripts/setup.sh
+
+build: setup
+	cargo build --release --locked -p hearth-server
+	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' \
+		cargo build --release --locked -p hearth-agent --target $(TARGET)
+	scripts/pack-agent.sh $(AGENT) $(INITRD)
+	scripts/install-tools.sh
+
+quickstart: build
+	$(SUDO) python3 scripts/quickstart.py
+
+test: build venv unit e2e
+
+# The driver's tests boot guests, so they run one at a time and as root.
+unit:
+	cargo test --release --locked --workspace --no-run
+	$(SUDO) env "PATH=$$PATH" cargo test --release --locked --workspace
+
+e2e: venv
+	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q tests/e2e
+
+bench: build venv
+	$(SUDO) $(VENV)/bin/python tests/bench/bench.py
+
+lint:
+	cargo fmt --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+venv:
+	scripts/venv.sh $(VENV)

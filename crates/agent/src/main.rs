@@ -1,0 +1,60 @@
+//! `hearth-agent`: the first process of every microVM.
+//!
+//! It boots the guest ([`boot`], [`network`]), answers the host on the control network ([`serve`]) and starts
+//! the app ([`app`]) or a build ([`build`]). Apps and builds start as *stages*: the agent clones a process
+//! into new namespaces, which executes this same program under another `argv[0]` ([`children`]), sets up its
+//! mounts and privileges alone and single-threaded, and then becomes the app ([`container`]) or supervises
+//! the build ([`build_stage`]).
+
+mod app;
+mod bell;
+mod boot;
+mod build;
+mod build_stage;
+mod children;
+mod connections;
+mod container;
+mod disks;
+mod error;
+mod forward;
+mod hooks;
+mod incoming;
+mod listening;
+mod mounts;
+mod network;
+mod output;
+mod power;
+mod privileges;
+mod restore;
+mod serve;
+mod stage;
+mod user;
+
+use error::{Error, chain};
+
+fn main() {
+    let name = std::env::args().next().unwrap_or_default();
+    if name == children::Kind::Container.name() {
+        container::main();
+    }
+    if name == children::Kind::Build.name() {
+        build_stage::main();
+    }
+    if std::process::id() != 1 {
+        eprintln!("hearth-agent is the init of a microVM; it does nothing elsewhere");
+        std::process::exit(2);
+    }
+    if let Err(error) = init() {
+        eprintln!("hearth-agent: {}", chain(&error));
+        power::halt();
+    }
+}
+
+/// Boots, then reaps children for the rest of the guest's life.
+fn init() -> Result<(), Error> {
+    boot::boot()?;
+    let app_network = network::configure()?;
+    restore::prepare()?;
+    serve::start(&app_network)?;
+    children::reap_forever()
+}

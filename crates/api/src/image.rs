@@ -1,0 +1,283 @@
+//! Images, their versions and builds on the wire.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::microvm::Logging;
+
+macro_rules! wire_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// Spelling on the wire and in the database.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Reads the spelling of `as_str`.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+wire_enum!(
+    /// State of an image.
+    ImageState {
+        /// First version being built.
+        Creating => "CREATING",
+        /// Has a usable first version.
+        Created => "CREATED",
+        /// The first version failed.
+        CreateFailed => "CREATE_FAILED",
+        /// A later version is being built or deleted.
+        Updating => "UPDATING",
+        /// The latest change succeeded.
+        Updated => "UPDATED",
+        /// The latest change failed.
+        UpdateFailed => "UPDATE_FAILED",
+        /// Being deleted.
+        Deleting => "DELETING",
+        /// Could not be deleted.
+        DeleteFailed => "DELETE_FAILED",
+        /// Gone.
+        Deleted => "DELETED",
+    }
+);
+wire_enum!(
+    /// State of an image version.
+    ImageVersionState {
+        /// Waits for its build.
+        Pending => "PENDING",
+        /// Being built.
+        InProgress => "IN_PROGRESS",
+        /// Built.
+        Successful => "SUCCESSFUL",
+        /// The build failed; the reason is on the build record.
+        Failed => "FAILED",
+        /// Being deleted.
+        Deleting => "DELETING",
+        /// Gone.
+        Deleted => "DELETED",
+        /// Could not be deleted.
+        DeleteFailed => "DELETE_FAILED",
+    }
+);
+wire_enum!(
+    /// Whether a version may be launched; set by the user.
+    ImageVersionStatus {
+        /// May be launched.
+        Active => "ACTIVE",
+        /// May not be launched.
+        Inactive => "INACTIVE",
+    }
+);
+wire_enum!(
+    /// State of a build.
+    BuildState {
+        /// Not begun.
+        Pending => "PENDING",
+        /// Running.
+        InProgress => "IN_PROGRESS",
+        /// Done.
+        Successful => "SUCCESSFUL",
+        /// Failed; see `stateReason`.
+        Failed => "FAILED",
+    }
+);
+wire_enum!(
+    /// CPU architecture.
+    Architecture {
+        /// AArch64.
+        Arm64 => "ARM_64",
+        /// x86-64.
+        X86_64 => "X86_64",
+    }
+);
+wire_enum!(
+    /// CPU family of a build.
+    Chipset {
+        /// Arm.
+        Graviton => "GRAVITON",
+        /// x86.
+        Intel => "INTEL",
+    }
+);
+wire_enum!(
+    /// Whether a hook is called.
+    HookState {
+        /// Not called.
+        Disabled => "DISABLED",
+        /// Called.
+        Enabled => "ENABLED",
+    }
+);
+
+impl Architecture {
+    /// The host's own.
+    pub fn host() -> Self {
+        if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::X86_64 }
+    }
+
+    /// The chipset that builds of this architecture name.
+    pub fn chipset(self) -> Chipset {
+        match self {
+            Self::Arm64 => Chipset::Graviton,
+            Self::X86_64 => Chipset::Intel,
+        }
+    }
+}
+
+/// Everything that CreateMicrovmImage fixes for a version, and that the version echoes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageConfiguration {
+    /// Managed base image.
+    pub base_image_arn: String,
+    /// Version of the base image: `1` is sent, `1.0` is read.
+    pub base_image_version: Option<String>,
+    /// Role of the build.
+    pub build_role_arn: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// The zip.
+    pub code_artifact: CodeArtifact,
+    /// Where build logs go.
+    pub logging: Option<Logging>,
+    /// At most one egress connector.
+    pub egress_network_connectors: Option<Vec<String>>,
+    /// Wanted architectures.
+    pub cpu_configurations: Option<Vec<CpuConfiguration>>,
+    /// Size class.
+    pub resources: Option<Vec<Resources>>,
+    /// `["ALL"]` or nothing.
+    pub additional_os_capabilities: Option<Vec<String>>,
+    /// Hooks.
+    pub hooks: Option<Hooks>,
+    /// Environment of the app.
+    pub environment_variables: Option<BTreeMap<String, String>>,
+}
+
+impl ImageConfiguration {
+    /// Baseline memory of the size class in MiB; 2048 when not given.
+    pub fn minimum_memory_mib(&self) -> u32 {
+        self.resources.as_ref().and_then(|list| list.first()).map_or(2048, |r| r.minimum_memory_in_mi_b)
+    }
+}
+
+/// Where the zip is (`CodeArtifact` union of the model).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeArtifact {
+    /// `s3://bucket/key`.
+    pub uri: String,
+}
+
+/// One wanted architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuConfiguration {
+    /// Architecture.
+    pub architecture: Architecture,
+}
+
+/// Size class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// 512, 1024, 2048, 4096 or 8192 MiB.
+    #[serde(rename = "minimumMemoryInMiB")]
+    pub minimum_memory_in_mi_b: u32,
+}
+
+/// Hooks of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hooks {
+    /// Port that serves them; required as soon as one is enabled.
+    pub port: Option<u16>,
+    /// Hooks of a microVM's life.
+    pub microvm_hooks: Option<MicrovmHooks>,
+    /// Hooks of the build.
+    pub microvm_image_hooks: Option<MicrovmImageHooks>,
+}
+
+/// Hooks of a microVM's life; timeouts 1 to 60 s, 1 s by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "each pair is named after its hook and has the same meaning")]
+pub struct MicrovmHooks {
+    pub run: Option<HookState>,
+    pub run_timeout_in_seconds: Option<u32>,
+    pub resume: Option<HookState>,
+    pub resume_timeout_in_seconds: Option<u32>,
+    pub suspend: Option<HookState>,
+    pub suspend_timeout_in_seconds: Option<u32>,
+    pub terminate: Option<HookState>,
+    pub terminate_timeout_in_seconds: Option<u32>,
+}
+
+/// Hooks of the build; timeouts 1 to 3600 s.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "each pair is named after its hook and has the same meaning")]
+pub struct MicrovmImageHooks {
+    pub ready: Option<HookState>,
+    pub ready_timeout_in_seconds: Option<u32>,
+    pub validate: Option<HookState>,
+    pub validate_timeout_in_seconds: Option<u32>,
+}
+
+/// Sizes of a successful build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotBuild {
+    /// Bytes of guest memory in the snapshot.
+    pub memory_snapshot_size_in_bytes: Option<u64>,
+    /// Bytes of the root file system that the Dockerfile made.
+    pub code_install_size_in_bytes: Option<u64>,
+    /// Bytes that the app changed on disk until the snapshot was taken.
+    pub disk_snapshot_size_in_bytes: Option<u64>,
+}
+
+/// A size class of behaviour.md section 6: what the guest is given for a baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeClass {
+    /// Baseline in MiB: the name of the class.
+    pub minimum_memory_mib: u32,
+    /// Guest memory in MiB: the peak, four times the baseline.
+    pub peak_memory_mib: u32,
+    /// Guest vCPUs at peak.
+    pub vcpu_count: u8,
+    /// Root disk in bytes.
+    pub disk_bytes: u64,
+}
+
+impl SizeClass {
+    /// All classes, smallest first.
+    pub const ALL: [Self; 5] = [
+        Self::of(512, 1, 8),
+        Self::of(1024, 2, 8),
+        Self::of(2048, 4, 8),
+        Self::of(4096, 8, 16),
+        Self::of(8192, 16, 32),
+    ];
+
+    const fn of(minimum_memory_mib: u32, vcpu_count: u8, disk_gib: u64) -> Self {
+        Self {
+            minimum_memory_mib,
+            peak_memory_mib: minimum_memory_mib * 4,
+            vcpu_count,
+            disk_bytes: disk_gib << 30,
+        }
+    }
+
+    /// The class of this baseline.
+    pub fn for_baseline(minimum_memory_mib: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.minimum_memory_mib == minimum_memory_mib)
+    }
+}

@@ -1,0 +1,181 @@
+//! Verification of a signed request.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hearth_api::{AccountId, Error, ErrorKind};
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+
+use super::canonical::{PathEncoding, canonical_request};
+use super::claim::{Claim, Form, Unreadable};
+use super::{AMZ_DATE, SignedRequest, UNSIGNED_PAYLOAD, sha256_hex, signature};
+use crate::credentials::Credential;
+
+/// How far the caller's clock may be off.
+const MAXIMUM_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// Who made a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Access key that signed.
+    pub access_key: String,
+    /// Account of the key.
+    pub account: AccountId,
+    /// Region of the credential scope.
+    pub region: String,
+}
+
+/// Why a request was not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No signature at all.
+    #[error("missing authentication token")]
+    Missing,
+    /// A signature that cannot be read; the text says what is wrong.
+    #[error("incomplete signature: {0}")]
+    Incomplete(String),
+    /// An access key that nobody has.
+    #[error("unknown access key")]
+    UnknownAccessKey,
+    /// Signed for another service.
+    #[error("signed for another service than {expected}")]
+    WrongService {
+        /// Service that was called.
+        expected: String,
+    },
+    /// Signed too long ago.
+    #[error("signature expired: {0}")]
+    Expired(String),
+    /// Signed in the future.
+    #[error("signature not yet current: {0}")]
+    NotYetCurrent(String),
+    /// The body is not the one whose hash was signed.
+    #[error("body does not match its hash")]
+    BodyMismatch,
+    /// Wrong secret, or the request was changed on its way.
+    #[error("signature mismatch")]
+    Mismatch,
+}
+
+impl From<Unreadable> for Denial {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Absent => Self::Missing,
+            Unreadable::Incomplete(what) => Self::Incomplete(what),
+        }
+    }
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Self {
+        let (kind, message) = match denial {
+            Denial::Missing => (ErrorKind::MissingAuthenticationToken, "Missing Authentication Token".to_owned()),
+            Denial::Incomplete(what) => (ErrorKind::IncompleteSignature, what),
+            Denial::UnknownAccessKey => (
+                ErrorKind::UnrecognizedClient,
+                "The security token included in the request is invalid.".to_owned(),
+            ),
+            Denial::WrongService { expected } => (
+                ErrorKind::InvalidSignature,
+                format!("The credential must be scoped to the service '{expected}'."),
+            ),
+            Denial::Expired(detail) => (ErrorKind::InvalidSignature, format!("Signature expired: {detail}")),
+            Denial::NotYetCurrent(detail) => {
+                (ErrorKind::InvalidSignature, format!("Signature not yet current: {detail}"))
+            }
+            Denial::BodyMismatch => (
+                ErrorKind::InvalidSignature,
+                "The body of the request does not have the hash that x-amz-content-sha256 gives.".to_owned(),
+            ),
+            Denial::Mismatch => (
+                ErrorKind::InvalidSignature,
+                "The signature of the request is not the one calculated here. Check the secret access key and the \
+                 signing method."
+                    .to_owned(),
+            ),
+        };
+        Self::new(kind, message)
+    }
+}
+
+/// Verifies that `request` was signed for `service` at about `now` with a key that `lookup` knows.
+pub fn verify(
+    request: &SignedRequest<'_>,
+    service: &str,
+    now: Timestamp,
+    lookup: impl FnOnce(&str) -> Option<Credential>,
+) -> Result<Identity, Denial> {
+    let claim = Claim::read(request)?;
+    let (access_key, scope) = claim.credential()?;
+    if scope.service != service {
+        return Err(Denial::WrongService { expected: service.to_owned() });
+    }
+    if !claim.amz_date.starts_with(scope.date) {
+        return Err(Denial::Incomplete("The date of the credential is not that of X-Amz-Date.".to_owned()));
+    }
+    if !claim.signed_headers.iter().any(|name| name == "host") {
+        return Err(Denial::Incomplete("The 'Host' header must be signed.".to_owned()));
+    }
+    check_time(&claim, now)?;
+    let credential = lookup(access_key).ok_or(Denial::UnknownAccessKey)?;
+    let payload_hash = payload_hash(request, service, claim.form)?;
+    let matches = PathEncoding::of_service(service).candidates(request.path).iter().any(|path| {
+        let canonical = canonical_request(request, path, &claim.signed_headers, &payload_hash);
+        let expected = signature(&credential.secret, &scope, &claim.amz_date, &canonical);
+        verify_slices_are_equal(expected.as_bytes(), claim.signature.as_bytes()).is_ok()
+    });
+    if !matches {
+        return Err(Denial::Mismatch);
+    }
+    Ok(Identity {
+        access_key: access_key.to_owned(),
+        account: credential.account,
+        region: scope.region.to_owned(),
+    })
+}
+
+fn check_time(claim: &Claim, now: Timestamp) -> Result<(), Denial> {
+    let signed_at = civil::DateTime::strptime(AMZ_DATE, &claim.amz_date)
+        .and_then(|date| date.to_zoned(TimeZone::UTC))
+        .map_err(|_| Denial::Incomplete("X-Amz-Date must have the form YYYYMMDDTHHMMSSZ.".to_owned()))?
+        .timestamp();
+    let show = |moment: Timestamp| moment.strftime(AMZ_DATE).to_string();
+    if signed_at > now + MAXIMUM_SKEW {
+        let detail = format!(
+            "{} is still later than {} ({} + 5 min.)",
+            claim.amz_date,
+            show(now + MAXIMUM_SKEW),
+            show(now)
+        );
+        return Err(Denial::NotYetCurrent(detail));
+    }
+    let valid_for = match claim.form {
+        Form::Header => MAXIMUM_SKEW,
+        Form::Presigned { expires_seconds } => SignedDuration::from_secs(expires_seconds),
+    };
+    if signed_at + valid_for < now {
+        let detail = match claim.form {
+            Form::Header => format!(
+                "{} is now earlier than {} ({} - 5 min.)",
+                claim.amz_date,
+                show(now - MAXIMUM_SKEW),
+                show(now)
+            ),
+            Form::Presigned { .. } => format!("the request was valid until {}", show(signed_at + valid_for)),
+        };
+        return Err(Denial::Expired(detail));
+    }
+    Ok(())
+}
+
+/// The payload hash that was signed, after checking that the body has it.
+fn payload_hash(request: &SignedRequest<'_>, service: &str, form: Form) -> Result<String, Denial> {
+    let unsigned_allowed = service == "s3";
+    match request.header("x-amz-content-sha256") {
+        Some(UNSIGNED_PAYLOAD) if unsigned_allowed => Ok(UNSIGNED_PAYLOAD.to_owned()),
+        None if unsigned_allowed && form != Form::Header => Ok(UNSIGNED_PAYLOAD.to_owned()),
+        None => Ok(sha256_hex(request.body)),
+        Some(claimed) => {
+            let actual = sha256_hex(request.body);
+            if claimed == actual { Ok(actual) } else { Err(Denial::BodyMismatch) }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The commands, a file for each.
+
+pub(crate) mod curl;
+pub(crate) mod image_build;
+pub(crate) mod image_delete;
+pub(crate) mod images;
+pub(crate) mod logs;
+pub(crate) mod ps;
+pub(crate) mod run;
+pub(crate) mod state;
+pub(crate) mod token;

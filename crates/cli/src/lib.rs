@@ -1,0 +1,141 @@
+//! The command line: a client of the public API.
+//!
+//! Everything here goes through signed HTTP as any AWS client's calls do; no command looks into the server's data
+//! directory except for the address and the key to sign with ([`connection`]).
+//!
+//! Reading order: [`connection`], [`client`], [`microvms`], [`images`], [`logs`], then a file per command in
+//! [`commands`].
+
+mod archive;
+mod client;
+mod commands;
+mod connection;
+mod dockerignore;
+mod endpoint;
+mod images;
+mod logs;
+mod microvms;
+mod net;
+mod render;
+mod resolve;
+mod storage;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use client::Client;
+use commands::{
+    curl, image_build, image_delete, images as list_images, logs as show_logs, ps, run as run_microvm,
+};
+use commands::{state, token};
+use connection::ConnectionArgs;
+
+/// What a client of the API can do; `hearth` adds these to its own commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build and delete microVM images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// List microVM images
+    Images(Connected<list_images::ImagesArgs>),
+    /// Launch a microVM from an image
+    Run(Connected<run_microvm::RunArgs>),
+    /// List microVMs
+    Ps(Connected<ps::PsArgs>),
+    /// Send an HTTP request to a microVM
+    Curl(Connected<curl::CurlArgs>),
+    /// Write microVMs to disk and end their processes
+    Suspend(Connected<state::StateArgs>),
+    /// Let suspended microVMs run on
+    Resume(Connected<state::StateArgs>),
+    /// End microVMs for good
+    Terminate(Connected<state::StateArgs>),
+    /// Show the output of a microVM, or of the builds and microVMs of an image
+    Logs(Connected<show_logs::LogsArgs>),
+    /// Print a token that opens a microVM's endpoint
+    Token(Connected<token::TokenArgs>),
+}
+
+/// What can be done to images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build an image from a directory with a Dockerfile
+    Build(Connected<image_build::BuildArgs>),
+    /// Delete an image
+    Delete(Connected<image_delete::DeleteArgs>),
+}
+
+/// The arguments of a command that talks to a server.
+#[derive(Debug, Args)]
+pub struct Connected<T: Args> {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    args: T,
+}
+
+impl<T: Args> Connected<T> {
+    fn open(self) -> anyhow::Result<(Client, T)> {
+        Ok((Client::new(self.connection.resolve()?), self.args))
+    }
+}
+
+/// Carries out `command`. An error is meant to be printed as one sentence, its causes after colons (`{:#}`).
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let result = match command {
+        Command::Image(ImageCommand::Build(command)) => {
+            let (client, args) = command.open()?;
+            Box::pin(image_build::run(&client, args)).await
+        }
+        Command::Image(ImageCommand::Delete(command)) => {
+            let (client, args) = command.open()?;
+            image_delete::run(&client, args).await
+        }
+        Command::Images(command) => {
+            let (client, args) = command.open()?;
+            list_images::run(&client, &args).await
+        }
+        Command::Run(command) => {
+            let (client, args) = command.open()?;
+            Box::pin(run_microvm::run(&client, args)).await
+        }
+        Command::Ps(command) => {
+            let (client, args) = command.open()?;
+            ps::run(&client, &args).await
+        }
+        Command::Curl(command) => {
+            let (client, args) = command.open()?;
+            Box::pin(curl::run(&client, args)).await
+        }
+        Command::Suspend(command) => change_state(command, state::Change::Suspend).await,
+        Command::Resume(command) => change_state(command, state::Change::Resume).await,
+        Command::Terminate(command) => change_state(command, state::Change::Terminate).await,
+        Command::Logs(command) => {
+            let (client, args) = command.open()?;
+            Box::pin(show_logs::run(&client, args)).await
+        }
+        Command::Token(command) => {
+            let (client, args) = command.open()?;
+            token::run(&client, args).await
+        }
+    };
+    match result {
+        // `hearth logs … | head` is no failure.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        other => other,
+    }
+}
+
+async fn change_state(
+    command: Connected<state::StateArgs>,
+    change: state::Change,
+) -> anyhow::Result<ExitCode> {
+    let (client, args) = command.open()?;
+    state::run(&client, args, change).await
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

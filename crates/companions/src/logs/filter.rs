@@ -1,0 +1,79 @@
+//! Filter patterns for unstructured lines ("Filter pattern syntax", CloudWatch Logs user guide): terms that must
+//! all occur, `?term` of which one must, `-term` that must not; a term with other characters goes in quotes.
+
+use super::LogsError;
+
+/// A parsed pattern.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    required: Vec<String>,
+    optional: Vec<String>,
+    excluded: Vec<String>,
+}
+
+impl Filter {
+    /// Reads a pattern; JSON (`{…}`), column (`[…]`) and regular expression (`%…%`) patterns are refused.
+    pub(super) fn parse(pattern: &str) -> Result<Self, LogsError> {
+        let mut filter = Self::default();
+        let mut rest = pattern.trim_start();
+        if rest.starts_with(['{', '[', '%']) {
+            return Err(LogsError::invalid(
+                "Only patterns of terms are served here, not JSON, column or regular expression patterns.",
+            ));
+        }
+        while !rest.is_empty() {
+            let (terms, unsigned) = match rest.as_bytes()[0] {
+                b'?' => (&mut filter.optional, &rest[1..]),
+                b'-' => (&mut filter.excluded, &rest[1..]),
+                _ => (&mut filter.required, rest),
+            };
+            let (term, after) = match unsigned.strip_prefix('"') {
+                Some(quoted) => quoted
+                    .split_once('"')
+                    .ok_or_else(|| LogsError::invalid("A quotation in the filter pattern is not closed."))?,
+                None => unsigned.split_once(char::is_whitespace).unwrap_or((unsigned, "")),
+            };
+            terms.push(term.to_owned());
+            rest = after.trim_start();
+        }
+        Ok(filter)
+    }
+
+    /// Whether a line fits.
+    pub(super) fn matches(&self, message: &str) -> bool {
+        let contains = |term: &String| message.contains(term.as_str());
+        self.required.iter().all(contains)
+            && !self.excluded.iter().any(contains)
+            && (self.optional.is_empty() || self.optional.iter().any(contains))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_combine_as_documented() {
+        for (pattern, line, expected) in [
+            ("", "anything", true),
+            ("ERROR", "an ERROR here", true),
+            ("ERROR", "an error here", false),
+            ("ERROR disk", "disk ERROR", true),
+            ("ERROR disk", "ERROR", false),
+            ("ERROR -disk", "disk ERROR", false),
+            ("?ERROR ?WARN", "a WARN", true),
+            ("?ERROR ?WARN", "info", false),
+            (r#""not found" -"per se""#, "file not found", true),
+            (r#""not found""#, "found not", false),
+        ] {
+            assert_eq!(Filter::parse(pattern).unwrap().matches(line), expected, "{pattern} on {line}");
+        }
+    }
+
+    #[test]
+    fn unserved_and_broken_patterns_are_refused() {
+        for pattern in ["{ $.a = 1 }", "[a, b]", "%x%", r#""open"#] {
+            assert_eq!(Filter::parse(pattern).unwrap_err().code, "InvalidParameterException", "{pattern}");
+        }
+    }
+}

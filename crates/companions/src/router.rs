@@ -1,0 +1,174 @@
+//! Which neighbour answers a request, and the HTTP around the small ones.
+//!
+//! By this order: `X-Amz-Target: Logs_…` → CloudWatch Logs; a form posted to `/`, or one signed for `sts` → STS;
+//! everything else → S3, which does its own signature check because bodies are streamed.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use hearth_api::AccountId;
+use hearth_auth::Credentials;
+use hearth_auth::sigv4::{Identity, SignedRequest, claimed_service, verify};
+use hearth_store::Store;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt as _;
+use s3s::service::S3Service;
+
+use crate::ObjectStorage;
+use crate::logs::{Logs, LogsError, TARGET_PREFIX};
+use crate::sts;
+
+/// Longest body of a call to CloudWatch Logs or STS.
+const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
+
+/// Everything the neighbours need.
+#[derive(Debug, Clone)]
+struct Companions {
+    s3: S3Service,
+    logs: Logs,
+    credentials: Arc<Credentials>,
+}
+
+/// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane.
+pub fn router(
+    storage: &ObjectStorage,
+    store: Store,
+    credentials: Arc<Credentials>,
+    region: &str,
+    account: &AccountId,
+) -> Router {
+    let companions = Companions {
+        s3: storage.service(credentials.clone()),
+        logs: Logs::new(store, region, account),
+        credentials,
+    };
+    Router::new().fallback(dispatch).with_state(companions)
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Service {
+    /// CloudWatch Logs with the operation.
+    Logs(String),
+    Sts,
+    S3,
+}
+
+impl Service {
+    fn of(parts: &Parts) -> Self {
+        let text = |headers: &HeaderMap, name| -> Option<String> {
+            Some(headers.get(name)?.to_str().ok()?.to_owned())
+        };
+        let target = text(&parts.headers, http::HeaderName::from_static("x-amz-target"));
+        if let Some(operation) = target.as_deref().and_then(|target| target.strip_prefix(TARGET_PREFIX)) {
+            return Self::Logs(operation.to_owned());
+        }
+        let form = text(&parts.headers, CONTENT_TYPE)
+            .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+        let authorization = text(&parts.headers, AUTHORIZATION);
+        let service = claimed_service(authorization.as_deref(), parts.uri.query().unwrap_or(""));
+        if service.as_deref() == Some("sts")
+            || (form && parts.method == Method::POST && parts.uri.path() == "/")
+        {
+            Self::Sts
+        } else {
+            Self::S3
+        }
+    }
+}
+
+async fn dispatch(State(companions): State<Companions>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let mut response = match Service::of(&parts) {
+        Service::S3 => {
+            let request = http::Request::from_parts(parts, s3s::Body::http_body_unsync(body));
+            match companions.s3.call(request).await {
+                Ok(response) => response.map(Body::new),
+                Err(error) => {
+                    tracing::error!(?error, "S3 could not answer");
+                    respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
+                }
+            }
+        }
+        Service::Logs(operation) => companions.logs(&operation, &parts, body).await,
+        Service::Sts => companions.sts(&parts, body, &request_id).await,
+    };
+    let request_id = request_id.parse().expect("invariant: a UUID is a header value");
+    response.headers_mut().entry("x-amzn-requestid").or_insert(request_id);
+    response
+}
+
+impl Companions {
+    async fn logs(&self, operation: &str, parts: &Parts, body: Body) -> Response {
+        let outcome = match self.authenticate("logs", parts, body).await {
+            Ok((_, body)) => self.logs.call(operation, &body).await,
+            Err(error) => Err(LogsError { code: error.kind.name(), message: error.message }),
+        };
+        match outcome {
+            Ok(body) => respond(StatusCode::OK, "application/x-amz-json-1.1", body),
+            Err(error) => {
+                let body = serde_json::json!({ "__type": error.code, "message": error.message });
+                respond(error.status(), "application/x-amz-json-1.1", body.to_string())
+            }
+        }
+    }
+
+    async fn sts(&self, parts: &Parts, body: Body, request_id: &str) -> Response {
+        match self.authenticate("sts", parts, body).await {
+            Ok((identity, body)) => match sts::call(&String::from_utf8_lossy(&body), &identity, request_id) {
+                sts::Answer::Ok(xml) => respond(StatusCode::OK, "text/xml", xml),
+                sts::Answer::Refused(xml) => respond(StatusCode::BAD_REQUEST, "text/xml", xml),
+            },
+            Err(error) => {
+                // The query protocol spells these without `Exception` and knows InvalidClientTokenId.
+                let code = match error.kind {
+                    hearth_api::ErrorKind::UnrecognizedClient => "InvalidClientTokenId",
+                    hearth_api::ErrorKind::InvalidSignature => "SignatureDoesNotMatch",
+                    other => other.name().trim_end_matches("Exception"),
+                };
+                let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::FORBIDDEN);
+                respond(status, "text/xml", sts::error(code, &error.message, request_id))
+            }
+        }
+    }
+
+    /// Reads the body and verifies the signature.
+    async fn authenticate(
+        &self,
+        service: &str,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<(Identity, Bytes), hearth_api::Error> {
+        let body = http_body_util::Limited::new(body, MAXIMUM_BODY_BYTES)
+            .collect()
+            .await
+            .map_err(|_| hearth_api::Error::validation("The body of the request is too long or broke off."))?
+            .to_bytes();
+        let headers: Vec<(&str, &[u8])> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = SignedRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+            body: &body,
+        };
+        let lookup = |access_key: &str| self.credentials.lookup(access_key);
+        let identity = verify(&request, service, jiff::Timestamp::now(), lookup)?;
+        Ok((identity, body))
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,151 @@
+//! S3 over a directory: protocol, signatures and chunked bodies by the crate `s3s`, objects as files of our own.
+//!
+//! `s3s-fs`, the file backend next to `s3s`, was tried and not taken: it puts objects into buckets that do not exist,
+//! deletes buckets with content, keeps an object whose checksum turned out wrong, and maps keys to paths.
+//!
+//! Reading order: `disk` (what is on disk), `receive` (bodies coming in), `objects`, `listing`, `multipart`,
+//! `buckets`, `operations` (the trait of `s3s`).
+
+mod buckets;
+mod checksums;
+mod disk;
+mod listing;
+mod multipart;
+mod objects;
+mod operations;
+mod receive;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hearth_api::AccountId;
+use hearth_auth::Credentials;
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3Result, s3_error};
+
+use disk::Disk;
+
+/// How far the caller's clock may be off.
+const MAXIMUM_SKEW_SECONDS: u32 = 300;
+
+/// Why an object could not be fetched or a bucket not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// No such bucket.
+    #[error("bucket {0} does not exist")]
+    NoSuchBucket(String),
+    /// No such object.
+    #[error("object {0} does not exist")]
+    NoSuchKey(String),
+    /// More bytes than the caller takes.
+    #[error("object {key} has {size_bytes} bytes, more than {max_bytes}")]
+    TooLarge {
+        /// Key.
+        key: String,
+        /// Its size.
+        size_bytes: u64,
+        /// What the caller takes.
+        max_bytes: u64,
+    },
+    /// The disk failed.
+    #[error("cannot use {path}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StorageError {
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl From<StorageError> for S3Error {
+    fn from(error: StorageError) -> Self {
+        match &error {
+            StorageError::NoSuchBucket(_) => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
+            StorageError::NoSuchKey(_) => s3_error!(NoSuchKey, "The specified key does not exist."),
+            StorageError::TooLarge { .. } => s3_error!(EntityTooLarge),
+            StorageError::Io { path, source } => {
+                tracing::error!(path = %path.display(), error = %source, "S3 storage failed");
+                S3Error::internal_error(error)
+            }
+        }
+    }
+}
+
+/// All buckets of the server. Clones share the directory.
+#[derive(Debug, Clone)]
+pub struct ObjectStorage {
+    disk: Arc<Disk>,
+    region: String,
+    account: AccountId,
+}
+
+impl ObjectStorage {
+    /// Uses `directory`, which is made when missing. One server at a time may use it.
+    pub fn open(directory: &Path, region: &str, account: &AccountId) -> Result<Self, StorageError> {
+        let disk = Arc::new(Disk::open(directory)?);
+        Ok(Self { disk, region: region.to_owned(), account: account.clone() })
+    }
+
+    /// Copies an object to the file `to` and returns its size in bytes; nothing is written when it has more than
+    /// `max_bytes`.
+    pub async fn fetch(
+        &self,
+        bucket: &str,
+        key: &str,
+        to: &Path,
+        max_bytes: u64,
+    ) -> Result<u64, StorageError> {
+        let (disk, bucket, key, to) = (self.disk.clone(), bucket.to_owned(), key.to_owned(), to.to_owned());
+        disk::blocking(move || {
+            let mut object = disk.object(&bucket, &key)?;
+            let size_bytes = object.record.size;
+            if size_bytes > max_bytes {
+                return Err(StorageError::TooLarge { key, size_bytes, max_bytes });
+            }
+            let mut target = std::fs::File::create(&to).map_err(StorageError::io(&to))?;
+            object.copy_to(&mut target).map_err(StorageError::io(&to))?;
+            Ok(size_bytes)
+        })
+        .await
+    }
+
+    /// The HTTP service; every request must be signed with a key of `credentials`.
+    pub fn service(&self, credentials: Arc<Credentials>) -> S3Service {
+        let mut config = S3Config::default();
+        config.presigned_url_max_skew_time_secs = MAXIMUM_SKEW_SECONDS;
+        let mut builder = S3ServiceBuilder::new(self.clone());
+        builder.set_auth(Secrets(credentials));
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        builder.build()
+    }
+
+    /// `x-amz-expected-bucket-owner`: refuses when the caller thinks that someone else owns the bucket.
+    fn check_owner(&self, expected: Option<&str>) -> S3Result<()> {
+        if expected.is_none_or(|owner| owner == self.account.as_str()) {
+            Ok(())
+        } else {
+            Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one expected."))
+        }
+    }
+}
+
+struct Secrets(Arc<Credentials>);
+
+#[async_trait::async_trait]
+impl S3Auth for Secrets {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        self.0.lookup(access_key).map(|credential| SecretKey::from(credential.secret)).ok_or_else(|| {
+            s3_error!(InvalidAccessKeyId, "The access key id of the request does not exist in our records.")
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! CloudWatch Logs.
+
+use hearth_api::Timestamp;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Neighbours, signed};
+
+const GROUP: &str = "/aws/lambda-microvms/app";
+
+async fn logs(neighbours: &Neighbours, operation: &str, body: Value) -> (StatusCode, Value) {
+    let target = format!("Logs_20140328.{operation}");
+    let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
+    let reply = neighbours.call("logs", "POST", "/", &headers, body.to_string().as_bytes()).await;
+    (reply.status, serde_json::from_slice(&reply.body).unwrap())
+}
+
+async fn with_lines(count: i64) -> Neighbours {
+    let neighbours = Neighbours::start().await;
+    let lines: Vec<_> = (0..count).map(|n| (Timestamp::from_millis(1000 + n), format!("line {n}"))).collect();
+    neighbours.store.append_log(GROUP, "build", &lines).await.unwrap();
+    neighbours
+}
+
+fn messages(answer: &Value) -> Vec<&str> {
+    answer["events"].as_array().unwrap().iter().map(|event| event["message"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn forward_tokens_end_by_repeating_and_pick_up_new_lines() {
+    let neighbours = with_lines(3).await;
+    let read = |token: Option<String>| {
+        let mut request =
+            json!({ "logGroupName": GROUP, "logStreamName": "build", "startFromHead": true, "limit": 2 });
+        if let Some(token) = token {
+            request["nextToken"] = json!(token);
+        }
+        logs(&neighbours, "GetLogEvents", request)
+    };
+    let token = |answer: &Value| Some(answer["nextForwardToken"].as_str().unwrap().to_owned());
+    let first = read(None).await.1;
+    assert_eq!(messages(&first), ["line 0", "line 1"]);
+    let second = read(token(&first)).await.1;
+    assert_eq!(messages(&second), ["line 2"]);
+    let end = read(token(&second)).await.1;
+    assert_eq!((messages(&end).len(), token(&end)), (0, token(&second)));
+    let line = (Timestamp::from_millis(2000), "late".to_owned());
+    neighbours.store.append_log(GROUP, "build", &[line]).await.unwrap();
+    assert_eq!(messages(&read(token(&end)).await.1), ["late"]);
+}
+
+#[tokio::test]
+async fn without_a_token_the_newest_lines_come_and_lead_back() {
+    let neighbours = with_lines(5).await;
+    let request = json!({ "logGroupName": GROUP, "logStreamName": "build", "limit": 2 });
+    let newest = logs(&neighbours, "GetLogEvents", request.clone()).await.1;
+    assert_eq!(messages(&newest), ["line 3", "line 4"]);
+    let mut request = request;
+    request["nextToken"] = newest["nextBackwardToken"].clone();
+    assert_eq!(messages(&logs(&neighbours, "GetLogEvents", request).await.1), ["line 1", "line 2"]);
+}
+
+#[tokio::test]
+async fn filtering_goes_over_streams_and_times() {
+    let neighbours = with_lines(3).await;
+    let line = (Timestamp::from_millis(5000), "line of another".to_owned());
+    neighbours.store.append_log(GROUP, "run", &[line]).await.unwrap();
+    for (extra, expected) in [
+        (json!({}), vec!["line 0", "line 1", "line 2", "line of another"]),
+        (json!({ "logStreamNamePrefix": "r" }), vec!["line of another"]),
+        (json!({ "logStreamNames": ["build"], "startTime": 1001, "endTime": 1002 }), vec!["line 1"]),
+        (json!({ "filterPattern": "line -2 -another" }), vec!["line 0", "line 1"]),
+    ] {
+        let mut request = json!({ "logGroupName": GROUP });
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        assert_eq!(messages(&logs(&neighbours, "FilterLogEvents", request).await.1), expected, "{extra}");
+    }
+}
+
+#[tokio::test]
+async fn groups_and_streams_are_described() {
+    let neighbours = with_lines(1).await;
+    let prefix = json!({ "logGroupNamePrefix": "/aws/" });
+    let groups = logs(&neighbours, "DescribeLogGroups", prefix).await.1;
+    assert_eq!(groups["logGroups"][0]["logGroupName"], GROUP);
+    let streams = logs(&neighbours, "DescribeLogStreams", json!({ "logGroupName": GROUP })).await.1;
+    assert_eq!(streams["logStreams"][0]["logStreamName"], "build");
+    assert_eq!(streams["logStreams"][0]["lastEventTimestamp"], 1000);
+}
+
+#[tokio::test]
+async fn refusals_have_the_types_that_clients_look_for() {
+    let neighbours = with_lines(1).await;
+    for (operation, body, expected) in [
+        ("DescribeLogStreams", json!({ "logGroupName": "no" }), "ResourceNotFoundException"),
+        ("FilterLogEvents", json!({ "logGroupName": "no" }), "ResourceNotFoundException"),
+        ("GetLogEvents", json!({ "logGroupName": GROUP, "logStreamName": "x" }), "ResourceNotFoundException"),
+        ("GetLogEvents", json!({ "logStreamName": "x" }), "InvalidParameterException"),
+        ("FilterLogEvents", json!({ "logGroupName": GROUP, "limit": "x" }), "SerializationException"),
+        ("FilterLogEvents", json!({ "logGroupName": GROUP, "nextToken": "x" }), "InvalidParameterException"),
+        ("PutLogEvents", json!({}), "UnknownOperationException"),
+    ] {
+        let (status, answer) = logs(&neighbours, operation, body).await;
+        assert_eq!((status, &answer["__type"]), (StatusCode::BAD_REQUEST, &json!(expected)), "{operation}");
+    }
+    let headers = [("x-amz-target", "Logs_20140328.DescribeLogGroups")];
+    let wrong = neighbours.send(signed("other", "logs", "POST", "/", &headers, b"{}")).await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    assert!(wrong.text().contains("InvalidSignatureException"));
+}

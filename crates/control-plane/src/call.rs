@@ -1,0 +1,108 @@
+//! A request on its way in: body read, signature verified, parameters decoded.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
+use bytes::Bytes;
+use hearth_api::{AccountId, Error};
+use hearth_auth::sigv4::{SignedRequest, verify};
+use http::request::Parts;
+use http_body_util::{BodyExt as _, Limited};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+
+use crate::answer::Refused;
+use crate::config::Context;
+use crate::validate::Shape;
+
+/// Longest body ("Lambda quotas", synchronous request).
+const MAXIMUM_BODY_BYTES: usize = 6 * 1024 * 1024;
+/// Signing name of the service.
+const SERVICE: &str = "lambda";
+
+/// An authenticated call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Account that calls.
+    pub(crate) account: AccountId,
+    path: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl FromRequest<Arc<Context>> for Call {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, context: &Arc<Context>) -> Result<Self, Refused> {
+        let (mut parts, body) = request.into_parts();
+        let body = Limited::new(body, MAXIMUM_BODY_BYTES).collect().await.map_err(|error| {
+            Error::validation(if error.is::<http_body_util::LengthLimitError>() {
+                format!("The body of the request must not be longer than {MAXIMUM_BODY_BYTES} bytes.")
+            } else {
+                "The body of the request ended early.".to_owned()
+            })
+        })?;
+        let body = body.to_bytes();
+        let account = authenticate(&parts, &body, context)?;
+        let path = RawPathParams::from_request_parts(&mut parts, &())
+            .await
+            .map_err(|_| Error::validation("The path of the request is not valid percent-encoded UTF-8."))?;
+        let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let query = decode_query(parts.uri.query().unwrap_or(""))?;
+        Ok(Self { account, path, query, body })
+    }
+}
+
+fn authenticate(parts: &Parts, body: &[u8], context: &Context) -> Result<AccountId, Error> {
+    let headers: Vec<(&str, &[u8])> =
+        parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = SignedRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or(""),
+        headers: &headers,
+        body,
+    };
+    let credentials = &context.services.credentials;
+    let identity = verify(&request, SERVICE, jiff::Timestamp::now(), |key| credentials.lookup(key))?;
+    Ok(identity.account)
+}
+
+fn decode_query(query: &str) -> Result<Vec<(String, String)>, Error> {
+    let decode = |text: &str| {
+        percent_decode_str(&text.replace('+', " "))
+            .decode_utf8()
+            .map(std::borrow::Cow::into_owned)
+            .map_err(|_| Error::validation("The query of the request is not valid percent-encoded UTF-8."))
+    };
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| Ok((decode(name)?, decode(value)?)))
+        .collect()
+}
+
+impl Call {
+    /// Value of a path parameter that the route has.
+    pub(crate) fn path(&self, name: &str) -> &str {
+        let pair = self.path.iter().find(|(candidate, _)| candidate == name);
+        &pair.expect("invariant: the route has this parameter").1
+    }
+
+    /// Value of a query parameter, if it was sent.
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body, checked against its shape.
+    pub(crate) fn body<T: DeserializeOwned>(&self, shape: &Shape) -> Result<T, Error> {
+        let text: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        let value: serde_json::Value = serde_json::from_slice(text).map_err(|error| {
+            Error::validation(format!("The body of the request is not valid JSON: {error}"))
+        })?;
+        crate::validate::check(&value, shape)?;
+        serde_json::from_value(value)
+            .map_err(|error| Error::validation(format!("The body of the request cannot be read: {error}")))
+    }
+}

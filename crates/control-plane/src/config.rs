@@ -1,0 +1,66 @@
+//! What the operator fixes, and what the operations work with.
+
+use std::sync::Arc;
+
+use hearth_api::{AccountId, EndpointLabel, Error};
+use hearth_auth::{Credentials, TokenKeys};
+use hearth_image_builder::ImageBuilder;
+use hearth_lifecycle::Registry;
+use hearth_store::Store;
+
+/// Port that needs no mention in an endpoint.
+const HTTPS_PORT: u16 = 443;
+
+/// Settings of the operator.
+#[derive(Debug, Clone)]
+pub struct ControlPlaneConfig {
+    /// Region, such as `us-east-1`.
+    pub region: String,
+    /// The one account.
+    pub account: AccountId,
+    /// Domain of the endpoints, such as `localhost`.
+    pub endpoint_domain: String,
+    /// Port of the endpoints.
+    pub endpoint_port: u16,
+    /// Least `maxIdleDurationSeconds`; 60 on the service.
+    pub minimum_idle_seconds: u32,
+    /// Whether `imageIdentifier` may be a bare name, which the service refuses.
+    pub lenient_image_names: bool,
+}
+
+/// The parts of the server that operations use.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Database.
+    pub store: Store,
+    /// MicroVMs that have not ended.
+    pub registry: Arc<Registry>,
+    /// Image builds.
+    pub image_builder: Arc<ImageBuilder>,
+    /// Access keys.
+    pub credentials: Arc<Credentials>,
+    /// Keys of endpoint tokens.
+    pub token_keys: Arc<TokenKeys>,
+}
+
+/// Settings and services together: the state of the router.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: ControlPlaneConfig,
+    pub(crate) services: Services,
+}
+
+impl Context {
+    /// `endpoint` member: `<label>.lambda-microvm.<region>.<domain>`, with the port when it is not 443.
+    pub(crate) fn endpoint(&self, label: &EndpointLabel) -> String {
+        let ControlPlaneConfig { region, endpoint_domain, endpoint_port, .. } = &self.config;
+        let host = format!("{label}.lambda-microvm.{region}.{endpoint_domain}");
+        if *endpoint_port == HTTPS_PORT { host } else { format!("{host}:{endpoint_port}") }
+    }
+}
+
+/// The caller learns only that the store failed; the log has why.
+pub(crate) fn store_failed(error: &hearth_store::Error) -> Error {
+    tracing::error!(error = error as &dyn std::error::Error, "the store failed");
+    Error::internal()
+}

@@ -1,0 +1,69 @@
+//! Routes: one line per operation.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{any, delete, get, post};
+use hearth_api::{Error, ErrorKind};
+use http::{HeaderValue, Method, Uri};
+use tracing::Instrument as _;
+
+use crate::answer::Refused;
+use crate::config::{Context, ControlPlaneConfig, Services};
+use crate::operations::{
+    create_microvm_auth_token, create_microvm_image, delete_microvm_image, get_microvm, get_microvm_image,
+    get_microvm_image_build, get_microvm_image_version, list_managed_microvm_image_versions,
+    list_managed_microvm_images, list_microvm_image_builds, list_microvm_image_versions, list_microvm_images,
+    list_microvms, resume_microvm, run_microvm, suspend_microvm, terminate_microvm,
+};
+
+/// The API under `/2025-09-09/` (and nothing yet but errors under `/2017-03-31/`). Other paths are left to the
+/// fallback of whoever mounts this router.
+pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
+    let images = "/2025-09-09/microvm-images";
+    let image = "/2025-09-09/microvm-images/{imageIdentifier}";
+    let version = "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}";
+    let microvm = "/2025-09-09/microvms/{microvmIdentifier}";
+    let managed = "/2025-09-09/managed-microvm-images";
+    Router::new()
+        .route(images, post(create_microvm_image::handle).get(list_microvm_images::handle))
+        .route(image, get(get_microvm_image::handle).delete(delete_microvm_image::handle))
+        .route(&format!("{image}/versions"), get(list_microvm_image_versions::handle))
+        .route(version, get(get_microvm_image_version::handle))
+        .route(&format!("{version}/builds"), get(list_microvm_image_builds::handle))
+        .route(&format!("{version}/builds/{{buildId}}"), get(get_microvm_image_build::handle))
+        .route(managed, get(list_managed_microvm_images::handle))
+        .route(
+            &format!("{managed}/{{imageIdentifier}}/versions"),
+            get(list_managed_microvm_image_versions::handle),
+        )
+        .route("/2025-09-09/microvms", post(run_microvm::handle).get(list_microvms::handle))
+        .route(microvm, get(get_microvm::handle).merge(delete(terminate_microvm::handle)))
+        .route(&format!("{microvm}/suspend"), post(suspend_microvm::handle))
+        .route(&format!("{microvm}/resume"), post(resume_microvm::handle))
+        .route(&format!("{microvm}/auth-token"), post(create_microvm_auth_token::handle))
+        .route("/2025-09-09/{*rest}", any(unknown_operation))
+        .route("/2017-03-31/{*rest}", any(unknown_operation))
+        .method_not_allowed_fallback(unknown_operation)
+        .layer(from_fn(with_request_id))
+        .with_state(Arc::new(Context { config, services }))
+}
+
+async fn unknown_operation(method: Method, uri: Uri) -> Refused {
+    let message = format!("There is no operation {method} {} here.", uri.path());
+    Error::new(ErrorKind::UnknownOperation, message).into()
+}
+
+/// Gives each request an id, which is in the answer and in every log line about it.
+async fn with_request_id(request: Request, next: Next) -> Response {
+    let id = uuid::Uuid::new_v4().to_string();
+    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
+    let id = HeaderValue::from_str(&id).expect("invariant: a UUID is a header value");
+    response.headers_mut().insert("x-amzn-requestid", id);
+    response
+}

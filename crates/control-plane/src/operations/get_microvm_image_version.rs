@@ -1,0 +1,18 @@
+//! GetMicrovmImageVersion.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::views;
+use crate::answer::{Answer, Outcome};
+use crate::arns::version_not_found;
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let (arn, version) = context.path_version(&call)?;
+    let record =
+        context.services.store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?;
+    Ok(Answer::ok(&views::version(record.ok_or_else(|| version_not_found(&arn, version))?)))
+}

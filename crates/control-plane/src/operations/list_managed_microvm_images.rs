@@ -1,0 +1,17 @@
+//! ListManagedMicrovmImages.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::managed_images;
+use crate::answer::{Answer, Outcome};
+use crate::call::Call;
+use crate::config::Context;
+use crate::page::PageRequest;
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let request = PageRequest::of(&call)?;
+    let images = vec![managed_images::summary(&context.config.region)];
+    Ok(Answer::ok(&request.slice(images, |image| image.image_arn.clone(), |image| image)))
+}

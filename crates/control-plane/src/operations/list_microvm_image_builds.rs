@@ -1,0 +1,49 @@
+//! ListMicrovmImageBuilds, with its three filters.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_api::{Architecture, Chipset};
+
+use super::views;
+use crate::answer::{Answer, Outcome};
+use crate::arns::version_not_found;
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::page::PageRequest;
+use crate::validate::violation;
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let request = PageRequest::of(&call)?;
+    let (arn, version) = context.path_version(&call)?;
+    let architecture = call
+        .query("architecture")
+        .map(|text| {
+            let rule = "Member must satisfy enum value set: [ARM_64, X86_64]";
+            Architecture::parse(text).ok_or_else(|| violation(text, "architecture", rule))
+        })
+        .transpose()?;
+    let chipset = call
+        .query("chipset")
+        .map(|text| {
+            let rule = "Member must satisfy enum value set: [GRAVITON, INTEL]";
+            Chipset::parse(text).ok_or_else(|| violation(text, "chipset", rule))
+        })
+        .transpose()?;
+    let generation = call.query("chipsetGeneration");
+    let store = &context.services.store;
+    if store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?.is_none() {
+        return Err(version_not_found(&arn, version).into());
+    }
+    let records = store.builds(&arn, version).await.map_err(|error| store_failed(&error))?;
+    let builds = records
+        .into_iter()
+        .map(views::build_summary)
+        .filter(|build| {
+            architecture.is_none_or(|wanted| build.architecture == wanted)
+                && chipset.is_none_or(|wanted| build.chipset == wanted)
+                && generation.is_none_or(|wanted| build.chipset_generation == wanted)
+        })
+        .collect();
+    Ok(Answer::ok(&request.slice(builds, |build| build.build_id.to_string(), |build| build)))
+}

@@ -1,0 +1,30 @@
+//! ListMicrovmImageVersions, newest first. As on the service, the list leaves out the environment variables.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::views;
+use crate::answer::{Answer, Outcome};
+use crate::arns::image_not_found;
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::page::PageRequest;
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let request = PageRequest::of(&call)?;
+    let arn = context.path_image(&call)?;
+    let records = context.services.store.image_versions(&arn).await.map_err(|error| store_failed(&error))?;
+    if records.is_empty() {
+        return Err(image_not_found(&arn).into());
+    }
+    let page = request.slice(
+        records,
+        |record| record.version.to_string(),
+        |mut record| {
+            record.configuration.environment_variables = None;
+            views::version(record)
+        },
+    );
+    Ok(Answer::ok(&page))
+}

@@ -1,0 +1,131 @@
+//! RunMicrovm: resolves the version, records the microVM as PENDING and hands it to the registry. The answer does
+//! not wait for the launch; how that ends is read with GetMicrovm.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_api::{
+    EndpointLabel, Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState,
+    ImageVersionStatus, MicrovmId, MicrovmState, RunMicrovmRequest, Timestamp,
+};
+use hearth_store::{ImageVersionRecord, MicrovmRecord, MicrovmSettings};
+use http::StatusCode;
+
+use super::idempotency::{client_token, replay};
+use super::views;
+use crate::answer::{Answer, Outcome, to_json};
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::connectors::{egress, ingress};
+use crate::shapes::RUN_MICROVM;
+use crate::validate::violation;
+
+const DEFAULT_MAXIMUM_DURATION_SECONDS: u32 = 28_800;
+const OPERATION: &str = "RunMicrovm";
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let mut request: RunMicrovmRequest = call.body(&RUN_MICROVM)?;
+    let token = request.client_token.take();
+    let store = &context.services.store;
+    // A repeated call gets its answer even if the image has gone since.
+    if let Some(token) = client_token(&call.account, OPERATION, token.clone(), &request, "")
+        && let Some(answer) = replay(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
+    {
+        return Ok(Answer::text(StatusCode::OK, answer));
+    }
+    check_idle_policy(&context, &request)?;
+    let arn = context.image_arn(&call, &request.image_identifier)?;
+    let version = launchable_version(&context, &arn, request.image_version.as_deref()).await?;
+    check_payload(&version, &request)?;
+
+    let region = &context.config.region;
+    let inherited = version.configuration.egress_network_connectors.as_deref();
+    let record = MicrovmRecord {
+        id: MicrovmId::new(),
+        account: call.account.clone(),
+        image_arn: arn,
+        image_version: version.version,
+        state: MicrovmState::Pending,
+        generation: 0,
+        state_reason: None,
+        endpoint_label: EndpointLabel::new(),
+        started_at: Timestamp(jiff::Timestamp::now()),
+        suspended_at: None,
+        terminated_at: None,
+        settings: MicrovmSettings {
+            execution_role_arn: request.execution_role_arn.clone(),
+            idle_policy: request.idle_policy,
+            maximum_duration_in_seconds: request
+                .maximum_duration_in_seconds
+                .unwrap_or(DEFAULT_MAXIMUM_DURATION_SECONDS),
+            logging: request.logging.clone(),
+            ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
+            egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
+        },
+    };
+    let answer = to_json(&views::microvm(&context, &record));
+    let token = client_token(&call.account, OPERATION, token, &request, &answer);
+    let claim = store.insert_microvm(&record, token).await.map_err(|error| store_failed(&error))?;
+    if let Some(first_answer) = replay(claim)? {
+        return Ok(Answer::text(StatusCode::OK, first_answer));
+    }
+    context.services.registry.launch(record);
+    Ok(Answer::text(StatusCode::OK, answer))
+}
+
+/// The least idle time is 60 s on the service and a setting here.
+fn check_idle_policy(context: &Context, request: &RunMicrovmRequest) -> Result<(), Error> {
+    let minimum = context.config.minimum_idle_seconds;
+    match request.idle_policy {
+        Some(policy) if policy.max_idle_duration_seconds < minimum => Err(violation(
+            policy.max_idle_duration_seconds,
+            "idlePolicy.maxIdleDurationSeconds",
+            &format!("Member must have value greater than or equal to {minimum}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The wanted version, or the newest active one, if it may be launched. One text for every reason why not, as on
+/// the service.
+async fn launchable_version(
+    context: &Context,
+    arn: &ImageArn,
+    wanted: Option<&str>,
+) -> Result<ImageVersionRecord, Error> {
+    let store = &context.services.store;
+    let not_found = || {
+        Error::not_found(match wanted {
+            Some(version) => format!("No active version found for MicroVM image {arn} and version {version}"),
+            None => format!("No active version found for MicroVM image {arn}"),
+        })
+    };
+    let image = store.image(arn).await.map_err(|error| store_failed(&error))?.ok_or_else(not_found)?;
+    let version = match wanted {
+        // `1` is refused here, unlike where versions are read.
+        Some(text) => ImageVersion::parse(text).filter(|version| version.to_string() == text),
+        None => image.latest_active_version,
+    };
+    let version = store
+        .image_version(arn, version.ok_or_else(not_found)?)
+        .await
+        .map_err(|error| store_failed(&error))?;
+    version
+        .filter(|version| {
+            version.state == ImageVersionState::Successful
+                && version.status == ImageVersionStatus::Active
+                && !matches!(image.state, ImageState::Deleting | ImageState::Deleted)
+        })
+        .ok_or_else(not_found)
+}
+
+fn check_payload(version: &ImageVersionRecord, request: &RunMicrovmRequest) -> Result<(), Error> {
+    let hooks = version.configuration.hooks.as_ref().and_then(|hooks| hooks.microvm_hooks.as_ref());
+    let run_hook = hooks.and_then(|hooks| hooks.run) == Some(HookState::Enabled);
+    if request.run_hook_payload.is_some() && !run_hook {
+        return Err(Error::validation(
+            "The run hook must be enabled in the MicroVM image to pass the run hook payload",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! TerminateMicrovm; repeating it changes nothing.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::refusals::translate;
+use crate::answer::{Answer, Outcome};
+use crate::call::Call;
+use crate::config::Context;
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let id = context.path_microvm(&call).await?.id;
+    context.services.registry.terminate(&id).await.map_err(|refusal| translate(refusal, &id))?;
+    Ok(Answer::empty())
+}

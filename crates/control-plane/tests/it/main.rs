@@ -1,0 +1,7 @@
+//! The API over its HTTP interface, with real signatures and a real (in-memory) database. The host has no networks
+//! to give, so builds and launches begin and fail; what they do when they succeed is tested where they are.
+
+mod authentication;
+mod images;
+mod microvms;
+mod support;

@@ -1,0 +1,264 @@
+//! A router over an in-memory database, and signed requests to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use axum::body::Body;
+use hearth_api::{
+    AccountId, Architecture, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
+};
+use hearth_api::{BuildId, BuildState, ImageConfiguration, SnapshotBuild, Timestamp};
+use hearth_auth::sigv4::{Scope, SignedRequest, sign};
+use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
+use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_guest::{Artefacts, GuestFactory, GuestNetwork, Networks, UidPool};
+use hearth_image_builder::{
+    ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
+    ImageBuilderConfig,
+};
+use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_store::{BuildRecord, Files, ImageRecord, ImageVersionRecord, Store};
+use hearth_vmm::fake::FakeVmm;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+const HOST: &str = "127.0.0.1:9400";
+pub(crate) const ACCOUNT: &str = "000000000000";
+pub(crate) const REGION: &str = "us-east-1";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The API with its parts at hand.
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    pub(crate) token_keys: Arc<TokenKeys>,
+    router: axum::Router,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer with its body read.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    /// `x-amzn-errortype`, empty on success.
+    pub(crate) fn error_type(&self) -> &str {
+        self.headers.get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or("")
+    }
+}
+
+#[derive(Debug)]
+struct NoNetworks;
+
+#[async_trait]
+impl Networks for NoNetworks {
+    async fn acquire(&self) -> std::io::Result<Box<dyn GuestNetwork>> {
+        Err(std::io::Error::other("this host has no networks to give"))
+    }
+}
+
+#[derive(Debug)]
+struct NoArtifacts;
+
+#[async_trait]
+impl ArtifactSource for NoArtifacts {
+    async fn fetch(&self, _: &str, _: &str, _: &std::path::Path, _: u64) -> Result<u64, ArtifactError> {
+        Err(ArtifactError::NoSuchKey)
+    }
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ControlPlaneConfig)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::in_memory().await.unwrap();
+        let nowhere = PathBuf::from("/nonexistent");
+        let guests = GuestFactory {
+            vmm: Arc::new(FakeVmm::new()),
+            networks: Arc::new(NoNetworks),
+            artefacts: Artefacts {
+                kernel: nowhere.clone(),
+                initrd: nowhere.clone(),
+                builder_disk: nowhere.clone(),
+                version: "1".to_owned(),
+                key: "key".to_owned(),
+            },
+            uids: UidPool::new(100_000),
+            run_root: directory.path().join("run"),
+        };
+        let files = Files::new(directory.path());
+        let registry = Registry::new(RegistryConfig {
+            store: store.clone(),
+            guests: guests.clone(),
+            files: files.clone(),
+            vmm_overhead_mib: 64,
+        });
+        let image_builder = ImageBuilder::new(ImageBuilderConfig {
+            store: store.clone(),
+            guests,
+            files,
+            base_images: BaseImages::new(BaseImagesConfig {
+                mirror_table: nowhere.clone(),
+                registry_mirrors: Vec::new(),
+                store_tool: nowhere.clone(),
+                cache: nowhere,
+                ca_bundle: None,
+            }),
+            artifacts: Arc::new(NoArtifacts),
+            archive_limits: ArchiveLimits::default(),
+            ca_bundle: None,
+            concurrent_builds: 1,
+            build_memory_mib: 512,
+            build_timeout_seconds: 60,
+            listen_timeout_seconds: 1,
+        });
+        let account = AccountId::from_stored(ACCOUNT);
+        let credential = Credential { secret: "secret".to_owned(), account: account.clone() };
+        let credentials = Arc::new(Credentials::from_iter([("AKID".to_owned(), credential)]));
+        let token_key = TokenKey { kid: uuid::Uuid::from_bytes([1; 16]), secret: [7; 32] };
+        let token_keys = Arc::new(TokenKeys::new(token_key, Vec::new()));
+        let mut config = ControlPlaneConfig {
+            region: REGION.to_owned(),
+            account,
+            endpoint_domain: "localhost".to_owned(),
+            endpoint_port: 443,
+            minimum_idle_seconds: 60,
+            lenient_image_names: false,
+        };
+        change(&mut config);
+        let services = Services {
+            store: store.clone(),
+            registry,
+            image_builder,
+            credentials,
+            token_keys: token_keys.clone(),
+        };
+        let router = hearth_control_plane::router(config, services);
+        Self { store, token_keys, router, _directory: directory }
+    }
+
+    /// Calls an operation under `/2025-09-09/`.
+    pub(crate) async fn call(&self, method: &str, target: &str, body: Value) -> Reply {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(signed("secret", "lambda", method, &format!("/2025-09-09/{target}"), body.as_bytes())).await
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Reply {
+        self.call("GET", target, Value::Null).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert!(parts.headers.contains_key("x-amzn-requestid"));
+        Reply { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&body).unwrap() }
+    }
+
+    /// Gets `target` until `done`; fails after the deadline.
+    pub(crate) async fn wait(&self, target: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let body = self.get(target).await.body;
+            if done(&body) {
+                return body;
+            }
+            assert!(start.elapsed() < DEADLINE, "{target} stays at {body}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Records an image with one version as if it had been built.
+    pub(crate) async fn built_image(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ImageVersionRecord),
+    ) -> ImageArn {
+        let arn = ImageArn::parse(&image_arn(name)).unwrap();
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let configuration: ImageConfiguration = serde_json::from_value(configuration()).unwrap();
+        let mut version = ImageVersionRecord {
+            arn: arn.clone(),
+            version: ImageVersion::FIRST,
+            state: ImageVersionState::Successful,
+            status: ImageVersionStatus::Active,
+            configuration,
+            app: None,
+            created_at: now,
+            updated_at: now,
+        };
+        change(&mut version);
+        let image = ImageRecord {
+            arn: arn.clone(),
+            id: uuid::Uuid::new_v4().to_string(),
+            state: ImageState::Created,
+            latest_active_version: Some(ImageVersion::FIRST),
+            latest_failed_version: None,
+            created_at: now,
+            updated_at: now,
+            tags: [("team".to_owned(), "a".to_owned())].into(),
+        };
+        let sizes = SnapshotBuild {
+            memory_snapshot_size_in_bytes: Some(3),
+            code_install_size_in_bytes: Some(2),
+            disk_snapshot_size_in_bytes: Some(1),
+        };
+        let build = BuildRecord {
+            arn: arn.clone(),
+            version: ImageVersion::FIRST,
+            id: BuildId::from_stored(format!("build-of-{name}")),
+            state: BuildState::Successful,
+            architecture: Architecture::host(),
+            state_reason: None,
+            snapshot: Some(sizes),
+            created_at: now,
+        };
+        self.store.insert_image(&image, &version, &build, None).await.unwrap();
+        arn
+    }
+}
+
+pub(crate) fn image_arn(name: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:microvm-image:{name}")
+}
+
+/// The members that CreateMicrovmImage requires, but for the name.
+pub(crate) fn configuration() -> Value {
+    json!({
+        "baseImageArn": format!("arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1"),
+        "buildRoleArn": format!("arn:aws:iam::{ACCOUNT}:role/build"),
+        "codeArtifact": { "uri": "s3://bucket/code.zip" },
+    })
+}
+
+/// `base` with the members of `extra`.
+pub(crate) fn with(mut base: Value, extra: Value) -> Value {
+    let Value::Object(extra) = extra else { panic!("not an object: {extra}") };
+    base.as_object_mut().unwrap().extend(extra);
+    base
+}
+
+pub(crate) fn signed(secret: &str, service: &str, method: &str, target: &str, body: &[u8]) -> Request<Body> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let scope = Scope { access_key: "AKID", secret, region: REGION, service };
+    let headers = [("host", HOST.as_bytes())];
+    let request = SignedRequest { method, path, query, headers: &headers, body };
+    let mut builder = Request::builder().method(method).uri(target).header("host", HOST);
+    for (name, value) in sign(&request, &scope, jiff::Timestamp::now()) {
+        builder = builder.header(name, value);
+    }
+    builder.body(Body::from(body.to_vec())).unwrap()
+}

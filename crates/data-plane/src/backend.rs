@@ -1,0 +1,79 @@
+//! What the endpoints need of microVMs. The server's is [`Registry`]; tests bring their own.
+
+use std::io;
+
+use hearth_api::MicrovmId;
+use hearth_guest_protocol::client::ForwardStream;
+use hearth_lifecycle::{Registry, RunningMicrovm, Unreachable};
+use hearth_vmm::GuestStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Finds microVMs and wakes them.
+pub trait Backend: Send + Sync + 'static {
+    /// A running microVM.
+    type App: RunningApp;
+
+    /// The microVM whose endpoint's host name begins with this label.
+    fn by_endpoint(&self, label: &str) -> Option<MicrovmId>;
+
+    /// Waits until the microVM is running; wakes it if its idle policy says so.
+    fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
+}
+
+/// A microVM in one of its lives: from a launch or resume to the next suspend or termination.
+pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
+    /// A connection to the app.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Whose life this is.
+    fn id(&self) -> &MicrovmId;
+
+    /// Number of this life; connections of another one are dead.
+    fn generation(&self) -> u64;
+
+    /// Connects to a TCP port of the app. That nobody listens may show only on the first read, as
+    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached.
+    fn connect(&self, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Tells that bytes went to or came from the app.
+    fn traffic(&self, bytes: u64);
+
+    /// Resolves when this life ends.
+    fn ended(&self) -> impl Future<Output = ()> + Send + 'static;
+}
+
+impl Backend for Registry {
+    type App = RunningMicrovm;
+
+    fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+        self.by_endpoint(label)
+    }
+
+    async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {
+        self.ensure_running(id).await
+    }
+}
+
+impl RunningApp for RunningMicrovm {
+    type Stream = ForwardStream<Box<dyn GuestStream>>;
+
+    fn id(&self) -> &MicrovmId {
+        self.id()
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation()
+    }
+
+    async fn connect(&self, port: u16) -> io::Result<Self::Stream> {
+        self.connect(port).await
+    }
+
+    fn traffic(&self, bytes: u64) {
+        self.traffic(bytes);
+    }
+
+    fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended()
+    }
+}

@@ -1,0 +1,54 @@
+//! The answers that the endpoint gives by itself (behaviour.md, section 3; recorded bodies in wire-facts.md).
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+/// Header that names the cause.
+const PROXY_ERROR: HeaderName = HeaderName::from_static("x-aws-proxy-error");
+
+/// Why a request was not forwarded, or its answer not returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The request itself or its port header is malformed.
+    BadRequest,
+    /// No token, or text that is none.
+    TokenMissing,
+    /// A token that does not open this endpoint now, or a host that is no endpoint.
+    TokenRejected,
+    /// The token opens other ports.
+    PortDenied,
+    /// The microVM is suspended, terminated or does not answer.
+    MicrovmUnreachable,
+    /// Nothing listens on the port, or what listens does not speak HTTP.
+    AppUnreachable,
+}
+
+impl Refusal {
+    /// Status, code and body. The codes of 400 are ours: none was ever recorded.
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "BAD_REQUEST", "Bad request"),
+            Self::TokenMissing => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Request missing authentication"),
+            Self::TokenRejected => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Token authentication failed"),
+            Self::PortDenied => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Access to port denied"),
+            Self::MicrovmUnreachable => (StatusCode::BAD_GATEWAY, "MICROVM_CONNECT_FAILED", ""),
+            Self::AppUnreachable => (StatusCode::BAD_GATEWAY, "APP_CONNECT_FAILED", ""),
+        }
+    }
+
+    pub(crate) fn response(self) -> Response<Full<Bytes>> {
+        let (status, code, body) = self.parts();
+        let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(PROXY_ERROR, HeaderValue::from_static(code));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        response
+    }
+}

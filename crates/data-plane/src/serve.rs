@@ -1,0 +1,119 @@
+//! The listeners: accept, serve, shut down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_auth::TokenKeys;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::AppConnections;
+use crate::backend::Backend;
+use crate::ca::{CaError, CertificateAuthority};
+use crate::connection;
+use crate::route::EndpointHosts;
+use crate::tls;
+
+/// Client connections that are served at a time; more wait in the listeners' queues.
+const CONNECTIONS_MAX: usize = 4096;
+/// Pause after a failed accept, which mostly means that descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the endpoints cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No certificate.
+    #[error("the endpoint certificate could not be made")]
+    Authority(#[source] CaError),
+    /// The TLS library refused the configuration.
+    #[error("TLS could not be set up")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// What the connections of a data plane share.
+#[derive(Debug)]
+pub(crate) struct Shared<B: Backend> {
+    pub(crate) backend: Arc<B>,
+    pub(crate) hosts: EndpointHosts,
+    pub(crate) keys: Arc<TokenKeys>,
+    pub(crate) apps: AppConnections,
+    pub(crate) stop: Stop,
+}
+
+/// How connections learn of the end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop {
+    /// No new requests; what is under way may finish.
+    pub(crate) soon: CancellationToken,
+    /// At once.
+    pub(crate) now: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The running endpoints. Dropping it does not stop them; [`DataPlane::shutdown`] does.
+#[derive(Debug)]
+pub struct DataPlane {
+    stop: Stop,
+}
+
+impl DataPlane {
+    /// Serves the listeners.
+    pub fn start<B: Backend>(
+        listeners: Vec<TcpListener>,
+        hosts: EndpointHosts,
+        authority: CertificateAuthority,
+        keys: Arc<TokenKeys>,
+        backend: Arc<B>,
+    ) -> Result<Self, TlsError> {
+        let tls = TlsAcceptor::from(Arc::new(tls::server_config(authority, hosts.suffix())?));
+        let stop = Stop::default();
+        let shared =
+            Arc::new(Shared { backend, hosts, keys, apps: AppConnections::default(), stop: stop.clone() });
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        for listener in listeners {
+            stop.tasks.spawn(accept(listener, tls.clone(), Arc::clone(&shared), Arc::clone(&places)));
+        }
+        Ok(Self { stop })
+    }
+
+    /// Stops accepting, lets requests under way finish for at most `grace`, then cuts what is left.
+    pub async fn shutdown(self, grace: Duration) {
+        self.stop.soon.cancel();
+        self.stop.tasks.close();
+        if tokio::time::timeout(grace, self.stop.tasks.wait()).await.is_err() {
+            self.stop.now.cancel();
+            self.stop.tasks.wait().await;
+        }
+    }
+}
+
+async fn accept<B: Backend>(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    shared: Arc<Shared<B>>,
+    places: Arc<Semaphore>,
+) {
+    let serve_all = async {
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+                    let tasks = shared.stop.tasks.clone();
+                    tasks.spawn(async move {
+                        let _place = place;
+                        connection::serve(stream, tls, shared).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an endpoint connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    shared.stop.soon.run_until_cancelled(serve_all).await;
+}

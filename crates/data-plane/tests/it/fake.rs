@@ -1,0 +1,209 @@
+//! A backend whose microVMs are ports on loopback.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use hearth_api::{MicrovmId, PortSpecification};
+use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
+use hearth_data_plane::{Backend, CertificateAuthority, DataPlane, EndpointHosts, RunningApp};
+use hearth_lifecycle::Unreachable;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Label of the endpoint of the one microVM that there is.
+pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
+const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
+
+pub(crate) fn host(label: &str) -> String {
+    format!("{label}.{SUFFIX}")
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) id: MicrovmId,
+    pub(crate) generation: u64,
+    pub(crate) ports: Arc<Mutex<HashMap<u16, SocketAddr>>>,
+    pub(crate) traffic: Arc<AtomicU64>,
+    pub(crate) connects: Arc<AtomicUsize>,
+    pub(crate) ended: CancellationToken,
+}
+
+impl RunningApp for App {
+    type Stream = Stream;
+
+    fn id(&self) -> &MicrovmId {
+        &self.id
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    async fn connect(&self, port: u16) -> io::Result<Stream> {
+        self.connects.fetch_add(1, Ordering::SeqCst);
+        if self.ended.is_cancelled() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let address = self.ports.lock().unwrap().get(&port).copied();
+        match address {
+            Some(address) => Ok(Stream(Some(TcpStream::connect(address).await?))),
+            None => Ok(Stream(None)),
+        }
+    }
+
+    fn traffic(&self, bytes: u64) {
+        self.traffic.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
+    }
+}
+
+/// A connection; without a stream, one to a port on which nobody listens, which shows on the first read.
+#[derive(Debug)]
+pub(crate) struct Stream(Option<TcpStream>);
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Some(stream) => Pin::new(stream).poll_read(cx, buf),
+            None => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Some(stream) => Pin::new(stream).poll_write(cx, bytes),
+            None => Poll::Ready(Ok(bytes.len())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+/// What the microVM does when it is asked to run: nothing yet, a life, or a refusal.
+pub(crate) type State = Option<Result<App, Unreachable>>;
+
+#[derive(Debug)]
+pub(crate) struct FakeBackend {
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) asked: AtomicUsize,
+    /// What it runs as after the next answer.
+    pub(crate) next_life: Mutex<Option<App>>,
+    id: MicrovmId,
+}
+
+impl Backend for FakeBackend {
+    type App = App;
+
+    fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+        (label == LABEL).then(|| self.id.clone())
+    }
+
+    async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
+        assert_eq!(*id, self.id);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut state = self.state.subscribe();
+        let decided = state.wait_for(Option::is_some).await.unwrap().clone();
+        if let Some(next_life) = self.next_life.lock().unwrap().take() {
+            self.state.send_replace(Some(Ok(next_life)));
+        }
+        decided.unwrap()
+    }
+}
+
+/// A data plane with one running microVM.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) backend: Arc<FakeBackend>,
+    pub(crate) app: App,
+    pub(crate) plane: DataPlane,
+    pub(crate) ca_pem: std::path::PathBuf,
+    _data: tempfile::TempDir,
+    keys: Arc<TokenKeys>,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::open(data.path()).unwrap();
+        let ca_pem = authority.pem_path();
+        let app = App {
+            id: MicrovmId::new(),
+            generation: 1,
+            ports: Arc::default(),
+            traffic: Arc::default(),
+            connects: Arc::default(),
+            ended: CancellationToken::new(),
+        };
+        let backend = Arc::new(FakeBackend {
+            state: watch::Sender::new(Some(Ok(app.clone()))),
+            asked: AtomicUsize::new(0),
+            next_life: Mutex::default(),
+            id: app.id.clone(),
+        });
+        let keys = Arc::new(TokenKeys::new(key(1), vec![]));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let hosts = EndpointHosts::new("us-east-1", "localhost");
+        let plane =
+            DataPlane::start(vec![listener], hosts, authority, Arc::clone(&keys), Arc::clone(&backend))
+                .unwrap();
+        Self { address, backend, app, plane, ca_pem, _data: data, keys }
+    }
+
+    /// A token for every port of the microVM.
+    pub(crate) fn token(&self) -> String {
+        self.keys.issue(&self.claims()).unwrap()
+    }
+
+    pub(crate) fn claims(&self) -> Claims {
+        Claims {
+            microvm: self.app.id.clone(),
+            ports: vec![PortSpecification::AllPorts {}],
+            expires_at_seconds: jiff::Timestamp::now().as_second() + 60,
+            kind: TokenKind::Http,
+        }
+    }
+
+    pub(crate) fn issue(&self, claims: &Claims) -> String {
+        self.keys.issue(claims).unwrap()
+    }
+
+    /// Makes a listener the app's port.
+    pub(crate) async fn listen(&self, port: u16) -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.app.ports.lock().unwrap().insert(port, listener.local_addr().unwrap());
+        listener
+    }
+
+    pub(crate) fn connects(&self) -> usize {
+        self.app.connects.load(Ordering::SeqCst)
+    }
+}
+
+pub(crate) fn key(byte: u8) -> TokenKey {
+    TokenKey { kid: Uuid::from_bytes([byte; 16]), secret: [byte; 32] }
+}

@@ -1,0 +1,9 @@
+//! The endpoints over real TLS, in front of apps on loopback.
+#![allow(clippy::unwrap_used, reason = "clippy's own exception covers test functions but not what they call")]
+
+mod client;
+mod connections;
+mod fake;
+mod forwarding;
+mod refusals;
+mod shutdown;

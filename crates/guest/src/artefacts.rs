@@ -1,0 +1,76 @@
+//! The files that `make build` leaves for guests: kernel, initial RAM file system, builder disk.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where the guest files are, and the key that tells one set from another.
+#[derive(Debug, Clone)]
+pub struct Artefacts {
+    /// Linux kernel.
+    pub kernel: PathBuf,
+    /// Initial RAM file system with the agent as `/init`.
+    pub initrd: PathBuf,
+    /// Read-only ext4 disk with the Debian root that builds run in.
+    pub builder_disk: PathBuf,
+    /// Version of the managed base image that these files are (`1`).
+    pub version: String,
+    /// Hash over the manifest and the initial RAM file system: changes whenever a snapshot would.
+    pub key: String,
+}
+
+/// The guest files are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtefactsError {
+    /// A file is missing or unreadable.
+    #[error("the guest file {} cannot be read; run `make build`", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The manifest is not JSON of the expected form.
+    #[error("the guest manifest {} is not readable; run `make build` again", path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    version: String,
+}
+
+impl Artefacts {
+    /// Finds the files in `directory` (`vmlinuz`, `builder.ext4`, `manifest.json`) and the initial RAM file system.
+    pub fn load(directory: &Path, initrd: &Path) -> Result<Self, ArtefactsError> {
+        let read = |path: &Path| {
+            std::fs::read(path)
+                .map_err(|source| ArtefactsError::Unreadable { path: path.to_owned(), source })
+        };
+        let manifest_path = directory.join("manifest.json");
+        let text = read(&manifest_path)?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .map_err(|source| ArtefactsError::Manifest { path: manifest_path.clone(), source })?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&text).update(&read(initrd)?);
+        let artefacts = Self {
+            kernel: directory.join("vmlinuz"),
+            initrd: initrd.to_owned(),
+            builder_disk: directory.join("builder.ext4"),
+            version: manifest.version,
+            key: hasher.finalize().to_hex()[..16].to_owned(),
+        };
+        for path in [&artefacts.kernel, &artefacts.builder_disk] {
+            std::fs::File::open(path)
+                .map_err(|source| ArtefactsError::Unreadable { path: path.clone(), source })?;
+        }
+        Ok(artefacts)
+    }
+}

@@ -1,0 +1,264 @@
+//! [`GuestFactory`] starts guests; [`Guest`] is one of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
+use hearth_guest_protocol::{Reply, Request};
+use hearth_vmm::{BootSource, Drive, DriveImage, GuestStream, Isolation, Vm, VmSpec, Vmm};
+
+use crate::artefacts::Artefacts;
+use crate::network::{GuestNetwork, Networks};
+use crate::uid::{Uid, UidPool};
+
+/// `virtio-blk` serial of the root disk.
+pub const ROOT_DISK: &str = "root";
+
+/// Kernel command line of every guest: quiet, because a serial console costs more than it tells; `panic=-1` makes a
+/// panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest is the TSC that QEMU emulates.
+const BOOT_ARGS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=reliable no_timer_check \
+     random.trust_cpu=on mitigations=off ipv6.disable=1 audit=0";
+
+/// Starts guests on this host.
+#[derive(Debug, Clone)]
+pub struct GuestFactory {
+    /// The driver.
+    pub vmm: Arc<dyn Vmm>,
+    /// Where networks come from.
+    pub networks: Arc<dyn Networks>,
+    /// Kernel and initial RAM file system.
+    pub artefacts: Artefacts,
+    /// User ids of the VMM processes.
+    pub uids: UidPool,
+    /// Directory for run-time files of VMM processes.
+    pub run_root: PathBuf,
+}
+
+/// What distinguishes one guest from another.
+#[derive(Debug)]
+pub struct GuestPlan {
+    /// Name: a microVM's or build's id; also of its run directory.
+    pub name: String,
+    /// vCPUs.
+    pub vcpu_count: u8,
+    /// RAM in MiB.
+    pub memory_mib: u32,
+    /// Root disk; `None` in a build microVM.
+    pub root: Option<RootDisk>,
+    /// Further disks.
+    pub drives: Vec<Drive>,
+    /// Limits on the host.
+    pub limits: Limits,
+}
+
+/// The root disk of a guest.
+#[derive(Debug, Clone)]
+pub enum RootDisk {
+    /// Written in place: while the image's snapshot is being made.
+    Base(PathBuf),
+    /// Copy-on-write on the image's disk.
+    Clone {
+        /// The image's disk.
+        base: PathBuf,
+        /// The microVM's own qcow2 file.
+        overlay: PathBuf,
+    },
+}
+
+/// Limits of the VMM process where the host's cgroups allow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Host memory in MiB.
+    pub memory_mib: Option<u32>,
+    /// Hundredths of a CPU.
+    pub cpu_percent: Option<u32>,
+}
+
+/// A guest could not be started, or does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No network could be made.
+    #[error("cannot make the network of {name}")]
+    Network {
+        /// Guest.
+        name: String,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A directory could not be made.
+    #[error("cannot make the directory {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The driver failed.
+    #[error(transparent)]
+    Vmm(#[from] hearth_vmm::Error),
+    /// The agent could not be reached.
+    #[error("the guest's agent cannot be reached")]
+    Unreachable(#[source] std::io::Error),
+    /// The conversation with the agent broke.
+    #[error("the conversation with the guest's agent broke")]
+    Agent(#[source] ClientError),
+    /// The agent refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The agent did not answer in time.
+    #[error("the guest's agent did not answer within {0:?}")]
+    TimedOut(Duration),
+}
+
+/// A running or paused guest with everything it holds.
+#[derive(Debug)]
+pub struct Guest {
+    vm: Arc<dyn Vm>,
+    network: Box<dyn GuestNetwork>,
+    run_dir: PathBuf,
+    _uid: Uid,
+}
+
+impl GuestFactory {
+    /// Boots a guest; with `snapshot_directory` its RAM becomes the memory file of a base snapshot made there.
+    pub async fn boot(&self, plan: GuestPlan, snapshot_directory: Option<&Path>) -> Result<Guest, Error> {
+        let (spec, holdings) = self.prepare(plan).await?;
+        let vm = self.vmm.boot(spec, snapshot_directory).await;
+        holdings.complete(vm).await
+    }
+
+    /// Restores a paused guest from an image's snapshot and, if there is one, its own.
+    pub async fn restore(&self, plan: GuestPlan, base: &Path, own: &Path) -> Result<Guest, Error> {
+        let (spec, holdings) = self.prepare(plan).await?;
+        let vm = self.vmm.restore(spec, base, own).await;
+        holdings.complete(vm).await
+    }
+
+    async fn prepare(&self, plan: GuestPlan) -> Result<(VmSpec, Holdings), Error> {
+        let mut network = self
+            .networks
+            .acquire()
+            .await
+            .map_err(|source| Error::Network { name: plan.name.clone(), source })?;
+        let uid = self.uids.take();
+        let run_dir = self.run_root.join(&plan.name);
+        std::fs::create_dir_all(&run_dir)
+            .map_err(|source| Error::Directory { path: run_dir.clone(), source })?;
+        let root = plan.root.map(|root| Drive {
+            drive_id: ROOT_DISK.to_owned(),
+            image: match root {
+                RootDisk::Base(path) => DriveImage::Raw(path),
+                RootDisk::Clone { base, overlay } => DriveImage::Overlay { base, overlay },
+            },
+        });
+        let spec = VmSpec {
+            name: plan.name,
+            run_dir: run_dir.clone(),
+            vcpu_count: plan.vcpu_count,
+            memory_mib: plan.memory_mib,
+            boot_source: BootSource {
+                kernel_image_path: self.artefacts.kernel.clone(),
+                initrd_path: self.artefacts.initrd.clone(),
+                boot_args: BOOT_ARGS.to_owned(),
+            },
+            drives: root.into_iter().chain(plan.drives).collect(),
+            network_interfaces: network.take_interfaces(),
+            isolation: Isolation {
+                uid: uid.get(),
+                network_namespace: network.namespace(),
+                memory_limit_mib: plan.limits.memory_mib,
+                cpu_limit_percent: plan.limits.cpu_percent,
+            },
+            guest_channel: network.channel(),
+        };
+        Ok((spec, Holdings { network, run_dir, uid }))
+    }
+}
+
+/// What a guest holds before its VM exists.
+struct Holdings {
+    network: Box<dyn GuestNetwork>,
+    run_dir: PathBuf,
+    uid: Uid,
+}
+
+impl Holdings {
+    async fn complete(self, vm: hearth_vmm::Result<Arc<dyn Vm>>) -> Result<Guest, Error> {
+        match vm {
+            Ok(vm) => Ok(Guest { vm, network: self.network, run_dir: self.run_dir, _uid: self.uid }),
+            Err(error) => {
+                self.network.release().await;
+                remove_run_dir(&self.run_dir);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Guest {
+    /// The virtual machine.
+    pub fn vm(&self) -> &Arc<dyn Vm> {
+        &self.vm
+    }
+
+    /// Ends the VMM process and gives everything back.
+    pub async fn destroy(self) {
+        if let Err(error) = self.vm.kill().await {
+            tracing::error!(error = %error, run_dir = %self.run_dir.display(), "the VMM could not be ended");
+        }
+        self.network.release().await;
+        remove_run_dir(&self.run_dir);
+    }
+}
+
+fn remove_run_dir(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a run directory could not be removed");
+    }
+}
+
+/// Asks the agent one thing and waits at most `timeout` for its answer. The agent's own error becomes
+/// [`Error::Refused`].
+pub async fn ask(vm: &Arc<dyn Vm>, request: &Request, timeout: Duration) -> Result<Reply, Error> {
+    let answer = async {
+        let stream = vm.connect_guest().await.map_err(Error::Unreachable)?;
+        client::ask(stream, request).await.map_err(Error::Agent)
+    };
+    match tokio::time::timeout(timeout, answer).await {
+        Err(_) => Err(Error::TimedOut(timeout)),
+        Ok(Err(Error::Agent(ClientError::Agent(message)))) => Err(Error::Refused(message)),
+        Ok(answer) => answer,
+    }
+}
+
+/// Tells the agent the time and mixes host entropy into the guest's RNG; due after every restore, before anything
+/// else reaches the guest.
+pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<(), Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let entropy: [u8; 32] = rand::random();
+    let entropy = blake3::Hash::from(entropy).to_hex().to_string();
+    ask(vm, &Request::Restored { unix_nanos: now.as_nanos() as u64, entropy }, timeout).await?;
+    Ok(())
+}
+
+/// Opens a connection to a TCP port of the app. That nothing listens there shows on the first read.
+pub async fn forward(vm: &Arc<dyn Vm>, port: u16) -> std::io::Result<ForwardStream<Box<dyn GuestStream>>> {
+    Ok(ForwardStream::new(vm.connect_guest().await?, port))
+}
+
+/// Waits until a freshly booted guest's agent answers.
+pub async fn wait_for_agent(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<(), Error> {
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        match ask(vm, &Request::Hello, Duration::from_secs(5)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}

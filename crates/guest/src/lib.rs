@@ -1,0 +1,17 @@
+//! A guest with everything it holds on the host: VM, network and user id; and the artefacts it boots from.
+//!
+//! Both users of VMs, `lifecycle` and `image-builder`, come through here, so that a microVM has exactly the devices
+//! that its snapshot was taken with. Invariant: whoever holds a [`Guest`] holds all of its resources;
+//! [`Guest::destroy`] gives all of them back.
+//!
+//! Reading order: [`artefacts`], [`network`], [`guest`].
+
+pub mod artefacts;
+pub mod guest;
+pub mod network;
+pub mod uid;
+
+pub use artefacts::Artefacts;
+pub use guest::{Error, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+pub use network::{GuestNetwork, HostNetworks, Networks};
+pub use uid::{Uid, UidPool};

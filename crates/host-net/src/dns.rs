@@ -1,0 +1,274 @@
+//! The DNS relay: sockets inside a microVM's namespace, queries sent from the host's namespace.
+//!
+//! Messages pass unchanged (RFC 1035; TCP with its two-byte length, RFC 7766). Every query goes out on a fresh
+//! socket, connected to the server, so that nothing but that server can answer it.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+/// Queries over UDP that one microVM can have under way; more wait in the socket's buffer.
+const UDP_CONCURRENCY: usize = 64;
+/// TCP connections to the relay that one microVM can have open.
+const TCP_CONCURRENCY: usize = 8;
+/// Longest time for a query, all servers together: just under the five seconds after which glibc asks again.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(4500);
+/// How long a TCP connection may stay silent.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest message over UDP that is passed on.
+const UDP_MESSAGE_MAX: usize = 8192;
+/// Length of a DNS header.
+const HEADER: usize = 12;
+/// As many nameservers as glibc uses (resolv.conf(5), `MAXNS`).
+const SERVERS_MAX: usize = 3;
+
+/// The servers that queries are sent to.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    fixed: Option<Vec<SocketAddr>>,
+    read: Mutex<Option<(SystemTime, Vec<SocketAddr>)>>,
+}
+
+impl Upstreams {
+    /// `None`: those of `/etc/resolv.conf`.
+    pub(crate) fn new(fixed: Option<Vec<SocketAddr>>) -> Self {
+        Self { fixed, read: Mutex::new(None) }
+    }
+
+    fn servers(&self) -> Vec<SocketAddr> {
+        if let Some(fixed) = &self.fixed {
+            return fixed.clone();
+        }
+        let path = Path::new("/etc/resolv.conf");
+        let modified =
+            path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some((at, servers)) if *at == modified => servers.clone(),
+            _ => {
+                let servers = nameservers(&std::fs::read_to_string(path).unwrap_or_default());
+                *read = Some((modified, servers.clone()));
+                servers
+            }
+        }
+    }
+}
+
+/// The nameservers of a resolv.conf(5); without any, the one on this host, as glibc has it.
+fn nameservers(text: &str) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok())
+        .map(|address| SocketAddr::new(address, 53))
+        .take(SERVERS_MAX)
+        .collect();
+    if found.is_empty() {
+        found.push((Ipv4Addr::LOCALHOST, 53).into());
+    }
+    found
+}
+
+/// A running relay; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Relay {
+    /// Serves the sockets, which were opened inside the namespace and are non-blocking.
+    pub(crate) fn start(
+        udp: std::net::UdpSocket,
+        tcp: std::net::TcpListener,
+        upstreams: Arc<Upstreams>,
+    ) -> io::Result<Self> {
+        let (udp, tcp) = (UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?);
+        let tasks =
+            [tokio::spawn(serve_udp(udp, Arc::clone(&upstreams))), tokio::spawn(serve_tcp(tcp, upstreams))];
+        Ok(Self { tasks })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>) {
+    let socket = Arc::new(socket);
+    let permits = Arc::new(Semaphore::new(UDP_CONCURRENCY));
+    let mut queries = JoinSet::new();
+    let mut buffer = vec![0; UDP_MESSAGE_MAX];
+    loop {
+        while queries.try_join_next().is_some() {}
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        // An error here belongs to an answer that could not be delivered; the socket goes on.
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let query = buffer[..length].to_vec();
+        let (socket, upstreams) = (Arc::clone(&socket), Arc::clone(&upstreams));
+        queries.spawn(async move {
+            let _permit = permit;
+            if let Some(answer) = resolve(&query, &upstreams, Transport::Udp).await
+                && let Err(error) = socket.send_to(&answer, client).await
+            {
+                tracing::debug!(%error, "a DNS answer could not be delivered");
+            }
+        });
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>) {
+    let permits = Arc::new(Semaphore::new(TCP_CONCURRENCY));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: do not spin.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let upstreams = Arc::clone(&upstreams);
+        connections.spawn(async move {
+            let _permit = permit;
+            if let Err(error) = serve_connection(stream, &upstreams).await {
+                tracing::debug!(%error, "a DNS connection broke");
+            }
+        });
+    }
+}
+
+async fn serve_connection(mut stream: TcpStream, upstreams: &Upstreams) -> io::Result<()> {
+    loop {
+        let Ok(query) = timeout(TCP_IDLE_TIMEOUT, read_message(&mut stream)).await else { return Ok(()) };
+        let Some(query) = query? else { return Ok(()) };
+        let Some(answer) = resolve(&query, upstreams, Transport::Tcp).await else { return Ok(()) };
+        timeout(TCP_IDLE_TIMEOUT, write_message(&mut stream, &answer)).await??;
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// Asks the servers in turn; when none of them gave a useful answer, says "server failure" (RFC 1035, 4.1.1).
+/// `None`: not a query.
+async fn resolve(query: &[u8], upstreams: &Upstreams, transport: Transport) -> Option<Vec<u8>> {
+    if query.len() < HEADER || is_response(query) {
+        return None;
+    }
+    let servers = upstreams.servers();
+    let share = QUERY_TIMEOUT / u32::try_from(servers.len().max(1)).unwrap_or(1);
+    let mut failure = None;
+    for server in servers {
+        let exchange = async {
+            match transport {
+                Transport::Udp => exchange_udp(query, server).await,
+                Transport::Tcp => exchange_tcp(query, server).await,
+            }
+        };
+        match timeout(share, exchange).await {
+            // Server failure, not implemented, refused: another server may know better.
+            Ok(Ok(answer)) if matches!(answer[3] & 0x0f, 2 | 4 | 5) => failure = Some(answer),
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => tracing::debug!(%server, %error, "a nameserver could not be asked"),
+            Err(_) => tracing::debug!(%server, "a nameserver did not answer in time"),
+        }
+    }
+    Some(failure.unwrap_or_else(|| server_failure(query)))
+}
+
+async fn exchange_udp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
+    let any: SocketAddr =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    socket.send(query).await?;
+    let mut buffer = vec![0; UDP_MESSAGE_MAX];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        if answers(&buffer[..length], query) {
+            buffer.truncate(length);
+            return Ok(buffer);
+        }
+    }
+}
+
+async fn exchange_tcp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(server).await?;
+    write_message(&mut stream, query).await?;
+    match read_message(&mut stream).await? {
+        Some(answer) if answers(&answer, query) => Ok(answer),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+async fn read_message(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 2];
+    match stream.read_exact(&mut length).await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    };
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).await?;
+    Ok(Some(message))
+}
+
+async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut framed = length.to_be_bytes().to_vec();
+    framed.extend_from_slice(message);
+    stream.write_all(&framed).await
+}
+
+fn is_response(message: &[u8]) -> bool {
+    message[2] & 0x80 != 0
+}
+
+/// Whether `message` is a response with the query's transaction id.
+fn answers(message: &[u8], query: &[u8]) -> bool {
+    message.len() >= HEADER && is_response(message) && message[..2] == query[..2]
+}
+
+/// The query turned into its own answer, with the code for "server failure".
+fn server_failure(query: &[u8]) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    answer[2] |= 0x80;
+    answer[3] = (answer[3] & 0x70) | 0x80 | 2;
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nameservers_are_read_as_glibc_does() {
+        let text = "# comment\nsearch example.com\nnameserver 10.1.2.3\n nameserver\t::1 # local\nnameserver x\n\
+                    nameserver 192.0.2.1\nnameserver 192.0.2.2\n";
+        let expected = ["10.1.2.3:53", "[::1]:53", "192.0.2.1:53"].map(|text| text.parse().unwrap());
+        assert_eq!(nameservers(text), expected);
+        assert_eq!(nameservers("options ndots:1"), ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_failure_keeps_id_and_question() {
+        let query = [0xab, 0xcd, 0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        let answer = server_failure(&query);
+        assert!(answers(&answer, &query));
+        assert_eq!((answer[2], answer[3]), (0x81, 0xa2));
+        assert_eq!(answer[4..], query[4..]);
+    }
+}

@@ -1,0 +1,33 @@
+//! What a microVM's network is on the host: a network namespace with TAP devices, a veth to the host, nftables
+//! rules and a DNS relay.
+//!
+//! Every microVM has a namespace of its own, so that clones of one snapshot can all use the same addresses and MACs.
+//! Namespaces have no name: they live by descriptors and by the VMM process inside, so a crash leaves none behind.
+//!
+//! ```text
+//!  guest NIC "app"  ── app0 ┐                          ┌ hv… ── host's routes, nftables table hearth_<instance>
+//!  guest NIC "ctl"  ── ctl0 ┤ namespace, nftables, NAT ├ up0
+//!        DNS relay (sockets)┘                          ┘
+//! ```
+//!
+//! Invariants: a guest reaches the internet and the relay, and nothing of the host, of other microVMs or of private
+//! ranges that the operator did not allow ([`HostNetConfig::allow_egress_to`]); only the host opens connections on
+//! the control network. Starting turns `net.ipv4.ip_forward` on in the host and leaves it on.
+//!
+//! Reading order: `host` (the pool and one network's life), `namespace` (how one is made), `rules`, `dns`.
+
+mod cidr;
+mod dns;
+mod error;
+mod host;
+mod links;
+mod namespace;
+mod network;
+mod rules;
+mod sockets;
+mod tap;
+
+pub use cidr::{Ipv4Cidr, ParseCidrError};
+pub use error::{Error, Result};
+pub use host::{HostNet, HostNetConfig};
+pub use network::{Connector, Egress, Network, Taps};

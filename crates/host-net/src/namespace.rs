@@ -1,0 +1,121 @@
+//! Makes a microVM's network namespace, in a thread that enters it and then ends.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use hearth_guest_protocol::message::{
+    APP_GATEWAY, APP_GUEST, APP_MAC, CONTROL_GUEST, CONTROL_HOST, CONTROL_MAC, HOST_MAC, RESOLVER,
+};
+use nix::sched::{CloneFlags, unshare};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::links::Links;
+use crate::network::Taps;
+use crate::{rules, tap};
+
+/// The veth between a namespace and the host.
+#[derive(Debug, Clone)]
+pub(crate) struct Uplink {
+    /// Name of the host's end.
+    pub(crate) host_name: String,
+    /// Address of the host's end; with [`Self::address`] a /31.
+    pub(crate) host_address: Ipv4Addr,
+    /// Address of the namespace's end.
+    pub(crate) address: Ipv4Addr,
+}
+
+/// A namespace that is ready, but for the host's end of its uplink.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) descriptor: OwnedFd,
+    pub(crate) taps: Taps,
+    /// Sockets of the DNS relay; only with an uplink.
+    pub(crate) resolver: Option<(UdpSocket, TcpListener)>,
+}
+
+/// Opens the network namespace of the calling thread.
+pub(crate) fn current() -> Result<OwnedFd> {
+    File::open("/proc/thread-self/ns/net").map(Into::into).map_err(Error::Namespace)
+}
+
+/// Makes a namespace. Runs on a thread of its own, because a thread that has left the host's namespace must never
+/// go back to a pool.
+pub(crate) async fn make(host_namespace: OwnedFd, uplink: Option<Uplink>) -> Result<Namespace> {
+    let (result_tx, result_rx) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("host-net-make".to_owned())
+        .spawn(move || {
+            // The receiver is gone only if the caller was cancelled; then the namespace goes with the result.
+            let _ = result_tx.send(make_here(&host_namespace, uplink.as_ref()));
+        })
+        .map_err(Error::Thread)?;
+    result_rx.await.map_err(|gone| Error::Thread(std::io::Error::other(gone)))?
+}
+
+fn make_here(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<Namespace> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespace(errno.into()))?;
+    let descriptor = current()?;
+    for (path, value) in [
+        ("net/ipv6/conf/all/disable_ipv6", "1"),
+        ("net/ipv6/conf/default/disable_ipv6", "1"),
+        ("net/ipv4/conf/all/arp_ignore", "1"),
+        ("net/ipv4/ip_forward", "1"),
+    ] {
+        set_sysctl(path, value)?;
+    }
+    let taps = Taps { app: open_tap("app0")?, control: open_tap("ctl0")? };
+    rules::apply("a network namespace", &rules::namespace_table())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Error::NetlinkSocket)?;
+    runtime.block_on(configure(host_namespace, uplink))?;
+    let resolver = uplink.map(|_| open_resolver().map_err(Error::Resolver)).transpose()?;
+    Ok(Namespace { descriptor, taps, resolver })
+}
+
+/// Addresses, neighbours, the veth and the route.
+async fn configure(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<()> {
+    let links = Links::open()?;
+    links.up(links.index("lo").await?, None).await?;
+    let app = links.index("app0").await?;
+    links.up(app, Some(HOST_MAC)).await?;
+    links.add_address(app, APP_GATEWAY.into(), 30).await?;
+    links.add_neighbour(app, APP_GUEST.into(), APP_MAC).await?;
+    links.add_address(app, RESOLVER.into(), 32).await?;
+    let control = links.index("ctl0").await?;
+    links.up(control, Some(HOST_MAC)).await?;
+    links.add_address(control, CONTROL_HOST.into(), 30).await?;
+    links.add_neighbour(control, CONTROL_GUEST.into(), CONTROL_MAC).await?;
+    if let Some(uplink) = uplink {
+        links.add_veth("up0", &uplink.host_name, host_namespace.as_fd()).await?;
+        let up = links.index("up0").await?;
+        links.add_address(up, uplink.address, 31).await?;
+        links.up(up, None).await?;
+        links.add_default_route(uplink.host_address).await?;
+    }
+    Ok(())
+}
+
+fn open_tap(name: &'static str) -> Result<OwnedFd> {
+    tap::open(name).map_err(|source| Error::Tap { name, source })
+}
+
+fn open_resolver() -> std::io::Result<(UdpSocket, TcpListener)> {
+    let address = SocketAddrV4::new(RESOLVER.into(), 53);
+    let (udp, tcp) = (UdpSocket::bind(address)?, TcpListener::bind(address)?);
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    Ok((udp, tcp))
+}
+
+/// Writes a file below `/proc/sys`, which shows the network namespace of the calling thread. A kernel without IPv6
+/// lacks its files, and needs no switching off.
+pub(crate) fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    match std::fs::write(&path, value) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && name.starts_with("net/ipv6/") => Ok(()),
+        other => other.map_err(|source| Error::Sysctl { path, source }),
+    }
+}

@@ -1,0 +1,342 @@
+//! Drives builds: the only writer of image, version and build rows after their creation.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hearth_api::{
+    BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState, SizeClass, SnapshotBuild, Timestamp,
+};
+use hearth_guest::GuestFactory;
+use hearth_store::{AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, Store};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::archive::{self, ArchiveLimits};
+use crate::base_images::BaseImages;
+use crate::build_log::{BuildLog, Phase};
+use crate::container_build::ContainerBuild;
+use crate::dockerfile;
+use crate::failure::{BuildFailure, FailureCode};
+use crate::image_snapshot::ImageSnapshot;
+use crate::source::{ArtifactError, ArtifactSource, parse_uri};
+
+/// What an image builder needs.
+#[derive(Debug)]
+pub struct ImageBuilderConfig {
+    /// Database.
+    pub store: Store,
+    /// Starts guests.
+    pub guests: GuestFactory,
+    /// File layout.
+    pub files: Files,
+    /// Base images.
+    pub base_images: BaseImages,
+    /// Code artifacts.
+    pub artifacts: Arc<dyn ArtifactSource>,
+    /// What a zip may be.
+    pub archive_limits: ArchiveLimits,
+    /// PEM file that RUN lines trust, besides the image's own certificates.
+    pub ca_bundle: Option<PathBuf>,
+    /// Builds at the same time.
+    pub concurrent_builds: usize,
+    /// Memory of a build microVM in MiB.
+    pub build_memory_mib: u32,
+    /// Seconds until a Dockerfile's build is stopped.
+    pub build_timeout_seconds: u64,
+    /// Seconds to wait for a listening port when the image has no ready hook; the snapshot is taken then.
+    pub listen_timeout_seconds: u64,
+}
+
+/// Builds images.
+#[derive(Debug)]
+pub struct ImageBuilder {
+    pub(crate) config: ImageBuilderConfig,
+    slots: Semaphore,
+    stopped: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    /// Images being deleted or built, so that the two never meet.
+    pub(crate) busy: Mutex<std::collections::BTreeSet<ImageArn>>,
+}
+
+/// What a successful pipeline leaves for the rows.
+struct Built {
+    app: AppRecord,
+    sizes: SnapshotBuild,
+}
+
+impl ImageBuilder {
+    /// With these settings.
+    pub fn new(config: ImageBuilderConfig) -> Arc<Self> {
+        Arc::new(Self {
+            slots: Semaphore::new(config.concurrent_builds),
+            stopped: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            busy: Mutex::default(),
+            config,
+        })
+    }
+
+    /// Builds a version whose rows have been recorded as CREATING and PENDING; returns at once.
+    pub fn start(self: &Arc<Self>, arn: ImageArn, version: ImageVersion, build: BuildId) {
+        let builder = self.clone();
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(arn.clone());
+        self.tasks.spawn(async move {
+            let run = builder.clone().drive(arn.clone(), version, build.clone());
+            if let Err(error) = tokio::spawn(run).await {
+                tracing::error!(%arn, %build, %error, "a build task failed");
+            }
+            builder.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&arn);
+        });
+    }
+
+    async fn drive(self: Arc<Self>, arn: ImageArn, version: ImageVersion, build: BuildId) {
+        if let Err(error) = self.build(&arn, version, &build).await {
+            tracing::error!(%arn, %build, %error, "the rows of a build could not be written");
+        }
+    }
+
+    async fn build(&self, arn: &ImageArn, version: ImageVersion, id: &BuildId) -> hearth_store::Result<()> {
+        let store = &self.config.store;
+        let (Some(mut image), Some(mut row), Some(mut build)) = (
+            store.image(arn).await?,
+            store.image_version(arn, version).await?,
+            store.build(arn, version, id).await?,
+        ) else {
+            return Ok(());
+        };
+        let outcome = match tokio::select! {
+            permit = self.slots.acquire() => permit.ok(),
+            () = self.stopped.cancelled() => None,
+        } {
+            None => Err(stopped_failure()),
+            Some(_slot) => {
+                build.state = BuildState::InProgress;
+                row.state = ImageVersionState::InProgress;
+                store.update_build(&build).await?;
+                store.update_image_version(&row).await?;
+                self.pipeline(&row, &build).await
+            }
+        };
+        let scratch = self.config.files.build(id);
+        remove(&scratch);
+        self.finish(&mut image, &mut row, &mut build, outcome).await
+    }
+
+    async fn finish(
+        &self,
+        image: &mut ImageRecord,
+        row: &mut ImageVersionRecord,
+        build: &mut BuildRecord,
+        outcome: Result<Built, BuildFailure>,
+    ) -> hearth_store::Result<()> {
+        let now = Timestamp(jiff::Timestamp::now());
+        let first = image.state == ImageState::Creating;
+        match outcome {
+            Ok(built) => {
+                build.state = BuildState::Successful;
+                build.snapshot = Some(built.sizes);
+                row.state = ImageVersionState::Successful;
+                row.app = Some(built.app);
+                image.state = if first { ImageState::Created } else { ImageState::Updated };
+                image.latest_active_version = Some(row.version);
+            }
+            Err(failure) => {
+                tracing::warn!(arn = %row.arn, version = %row.version, %failure, "a build failed");
+                remove(&self.config.files.image(&row.arn, row.version).directory);
+                build.state = BuildState::Failed;
+                build.state_reason = Some(failure.to_string());
+                row.state = ImageVersionState::Failed;
+                image.state = if first { ImageState::CreateFailed } else { ImageState::UpdateFailed };
+                image.latest_failed_version = Some(row.version);
+            }
+        }
+        row.updated_at = now;
+        image.updated_at = now;
+        // The build first, the image last: whoever waits for the image finds the rest settled.
+        self.config.store.update_build(build).await?;
+        self.config.store.update_image_version(row).await?;
+        self.config.store.update_image(image).await
+    }
+
+    async fn pipeline(&self, row: &ImageVersionRecord, build: &BuildRecord) -> Result<Built, BuildFailure> {
+        let config = &self.config;
+        let scratch = config.files.build(&build.id);
+        std::fs::create_dir_all(&scratch)
+            .map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
+        let subject = (&row.arn, row.version, &build.id);
+        let logging = row.configuration.logging.as_ref();
+        let mut log = BuildLog::new(&config.store, logging, subject, Phase::Build);
+        let result = self.container(row, build, &scratch, &mut log).await;
+        let (container, class) = match result {
+            Ok(done) => done,
+            Err(failure) => {
+                log.line(&failure.to_string()).await;
+                return Err(failure);
+            }
+        };
+        let mut log = BuildLog::new(&config.store, logging, subject, Phase::Snapshot);
+        let files = config.files.image(&row.arn, row.version);
+        let vcpu_count = host_capped(class.vcpu_count);
+        let before = allocated_bytes(&files.disk);
+        let snapshot = ImageSnapshot {
+            name: format!("snapshot-{}", build.id),
+            arn: &row.arn,
+            version: row.version,
+            configuration: &row.configuration,
+            disk: &files.disk,
+            directory: &files.snapshot,
+            vcpu_count,
+            memory_mib: class.peak_memory_mib,
+            listen_timeout_seconds: config.listen_timeout_seconds,
+        };
+        let taken = snapshot.take(&config.guests, &container.oci_config, &mut log, &self.stopped).await;
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(failure) => {
+                log.line(&failure.to_string()).await;
+                return Err(failure);
+            }
+        };
+        let sizes = SnapshotBuild {
+            memory_snapshot_size_in_bytes: Some(taken.info.memory_bytes),
+            code_install_size_in_bytes: Some(container.root_bytes),
+            disk_snapshot_size_in_bytes: Some(allocated_bytes(&files.disk).saturating_sub(before)),
+        };
+        let app = AppRecord {
+            guest_key: config.guests.artefacts.key.clone(),
+            vcpu_count,
+            memory_mib: class.peak_memory_mib,
+            output_position: taken.output_position,
+        };
+        Ok(Built { app, sizes })
+    }
+
+    async fn container(
+        &self,
+        row: &ImageVersionRecord,
+        build: &BuildRecord,
+        scratch: &Path,
+        log: &mut BuildLog,
+    ) -> Result<(crate::container_build::ContainerImage, SizeClass), BuildFailure> {
+        let config = &self.config;
+        let class = SizeClass::for_baseline(row.configuration.minimum_memory_mib()).ok_or_else(|| {
+            BuildFailure::new(FailureCode::InternalPlatformError, "The version has no valid size class.")
+        })?;
+        let (zip, tar) = (scratch.join("code.zip"), scratch.join("context.tar"));
+        let uri = row.configuration.code_artifact.uri.clone();
+        log.line(&format!("Fetching {uri}")).await;
+        self.fetch(&uri, &zip).await?;
+        let limits = config.archive_limits;
+        let context = {
+            let (zip, tar) = (zip.clone(), tar.clone());
+            tokio::task::spawn_blocking(move || archive::to_tar(&zip, &tar, &limits))
+                .await
+                .map_err(|error| BuildFailure::platform("read the code artifact", &error))??
+        };
+        let images = dockerfile::external_images(&context.dockerfile)?;
+        let stores = tokio::select! {
+            stores = config.base_images.stores(&images) => stores?,
+            () = self.stopped.cancelled() => return Err(stopped_failure()),
+        };
+        let ca_bundle = match &config.ca_bundle {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| BuildFailure::platform("read the configured CA bundle", &error))?,
+        };
+        log.line("Starting the build microVM").await;
+        let container = ContainerBuild {
+            name: format!("build-{}", build.id),
+            context: &tar,
+            cache: &config.files.build_cache(&row.arn),
+            disk: &config.files.image(&row.arn, row.version).disk,
+            disk_bytes: class.disk_bytes,
+            stores,
+            ca_bundle,
+            vcpu_count: host_capped(4),
+            memory_mib: config.build_memory_mib,
+            timeout_seconds: config.build_timeout_seconds,
+        };
+        let image = container.run(&config.guests, log, &self.stopped).await?;
+        log.line("The container image is built; starting the app in a clean microVM.").await;
+        Ok((image, class))
+    }
+
+    async fn fetch(&self, uri: &str, to: &Path) -> Result<(), BuildFailure> {
+        let invalid = |message| BuildFailure::new(FailureCode::S3InvalidObject, message);
+        let (bucket, key) =
+            parse_uri(uri).ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
+        let max_bytes = self.config.archive_limits.zip_bytes;
+        let error = match self.config.artifacts.fetch(bucket, key, to, max_bytes).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        Err(match error {
+            ArtifactError::NoSuchBucket => {
+                BuildFailure::new(FailureCode::S3NoSuchBucket, format!("The bucket {bucket} does not exist."))
+            }
+            ArtifactError::NoSuchKey => BuildFailure::new(
+                FailureCode::S3NoSuchKey,
+                format!("The object {key} does not exist in the bucket {bucket}."),
+            ),
+            ArtifactError::AccessDenied => {
+                BuildFailure::new(FailureCode::S3AccessDenied, format!("The build role may not read {uri}."))
+            }
+            ArtifactError::TooLarge { max_bytes } => {
+                invalid(format!("{uri} is larger than the {max_bytes} bytes that are allowed."))
+            }
+            ArtifactError::Io(error) => BuildFailure::platform("fetch the code artifact", &error),
+        })
+    }
+
+    /// Ends builds that a former process left unfinished and removes their files.
+    pub async fn recover(&self) -> hearth_store::Result<()> {
+        let store = &self.config.store;
+        for mut build in store.unfinished_builds().await? {
+            let image = store.image(&build.arn).await?;
+            let row = store.image_version(&build.arn, build.version).await?;
+            if let (Some(mut image), Some(mut row)) = (image, row) {
+                self.finish(&mut image, &mut row, &mut build, Err(stopped_failure())).await?;
+            }
+        }
+        remove(&self.config.files.builds());
+        for image in store.all_images().await? {
+            if image.state == ImageState::Deleting {
+                self.remove_image(&image.arn).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all builds (they end as FAILED) and waits until nothing of them is left running.
+    pub async fn shutdown(&self) {
+        self.stopped.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// The failure of a build that the service's own end interrupted.
+pub(crate) fn stopped_failure() -> BuildFailure {
+    BuildFailure::new(FailureCode::InternalPlatformError, "The service was stopped during the build; build again.")
+}
+
+/// A guest never has more vCPUs than the host has CPUs.
+fn host_capped(vcpus: u8) -> u8 {
+    let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    vcpus.min(u8::try_from(host).unwrap_or(u8::MAX)).max(1)
+}
+
+/// Bytes that a sparse file occupies (stat(2): blocks of 512 bytes).
+fn allocated_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+pub(crate) fn remove(directory: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(directory)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(directory = %directory.display(), %error, "a directory could not be removed");
+    }
+}

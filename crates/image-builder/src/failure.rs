@@ -1,0 +1,78 @@
+//! Why a build failed, in the words of the service's troubleshooting page (behaviour.md section 1).
+
+use std::fmt;
+
+/// The documented codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureCode {
+    /// The build may not read the object.
+    S3AccessDenied,
+    /// There is no such object.
+    S3NoSuchKey,
+    /// There is no such bucket.
+    S3NoSuchBucket,
+    /// The object cannot be used.
+    S3InvalidObject,
+    /// The zip has no Dockerfile at its root.
+    ArchiveDockerfileNotFound,
+    /// The object is no usable zip.
+    ArchiveInvalid,
+    /// The Dockerfile failed.
+    ContainerBuildFailed,
+    /// The app did not get ready.
+    NotReady,
+    /// No space left.
+    DiskStorageFull,
+    /// Our fault.
+    InternalPlatformError,
+}
+
+/// A failed build: becomes `stateReason` of the build record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildFailure {
+    /// Class.
+    pub code: FailureCode,
+    /// One or two sentences for the user.
+    pub message: String,
+}
+
+impl BuildFailure {
+    pub(crate) fn new(code: FailureCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// A failure of the platform; `error` is logged with all its causes, and told to the user as well: on a
+    /// self-hosted service the user is often the operator.
+    pub(crate) fn platform(action: &str, error: &dyn std::error::Error) -> Self {
+        let mut causes = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            causes.push_str(": ");
+            causes.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        tracing::error!(action, error = causes, "a build failed on the platform's side");
+        let full = causes.contains("No space left on device") || causes.contains("no space left");
+        let code = if full { FailureCode::DiskStorageFull } else { FailureCode::InternalPlatformError };
+        Self::new(code, format!("Could not {action}: {causes}."))
+    }
+}
+
+impl fmt::Display for BuildFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = match self.code {
+            FailureCode::S3AccessDenied => "S3_ACCESS_DENIED",
+            FailureCode::S3NoSuchKey => "S3_NO_SUCH_KEY",
+            FailureCode::S3NoSuchBucket => "S3_NO_SUCH_BUCKET",
+            FailureCode::S3InvalidObject => "S3_INVALID_OBJECT",
+            FailureCode::ArchiveDockerfileNotFound => "ARCHIVE_DOCKERFILE_NOT_FOUND",
+            FailureCode::ArchiveInvalid => "ARCHIVE_INVALID",
+            FailureCode::ContainerBuildFailed => "CONTAINER_BUILD_FAILED",
+            FailureCode::DiskStorageFull => "DISK_STORAGE_FULL",
+            FailureCode::InternalPlatformError => "INTERNAL_PLATFORM_ERROR",
+            // The service gives these sentences without a code.
+            FailureCode::NotReady => return f.write_str(&self.message),
+        };
+        write!(f, "{code}: {}", self.message)
+    }
+}

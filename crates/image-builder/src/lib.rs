@@ -1,0 +1,25 @@
+//! From a zip with a Dockerfile to an image version with a snapshot.
+//!
+//! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images it starts from
+//! (`dockerfile`, `base_images`), run it in a build microVM (`container_build`), start the result in a second, clean
+//! microVM, wait until it is ready and take the snapshot (`image_snapshot`). `builder` drives this and is the only
+//! writer of image, version and build rows after their creation.
+//!
+//! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host.
+
+mod archive;
+mod base_images;
+mod builder;
+mod build_log;
+mod container_build;
+mod deletion;
+mod dockerfile;
+mod failure;
+mod image_snapshot;
+mod source;
+
+pub use archive::ArchiveLimits;
+pub use base_images::{BaseImages, BaseImagesConfig};
+pub use builder::{ImageBuilder, ImageBuilderConfig};
+pub use failure::{BuildFailure, FailureCode};
+pub use source::{ArtifactError, ArtifactSource};

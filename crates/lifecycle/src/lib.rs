@@ -1,0 +1,19 @@
+//! The life of a microVM: the state machine and the one task that drives it.
+//!
+//! Invariants: only the supervisor of a microVM writes its row; every change is persisted, then published, then
+//! acted upon; a step that has begun ends before the next begins; whatever a microVM holds is released before its
+//! row says TERMINATED.
+//!
+//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `steps` (what a step does), [`registry`] (the way in).
+
+pub mod machine;
+mod output;
+pub mod published;
+pub mod recover;
+pub mod registry;
+mod steps;
+pub mod supervisor;
+mod timers;
+
+pub use published::{RunningMicrovm, Unreachable};
+pub use registry::{Refusal, Registry, RegistryConfig};

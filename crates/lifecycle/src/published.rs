@@ -1,0 +1,107 @@
+//! What a supervisor publishes: the state, and while it runs, the handle to talk to the guest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hearth_api::{MicrovmId, MicrovmState};
+use hearth_guest_protocol::client::ForwardStream;
+use hearth_vmm::{GuestStream, Vm};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// The published side of a supervisor.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Public state.
+    pub state: MicrovmState,
+    /// The guest, while [`MicrovmState::Running`].
+    pub running: Option<RunningMicrovm>,
+}
+
+/// A microVM that answers; clones share it. It stays valid until [`RunningMicrovm::ended`].
+#[derive(Debug, Clone)]
+pub struct RunningMicrovm {
+    id: MicrovmId,
+    life: u64,
+    vm: Arc<dyn Vm>,
+    traffic: Arc<Traffic>,
+    ended: CancellationToken,
+}
+
+/// When the last byte went through the endpoint.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    since: Instant,
+    last_millis: AtomicU64,
+}
+
+/// Why a microVM cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// There is no such microVM.
+    NotFound,
+    /// It is suspended, and traffic does not wake it.
+    Suspended,
+    /// It has ended, or is ending.
+    Terminated,
+    /// It could not be resumed, or not in time.
+    Failed,
+}
+
+impl Traffic {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), last_millis: AtomicU64::new(0) }
+    }
+
+    fn touch(&self) {
+        self.last_millis.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The moment of the last byte (of the start of this life if there was none).
+    pub(crate) fn last(&self) -> Instant {
+        self.since + std::time::Duration::from_millis(self.last_millis.load(Ordering::Relaxed))
+    }
+}
+
+impl RunningMicrovm {
+    pub(crate) fn new(id: MicrovmId, life: u64, vm: Arc<dyn Vm>) -> Self {
+        Self { id, life, vm, traffic: Arc::new(Traffic::new()), ended: CancellationToken::new() }
+    }
+
+    /// Which microVM.
+    pub fn id(&self) -> &MicrovmId {
+        &self.id
+    }
+
+    /// Counts the lives of this microVM: connections made in another life are dead.
+    pub fn generation(&self) -> u64 {
+        self.life
+    }
+
+    /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first read, as
+    /// [`std::io::ErrorKind::ConnectionRefused`].
+    pub async fn connect(&self, port: u16) -> std::io::Result<ForwardStream<Box<dyn GuestStream>>> {
+        hearth_guest::guest::forward(&self.vm, port).await
+    }
+
+    /// Says that bytes went through the endpoint, in whichever direction.
+    pub fn traffic(&self, bytes: u64) {
+        if bytes > 0 {
+            self.traffic.touch();
+        }
+    }
+
+    /// Resolves when this life ends, by a suspend or a termination.
+    pub fn ended(&self) -> WaitForCancellationFutureOwned {
+        self.ended.clone().cancelled_owned()
+    }
+
+
+    pub(crate) fn last_traffic(&self) -> Instant {
+        self.traffic.last()
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.cancel();
+    }
+}

@@ -1,0 +1,252 @@
+//! The way in: finds the supervisor of a microVM and passes requests on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use hearth_api::{MicrovmId, MicrovmState};
+use hearth_guest::GuestFactory;
+use hearth_store::{Files, MicrovmRecord, Store};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::machine::{DenyReason, Event, Failure, Machine, Step};
+use crate::published::{Published, RunningMicrovm, Unreachable};
+use crate::steps::{Host, SharedHost};
+use crate::supervisor::{Message, Supervisor};
+
+/// Longest wait of a request for a microVM that is being launched or resumed.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a registry needs.
+#[derive(Debug)]
+pub struct RegistryConfig {
+    /// Database.
+    pub store: Store,
+    /// Starts guests.
+    pub guests: GuestFactory,
+    /// File layout.
+    pub files: Files,
+    /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
+    pub vmm_overhead_mib: u32,
+}
+
+/// All microVMs that have not ended.
+#[derive(Debug)]
+pub struct Registry {
+    host: SharedHost,
+    entries: RwLock<Entries>,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_id: HashMap<MicrovmId, Entry>,
+    by_endpoint: HashMap<String, MicrovmId>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    messages_tx: mpsc::Sender<Message>,
+    published_rx: watch::Receiver<Published>,
+    auto_resume: bool,
+}
+
+/// Why a request is refused; translated into an exception by the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such microVM.
+    NotFound,
+    /// The microVM has ended or is ending.
+    Terminated,
+    /// The microVM is in a state that does not allow this now.
+    Busy(MicrovmState),
+    /// The database cannot be read.
+    Internal,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(config: RegistryConfig) -> Arc<Self> {
+        let RegistryConfig { store, guests, files, vmm_overhead_mib } = config;
+        Arc::new(Self {
+            host: Arc::new(Host { store, guests, files, vmm_overhead_mib }),
+            entries: RwLock::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Launches a microVM whose row has been recorded as PENDING; returns at once.
+    pub fn launch(self: &Arc<Self>, record: MicrovmRecord) {
+        self.supervise(record, Machine::launching(), Some(Step::Launch));
+    }
+
+    /// Takes charge of a microVM that was found suspended.
+    pub(crate) fn take_suspended(self: &Arc<Self>, record: MicrovmRecord) {
+        self.supervise(record, Machine::suspended(), None);
+    }
+
+    pub(crate) fn host(&self) -> &SharedHost {
+        &self.host
+    }
+
+    fn supervise(self: &Arc<Self>, record: MicrovmRecord, machine: Machine, first: Option<Step>) {
+        let (messages_tx, messages_rx) = mpsc::channel(64);
+        let (publish, published_rx) = watch::channel(Published { state: machine.public_state(), running: None });
+        let (id, label) = (record.id.clone(), record.endpoint_label.as_str().to_owned());
+        let auto_resume = record.settings.idle_policy.is_some_and(|policy| policy.auto_resume_enabled);
+        {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.by_id.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume });
+            entries.by_endpoint.insert(label.clone(), id.clone());
+        }
+        let registry = self.clone();
+        self.tasks.spawn(async move {
+            let run = registry.clone().drive(record, machine, first, messages_rx, publish);
+            if let Err(error) = tokio::spawn(run).await {
+                tracing::error!(microvm = %id, %error, "the supervisor failed; its microVM is lost");
+            }
+            let mut entries = registry.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.by_id.remove(&id);
+            entries.by_endpoint.remove(&label);
+        });
+    }
+
+    async fn drive(
+        self: Arc<Self>,
+        record: MicrovmRecord,
+        mut machine: Machine,
+        mut first: Option<Step>,
+        messages_rx: mpsc::Receiver<Message>,
+        publish: watch::Sender<Published>,
+    ) {
+        let host = &self.host;
+        let version = match host.store.image_version(&record.image_arn, record.image_version).await {
+            Ok(Some(version)) => version,
+            Ok(None) | Err(_) => {
+                let reason = "The image version of the MicroVM no longer exists.".to_owned();
+                machine.on(Event::StepFailed(Failure::Fatal(reason.clone())));
+                tracing::error!(microvm = %record.id, reason);
+                let mut record = record;
+                record.generation += 1;
+                record.state = MicrovmState::Terminated;
+                record.state_reason = Some(reason);
+                record.terminated_at = Some(hearth_api::Timestamp(jiff::Timestamp::now()));
+                host.release(&record, None).await;
+                if let Err(error) = host.store.update_microvm(&record).await {
+                    tracing::error!(microvm = %record.id, %error, "the record could not be written");
+                }
+                return;
+            }
+        };
+        let supervisor =
+            Supervisor::new(host.clone(), machine, record, version, messages_rx, publish);
+        supervisor.run(first.take()).await;
+    }
+
+    /// Suspends a microVM; done when the request is accepted, or when it is suspended already.
+    pub async fn suspend(&self, id: &MicrovmId) -> Result<(), Refusal> {
+        self.request(id, Event::Suspend).await
+    }
+
+    /// Resumes a microVM; done when the request is accepted, or when it is running already.
+    pub async fn resume(&self, id: &MicrovmId) -> Result<(), Refusal> {
+        self.request(id, Event::Resume).await
+    }
+
+    /// Terminates a microVM; success also when it has ended already.
+    pub async fn terminate(&self, id: &MicrovmId) -> Result<(), Refusal> {
+        match self.request(id, Event::Terminate).await {
+            Err(Refusal::Terminated) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn request(&self, id: &MicrovmId, event: Event) -> Result<(), Refusal> {
+        if let Some(entry) = self.entry(id) {
+            let (verdict_tx, verdict_rx) = oneshot::channel();
+            if entry.messages_tx.send((event, Some(verdict_tx))).await.is_ok()
+                && let Ok(verdict) = verdict_rx.await
+            {
+                return verdict.map_err(|reason| match reason {
+                    DenyReason::Terminated => Refusal::Terminated,
+                    DenyReason::Busy(state) => Refusal::Busy(state),
+                });
+            }
+        }
+        match self.host.store.microvm(id).await {
+            Ok(Some(_)) => Err(Refusal::Terminated),
+            Ok(None) => Err(Refusal::NotFound),
+            Err(error) => {
+                tracing::error!(microvm = %id, %error, "the record could not be read");
+                Err(Refusal::Internal)
+            }
+        }
+    }
+
+    /// The microVM whose endpoint's host name begins with `label`.
+    pub fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.by_endpoint.get(label).cloned()
+    }
+
+    /// Whether a supervisor drives this microVM.
+    pub fn knows(&self, id: &MicrovmId) -> bool {
+        self.entry(id).is_some()
+    }
+
+    /// Holds a request until the microVM is RUNNING, waking it if its idle policy says so.
+    pub async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {
+        let entry = self.entry(id).ok_or(Unreachable::NotFound)?;
+        tokio::time::timeout(WAKE_TIMEOUT, wake(entry)).await.unwrap_or(Err(Unreachable::Failed))
+    }
+
+    /// Suspends what runs, ends what is being launched, and waits until every supervisor has finished.
+    pub async fn shutdown(&self) {
+        let entries: Vec<Entry> = {
+            let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+            entries.by_id.values().cloned().collect()
+        };
+        for entry in entries {
+            // A closed channel means that the supervisor has finished already.
+            let _ = entry.messages_tx.send((Event::Shutdown, None)).await;
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn entry(&self, id: &MicrovmId) -> Option<Entry> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+}
+
+async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {
+    let Entry { messages_tx, mut published_rx, auto_resume } = entry;
+    let mut asked = false;
+    loop {
+        let published = published_rx.borrow_and_update().clone();
+        match published.state {
+            MicrovmState::Running => {
+                if let Some(running) = published.running {
+                    return Ok(running);
+                }
+            }
+            MicrovmState::Pending => {}
+            MicrovmState::Suspended | MicrovmState::Suspending if !auto_resume => {
+                return Err(Unreachable::Suspended);
+            }
+            // It was woken and is suspended again: the resume failed.
+            MicrovmState::Suspended if asked => return Err(Unreachable::Failed),
+            MicrovmState::Suspended | MicrovmState::Suspending => {
+                asked |= published.state == MicrovmState::Suspended;
+                if messages_tx.send((Event::Traffic, None)).await.is_err() {
+                    return Err(Unreachable::Terminated);
+                }
+            }
+            MicrovmState::Terminating | MicrovmState::Terminated => return Err(Unreachable::Terminated),
+        }
+        if published_rx.changed().await.is_err() {
+            return Err(Unreachable::Terminated);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a step does: each takes what the microVM holds and leaves it either changed or as it was.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_api::SizeClass;
+use hearth_guest::guest::{self, Error as GuestError};
+use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
+use hearth_vmm::{Error as VmmError, SnapshotTarget};
+
+use crate::machine::Failure;
+
+/// How long the agent of a restored guest may take to answer.
+const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What every supervisor works with.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) store: Store,
+    pub(crate) guests: GuestFactory,
+    pub(crate) files: Files,
+    /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
+    pub(crate) vmm_overhead_mib: u32,
+}
+
+impl Host {
+    /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the directory, which the
+    /// termination removes.
+    pub(crate) async fn launch(
+        &self,
+        record: &MicrovmRecord,
+        version: &ImageVersionRecord,
+    ) -> Result<Guest, Failure> {
+        let image = self.files.image(&record.image_arn, record.image_version);
+        let own = self.files.microvm(&record.id);
+        std::fs::create_dir_all(&own.directory)
+            .and_then(|()| restrict(&own.directory))
+            .map_err(|error| fatal("prepare its directory", &error))?;
+        hearth_vmm::snapshot::create_overlay(&image.disk, &own.overlay)
+            .map_err(|error| fatal("make its disk", &error))?;
+        self.start(record, version).await.map_err(|error| {
+            tracing::warn!(microvm = %record.id, error = %chain(&error), "a launch failed");
+            Failure::Fatal(format!("The MicroVM could not be launched: {}.", chain(&error)))
+        })
+    }
+
+    /// Restores the microVM from its own snapshot.
+    pub(crate) async fn resume(
+        &self,
+        record: &MicrovmRecord,
+        version: &ImageVersionRecord,
+    ) -> Result<Guest, Failure> {
+        self.start(record, version).await.map_err(|error| {
+            tracing::warn!(microvm = %record.id, error = %chain(&error), "a resume failed");
+            let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
+            match error {
+                GuestError::Vmm(VmmError::Damaged { .. }) => Failure::Fatal(reason),
+                _ => Failure::Undone(reason),
+            }
+        })
+    }
+
+    async fn start(
+        &self,
+        record: &MicrovmRecord,
+        version: &ImageVersionRecord,
+    ) -> Result<Guest, GuestError> {
+        let image = self.files.image(&record.image_arn, record.image_version);
+        let own = self.files.microvm(&record.id);
+        let app = version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
+        let plan = GuestPlan {
+            name: record.id.to_string(),
+            vcpu_count: app.vcpu_count,
+            memory_mib: app.memory_mib,
+            root: Some(RootDisk::Clone { base: image.disk, overlay: own.overlay }),
+            drives: Vec::new(),
+            limits: self.limits(app, version),
+        };
+        let guest = self.guests.restore(plan, &image.snapshot, &own.directory).await?;
+        let vm = guest.vm();
+        let started = match vm.resume().await {
+            Ok(()) => guest::restored(vm, RESTORED_TIMEOUT).await,
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            Ok(()) => Ok(guest),
+            Err(error) => {
+                guest.destroy().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs and one more for
+    /// the VMM's own threads.
+    fn limits(&self, app: &AppRecord, version: &ImageVersionRecord) -> Limits {
+        let class = SizeClass::for_baseline(version.configuration.minimum_memory_mib());
+        let vcpus = class.map_or(app.vcpu_count, |class| class.vcpu_count.min(app.vcpu_count));
+        Limits {
+            memory_mib: Some(app.memory_mib + self.vmm_overhead_mib),
+            cpu_percent: Some(u32::from(vcpus) * 100 + 100),
+        }
+    }
+
+    /// Writes what changed and ends the process. When writing fails the guest runs on and is given back.
+    pub(crate) async fn suspend(&self, record: &MicrovmRecord, guest: Guest) -> Result<(), (Guest, Failure)> {
+        let directory = self.files.microvm(&record.id).directory;
+        let written = match guest.vm().pause().await {
+            Ok(()) => guest.vm().create_snapshot(&SnapshotTarget::Layer { directory }).await,
+            Err(error) => Err(error),
+        };
+        let error = match written {
+            Ok(_) => {
+                guest.destroy().await;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
+        let reason = chain(&error);
+        let failure = match guest.vm().resume().await {
+            Ok(()) => Failure::Undone(format!(
+                "The MicroVM could not be suspended and keeps running: {reason}."
+            )),
+            Err(_) => Failure::Fatal(format!("The MicroVM was lost while it was being suspended: {reason}.")),
+        };
+        Err((guest, failure))
+    }
+
+    /// Gives everything back, the files included.
+    pub(crate) async fn release(&self, record: &MicrovmRecord, guest: Option<Guest>) {
+        if let Some(guest) = guest {
+            guest.destroy().await;
+        }
+        let directory = self.files.microvm(&record.id).directory;
+        remove_directory(&directory);
+    }
+
+    /// Merges snapshot layers when too much of them is outdated; runs beside a suspended microVM.
+    pub(crate) fn compact(&self, record: &MicrovmRecord) -> tokio::task::JoinHandle<()> {
+        let directory = self.files.microvm(&record.id).directory;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = hearth_vmm::snapshot::compact(&directory) {
+                tracing::warn!(directory = %directory.display(), error = %chain(&error),
+                    "snapshot layers could not be merged; they stay as they are");
+            }
+        })
+    }
+}
+
+/// Snapshots hold guests' memory: nobody but the service may look.
+fn restrict(directory: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+}
+
+fn remove_directory(directory: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(directory)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(directory = %directory.display(), %error, "a directory could not be removed");
+    }
+}
+
+fn fatal(action: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::Fatal(format!("The MicroVM could not be launched: cannot {action}: {}.", chain(error)))
+}
+
+/// An error with its causes, for the log and for `stateReason`.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Shared by the supervisor and its steps.
+pub(crate) type SharedHost = Arc<Host>;

@@ -1,0 +1,78 @@
+//! Secrets of the server: the default access key, made at the first start, and the key of endpoint tokens.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hearth_api::AccountId;
+use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
+use serde::{Deserialize, Serialize};
+
+use crate::data_dir::write_private;
+
+/// `credentials.json` in the data directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredCredentials {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: String,
+    pub(crate) account_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredTokenKey {
+    kid: uuid::Uuid,
+    secret: String,
+}
+
+/// File name of the default credentials.
+pub(crate) const CREDENTIALS_FILE: &str = "credentials.json";
+const TOKEN_KEY_FILE: &str = "endpoint-token-key.json";
+
+/// Reads or makes the default credentials.
+pub(crate) fn credentials(data_dir: &Path, account: &AccountId) -> anyhow::Result<Arc<Credentials>> {
+    let stored = stored_credentials(data_dir, account)?;
+    let credential = Credential { secret: stored.secret_access_key, account: account.clone() };
+    Ok(Arc::new([(stored.access_key_id, credential)].into_iter().collect()))
+}
+
+fn stored_credentials(data_dir: &Path, account: &AccountId) -> anyhow::Result<StoredCredentials> {
+    let path = data_dir.join(CREDENTIALS_FILE);
+    if let Some(stored) = read(&path)? {
+        return Ok(stored);
+    }
+    let made = StoredCredentials {
+        access_key_id: format!("AKIA{}", hex::encode_upper(rand::random::<[u8; 8]>())),
+        secret_access_key: hex::encode(rand::random::<[u8; 20]>()),
+        account_id: account.to_string(),
+    };
+    write_private(&path, &serde_json::to_string_pretty(&made)?)?;
+    Ok(made)
+}
+
+/// Reads or makes the key of endpoint tokens.
+pub(crate) fn token_keys(data_dir: &Path) -> anyhow::Result<Arc<TokenKeys>> {
+    let path = data_dir.join(TOKEN_KEY_FILE);
+    let stored: StoredTokenKey = match read(&path)? {
+        Some(stored) => stored,
+        None => {
+            let secret = hex::encode(rand::random::<[u8; 32]>());
+            let made = StoredTokenKey { kid: uuid::Uuid::new_v4(), secret };
+            write_private(&path, &serde_json::to_string(&made)?)?;
+            made
+        }
+    };
+    let mut secret = [0; 32];
+    hex::decode_to_slice(&stored.secret, &mut secret)
+        .with_context(|| format!("{} holds no 256-bit key", path.display()))?;
+    Ok(Arc::new(TokenKeys::new(TokenKey { kid: stored.kid, secret }, Vec::new())))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(
+            serde_json::from_slice(&text).with_context(|| format!("{} is not readable", path.display()))?,
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}

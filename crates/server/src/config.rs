@@ -1,0 +1,212 @@
+//! What the operator may set: arguments of `hearth serve`, and the TOML file behind `--config`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+
+/// Arguments of `hearth serve`; each overrides the file.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Directory for everything that is kept
+    #[arg(long)]
+    pub(crate) data_dir: PathBuf,
+    /// Address of the API (port 0 picks a free one) [default: 127.0.0.1:9400]
+    #[arg(long)]
+    pub(crate) api_addr: Option<SocketAddr>,
+    /// Address of the microVMs' HTTPS endpoints [default: 127.0.0.1:443]
+    #[arg(long)]
+    pub(crate) endpoint_addr: Option<SocketAddr>,
+    /// Domain of the endpoints' names [default: localhost]
+    #[arg(long)]
+    pub(crate) endpoint_domain: Option<String>,
+    /// Region [default: us-east-1]
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// TOML file with further settings (docs/configuration.md)
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// The TOML file; every setting has a default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Address of the API.
+    pub(crate) api_addr: SocketAddr,
+    /// Address of the endpoints.
+    pub(crate) endpoint_addr: SocketAddr,
+    /// Domain of the endpoints' names.
+    pub(crate) endpoint_domain: String,
+    /// Region.
+    pub(crate) region: String,
+    /// Account, twelve digits.
+    pub(crate) account_id: String,
+    /// Least `maxIdleDurationSeconds` that RunMicrovm accepts.
+    pub(crate) minimum_idle_seconds: u32,
+    /// Accept bare image names where the service wants an ARN.
+    pub(crate) lenient_image_names: bool,
+    /// Guest files.
+    pub(crate) guest: GuestConfig,
+    /// Builds.
+    pub(crate) build: BuildConfig,
+    /// Network.
+    pub(crate) network: NetworkConfig,
+}
+
+/// `[guest]`: the files that `make build` leaves.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GuestConfig {
+    /// Directory with kernel and builder disk.
+    pub(crate) directory: PathBuf,
+    /// Initial RAM file system with the agent.
+    pub(crate) initrd: PathBuf,
+    /// QEMU's system emulator; found in PATH by default.
+    pub(crate) qemu: Option<PathBuf>,
+    /// First user id of VMM processes; derived from the data directory by default.
+    pub(crate) first_uid: Option<u32>,
+}
+
+/// `[build]`: how images are built.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BuildConfig {
+    /// Table of prepared base images.
+    pub(crate) mirror_table: PathBuf,
+    /// Registries asked instead of the named ones: `"docker.io" = "http://127.0.0.1:5000"`.
+    pub(crate) registry_mirrors: std::collections::BTreeMap<String, String>,
+    /// Program that makes a pulled image into a store disk.
+    pub(crate) store_tool: PathBuf,
+    /// PEM file that RUN lines and pulls trust besides the usual certificates.
+    pub(crate) ca_bundle: Option<PathBuf>,
+    /// Builds at the same time.
+    pub(crate) concurrent_builds: usize,
+    /// Memory of a build microVM in MiB.
+    pub(crate) memory_mib: u32,
+    /// Seconds until a Dockerfile's build is stopped.
+    pub(crate) timeout_seconds: u64,
+    /// Seconds to wait for a listening port when there is no ready hook.
+    pub(crate) listen_timeout_seconds: u64,
+    /// Largest zip in bytes.
+    pub(crate) zip_bytes: u64,
+}
+
+/// `[network]`: what guests may reach.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// Private ranges (CIDR) that guests may reach.
+    pub(crate) allow_egress_to: Vec<String>,
+    /// Where namespaces get their uplink addresses.
+    pub(crate) address_range: Option<String>,
+    /// Name servers; those of /etc/resolv.conf by default.
+    pub(crate) resolvers: Option<Vec<SocketAddr>>,
+    /// Networks kept ready.
+    pub(crate) pool_size: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            api_addr: SocketAddr::from(([127, 0, 0, 1], 9400)),
+            endpoint_addr: SocketAddr::from(([127, 0, 0, 1], 443)),
+            endpoint_domain: "localhost".into(),
+            region: "us-east-1".into(),
+            account_id: "000000000000".into(),
+            minimum_idle_seconds: 60,
+            lenient_image_names: false,
+            guest: GuestConfig::default(),
+            build: BuildConfig::default(),
+            network: NetworkConfig::default(),
+        }
+    }
+}
+
+impl Default for GuestConfig {
+    fn default() -> Self {
+        let directory = cache_dir().join("guest/1");
+        Self { initrd: cache_dir().join("initrd.img"), directory, qemu: None, first_uid: None }
+    }
+}
+
+impl Default for BuildConfig {
+    fn default() -> Self {
+        Self {
+            mirror_table: cache_dir().join("bases/mirror.json"),
+            registry_mirrors: std::collections::BTreeMap::new(),
+            store_tool: cache_dir().join("guest-tools/store-image.sh"),
+            ca_bundle: None,
+            concurrent_builds: 5,
+            memory_mib: 4096,
+            timeout_seconds: 3600,
+            listen_timeout_seconds: 60,
+            zip_bytes: 1 << 30,
+        }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            allow_egress_to: Vec::new(),
+            address_range: None,
+            resolvers: None,
+            pool_size: hearth_host_net::HostNetConfig::DEFAULT_POOL_SIZE,
+        }
+    }
+}
+
+impl Config {
+    /// The file, if one is named, with the arguments on top.
+    pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Self> {
+        let mut config = match &args.config {
+            None => Self::default(),
+            Some(path) => Self::read(path)?,
+        };
+        let ServeArgs { api_addr, endpoint_addr, endpoint_domain, region, .. } = args;
+        config.api_addr = api_addr.unwrap_or(config.api_addr);
+        config.endpoint_addr = endpoint_addr.unwrap_or(config.endpoint_addr);
+        config.endpoint_domain = endpoint_domain.clone().unwrap_or(config.endpoint_domain);
+        config.region = region.clone().unwrap_or(config.region);
+        let account = &config.account_id;
+        anyhow::ensure!(
+            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
+            "account_id is {account:?}; it must be twelve digits"
+        );
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+    }
+}
+
+/// `${XDG_CACHE_HOME:-~/.cache}/hearth`, where `make setup` and `make build` put their artefacts.
+pub(crate) fn cache_dir() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache"),
+        PathBuf::from,
+    );
+    base.join("hearth")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_set_anything_and_nothing_unknown() {
+        let config: Config = toml::from_str(
+            "region = \"eu-west-1\"\n[build]\nlisten_timeout_seconds = 5\n[network]\nallow_egress_to = [\"10.1.0.0/16\"]\n",
+        )
+        .unwrap();
+        assert_eq!(config.region, "eu-west-1");
+        assert_eq!(config.build.listen_timeout_seconds, 5);
+        assert_eq!(config.network.allow_egress_to, ["10.1.0.0/16"]);
+        assert!(toml::from_str::<Config>("regoin = \"x\"").is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! `hearth env`: what AWS clients need to talk to this server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{CREDENTIALS_FILE, StoredCredentials};
+use crate::data_dir::write_private;
+
+/// Arguments of `hearth env`.
+#[derive(Debug, Args)]
+pub(crate) struct EnvArgs {
+    /// Data directory of the server
+    #[arg(long)]
+    data_dir: PathBuf,
+}
+
+/// `server.json` in the data directory: where the server that last started can be found.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServerAddress {
+    pub(crate) api_url: String,
+    pub(crate) endpoint_addr: String,
+    pub(crate) region: String,
+    pub(crate) endpoint_domain: String,
+}
+
+impl ServerAddress {
+    const FILE: &str = "server.json";
+
+    /// Writes the file.
+    pub(crate) fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
+        write_private(&data_dir.join(Self::FILE), &serde_json::to_string_pretty(self)?)
+    }
+}
+
+/// Prints the export lines.
+#[expect(clippy::print_stdout, reason = "the lines are what the command is for")]
+pub(crate) fn run(args: &EnvArgs) -> anyhow::Result<()> {
+    let directory = std::path::absolute(&args.data_dir)?;
+    let credentials: StoredCredentials = read(&directory.join(CREDENTIALS_FILE))?;
+    let server: ServerAddress = read(&directory.join(ServerAddress::FILE))?;
+    let ca_bundle = directory.join("ca/ca.pem");
+    let lines = [
+        ("AWS_ENDPOINT_URL", server.api_url.as_str()),
+        ("AWS_ACCESS_KEY_ID", &credentials.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key),
+        ("AWS_REGION", &server.region),
+        ("AWS_DEFAULT_REGION", &server.region),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("HEARTH_CA_BUNDLE", &ca_bundle.to_string_lossy()),
+    ];
+    for (name, value) in lines {
+        println!("export {name}={}", quoted(value));
+    }
+    Ok(())
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read(path).with_context(|| {
+        format!("cannot read {}; start the server first: hearth serve --data-dir DIR", path.display())
+    })?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not readable", path.display()))
+}
+
+/// Quotes a value for a POSIX shell where it needs it.
+fn quoted(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,[]".contains(&byte);
+    if value.bytes().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_only_where_needed() {
+        assert_eq!(quoted("http://127.0.0.1:9400"), "http://127.0.0.1:9400");
+        assert_eq!(quoted("/it's here"), r"'/it'\''s here'");
+    }
+}

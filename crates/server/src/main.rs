@@ -1,0 +1,61 @@
+//! The program `hearth`: the server, and the command line that talks to it.
+
+mod access;
+mod adapters;
+mod config;
+mod data_dir;
+mod doctor;
+mod env;
+mod leftovers;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Stateful, isolated microVMs on your own machine, wire-compatible with AWS Lambda MicroVMs
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service in the foreground
+    Serve(config::ServeArgs),
+    /// Print the environment that AWS clients need, as export lines
+    Env(env::EnvArgs),
+    /// Say what this host can do, and what to install
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(flatten)]
+    Client(hearth_cli::Command),
+}
+
+fn main() -> ExitCode {
+    // The server starts every VMM through itself; nothing else may happen in that process.
+    hearth_vmm::jail::run_if_requested();
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    let result = match arguments.command {
+        Command::Serve(args) => runtime.block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Env(args) => env::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor { json } => runtime.block_on(doctor::run(json)),
+        Command::Client(command) => runtime.block_on(hearth_cli::run(command)),
+    };
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+#[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("hearth: {error:#}");
+    ExitCode::FAILURE
+}

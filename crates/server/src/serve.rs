@@ -1,0 +1,289 @@
+//! `hearth serve`: puts the parts together, says that it is ready, and takes them apart again.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hearth_api::AccountId;
+use hearth_auth::{Credentials, TokenKeys};
+use hearth_companions::ObjectStorage;
+use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_data_plane::{CertificateAuthority, DataPlane, EndpointHosts};
+use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
+use hearth_host_net::{HostNet, HostNetConfig};
+use hearth_image_builder::{ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig};
+use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_store::{Files, Store};
+use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::adapters::Artifacts;
+use crate::config::{Config, ServeArgs};
+use crate::env::ServerAddress;
+use crate::{access, data_dir, leftovers};
+
+/// How long requests under way may take when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
+const VMM_OVERHEAD_MIB: u32 = 512;
+
+/// The parts that have something to put back.
+struct Parts {
+    store: Store,
+    host_net: Arc<HostNet>,
+    registry: Arc<Registry>,
+    builder: Arc<ImageBuilder>,
+}
+
+/// What the planes are given besides.
+struct Access {
+    account: AccountId,
+    credentials: Arc<Credentials>,
+    tokens: Arc<TokenKeys>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = Config::load(&args)?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("hearth serve needs root (it makes network namespaces and confines VMM processes); use sudo");
+    }
+    let mut stop = stop_signal()?;
+    let data_dir = std::path::absolute(&args.data_dir)?;
+    let _lock = data_dir::lock(&data_dir)?;
+    let api_listener = bind(config.api_addr, "--api-addr").await?;
+    let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
+    let access = access(&config, &data_dir)?;
+    let storage = ObjectStorage::open(&data_dir.join("s3"), &config.region, &access.account)?;
+    let parts = tokio::select! {
+        parts = start(&config, &data_dir, storage.clone()) => parts?,
+        () = stop.recv() => return Ok(()),
+    };
+    let served =
+        serve(&config, &data_dir, &access, storage, &parts, api_listener, endpoint_listeners, stop).await;
+    parts.shut_down().await;
+    served
+}
+
+/// SIGTERM or SIGINT, whichever comes first.
+struct StopSignal {
+    term: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+fn stop_signal() -> anyhow::Result<StopSignal> {
+    Ok(StopSignal { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+}
+
+impl StopSignal {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn access(config: &Config, data_dir: &Path) -> anyhow::Result<Access> {
+    let account = AccountId::from_stored(config.account_id.clone());
+    Ok(Access {
+        credentials: access::credentials(data_dir, &account)?,
+        tokens: access::token_keys(data_dir)?,
+        account,
+    })
+}
+
+async fn start(config: &Config, data_dir: &Path, storage: ObjectStorage) -> anyhow::Result<Parts> {
+    let run_root = data_dir.join("run");
+    leftovers::remove(&run_root);
+    let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
+    let qemu = Qemu::new(QemuConfig { program: config.guest.qemu.clone(), ..QemuConfig::default() }).await?;
+    let capabilities = qemu.capabilities();
+    tracing::info!(vmm = capabilities.description, "virtual machines");
+    for (limit, enforced) in [("memory", &capabilities.memory_limit), ("CPU", &capabilities.cpu_limit)] {
+        if let Err(reason) = enforced {
+            tracing::warn!("{limit} limits of VMM processes are not enforced: {reason}");
+        }
+    }
+    let instance = blake3::hash(data_dir.as_os_str().as_encoded_bytes());
+    let host_net = HostNet::start(host_net_config(config, &instance)?).await?;
+    let started = start_on(config, data_dir, storage, artefacts, Arc::new(qemu), &host_net, &instance).await;
+    if started.is_err()
+        && let Err(error) = host_net.shutdown().await
+    {
+        tracing::error!(%error, "the host's network rules could not be removed");
+    }
+    started
+}
+
+fn host_net_config(config: &Config, instance: &blake3::Hash) -> anyhow::Result<HostNetConfig> {
+    let network = &config.network;
+    let cidr = |text: &String| text.parse().with_context(|| format!("{text:?} is no IPv4 range such as 10.0.0.0/8"));
+    Ok(HostNetConfig {
+        instance: instance.to_hex()[..8].to_owned(),
+        address_range: match &network.address_range {
+            None => HostNetConfig::DEFAULT_ADDRESS_RANGE,
+            Some(text) => cidr(text)?,
+        },
+        allow_egress_to: network.allow_egress_to.iter().map(cidr).collect::<anyhow::Result<_>>()?,
+        upstream_resolvers: network.resolvers.clone(),
+        pool_size: network.pool_size,
+    })
+}
+
+async fn start_on(
+    config: &Config,
+    data_dir: &Path,
+    storage: ObjectStorage,
+    artefacts: Artefacts,
+    qemu: Arc<Qemu>,
+    host_net: &Arc<HostNet>,
+    instance: &blake3::Hash,
+) -> anyhow::Result<Parts> {
+    let store = Store::open(&data_dir.join("hearth.db")).await?;
+    let files = Files::new(data_dir);
+    // Each data directory has a range of its own, far above the ids of people and packages.
+    let derived_uid = 0x4000_0000 + u32::from(instance.as_bytes()[0]) * 0x1_0000;
+    let guests = GuestFactory {
+        vmm: qemu,
+        networks: Arc::new(HostNetworks(host_net.clone())),
+        artefacts,
+        uids: UidPool::new(config.guest.first_uid.unwrap_or(derived_uid)),
+        run_root: data_dir.join("run"),
+    };
+    let registry = Registry::new(RegistryConfig {
+        store: store.clone(),
+        guests: guests.clone(),
+        files: files.clone(),
+        vmm_overhead_mib: VMM_OVERHEAD_MIB,
+    });
+    let build = &config.build;
+    let builder = ImageBuilder::new(ImageBuilderConfig {
+        store: store.clone(),
+        guests,
+        files,
+        base_images: BaseImages::new(BaseImagesConfig {
+            mirror_table: build.mirror_table.clone(),
+            registry_mirrors: build.registry_mirrors.clone().into_iter().collect(),
+            store_tool: build.store_tool.clone(),
+            cache: data_dir.join("base-images"),
+            ca_bundle: build.ca_bundle.clone(),
+        }),
+        artifacts: Arc::new(Artifacts(storage)),
+        archive_limits: ArchiveLimits { zip_bytes: build.zip_bytes, ..ArchiveLimits::default() },
+        ca_bundle: build.ca_bundle.clone(),
+        concurrent_builds: build.concurrent_builds,
+        build_memory_mib: build.memory_mib,
+        build_timeout_seconds: build.timeout_seconds,
+        listen_timeout_seconds: build.listen_timeout_seconds,
+    });
+    builder.recover().await?;
+    hearth_lifecycle::recover::recover(&registry).await?;
+    Ok(Parts { store, host_net: host_net.clone(), registry, builder })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
+async fn serve(
+    config: &Config,
+    data_dir: &Path,
+    access: &Access,
+    storage: ObjectStorage,
+    parts: &Parts,
+    api_listener: TcpListener,
+    endpoint_listeners: Vec<TcpListener>,
+    mut stop: StopSignal,
+) -> anyhow::Result<()> {
+    let api_addr = api_listener.local_addr()?;
+    let endpoint_addr = endpoint_listeners[0].local_addr()?;
+    let authority = CertificateAuthority::open(&data_dir.join("ca"))?;
+    let hosts = EndpointHosts::new(&config.region, &config.endpoint_domain);
+    let backend = parts.registry.clone();
+    let data_plane =
+        DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
+    let companions = hearth_companions::router(
+        &storage,
+        parts.store.clone(),
+        access.credentials.clone(),
+        &config.region,
+        &access.account,
+    );
+    let control_plane = ControlPlaneConfig {
+        region: config.region.clone(),
+        account: access.account.clone(),
+        endpoint_domain: config.endpoint_domain.clone(),
+        endpoint_port: endpoint_addr.port(),
+        minimum_idle_seconds: config.minimum_idle_seconds,
+        lenient_image_names: config.lenient_image_names,
+    };
+    let services = Services {
+        store: parts.store.clone(),
+        registry: parts.registry.clone(),
+        image_builder: parts.builder.clone(),
+        credentials: access.credentials.clone(),
+        token_keys: access.tokens.clone(),
+    };
+    let router = hearth_control_plane::router(control_plane, services).fallback_service(companions);
+    let stopping = CancellationToken::new();
+    let stopped = stopping.clone().cancelled_owned();
+    let api = tokio::spawn(async move { axum::serve(api_listener, router).with_graceful_shutdown(stopped).await });
+    announce(config, data_dir, api_addr, endpoint_addr)?;
+    stop.recv().await;
+    tracing::info!("stopping");
+    stopping.cancel();
+    data_plane.shutdown(GRACE).await;
+    let api_abort = api.abort_handle();
+    if tokio::time::timeout(GRACE, api).await.is_err() {
+        api_abort.abort();
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]
+fn announce(config: &Config, data_dir: &Path, api: SocketAddr, endpoints: SocketAddr) -> anyhow::Result<()> {
+    let address = ServerAddress {
+        api_url: format!("http://{api}"),
+        endpoint_addr: endpoints.to_string(),
+        region: config.region.clone(),
+        endpoint_domain: config.endpoint_domain.clone(),
+    };
+    address.write(data_dir)?;
+    println!("hearth ready api={} endpoints={endpoints}", address.api_url);
+    Ok(())
+}
+
+impl Parts {
+    /// Builds end, running microVMs are suspended; then the network goes.
+    async fn shut_down(self) {
+        tokio::join!(self.builder.shutdown(), self.registry.shutdown());
+        if let Err(error) = self.host_net.shutdown().await {
+            tracing::error!(%error, "the host's network rules could not be removed");
+        }
+        self.store.close().await;
+    }
+}
+
+async fn bind(address: SocketAddr, argument: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address with {argument}"))
+}
+
+/// Names under `localhost` resolve to ::1 first, so an endpoint on 127.0.0.1 listens there too where IPv6 exists.
+async fn bind_endpoints(address: SocketAddr) -> anyhow::Result<Vec<TcpListener>> {
+    let first = bind(address, "--endpoint-addr").await?;
+    let port = first.local_addr()?.port();
+    let mut listeners = vec![first];
+    if address.ip() == IpAddr::from([127, 0, 0, 1]) {
+        match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
+            Ok(second) => listeners.push(second),
+            Err(error) => tracing::warn!(%error, port, "the endpoints do not listen on [::1]"),
+        }
+    }
+    Ok(listeners)
+}

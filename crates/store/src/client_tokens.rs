@@ -1,0 +1,64 @@
+//! Idempotency: a `clientToken` names the answer that was given to it.
+
+use hearth_api::AccountId;
+use sqlx::Row as _;
+
+use crate::records::TokenClaim;
+use crate::{Result, Store};
+
+/// A `clientToken` with what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientToken {
+    /// Caller.
+    pub account: AccountId,
+    /// Operation name.
+    pub operation: &'static str,
+    /// The token.
+    pub token: String,
+    /// Hash of the request without the token.
+    pub parameters_hash: String,
+    /// JSON body to give again.
+    pub answer: String,
+}
+
+impl Store {
+    /// What a token stands for already, if anything: lets a handler answer before it validates anything else.
+    pub async fn client_token(&self, token: &ClientToken) -> Result<TokenClaim> {
+        let mut connection = self.pool.acquire().await?;
+        look_up(&mut connection, token).await
+    }
+}
+
+/// Records `token` inside the caller's transaction, or says what it already stands for.
+pub(crate) async fn claim(
+    connection: &mut sqlx::SqliteConnection,
+    token: Option<&ClientToken>,
+) -> Result<TokenClaim> {
+    let Some(token) = token else { return Ok(TokenClaim::Fresh) };
+    let inserted = sqlx::query(
+        "INSERT INTO client_tokens (account, operation, token, parameters_hash, answer) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(token.account.as_str())
+    .bind(token.operation)
+    .bind(&token.token)
+    .bind(&token.parameters_hash)
+    .bind(&token.answer)
+    .execute(&mut *connection)
+    .await?;
+    if inserted.rows_affected() == 1 { Ok(TokenClaim::Fresh) } else { look_up(connection, token).await }
+}
+
+async fn look_up(connection: &mut sqlx::SqliteConnection, token: &ClientToken) -> Result<TokenClaim> {
+    let row = sqlx::query(
+        "SELECT parameters_hash, answer FROM client_tokens WHERE account = ? AND operation = ? AND token = ?",
+    )
+    .bind(token.account.as_str())
+    .bind(token.operation)
+    .bind(&token.token)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(TokenClaim::Fresh) };
+    let same = row.try_get::<String, _>("parameters_hash")? == token.parameters_hash;
+    Ok(if same { TokenClaim::Replay(row.try_get("answer")?) } else { TokenClaim::Mismatch })
+}

@@ -1,0 +1,81 @@
+//! Where images, microVMs and builds keep their files below the data directory.
+
+use std::path::{Path, PathBuf};
+
+use hearth_api::{BuildId, ImageArn, ImageVersion, MicrovmId};
+
+/// Paths below the data directory; nothing here touches the disk.
+#[derive(Debug, Clone)]
+pub struct Files {
+    root: PathBuf,
+}
+
+/// The files of one image version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFiles {
+    /// The version's directory.
+    pub directory: PathBuf,
+    /// Root disk: a sparse raw file, read-only once the snapshot is taken.
+    pub disk: PathBuf,
+    /// Directory of the base snapshot.
+    pub snapshot: PathBuf,
+}
+
+/// The files of one microVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MicrovmFiles {
+    /// The microVM's directory; its own snapshot lies in it.
+    pub directory: PathBuf,
+    /// Its overlay on the image's disk.
+    pub overlay: PathBuf,
+    /// How much of the app's output is in the log already.
+    pub output_position: PathBuf,
+}
+
+impl Files {
+    /// Paths below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Files of an image version.
+    pub fn image(&self, arn: &ImageArn, version: ImageVersion) -> ImageFiles {
+        let directory = self.image_directory(arn).join(version.to_string());
+        ImageFiles { disk: directory.join("disk.raw"), snapshot: directory.join("snapshot"), directory }
+    }
+
+    /// Directory of all versions of an image.
+    pub fn image_directory(&self, arn: &ImageArn) -> PathBuf {
+        self.root.join("images").join(arn.account.as_str()).join(arn.name.as_str())
+    }
+
+    /// Layer cache of an image's builds: an ext4 disk. One image never sees another's layers.
+    pub fn build_cache(&self, arn: &ImageArn) -> PathBuf {
+        self.root.join("build-cache").join(arn.account.as_str()).join(format!("{}.ext4", arn.name))
+    }
+
+    /// Scratch directory of a build.
+    pub fn build(&self, id: &BuildId) -> PathBuf {
+        self.builds().join(id.as_str())
+    }
+
+    /// Parent of all scratch directories.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
+    /// Files of a microVM.
+    pub fn microvm(&self, id: &MicrovmId) -> MicrovmFiles {
+        let directory = self.microvms().join(id.as_str());
+        MicrovmFiles {
+            overlay: directory.join("disk.qcow2"),
+            output_position: directory.join("output-position"),
+            directory,
+        }
+    }
+
+    /// Parent of all microVM directories.
+    pub fn microvms(&self) -> PathBuf {
+        self.root.join("microvms")
+    }
+}

@@ -1,0 +1,113 @@
+//! SQLite records and log streams; the only SQL of the project.
+//!
+//! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which the supervisor of
+//! that microVM alone calls; a `clientToken` and the row that it names are recorded in one transaction.
+//!
+//! Reading order: [`records`], then one file per table family.
+
+mod client_tokens;
+pub mod files;
+mod images;
+mod logs;
+mod microvms;
+pub mod records;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+pub use client_tokens::ClientToken;
+pub use files::{Files, ImageFiles, MicrovmFiles};
+pub use images::InsertedImage;
+pub use logs::FilteredLogEvent;
+pub use microvms::MicrovmFilter;
+pub use records::*;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database could not be opened.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// Database file.
+        path: String,
+        /// Cause.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the database schema up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("a database statement failed")]
+    Statement(#[from] sqlx::Error),
+    /// A stored value does not fit its type.
+    #[error("the database holds an unreadable {column}: {value}")]
+    Unreadable {
+        /// Column.
+        column: &'static str,
+        /// Stored text.
+        value: String,
+    },
+}
+
+/// A handle on the database; clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: sqlx::SqlitePool,
+}
+
+impl Store {
+    /// Opens (or makes) the database file and brings its schema up to date.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        Self::connect(options, 4, &path.display().to_string()).await
+    }
+
+    /// A database that lives as long as the handle; for tests.
+    pub async fn in_memory() -> Result<Self> {
+        Self::connect(SqliteConnectOptions::new().in_memory(true), 1, "in memory").await
+    }
+
+    async fn connect(options: SqliteConnectOptions, connections: u32, path: &str) -> Result<Self> {
+        let options = options
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await
+            .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        sqlx::migrate!().run(&pool).await.map_err(Error::Migrate)?;
+        Ok(Self { pool })
+    }
+
+    /// Closes all connections, writing what is pending.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Turns stored text into a value, or says which column holds nonsense.
+fn readable<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+    parse(text).ok_or_else(|| Error::Unreadable { column, value: text.to_owned() })
+}
+
+/// Reads a JSON column.
+fn from_json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T> {
+    readable(column, text, |text| serde_json::from_str(text).ok())
+}
+
+/// Writes a JSON column.
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("records serialise: they hold no maps with non-text keys")
+}

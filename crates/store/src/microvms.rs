@@ -1,0 +1,148 @@
+//! Rows of microVMs.
+
+use hearth_api::{AccountId, EndpointLabel, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use crate::client_tokens::{self, ClientToken};
+use crate::records::{MicrovmRecord, TokenClaim};
+use crate::{Error, Result, Store, from_json, readable, to_json};
+
+/// Which microVMs to list.
+#[derive(Debug, Clone)]
+pub struct MicrovmFilter {
+    /// Owner.
+    pub account: AccountId,
+    /// Only of this image.
+    pub image_arn: Option<ImageArn>,
+    /// Only of this version.
+    pub image_version: Option<ImageVersion>,
+}
+
+impl Store {
+    /// Records a new microVM together with its client token; the row is written only when the token is fresh.
+    pub async fn insert_microvm(
+        &self,
+        record: &MicrovmRecord,
+        token: Option<ClientToken>,
+    ) -> Result<TokenClaim> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
+        if claim != TokenClaim::Fresh {
+            return Ok(claim);
+        }
+        sqlx::query(
+            "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, state_reason,
+                 endpoint_label, started_at, suspended_at, terminated_at, settings)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(record.id.as_str())
+        .bind(record.account.as_str())
+        .bind(record.image_arn.to_string())
+        .bind(record.image_version.0)
+        .bind(record.state.as_str())
+        .bind(record.generation as i64)
+        .bind(&record.state_reason)
+        .bind(record.endpoint_label.as_str())
+        .bind(record.started_at.as_millis())
+        .bind(record.suspended_at.map(Timestamp::as_millis))
+        .bind(record.terminated_at.map(Timestamp::as_millis))
+        .bind(to_json(&record.settings))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(TokenClaim::Fresh)
+    }
+
+    /// Writes the members of a microVM that change during its life.
+    pub async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()> {
+        sqlx::query(
+            "UPDATE microvms SET state = ?, generation = ?, state_reason = ?, suspended_at = ?, terminated_at = ?
+             WHERE id = ?",
+        )
+        .bind(record.state.as_str())
+        .bind(record.generation as i64)
+        .bind(&record.state_reason)
+        .bind(record.suspended_at.map(Timestamp::as_millis))
+        .bind(record.terminated_at.map(Timestamp::as_millis))
+        .bind(record.id.as_str())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// One microVM.
+    pub async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {
+        let row = sqlx::query("SELECT * FROM microvms WHERE id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(record).transpose()
+    }
+
+    /// At most `limit` microVMs, newest first, behind the one named `after`.
+    pub async fn microvms(
+        &self,
+        filter: &MicrovmFilter,
+        after: Option<&MicrovmId>,
+        limit: u32,
+    ) -> Result<Vec<MicrovmRecord>> {
+        let (after_started, after_id) = match after {
+            None => (i64::MAX, String::new()),
+            Some(id) => match self.microvm(id).await? {
+                Some(last) => (last.started_at.as_millis(), id.to_string()),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let rows = sqlx::query(
+            "SELECT * FROM microvms
+             WHERE account = ?1 AND (?2 IS NULL OR image_arn = ?2) AND (?3 IS NULL OR image_version = ?3)
+               AND (started_at < ?4 OR (started_at = ?4 AND id > ?5))
+             ORDER BY started_at DESC, id LIMIT ?6",
+        )
+        .bind(filter.account.as_str())
+        .bind(filter.image_arn.as_ref().map(ToString::to_string))
+        .bind(filter.image_version.map(|version| version.0))
+        .bind(after_started)
+        .bind(after_id)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(record).collect()
+    }
+
+    /// Every microVM that has not ended, of all accounts.
+    pub async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>> {
+        let rows = sqlx::query("SELECT * FROM microvms WHERE state <> 'TERMINATED'").fetch_all(&self.pool).await?;
+        rows.iter().map(record).collect()
+    }
+
+    /// How many microVMs of an image have not ended.
+    pub async fn microvms_alive_of(&self, arn: &ImageArn) -> Result<u64> {
+        let row = sqlx::query("SELECT count(*) AS n FROM microvms WHERE image_arn = ? AND state <> 'TERMINATED'")
+            .bind(arn.to_string())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(row.try_get::<i64, _>("n")? as u64)
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<MicrovmRecord> {
+    let moment = |column: &str| -> Result<Option<Timestamp>, Error> {
+        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
+    };
+    Ok(MicrovmRecord {
+        id: MicrovmId::from_stored(row.try_get::<String, _>("id")?),
+        account: AccountId::from_stored(row.try_get::<String, _>("account")?),
+        image_arn: readable("image_arn", row.try_get("image_arn")?, ImageArn::parse)?,
+        image_version: ImageVersion(row.try_get("image_version")?),
+        state: readable("state", row.try_get("state")?, MicrovmState::parse)?,
+        generation: row.try_get::<i64, _>("generation")? as u64,
+        state_reason: row.try_get("state_reason")?,
+        endpoint_label: EndpointLabel::from_stored(row.try_get::<String, _>("endpoint_label")?),
+        started_at: Timestamp::from_millis(row.try_get("started_at")?),
+        suspended_at: moment("suspended_at")?,
+        terminated_at: moment("terminated_at")?,
+        settings: from_json("settings", row.try_get("settings")?)?,
+    })
+}

@@ -1,0 +1,167 @@
+//! The stored rows as plain data.
+
+use std::collections::BTreeMap;
+
+use hearth_api::{
+    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
+    ImageVersion, ImageVersionState, ImageVersionStatus, Logging, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// ARN: the key.
+    pub arn: ImageArn,
+    /// UUID shown as `id`.
+    pub id: String,
+    /// State.
+    pub state: ImageState,
+    /// Newest version that was built successfully and is ACTIVE.
+    pub latest_active_version: Option<ImageVersion>,
+    /// Newest version whose build failed.
+    pub latest_failed_version: Option<ImageVersion>,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A version of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageVersionRecord {
+    /// Image.
+    pub arn: ImageArn,
+    /// Version: with `arn` the key.
+    pub version: ImageVersion,
+    /// State.
+    pub state: ImageVersionState,
+    /// Whether it may be launched.
+    pub status: ImageVersionStatus,
+    /// What was asked for.
+    pub configuration: ImageConfiguration,
+    /// The app as the Dockerfile left it; set when the container build has succeeded.
+    pub app: Option<AppRecord>,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// What a launch needs to know of the built app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// Version of the guest artefacts (kernel, agent) that the snapshot was taken with.
+    pub guest_key: String,
+    /// vCPUs that the snapshot was taken with.
+    pub vcpu_count: u8,
+    /// Guest memory in MiB that the snapshot was taken with.
+    pub memory_mib: u32,
+    /// Bytes of output that the app had written when the snapshot was taken: they belong to the build's log.
+    pub output_position: u64,
+}
+
+/// A build of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// Image.
+    pub arn: ImageArn,
+    /// Version.
+    pub version: ImageVersion,
+    /// Id: the key.
+    pub id: BuildId,
+    /// State.
+    pub state: BuildState,
+    /// Architecture.
+    pub architecture: Architecture,
+    /// Why it failed.
+    pub state_reason: Option<String>,
+    /// Sizes.
+    pub snapshot: Option<SnapshotBuild>,
+    /// Creation.
+    pub created_at: Timestamp,
+}
+
+/// A microVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MicrovmRecord {
+    /// Id: the key.
+    pub id: MicrovmId,
+    /// Owner.
+    pub account: AccountId,
+    /// Image.
+    pub image_arn: ImageArn,
+    /// Version that was launched.
+    pub image_version: ImageVersion,
+    /// Public state.
+    pub state: MicrovmState,
+    /// Counts the writes of this row.
+    pub generation: u64,
+    /// Why it is in this state, where that needs saying.
+    pub state_reason: Option<String>,
+    /// First label of the endpoint's host name.
+    pub endpoint_label: EndpointLabel,
+    /// Start, set at creation.
+    pub started_at: Timestamp,
+    /// When it became SUSPENDED, while it is.
+    pub suspended_at: Option<Timestamp>,
+    /// End.
+    pub terminated_at: Option<Timestamp>,
+    /// What the caller of RunMicrovm fixed.
+    pub settings: MicrovmSettings,
+}
+
+/// What the caller of RunMicrovm fixed for the microVM's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MicrovmSettings {
+    /// Role of the app.
+    pub execution_role_arn: Option<String>,
+    /// Idle policy.
+    pub idle_policy: Option<IdlePolicy>,
+    /// Seconds from `started_at` to the end.
+    pub maximum_duration_in_seconds: u32,
+    /// Where the app's output goes.
+    pub logging: Option<Logging>,
+    /// Ingress connectors (ARNs).
+    pub ingress_network_connectors: Vec<String>,
+    /// Egress connectors (ARNs).
+    pub egress_network_connectors: Vec<String>,
+}
+
+/// One line of a log stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEvent {
+    /// Position in the stream; grows by one.
+    pub sequence: i64,
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// The line without its end.
+    pub message: String,
+}
+
+/// A log stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStreamRecord {
+    /// Log group.
+    pub group: String,
+    /// Stream name.
+    pub name: String,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last line's time.
+    pub last_event_at: Option<Timestamp>,
+}
+
+/// An answer kept under a `clientToken`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenClaim {
+    /// The token is new; the resource was recorded with it.
+    Fresh,
+    /// Same parameters: give this stored answer again.
+    Replay(String),
+    /// Other parameters under the same token.
+    Mismatch,
+}

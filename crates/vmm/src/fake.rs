@@ -1,0 +1,377 @@
+//! A driver without processes, for tests of state machines: same traits, real snapshot files, scripted failures.
+//!
+//! A [`FakeVmm`] does what it is told at once unless a test has asked for a failure ([`FakeVmm::fail_next`]) or a
+//! delay ([`FakeVmm::delay`], in tokio's time). Its VMs can be made to end ([`FakeVm::exit`]). There is no guest:
+//! [`Vm::connect_guest`] uses the spec's channel, which the test provides.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::snapshot::{DeviceState, LayerSnapshot, MEMORY_FILE, Manifest, file_error, finish_base};
+use crate::spec::{GuestChannel, GuestStream, VmSpec};
+use crate::vm::{Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};
+
+/// What a test can make fail or slow, and finds in the list of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FakeOperation {
+    /// [`Vmm::boot`].
+    Boot,
+    /// [`Vmm::restore`].
+    Restore,
+    /// [`Vm::pause`].
+    Pause,
+    /// [`Vm::resume`].
+    Resume,
+    /// [`Vm::create_snapshot`].
+    CreateSnapshot,
+    /// [`Vm::kill`].
+    Kill,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct FakeVmm {
+    capabilities: Capabilities,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What a driver and its VMs share.
+#[derive(Debug, Default)]
+struct Shared {
+    failures: HashMap<FakeOperation, VecDeque<Error>>,
+    delays: HashMap<FakeOperation, Duration>,
+    calls: Vec<(String, FakeOperation)>,
+    vms: HashMap<String, Arc<FakeVm>>,
+}
+
+/// A VM that is only a state.
+#[derive(Debug)]
+pub struct FakeVm {
+    name: String,
+    memory_bytes: u64,
+    origin: Origin,
+    guest_channel: Arc<dyn GuestChannel>,
+    running: watch::Sender<bool>,
+    exit: watch::Sender<Option<ExitReason>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Booted,
+    Restored(Manifest),
+}
+
+impl Default for FakeVmm {
+    fn default() -> Self {
+        let capabilities = Capabilities {
+            description: "fake".to_owned(),
+            snapshots: true,
+            memory_limit: Err("there is no process to limit".to_owned()),
+            cpu_limit: Err("there is no process to limit".to_owned()),
+        };
+        Self { capabilities, shared: Arc::default() }
+    }
+}
+
+impl FakeVmm {
+    /// A driver with which everything succeeds.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the next call of this operation, on whatever VM, fail. Calls add up.
+    pub fn fail_next(&self, operation: FakeOperation, error: Error) {
+        lock(&self.shared).failures.entry(operation).or_default().push_back(error);
+    }
+
+    /// Makes each call of this operation take so long.
+    pub fn delay(&self, operation: FakeOperation, delay: Duration) {
+        lock(&self.shared).delays.insert(operation, delay);
+    }
+
+    /// The VM with this name, if it has not ended.
+    pub fn vm(&self, name: &str) -> Option<Arc<FakeVm>> {
+        lock(&self.shared).vms.get(name).cloned()
+    }
+
+    /// Names of the VMs that have not ended, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = lock(&self.shared).vms.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// All calls so far, with the name of their VM.
+    pub fn calls(&self) -> Vec<(String, FakeOperation)> {
+        lock(&self.shared).calls.clone()
+    }
+
+    fn add(&self, spec: VmSpec, origin: Origin, running: bool) -> Arc<FakeVm> {
+        let vm = Arc::new(FakeVm {
+            memory_bytes: u64::from(spec.memory_mib) * 1024 * 1024,
+            name: spec.name.clone(),
+            origin,
+            guest_channel: spec.guest_channel,
+            running: watch::Sender::new(running),
+            exit: watch::Sender::new(None),
+            shared: Arc::clone(&self.shared),
+        });
+        lock(&self.shared).vms.insert(spec.name, Arc::clone(&vm));
+        vm
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes the call, takes its time, and fails if it is to.
+async fn perform(shared: &Mutex<Shared>, name: &str, operation: FakeOperation) -> Result<()> {
+    let delay = {
+        let mut shared = lock(shared);
+        shared.calls.push((name.to_owned(), operation));
+        shared.delays.get(&operation).copied()
+    };
+    if let Some(delay) = delay {
+        tokio::time::sleep(delay).await;
+    }
+    let failure = lock(shared).failures.get_mut(&operation).and_then(VecDeque::pop_front);
+    failure.map_or(Ok(()), Err)
+}
+
+#[async_trait]
+impl Vmm for FakeVmm {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn boot(&self, spec: VmSpec, snapshot_directory: Option<&Path>) -> Result<Arc<dyn Vm>> {
+        perform(&self.shared, &spec.name, FakeOperation::Boot).await?;
+        if let Some(directory) = snapshot_directory {
+            let path = directory.join(MEMORY_FILE);
+            let size = u64::from(spec.memory_mib) * 1024 * 1024;
+            let made = File::create(&path).and_then(|file| file.set_len(size));
+            made.map_err(|error| file_error("create", &path, error))?;
+        }
+        Ok(self.add(spec, Origin::Booted, true))
+    }
+
+    async fn restore(
+        &self,
+        spec: VmSpec,
+        base_directory: &Path,
+        layers_directory: &Path,
+    ) -> Result<Arc<dyn Vm>> {
+        perform(&self.shared, &spec.name, FakeOperation::Restore).await?;
+        let base = Manifest::read_existing(base_directory)?;
+        if let Some(layers) = Manifest::read(layers_directory)? {
+            layers.device_state.open(layers_directory)?;
+        }
+        Ok(self.add(spec, Origin::Restored(base), false))
+    }
+}
+
+impl FakeVm {
+    /// Whether its vCPUs run.
+    pub fn is_running(&self) -> bool {
+        *self.running.borrow()
+    }
+
+    /// Ends the VM, as a crash or a guest that powers itself off would. Only the first reason counts.
+    pub fn exit(&self, reason: ExitReason) {
+        lock(&self.shared).vms.remove(&self.name);
+        self.running.send_replace(false);
+        self.exit.send_if_modified(|exit| {
+            let first = exit.is_none();
+            exit.get_or_insert(reason);
+            first
+        });
+    }
+
+    async fn step(&self, operation: FakeOperation) -> Result<()> {
+        perform(&self.shared, &self.name, operation).await?;
+        if self.exit.borrow().is_some() && operation != FakeOperation::Kill {
+            return Err(Error::Exited {
+                name: self.name.clone(),
+                log_tail: "it was made to exit".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn snapshot_layer(&self, base: &Manifest, directory: &Path) -> Result<SnapshotInfo> {
+        let snapshot = LayerSnapshot::begin(directory)?;
+        let layer = snapshot.open_layers()?.write_layer(&snapshot.layer_name(), &[], &NoPages)?;
+        let device_state = DeviceState::write(directory, &snapshot.device_state_name(), b"fake")?;
+        let layers = snapshot.layers_with(layer);
+        debug_assert_eq!(self.memory_bytes, base.memory_bytes);
+        snapshot.commit(base, layers, device_state)
+    }
+}
+
+/// Memory that nobody wrote to.
+#[derive(Debug)]
+struct NoPages;
+
+impl crate::snapshot::PageSource for NoPages {
+    fn read_pages(&self, _pages: &[u64], _buffer: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Vm for FakeVm {
+    async fn pause(&self) -> Result<()> {
+        self.step(FakeOperation::Pause).await?;
+        self.running.send_replace(false);
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.step(FakeOperation::Resume).await?;
+        self.running.send_replace(true);
+        Ok(())
+    }
+
+    async fn create_snapshot(&self, target: &SnapshotTarget) -> Result<SnapshotInfo> {
+        self.step(FakeOperation::CreateSnapshot).await?;
+        if self.is_running() {
+            let message = "the VM is not paused".to_owned();
+            return Err(Error::Refused { command: "create_snapshot".to_owned(), message });
+        }
+        match (&self.origin, target) {
+            (Origin::Booted, SnapshotTarget::Base { directory }) => {
+                finish_base(directory, "fake", "fake", b"fake")
+            }
+            (Origin::Restored(base), SnapshotTarget::Layer { directory }) => {
+                self.snapshot_layer(base, directory)
+            }
+            (Origin::Booted, SnapshotTarget::Layer { .. }) => {
+                Err(Error::Unsupported { operation: "a layer snapshot of a VM that was not restored" })
+            }
+            (Origin::Restored(_), SnapshotTarget::Base { .. }) => {
+                Err(Error::Unsupported { operation: "a base snapshot of a VM that was restored" })
+            }
+        }
+    }
+
+    async fn kill(&self) -> Result<()> {
+        self.step(FakeOperation::Kill).await?;
+        self.exit(ExitReason::Stopped);
+        Ok(())
+    }
+
+    async fn wait(&self) -> ExitReason {
+        let mut exit = self.exit.subscribe();
+        let reason = exit.wait_for(Option::is_some).await;
+        reason.ok().and_then(|reason| reason.clone()).expect("invariant: the sender lives as long as this")
+    }
+
+    async fn connect_guest(&self) -> io::Result<Box<dyn GuestStream>> {
+        if self.is_running() {
+            self.guest_channel.connect().await
+        } else {
+            Err(io::ErrorKind::TimedOut.into())
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{BootSource, Isolation};
+
+    #[derive(Debug)]
+    struct NoChannel;
+
+    #[async_trait]
+    impl GuestChannel for NoChannel {
+        async fn connect(&self) -> io::Result<Box<dyn GuestStream>> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    fn spec(name: &str) -> VmSpec {
+        VmSpec {
+            name: name.to_owned(),
+            run_dir: "/nonexistent".into(),
+            vcpu_count: 1,
+            memory_mib: 8,
+            boot_source: BootSource {
+                kernel_image_path: "/nonexistent".into(),
+                initrd_path: "/nonexistent".into(),
+                boot_args: String::new(),
+            },
+            drives: Vec::new(),
+            network_interfaces: Vec::new(),
+            isolation: Isolation {
+                uid: 1,
+                network_namespace: None,
+                memory_limit_mib: None,
+                cpu_limit_percent: None,
+            },
+            guest_channel: Arc::new(NoChannel),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_whole_life_leaves_real_snapshots() {
+        let (base, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let fake = FakeVmm::new();
+        let vm = fake.boot(spec("one"), Some(base.path())).await.unwrap();
+        let target = SnapshotTarget::Base { directory: base.path().to_path_buf() };
+        vm.create_snapshot(&target).await.unwrap_err();
+        vm.pause().await.unwrap();
+        vm.create_snapshot(&target).await.unwrap();
+        vm.kill().await.unwrap();
+        assert_eq!(vm.wait().await, ExitReason::Stopped);
+
+        for _ in 0..2 {
+            let vm = fake.restore(spec("two"), base.path(), own.path()).await.unwrap();
+            assert_eq!(vm.connect_guest().await.err().unwrap().kind(), io::ErrorKind::TimedOut, "paused");
+            vm.resume().await.unwrap();
+            assert_eq!(vm.connect_guest().await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+            vm.pause().await.unwrap();
+            let target = SnapshotTarget::Layer { directory: own.path().to_path_buf() };
+            vm.create_snapshot(&target).await.unwrap();
+            vm.kill().await.unwrap();
+        }
+        crate::snapshot::verify(own.path()).unwrap();
+        assert!(fake.names().is_empty());
+        fake.restore(spec("three"), own.path().join("nothing").as_path(), own.path()).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_delays_and_exits_come_as_scripted() {
+        let fake = FakeVmm::new();
+        fake.fail_next(FakeOperation::Boot, Error::Unsupported { operation: "boot" });
+        fake.delay(FakeOperation::Boot, Duration::from_mins(1));
+        let begin = tokio::time::Instant::now();
+        fake.boot(spec("one"), None).await.unwrap_err();
+        assert_eq!(begin.elapsed(), Duration::from_mins(1));
+        let vm = fake.boot(spec("one"), None).await.unwrap();
+
+        let crash = ExitReason::Failed { status: 139, log_tail: "segmentation fault".into() };
+        fake.vm("one").unwrap().exit(crash.clone());
+        assert_eq!(vm.wait().await, crash);
+        let error = vm.pause().await.unwrap_err();
+        assert!(matches!(error, Error::Exited { .. }), "{error}");
+        vm.kill().await.unwrap();
+        assert_eq!(vm.wait().await, crash, "the first reason counts");
+        let operations: Vec<_> = fake.calls().into_iter().map(|(_, operation)| operation).collect();
+        assert_eq!(operations[..2], [FakeOperation::Boot; 2]);
+    }
+}

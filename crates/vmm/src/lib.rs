@@ -1,0 +1,27 @@
+//! One small trait for virtual machine monitors and its drivers.
+//!
+//! A [`Vmm`] starts virtual machines, either from nothing ([`Vmm::boot`]) or from a snapshot ([`Vmm::restore`]);
+//! a [`Vm`] is one of them. This crate knows processes, memory, disks and snapshots, and nothing of images,
+//! accounts, hooks or the guest's software.
+//!
+//! Invariants: a snapshot on disk is never half-written (its manifest is renamed into place last); no path copies
+//! the whole RAM; a VMM process is not tied to the life of the server process.
+//!
+//! Reading order: [`spec`], [`vm`], [`snapshot`], `process`, [`qemu`], `fake` (with the feature `fake`).
+
+pub mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
+mod process;
+pub mod qemu;
+pub mod snapshot;
+pub mod spec;
+pub mod vm;
+
+pub use error::{Error, Result};
+pub use process::jail;
+pub use qemu::{Accelerator, Qemu, QemuConfig};
+pub use spec::{
+    BootSource, Drive, DriveImage, GuestChannel, GuestStream, Isolation, NetworkInterface, VmSpec,
+};
+pub use vm::{Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};

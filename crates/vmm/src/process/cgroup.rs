@@ -1,0 +1,229 @@
+//! Resource limits by control groups, version 2 or 1.
+//!
+//! Each VM gets a group `hearth/<name>` below the root of the hierarchy that the server sees. Where that cannot be
+//! made (no permission, a controller missing), the reason is kept as a sentence and VMs run without the limit.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+/// Parent of all groups.
+const PARENT: &str = "hearth";
+
+/// Time that `cpu` limits are measured over, in microseconds: the kernel's default.
+const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
+
+/// Threads that a VMM may have: vCPUs, I/O threads and some more.
+const THREAD_LIMIT: &str = "256";
+
+/// Which controllers there are and how they are driven; the error is a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cgroups {
+    /// Memory controller.
+    pub(crate) memory: Result<Hierarchy, String>,
+    /// CPU bandwidth controller.
+    pub(crate) cpu: Result<Hierarchy, String>,
+    /// Number of threads.
+    pub(crate) pids: Result<Hierarchy, String>,
+}
+
+/// Where a controller is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hierarchy {
+    /// In the unified hierarchy; this is `hearth` in it.
+    V2(PathBuf),
+    /// In a hierarchy of its own; this is `hearth` in it.
+    V1(PathBuf),
+}
+
+/// Limits of one VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Memory in MiB.
+    pub(crate) memory_mib: Option<u32>,
+    /// CPU time in hundredths of a CPU.
+    pub(crate) cpu_percent: Option<u32>,
+}
+
+/// The groups of one VM, one per hierarchy.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    directories: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// Finds out what this host allows, by trying.
+    pub(crate) fn probe() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let find = |controller| probe_controller(&mounts, controller);
+        Self { memory: find("memory"), cpu: find("cpu"), pids: find("pids") }
+    }
+
+    /// Makes the groups of a VM with its limits. Limits that this host does not allow are left out.
+    pub(crate) fn create(&self, name: &str, limits: Limits) -> io::Result<Group> {
+        let mut group = Group::default();
+        if let (Ok(hierarchy), Some(mib)) = (&self.memory, limits.memory_mib) {
+            let bytes = (u64::from(mib) * 1024 * 1024).to_string();
+            group.set(hierarchy, name, [("memory.max", &bytes)], [("memory.limit_in_bytes", &bytes)])?;
+        }
+        if let (Ok(hierarchy), Some(percent)) = (&self.cpu, limits.cpu_percent) {
+            let quota = u64::from(percent) * CPU_PERIOD_MICROSECONDS / 100;
+            let v2 = format!("{quota} {CPU_PERIOD_MICROSECONDS}");
+            group.set(hierarchy, name, [("cpu.max", &v2)], [("cpu.cfs_quota_us", &quota.to_string())])?;
+        }
+        if let Ok(hierarchy) = &self.pids {
+            group.set(hierarchy, name, [("pids.max", THREAD_LIMIT)], [("pids.max", THREAD_LIMIT)])?;
+        }
+        Ok(group)
+    }
+}
+
+impl Group {
+    fn set<const V1: usize, const V2: usize>(
+        &mut self,
+        hierarchy: &Hierarchy,
+        name: &str,
+        v2: [(&str, &str); V2],
+        v1: [(&str, &str); V1],
+    ) -> io::Result<()> {
+        let (parent, values): (_, &[(&str, &str)]) = match hierarchy {
+            Hierarchy::V2(parent) => (parent, &v2),
+            Hierarchy::V1(parent) => (parent, &v1),
+        };
+        let directory = parent.join(name);
+        create_if_missing(&directory)?;
+        if !self.directories.contains(&directory) {
+            self.directories.push(directory.clone());
+        }
+        for (file, value) in values {
+            fs::write(directory.join(file), value)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process and its threads into the groups.
+    pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
+        for directory in &self.directories {
+            fs::write(directory.join("cgroup.procs"), pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Removes the groups, which must be empty.
+    pub(crate) fn remove(&self) {
+        for directory in &self.directories {
+            if let Err(error) = fs::remove_dir(directory)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                warn!(directory = %directory.display(), %error, "cannot remove the cgroup");
+            }
+        }
+    }
+}
+
+/// Tries version 2 first, then version 1.
+fn probe_controller(mounts: &str, controller: &str) -> Result<Hierarchy, String> {
+    let mut reason = format!("no cgroup hierarchy with the {controller} controller is mounted");
+    for mount in mounts.lines().filter_map(parse_mount) {
+        let found = match mount.kind {
+            "cgroup2" => probe_v2(Path::new(mount.directory), controller),
+            "cgroup" if mount.options.split(',').any(|option| option == controller) => {
+                probe_v1(Path::new(mount.directory), controller)
+            }
+            _ => continue,
+        };
+        match found {
+            Ok(Some(hierarchy)) => return Ok(hierarchy),
+            Ok(None) => {}
+            Err(error) => {
+                reason = format!("the {controller} cgroups at {} cannot be used: {error}", mount.directory);
+            }
+        }
+    }
+    Err(reason)
+}
+
+struct Mount<'a> {
+    directory: &'a str,
+    kind: &'a str,
+    options: &'a str,
+}
+
+fn parse_mount(line: &str) -> Option<Mount<'_>> {
+    let mut fields = line.split(' ').skip(1);
+    Some(Mount { directory: fields.next()?, kind: fields.next()?, options: fields.next()? })
+}
+
+/// A controller works in `hearth/<name>` when it is enabled in the root and in `hearth`.
+fn probe_v2(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
+    let available = fs::read_to_string(root.join("cgroup.controllers"))?;
+    if !available.split_whitespace().any(|word| word == controller) {
+        return Ok(None);
+    }
+    let parent = root.join(PARENT);
+    let enable = format!("+{controller}");
+    fs::write(root.join("cgroup.subtree_control"), &enable)?;
+    create_if_missing(&parent)?;
+    fs::write(parent.join("cgroup.subtree_control"), &enable)?;
+    Ok(Some(Hierarchy::V2(parent)))
+}
+
+fn probe_v1(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
+    let parent = root.join(PARENT);
+    create_if_missing(&parent)?;
+    let trial = parent.join(format!("probe-{controller}-{}", std::process::id()));
+    create_if_missing(&trial)?;
+    fs::remove_dir(&trial)?;
+    Ok(Some(Hierarchy::V1(parent)))
+}
+
+fn create_if_missing(directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_controller_is_a_sentence() {
+        let reason = probe_controller("proc /proc proc rw 0 0\n", "memory").unwrap_err();
+        assert_eq!(reason, "no cgroup hierarchy with the memory controller is mounted");
+    }
+
+    #[test]
+    fn version_2_is_used_when_the_controller_can_be_enabled() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.controllers"), "cpuset cpu memory pids\n").unwrap();
+        let mounts = format!("none {} cgroup2 rw 0 0\n", root.path().display());
+        let found = probe_controller(&mounts, "memory").unwrap();
+        assert_eq!(found, Hierarchy::V2(root.path().join("hearth")));
+        assert_eq!(fs::read_to_string(root.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    }
+
+    #[test]
+    fn limits_are_written_in_the_words_of_the_version() {
+        let root = tempfile::tempdir().unwrap();
+        let v1 = Hierarchy::V1(root.path().to_path_buf());
+        let absent = Err("absent".to_owned());
+        let cgroups = Cgroups { memory: Ok(v1.clone()), cpu: Ok(v1), pids: absent };
+        let group = cgroups.create("vm-1", Limits { memory_mib: Some(3), cpu_percent: Some(150) }).unwrap();
+        let read = |file: &str| fs::read_to_string(root.path().join("vm-1").join(file)).unwrap();
+        assert_eq!(read("memory.limit_in_bytes"), "3145728");
+        assert_eq!(read("cpu.cfs_quota_us"), "150000");
+        assert_eq!(group.directories.len(), 1, "one hierarchy, one directory");
+    }
+
+    #[test]
+    fn limits_that_the_host_cannot_enforce_are_left_out() {
+        let reason = || Err("no".to_owned());
+        let cgroups = Cgroups { memory: reason(), cpu: reason(), pids: reason() };
+        let group = cgroups.create("vm-1", Limits { memory_mib: Some(1), cpu_percent: Some(1) }).unwrap();
+        assert!(group.directories.is_empty());
+    }
+}

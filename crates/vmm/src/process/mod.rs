@@ -1,0 +1,62 @@
+//! VMM processes: started inside a jail, watched through a pidfd, put under resource limits.
+//!
+//! The only module that starts and reaps VMM processes. They are children in a PID namespace of their own and in
+//! their own session, and nothing ties their life to the server's: when the server goes, they run on.
+#![allow(unsafe_code)]
+
+pub(crate) mod cgroup;
+pub(crate) mod guest_memory;
+pub mod jail;
+mod spawn;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub(crate) use spawn::{SpawnRequest, spawn};
+
+/// How a process ended: its exit code, or 128 + the signal that ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExitStatus(pub(crate) i32);
+
+/// A VMM process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: u32,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl Process {
+    /// Watches the process; must be called inside a tokio runtime.
+    pub(crate) fn new(pid: u32, pidfd: OwnedFd) -> io::Result<Self> {
+        // SAFETY: an `OwnedFd` keeps the same descriptor open as long as it lives.
+        let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+        Ok(Self { pid, pidfd })
+    }
+
+    /// Process id in the server's PID namespace.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends SIGKILL; a process that is gone already is no error.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the process is gone and reaps it. To be called once, by the process's owner.
+    pub(crate) async fn reap(&self) -> io::Result<ExitStatus> {
+        // A pidfd becomes readable when its process ends, and stays so.
+        let _ready = self.pidfd.readable().await?;
+        let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+        Ok(ExitStatus(status.map_or(-1, |status| {
+            status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))
+        })))
+    }
+}

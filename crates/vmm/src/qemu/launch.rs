@@ -1,0 +1,284 @@
+//! Starting a QEMU process: opening its files, its jail, its limits, the connection to it.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tracing::debug;
+
+use super::Accelerator;
+use super::command_line::{Descriptors, DriveDescriptors, Host, Start, command_line};
+use super::instance::{Instance, LOG_FILE, PID_FILE, SOCKET_FILE};
+use super::qmp::{Qmp, QmpError};
+use crate::error::{Error, Result};
+use crate::process::cgroup::{Cgroups, Group, Limits};
+use crate::process::jail::JailSpec;
+use crate::process::{Process, SpawnRequest, spawn};
+use crate::snapshot::file_error;
+use crate::spec::{DriveImage, VmSpec};
+use crate::vm::ExitReason;
+
+/// What all VMs of this driver have in common.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub(super) program: PathBuf,
+    pub(super) jail_program: PathBuf,
+    pub(super) host: Host,
+    /// Name and version of QEMU, for manifests.
+    pub(super) version: String,
+    pub(super) cgroups: Cgroups,
+    pub(super) command_timeout: Duration,
+}
+
+/// How a process is to start; the file is its RAM.
+#[derive(Debug)]
+pub(super) enum Launch {
+    BootAnonymous,
+    Boot { memory: File },
+    Restore { memory: File, machine_type: String },
+    RestoreLayers { memory: File, machine_type: String },
+}
+
+/// A process that was just started; nobody watches it yet.
+struct Started {
+    pid: u32,
+    pidfd: OwnedFd,
+    group: Group,
+    connection: std::os::unix::net::UnixStream,
+}
+
+/// A process with its QMP connection.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) instance: Arc<Instance>,
+    pub(super) qmp: Arc<Qmp>,
+}
+
+impl Launcher {
+    /// Starts a process and connects to it. Its vCPUs do not run yet. The spec's descriptors are closed here.
+    pub(super) async fn launch(self: &Arc<Self>, spec: VmSpec, launch: Launch) -> Result<Connected> {
+        let begin = Instant::now();
+        let (name, run_dir) = (spec.name.clone(), spec.run_dir.clone());
+        let launcher = Arc::clone(self);
+        let started = tokio::task::spawn_blocking(move || launcher.start_process(&spec, &launch)).await;
+        let started = started.expect("invariant: starting a process does not panic")?;
+        let spawned = begin.elapsed();
+        let spawn_error = |source| Error::Spawn { name: name.clone(), source };
+        let process = Process::new(started.pid, started.pidfd).map_err(spawn_error)?;
+        let instance = Instance::new(name.clone(), run_dir, process, started.group);
+        let connected = self.connect(&instance, started.connection).await;
+        match connected {
+            Ok(qmp) => {
+                debug!(vm = name, ?spawned, connected = ?begin.elapsed(), "the VMM has started");
+                Ok(Connected { instance, qmp: Arc::new(qmp) })
+            }
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = instance.kill(ExitReason::Stopped).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves the process under its limits while QEMU starts; both are done before any guest code runs.
+    async fn connect(
+        &self,
+        instance: &Arc<Instance>,
+        connection: std::os::unix::net::UnixStream,
+    ) -> Result<Qmp> {
+        let spawn_error = |source| Error::Spawn { name: instance.name.clone(), source };
+        let limited = {
+            let instance = Arc::clone(instance);
+            tokio::task::spawn_blocking(move || instance.group.add(instance.process.pid()))
+        };
+        connection.set_nonblocking(true).map_err(spawn_error)?;
+        let stream = UnixStream::from_std(connection).map_err(spawn_error)?;
+        let qmp = tokio::select! {
+            qmp = Qmp::connect(stream, self.command_timeout) => qmp,
+            _ = instance.wait() => Err(QmpError::Closed { reason: "QEMU has ended".into() }),
+        };
+        let limited = limited.await.expect("invariant: joining a cgroup does not panic");
+        match qmp {
+            Ok(qmp) => limited.map(|()| qmp).map_err(spawn_error),
+            Err(error) => Err(translate(instance, error).await),
+        }
+    }
+
+    /// Opens the files, makes the cgroup and the socket, and starts the jail.
+    fn start_process(&self, spec: &VmSpec, launch: &Launch) -> Result<Started> {
+        let files = Files::open(spec, launch)?;
+        let (listener, connection) = listen(&spec.run_dir)
+            .map_err(|error| file_error("listen on", &spec.run_dir.join(SOCKET_FILE), error))?;
+        let log = create(&spec.run_dir.join(LOG_FILE))?;
+        let null = open_read(Path::new("/dev/null"))?;
+
+        let mut inherit = files.descriptors();
+        inherit.push(listener.as_raw_fd());
+        inherit.extend(spec.network_interfaces.iter().map(|interface| interface.tap.as_raw_fd()));
+        let network_namespace = spec.isolation.network_namespace.as_ref().map(AsRawFd::as_raw_fd);
+        inherit.extend(network_namespace);
+
+        let (start, host) = (files.start(launch), self.host_for(launch));
+        let arguments = command_line(&host, spec, start, &files.named(listener.as_raw_fd()));
+        let jail = JailSpec {
+            uid: spec.isolation.uid,
+            network_namespace,
+            scratch_dir: spec.run_dir.clone(),
+            devices: self.devices(),
+            program: self.program.clone(),
+        };
+        let spawn_error = |source| Error::Spawn { name: spec.name.clone(), source };
+        let arguments = jail.arguments(&arguments).map_err(spawn_error)?;
+        let program = CString::new(self.jail_program.as_os_str().as_bytes())
+            .map_err(|error| spawn_error(error.into()))?;
+
+        let limits = Limits {
+            memory_mib: spec.isolation.memory_limit_mib,
+            cpu_percent: spec.isolation.cpu_limit_percent,
+        };
+        let group = self.cgroups.create(&spec.name, limits).map_err(spawn_error)?;
+        let request = SpawnRequest {
+            program: &program,
+            arguments: &arguments,
+            inherit: &inherit,
+            log: log.as_fd(),
+            null: null.as_fd(),
+        };
+        let spawned = spawn(&request).and_then(|(pid, pidfd)| {
+            // For a later server process that takes this VM over.
+            fs::write(spec.run_dir.join(PID_FILE), format!("{pid}\n"))?;
+            Ok((pid, pidfd))
+        });
+        match spawned {
+            Ok((pid, pidfd)) => Ok(Started { pid, pidfd, group, connection }),
+            Err(error) => {
+                group.remove();
+                Err(spawn_error(error))
+            }
+        }
+    }
+
+    /// A clone gets the machine type that its snapshot was taken of.
+    fn host_for(&self, launch: &Launch) -> Host {
+        match launch {
+            Launch::BootAnonymous | Launch::Boot { .. } => self.host.clone(),
+            Launch::Restore { machine_type, .. } | Launch::RestoreLayers { machine_type, .. } => {
+                Host { machine_type: machine_type.clone(), ..self.host.clone() }
+            }
+        }
+    }
+
+    fn devices(&self) -> Vec<PathBuf> {
+        match self.host.accelerator {
+            Accelerator::Kvm => vec![PathBuf::from("/dev/kvm")],
+            Accelerator::Tcg => Vec::new(),
+        }
+    }
+}
+
+/// Translates an error of the connection; its end mostly means that the process has ended and left a message.
+pub(super) async fn translate(instance: &Instance, error: QmpError) -> Error {
+    match error {
+        QmpError::Refused { command, message } => Error::Refused { command: command.to_owned(), message },
+        QmpError::TimedOut { command, seconds } => Error::TimedOut { command: command.to_owned(), seconds },
+        QmpError::Closed { reason } => {
+            // If it still lives, the reason is all there is to tell.
+            let _ = tokio::time::timeout(Duration::from_secs(1), instance.wait()).await;
+            instance.exited_error(&reason)
+        }
+    }
+}
+
+/// The files of a VM, opened with no more than the access it needs.
+struct Files {
+    memory: Option<RawFd>,
+    boot: Option<(File, File)>,
+    drives: Vec<(File, Option<File>)>,
+}
+
+impl Files {
+    fn open(spec: &VmSpec, launch: &Launch) -> Result<Self> {
+        let (memory, boots) = match launch {
+            Launch::BootAnonymous => (None, true),
+            Launch::Boot { memory } => (Some(memory.as_raw_fd()), true),
+            Launch::Restore { memory, .. } | Launch::RestoreLayers { memory, .. } => {
+                (Some(memory.as_raw_fd()), false)
+            }
+        };
+        let source = &spec.boot_source;
+        let boot = if boots {
+            Some((open_read(&source.kernel_image_path)?, open_read(&source.initrd_path)?))
+        } else {
+            None
+        };
+        let open_drive = |image: &DriveImage| match image {
+            DriveImage::RawReadOnly(path) => Ok((open_read(path)?, None)),
+            DriveImage::Raw(path) => Ok((open_write(path)?, None)),
+            DriveImage::Overlay { base, overlay } => Ok((open_read(base)?, Some(open_write(overlay)?))),
+        };
+        let drives = spec.drives.iter().map(|drive| open_drive(&drive.image)).collect::<Result<_>>()?;
+        Ok(Self { memory, boot, drives })
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        let boot = self.boot.iter().flat_map(|(kernel, initrd)| [kernel.as_raw_fd(), initrd.as_raw_fd()]);
+        let drives = self.drives.iter().flat_map(|(raw, overlay)| {
+            [Some(raw.as_raw_fd()), overlay.as_ref().map(AsRawFd::as_raw_fd)].into_iter().flatten()
+        });
+        self.memory.into_iter().chain(boot).chain(drives).collect()
+    }
+
+    fn named(&self, qmp: RawFd) -> Descriptors {
+        let boot = self.boot.as_ref().map(|(kernel, initrd)| (kernel.as_raw_fd(), initrd.as_raw_fd()));
+        let drives = self.drives.iter().map(|(raw, overlay)| DriveDescriptors {
+            raw: raw.as_raw_fd(),
+            overlay: overlay.as_ref().map(AsRawFd::as_raw_fd),
+        });
+        Descriptors { qmp, boot, drives: drives.collect() }
+    }
+
+    fn start(&self, launch: &Launch) -> Start {
+        let memory = self.memory.unwrap_or(-1);
+        match launch {
+            Launch::BootAnonymous => Start::BootAnonymous,
+            Launch::Boot { .. } => Start::Boot { memory },
+            Launch::Restore { .. } => Start::Restore { memory },
+            Launch::RestoreLayers { .. } => Start::RestoreLayers { memory },
+        }
+    }
+}
+
+/// Makes the QMP socket and connects to it: QEMU finds the connection waiting when it is ready for it.
+fn listen(run_dir: &Path) -> io::Result<(UnixListener, std::os::unix::net::UnixStream)> {
+    // The path of a Unix socket has at most 107 bytes; by way of a descriptor, any directory will do.
+    let directory = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(run_dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET_FILE}", directory.as_raw_fd()));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    let connection = std::os::unix::net::UnixStream::connect(&path)?;
+    Ok((listener, connection))
+}
+
+fn open_read(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| file_error("open", path, error))
+}
+
+fn open_write(path: &Path) -> Result<File> {
+    OpenOptions::new().read(true).write(true).open(path).map_err(|error| file_error("open", path, error))
+}
+
+fn create(path: &Path) -> Result<File> {
+    let options = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    options.map_err(|error| file_error("create", path, error))
+}

@@ -1,0 +1,176 @@
+//! The QEMU driver: `q35` (x86-64) or `virt` (ARM) machines under KVM or, without it, TCG.
+//!
+//! A VM is one QEMU process in a jail. Everything it works on is opened here and inherited as a descriptor; it is
+//! driven over QMP through a socket in the VM's run directory, by which a later server process can take over.
+
+mod command_line;
+mod commands;
+mod instance;
+mod launch;
+mod probe;
+mod qmp;
+mod snapshots;
+mod vm;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::{Error, Result};
+use crate::process::cgroup::Cgroups;
+use crate::snapshot::{self, Manifest};
+use crate::spec::VmSpec;
+use crate::vm::{Capabilities, Vm, Vmm};
+
+pub use probe::AcceleratorChoice;
+
+/// Environment variable that overrides [`QemuConfig::accelerator`]: `auto`, `kvm` or `tcg`.
+pub const ACCELERATOR_VARIABLE: &str = "HEARTH_ACCELERATOR";
+
+/// How guest code runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// On the CPU's virtualization extension.
+    Kvm,
+    /// Translated in software.
+    Tcg,
+}
+
+impl Accelerator {
+    /// QEMU's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// Architecture of the host, and so of its guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// AMD64.
+    X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+}
+
+impl Architecture {
+    /// What this program was built for.
+    pub const HOST: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
+}
+
+/// What the operator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuConfig {
+    /// QEMU's system emulator; found in `PATH` by default.
+    pub program: Option<PathBuf>,
+    /// Accelerator to use; `None` decides by a trial. [`ACCELERATOR_VARIABLE`] comes before this.
+    pub accelerator: Option<Accelerator>,
+    /// Program that calls [`crate::jail::run_if_requested`] first: this program itself, except in tests.
+    pub jail_program: PathBuf,
+    /// How long a QMP command may take, including the start of QEMU.
+    pub command_timeout: Duration,
+}
+
+impl Default for QemuConfig {
+    fn default() -> Self {
+        Self {
+            program: None,
+            accelerator: None,
+            jail_program: PathBuf::from("/proc/self/exe"),
+            command_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Qemu {
+    launcher: Arc<launch::Launcher>,
+    accelerator: AcceleratorChoice,
+    capabilities: Capabilities,
+}
+
+impl Qemu {
+    /// Checks QEMU and what this host allows. Takes some 100 ms, and some seconds where KVM has to be tried.
+    pub async fn new(config: QemuConfig) -> Result<Self> {
+        let program = probe::find_program(config.program.as_deref())?;
+        let version = probe::version(&program).await?;
+        let accelerator = probe::choose_accelerator(&program, config.accelerator).await?;
+        let machine_type = probe::machine_type(&program).await?;
+        let cgroups = Cgroups::probe();
+        let description = format!("QEMU {version} ({})", accelerator.accelerator.name());
+        let capabilities = Capabilities {
+            description,
+            snapshots: true,
+            memory_limit: cgroups.memory.as_ref().map(drop).map_err(Clone::clone),
+            cpu_limit: cgroups.cpu.as_ref().map(drop).map_err(Clone::clone),
+        };
+        let host = command_line::Host {
+            architecture: Architecture::HOST,
+            accelerator: accelerator.accelerator,
+            machine_type,
+            overcommit: probe::overcommit_allowed(),
+        };
+        let launcher = launch::Launcher {
+            program,
+            jail_program: config.jail_program,
+            host,
+            version: format!("QEMU {version}"),
+            cgroups,
+            command_timeout: config.command_timeout,
+        };
+        Ok(Self { launcher: Arc::new(launcher), accelerator, capabilities })
+    }
+
+    /// The accelerator in use, and why it is.
+    pub fn accelerator(&self) -> &AcceleratorChoice {
+        &self.accelerator
+    }
+}
+
+#[async_trait]
+impl Vmm for Qemu {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn boot(&self, spec: VmSpec, snapshot_directory: Option<&Path>) -> Result<Arc<dyn Vm>> {
+        let vm = match snapshot_directory {
+            None => vm::boot(&self.launcher, spec, vm::Ram::Anonymous).await,
+            Some(directory) => {
+                vm::boot(&self.launcher, spec, vm::Ram::FutureBase { directory: directory.to_path_buf() })
+                    .await
+            }
+        }?;
+        Ok(vm)
+    }
+
+    async fn restore(
+        &self,
+        spec: VmSpec,
+        base_directory: &Path,
+        layers_directory: &Path,
+    ) -> Result<Arc<dyn Vm>> {
+        let base = Manifest::read_existing(base_directory)?;
+        let layers = Manifest::read(layers_directory)?;
+        for manifest in [Some(&base), layers.as_ref()].into_iter().flatten() {
+            let expected = u64::from(spec.memory_mib) * 1024 * 1024;
+            if manifest.memory_bytes != expected || manifest.base_digest() != base.base_digest() {
+                let path = if manifest == &base { base_directory } else { layers_directory };
+                let path = path.join(snapshot::MANIFEST_FILE);
+                let detail = "it belongs to a VM with other memory".to_owned();
+                return Err(Error::Damaged { path, detail });
+            }
+        }
+        let snapshot = vm::Snapshot {
+            base_directory: base_directory.to_path_buf(),
+            base,
+            layers: layers.map(|manifest| (layers_directory.to_path_buf(), manifest)),
+        };
+        Ok(vm::restore(&self.launcher, spec, snapshot).await?)
+    }
+}

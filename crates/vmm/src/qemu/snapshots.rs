@@ -1,0 +1,182 @@
+//! Taking snapshots of a paused VM.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustix::fs::MemfdFlags;
+use tracing::debug;
+
+use super::commands::{Command, Migrate, QueryStatus, XenSaveDevicesState};
+use super::vm::{QemuVm, Ram};
+use crate::error::{Error, Result};
+use crate::process::guest_memory::GuestMemory;
+use crate::snapshot::{DeviceState, LayerSnapshot, Manifest, PageSink, PageSource, file_error, finish_base};
+use crate::vm::{SnapshotInfo, SnapshotTarget};
+
+/// Takes a snapshot.
+pub(super) async fn create(vm: &QemuVm, target: &SnapshotTarget) -> Result<SnapshotInfo> {
+    let status = vm.execute_reply(&QueryStatus {}).await?.status;
+    if status == "running" {
+        let message = "the VM is not paused".to_owned();
+        return Err(Error::Refused { command: "create_snapshot".to_owned(), message });
+    }
+    match (&vm.ram, target) {
+        (Ram::FutureBase { directory }, SnapshotTarget::Base { directory: wanted })
+            if directory == wanted =>
+        {
+            create_base(vm, directory).await
+        }
+        (Ram::Clone { base, .. }, SnapshotTarget::Layer { directory }) => {
+            create_layer(vm, base, directory).await
+        }
+        (_, SnapshotTarget::Base { .. }) => {
+            Err(Error::Unsupported { operation: "a base snapshot of a VM not booted into that directory" })
+        }
+        (_, SnapshotTarget::Layer { .. }) => {
+            Err(Error::Unsupported { operation: "a layer snapshot of a VM that was not restored" })
+        }
+    }
+}
+
+/// The memory file has the RAM already: what is missing is the state of the devices.
+async fn create_base(vm: &QemuVm, directory: &Path) -> Result<SnapshotInfo> {
+    let begin = Instant::now();
+    let (file, writer) = memory_file(vm)?;
+    let mut events = vm.qmp.events();
+    vm.enable_migration().await?;
+    vm.execute_on_file(&writer, |path| Migrate { uri: format!("file:{path}") }).await?;
+    vm.wait_for_migration(Migrate::NAME, &mut events).await?;
+    let saved = begin.elapsed();
+    vm.sealed.store(true, Ordering::Release);
+
+    let launcher = Arc::clone(&vm.launcher);
+    let directory = directory.to_path_buf();
+    let device_state = content(vm, &file)?;
+    let finish =
+        move || finish_base(&directory, &launcher.version, &launcher.host.machine_type, &device_state);
+    let info = blocking(finish).await?;
+    debug!(vm = vm.instance.name, ?saved, total = ?begin.elapsed(), ?info, "the base snapshot is taken");
+    Ok(info)
+}
+
+/// A file in the server's memory for QEMU to write its state to, so that a full disk shows here and not there; and
+/// the same opened for writing only.
+fn memory_file(vm: &QemuVm) -> Result<(File, File)> {
+    let created = rustix::fs::memfd_create("device-state", MemfdFlags::CLOEXEC);
+    let file = File::from(created.map_err(|error| state_error(vm, "create", error.into()))?);
+    let writer = File::options().write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    Ok((file, writer.map_err(|error| state_error(vm, "open", error))?))
+}
+
+/// All that QEMU has written.
+fn content(vm: &QemuVm, mut file: &File) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let read = file.rewind().and_then(|()| file.read_to_end(&mut content));
+    read.map_err(|error| state_error(vm, "read", error))?;
+    Ok(content)
+}
+
+fn state_error(vm: &QemuVm, action: &'static str, source: std::io::Error) -> Error {
+    Error::File { action, path: PathBuf::from(format!("the device state of {}", vm.instance.name)), source }
+}
+
+/// Device state and changed pages; nothing of the snapshot before is touched until the manifest is renamed.
+async fn create_layer(vm: &QemuVm, base: &Manifest, directory: &Path) -> Result<SnapshotInfo> {
+    let begin = Instant::now();
+    let snapshot = LayerSnapshot::begin(directory)?;
+    match write_layer(vm, &snapshot, directory).await {
+        Ok((layer, device_state)) => {
+            let layers = snapshot.layers_with(layer);
+            let info = snapshot.commit(base, layers, device_state)?;
+            debug!(vm = vm.instance.name, total = ?begin.elapsed(), ?info, "the layer snapshot is taken");
+            Ok(info)
+        }
+        Err(error) => {
+            snapshot.discard();
+            Err(error)
+        }
+    }
+}
+
+async fn write_layer(
+    vm: &QemuVm,
+    snapshot: &LayerSnapshot,
+    directory: &Path,
+) -> Result<(crate::snapshot::LayerFile, DeviceState)> {
+    let begin = Instant::now();
+    let state_name = snapshot.device_state_name();
+    let device_state = save_devices(vm).await?;
+    let devices = begin.elapsed();
+    let (stack, layer_name) = (snapshot.open_layers()?, snapshot.layer_name());
+    let (directory, name) = (directory.to_path_buf(), vm.instance.name.clone());
+    let write = move |memory: GuestMemory| {
+        let pages = memory.private_pages().map_err(|error| memory_error(&memory, "scan", error))?;
+        let scanned = begin.elapsed();
+        let layer = stack.write_layer(&layer_name, &pages, &memory)?;
+        let device_state = DeviceState::write(&directory, &state_name, &device_state)?;
+        let private_pages = pages.len();
+        debug!(vm = name, ?devices, ?scanned, written = ?begin.elapsed(), private_pages, "the layer is written");
+        Ok((layer, device_state))
+    };
+    vm.with_memory(write).await
+}
+
+/// Saves everything but RAM and disks.
+async fn save_devices(vm: &QemuVm) -> Result<Vec<u8>> {
+    let (file, writer) = memory_file(vm)?;
+    // Not `live`: the disks stay open, so that the VM can go on if the snapshot fails. `stop` has flushed them.
+    vm.execute_on_file(&writer, |filename| XenSaveDevicesState { filename, live: false }).await?;
+    content(vm, &file)
+}
+
+impl QemuVm {
+    /// Runs `work` on the guest's memory in a thread for blocking work.
+    pub(super) async fn with_memory<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(GuestMemory) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Ram::Clone { base, memory } = &self.ram else {
+            return Err(Error::Unsupported {
+                operation: "access to the memory of a VM that was not restored",
+            });
+        };
+        let pid = self.instance.process.pid();
+        let size = base.memory_bytes;
+        let memory = memory.try_clone().map_err(|error| file_error("share", &maps_path(pid), error))?;
+        blocking(move || {
+            let memory = GuestMemory::find(pid, &memory, size)
+                .map_err(|error| file_error("read", &maps_path(pid), error))?;
+            work(memory)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.expect("invariant: snapshot work does not panic")
+}
+
+fn maps_path(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/maps"))
+}
+
+fn memory_error(memory: &GuestMemory, action: &'static str, source: std::io::Error) -> Error {
+    Error::File { action, path: PathBuf::from(format!("/proc/{}/mem", memory.pid())), source }
+}
+
+impl PageSource for GuestMemory {
+    fn read_pages(&self, pages: &[u64], buffer: &mut [u8]) -> Result<()> {
+        Self::read_pages(self, pages, buffer).map_err(|error| memory_error(self, "read", error))
+    }
+}
+
+impl PageSink for GuestMemory {
+    fn write_pages(&self, pages: &[u64], buffer: &[u8]) -> Result<()> {
+        Self::write_pages(self, pages, buffer).map_err(|error| memory_error(self, "write", error))
+    }
+}

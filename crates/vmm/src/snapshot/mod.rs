@@ -1,0 +1,76 @@
+//! Snapshots on disk: what the files are, how they are written so that none is ever half there.
+//!
+//! A directory holds one snapshot, described by its `manifest.json`. Files that the manifest does not name do not
+//! count, so a snapshot comes into being, or replaces the one before, by the rename of its manifest.
+//!
+//! | kind  | files | is |
+//! |---|---|---|
+//! | base  | `memory`, `device-state` | all of a VM's RAM, sparse, never written again; clones map it privately |
+//! | layer | `memory.NNNN.layer`, `device-state.NNNN` | the pages in which a clone differs from its base |
+//!
+//! Whoever owns a directory calls one of these functions at a time, and none while a VM starts from it.
+
+mod base;
+mod compact;
+mod layer;
+mod layers;
+mod manifest;
+mod overlay;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+pub use base::{memory_digest, verify};
+pub use compact::compact;
+pub use layer::{PageSink, PageSource};
+pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout};
+pub use overlay::create_overlay;
+
+pub(crate) use base::finish_base;
+pub(crate) use layers::{LayerSnapshot, LayerStack};
+
+use crate::error::{Error, Result};
+
+/// File name of a snapshot's description.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// File name of a base's RAM.
+pub const MEMORY_FILE: &str = "memory";
+/// File name of a base's device state.
+pub const DEVICE_STATE_FILE: &str = "device-state";
+
+/// What a finished snapshot survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of any process. Files are left to the page cache.
+    Processes,
+    /// A power failure too. Every file is synced before its manifest is renamed.
+    PowerFailure,
+}
+
+/// What all snapshots of this program survive. A suspend must not wait for disks: a host that loses power loses its
+/// running microVMs in any case.
+pub const DURABILITY: Durability = Durability::Processes;
+
+/// Makes a file's content durable if snapshots are to be.
+fn settle(file: &File, path: &Path) -> Result<()> {
+    match DURABILITY {
+        Durability::Processes => Ok(()),
+        Durability::PowerFailure => file.sync_all().map_err(|source| file_error("sync", path, source)),
+    }
+}
+
+/// The error of a file operation; a full disk is told apart.
+pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::NoSpace { path: path.to_path_buf() }
+        }
+        _ => Error::File { action, path: path.to_path_buf(), source },
+    }
+}
+
+/// The error of a file that is not what it should be.
+pub(crate) fn damaged(path: &Path, detail: impl Into<String>) -> Error {
+    Error::Damaged { path: path.to_path_buf(), detail: detail.into() }
+}

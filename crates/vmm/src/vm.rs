@@ -1,0 +1,116 @@
+//! The two traits, and the plain data that crosses them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::spec::{GuestStream, VmSpec};
+
+/// What a driver can do on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Driver and version, for people: `QEMU 10.0.2 (tcg)`.
+    pub description: String,
+    /// Snapshots can be taken and restored.
+    pub snapshots: bool,
+    /// Memory limits of [`crate::Isolation`] are enforced; otherwise the reason, as a sentence.
+    pub memory_limit: std::result::Result<(), String>,
+    /// CPU limits of [`crate::Isolation`] are enforced; otherwise the reason.
+    pub cpu_limit: std::result::Result<(), String>,
+}
+
+/// Why a VMM process is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The guest powered itself off, or [`Vm::shutdown`]/[`Vm::kill`] was called.
+    Stopped,
+    /// The process ended by itself with this exit status; the last lines it wrote to stderr follow.
+    Failed {
+        /// Exit code, or 128 + signal.
+        status: i32,
+        /// The tail of its log.
+        log_tail: String,
+    },
+}
+
+/// What kind of snapshot to take and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotTarget {
+    /// Of a VM that was *booted*: its memory file becomes the base that clones map copy-on-write.
+    Base {
+        /// Directory of the snapshot; `memory`, `device-state` and `manifest.json` are made in it.
+        directory: PathBuf,
+    },
+    /// Of a VM that was *restored*: only pages changed since its last snapshot are written, as a new layer.
+    Layer {
+        /// The microVM's own directory; layers, `device-state` and `manifest.json` live in it.
+        directory: PathBuf,
+    },
+}
+
+impl SnapshotTarget {
+    /// The directory of either kind.
+    pub fn directory(&self) -> &Path {
+        match self {
+            Self::Base { directory } | Self::Layer { directory } => directory,
+        }
+    }
+}
+
+/// Sizes of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnapshotInfo {
+    /// Bytes of guest memory written by this snapshot (allocated bytes of the memory file for a base).
+    pub memory_bytes: u64,
+    /// Bytes of device state.
+    pub device_state_bytes: u64,
+}
+
+/// A driver.
+#[async_trait]
+pub trait Vmm: Send + Sync + fmt::Debug {
+    /// What this driver can do on this host.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Starts a VM from its boot source; its vCPUs run. Its RAM is a file `memory` inside `snapshot_directory` if
+    /// one is given (so that a [`SnapshotTarget::Base`] costs no copy), otherwise anonymous.
+    async fn boot(&self, spec: VmSpec, snapshot_directory: Option<&Path>) -> Result<Arc<dyn Vm>>;
+
+    /// Starts a paused VM from a snapshot: the base, and on top of it the microVM's own layers if
+    /// `layers_directory` holds a snapshot. [`Vm::resume`] lets it run.
+    async fn restore(
+        &self,
+        spec: VmSpec,
+        base_directory: &Path,
+        layers_directory: &Path,
+    ) -> Result<Arc<dyn Vm>>;
+}
+
+/// One virtual machine.
+#[async_trait]
+pub trait Vm: Send + Sync + fmt::Debug {
+    /// Stops the vCPUs.
+    async fn pause(&self) -> Result<()>;
+
+    /// Lets the vCPUs run.
+    async fn resume(&self) -> Result<()>;
+
+    /// Writes a snapshot of the paused VM. On failure nothing of an older snapshot is lost and the VM can be
+    /// resumed.
+    async fn create_snapshot(&self, target: &SnapshotTarget) -> Result<SnapshotInfo>;
+
+    /// Ends the process at once and waits until it is gone and its run-time files are removed.
+    async fn kill(&self) -> Result<()>;
+
+    /// Waits until the process is gone, whatever the reason. Can be called any number of times.
+    async fn wait(&self) -> ExitReason;
+
+    /// Opens a new connection to the agent in the guest.
+    async fn connect_guest(&self) -> std::io::Result<Box<dyn GuestStream>>;
+
+    /// Process id of the VMM, if it is a process.
+    fn pid(&self) -> Option<u32>;
+}

@@ -1,0 +1,360 @@
+//! The life of VMs under QEMU: boot, snapshot, clones, layers, and what is left afterwards.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use hearth_vmm::snapshot::{self, create_overlay, memory_digest};
+use hearth_vmm::{
+    BootSource, Drive, DriveImage, Error, ExitReason, Isolation, Qemu, QemuConfig, SnapshotTarget, Vm,
+    VmSpec, Vmm,
+};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::guest::{ask, boot_source, missing, wait_until_ready};
+use crate::network::Network;
+
+const MEMORY_MIB: u32 = 512;
+const MIB: u64 = 1024 * 1024;
+
+/// Directory and driver of a test.
+struct Host {
+    directory: tempfile::TempDir,
+    qemu: Qemu,
+    boot_source: BootSource,
+    next: AtomicU32,
+}
+
+impl Host {
+    async fn new() -> Self {
+        // Another test may have set it up already. `RUST_LOG=debug` shows the times of single steps.
+        let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
+        let directory = tempfile::tempdir().unwrap();
+        let boot_source = boot_source(directory.path());
+        let disk = File::create(directory.path().join("disk")).unwrap();
+        disk.set_len(64 * MIB).unwrap();
+        let jail_program = PathBuf::from(env!("CARGO_BIN_EXE_hearth-vmm-test-jail"));
+        let qemu = Qemu::new(QemuConfig { jail_program, ..QemuConfig::default() }).await.unwrap();
+        eprintln!("{} because {}", qemu.capabilities().description, qemu.accelerator().reason);
+        Self { directory, qemu, boot_source, next: AtomicU32::new(1) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn make_dir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// A spec with a run directory, a network and a user of its own.
+    fn spec(&self, name: &str, image: DriveImage) -> VmSpec {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (network, interface) = Network::new();
+        VmSpec {
+            name: format!("test-{}-{name}", std::process::id()),
+            run_dir: self.make_dir(&format!("run-{number}")),
+            vcpu_count: 1,
+            memory_mib: MEMORY_MIB,
+            boot_source: self.boot_source.clone(),
+            drives: vec![Drive { drive_id: "root".into(), image }],
+            network_interfaces: vec![interface],
+            isolation: Isolation {
+                uid: 2_000_000_000 + number,
+                network_namespace: Some(network.namespace()),
+                memory_limit_mib: Some(MEMORY_MIB + 256),
+                cpu_limit_percent: Some(200),
+            },
+            guest_channel: Arc::new(network),
+        }
+    }
+
+    /// Boots a VM, waits for it, and turns it into the base `base`.
+    async fn make_base(&self) -> PathBuf {
+        let base = self.make_dir("base");
+        let begin = Instant::now();
+        let vm =
+            self.qemu.boot(self.spec("boot", DriveImage::Raw(self.path("disk"))), Some(&base)).await.unwrap();
+        let started = begin.elapsed();
+        wait_until_ready(&*vm).await;
+        eprintln!("boot: process {started:?}, ready {:?}", begin.elapsed());
+        assert_eq!(ask(&*vm, "count").await.unwrap(), "1");
+        assert_eq!(ask(&*vm, "write base").await.unwrap(), "4096");
+        let target = SnapshotTarget::Base { directory: base.clone() };
+        let refused = vm.create_snapshot(&target).await.unwrap_err();
+        assert!(matches!(refused, Error::Refused { .. }), "running: {refused}");
+        vm.pause().await.unwrap();
+        let begin = Instant::now();
+        let info = vm.create_snapshot(&target).await.unwrap();
+        eprintln!("base snapshot: {:?}, {info:?}", begin.elapsed());
+        let sealed = vm.resume().await.unwrap_err();
+        assert!(matches!(sealed, Error::Refused { .. }), "a base must not run on: {sealed}");
+        vm.kill().await.unwrap();
+        assert_eq!(vm.wait().await, ExitReason::Stopped);
+        snapshot::verify(&base).unwrap();
+        base
+    }
+
+    /// Restores the microVM `name`, paused.
+    async fn restore(&self, name: &str, base: &Path) -> Result<Arc<dyn Vm>, Error> {
+        let directory = self.make_dir(name);
+        let overlay = directory.join("overlay");
+        if !overlay.exists() {
+            create_overlay(&self.path("disk"), &overlay).unwrap();
+        }
+        let spec = self.spec(name, DriveImage::Overlay { base: self.path("disk"), overlay });
+        self.qemu.restore(spec, base, &directory).await
+    }
+
+    /// Restores the microVM `name` and lets it run.
+    async fn launch(&self, name: &str, base: &Path) -> Arc<dyn Vm> {
+        let begin = Instant::now();
+        let vm = self.restore(name, base).await.unwrap();
+        let restored = begin.elapsed();
+        vm.resume().await.unwrap();
+        let resumed = begin.elapsed();
+        wait_until_ready(&*vm).await;
+        eprintln!("launch {name}: restored {restored:?}, runs {resumed:?}, answers {:?}", begin.elapsed());
+        vm
+    }
+
+    /// Suspends a VM; returns the bytes of memory written.
+    async fn suspend(&self, name: &str, vm: &dyn Vm) -> u64 {
+        let begin = Instant::now();
+        vm.pause().await.unwrap();
+        let paused = begin.elapsed();
+        let target = SnapshotTarget::Layer { directory: self.path(name) };
+        let info = vm.create_snapshot(&target).await.unwrap();
+        let written = begin.elapsed();
+        vm.kill().await.unwrap();
+        eprintln!(
+            "suspend {name}: paused {paused:?}, written {written:?}, gone {:?}, {info:?}",
+            begin.elapsed()
+        );
+        info.memory_bytes
+    }
+}
+
+fn digest(path: &Path) -> String {
+    memory_digest(path).unwrap()
+}
+
+fn status_field(pid: u32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_once(':').unwrap().1.trim().to_owned()
+}
+
+/// Private memory of a process in KiB.
+fn private_kib(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let kib = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+    rollup.lines().filter(|line| line.starts_with("Private_")).map(kib).sum()
+}
+
+fn assert_confined(vm: &dyn Vm, uid_base: u32) {
+    let pid = vm.pid().unwrap();
+    let uids = status_field(pid, "Uid");
+    let uid: u32 = uids.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(uid > uid_base && uids.split_whitespace().all(|other| other == uid.to_string()), "{uids}");
+    assert_eq!(status_field(pid, "Groups"), "");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status_field(pid, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(status_field(pid, "NoNewPrivs"), "1");
+    assert_eq!(status_field(pid, "Seccomp"), "2");
+    assert!(status_field(pid, "NSpid").ends_with("\t1"), "first in its own PID namespace");
+    for namespace in ["mnt", "net", "ipc", "uts", "pid"] {
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{namespace}")).unwrap();
+        assert_ne!(of(&pid.to_string()), of("self"), "{namespace}");
+    }
+    let mut visible: Vec<_> = fs::read_dir(format!("/proc/{pid}/root"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !["bin", "sbin", "lib", "lib32", "lib64", "libx32"].contains(&name.as_str()))
+        .collect();
+    visible.sort();
+    assert_eq!(visible, ["dev", "etc", "proc", "usr"]);
+    let error = File::create(format!("/proc/{pid}/root/etc/file")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim(), "500");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clones_of_a_snapshot_live_apart_sleep_and_wake() {
+    if let Some(reason) = missing() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let host = Host::new().await;
+    let base = host.make_base().await;
+    let (memory, disk) = (base.join("memory"), host.path("disk"));
+    let (memory_digest, disk_digest) = (digest(&memory), digest(&disk));
+
+    let one = host.launch("one", &base).await;
+    let two = host.launch("two", &base).await;
+    assert_confined(&*one, 2_000_000_000);
+    assert_eq!(ask(&*one, "count").await.unwrap(), "2", "memory of the base");
+    assert_eq!(ask(&*one, "count").await.unwrap(), "3");
+    assert_eq!(ask(&*two, "count").await.unwrap(), "2", "memory of its own");
+    assert_eq!(ask(&*one, "read").await.unwrap(), "base");
+    assert_eq!(ask(&*one, "write one").await.unwrap(), "4096");
+    assert_eq!(ask(&*two, "read").await.unwrap(), "base", "a disk of its own");
+    eprintln!("private memory: {} KiB", private_kib(one.pid().unwrap()));
+
+    // First generation: some pages changed, and the process gone.
+    let pid = one.pid().unwrap();
+    let first = host.suspend("one", &*one).await;
+    assert!(first < 16 * MIB, "{first} bytes for a guest that did little");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+
+    let one = host.launch("one", &base).await;
+    assert_eq!(ask(&*one, "count").await.unwrap(), "4", "memory survives");
+    assert_eq!(ask(&*one, "read").await.unwrap(), "one", "so does the disk");
+    assert_eq!(ask(&*one, "fill 64 7").await.unwrap(), "filled");
+    let sum = ask(&*one, "sum").await.unwrap();
+    assert_eq!(ask(&*one, "write two").await.unwrap(), "4096");
+
+    // Second generation: what changed in between, and not what was saved before.
+    let second = host.suspend("one", &*one).await;
+    assert!((64 * MIB..80 * MIB).contains(&second), "{second} bytes for 64 MiB changed");
+    let one = host.launch("one", &base).await;
+    assert_eq!(ask(&*one, "sum").await.unwrap(), sum);
+    assert_eq!(ask(&*one, "count").await.unwrap(), "5");
+    assert_eq!(ask(&*one, "read").await.unwrap(), "two");
+
+    // Third generation: the 64 MiB are private pages of the process, but known.
+    let third = host.suspend("one", &*one).await;
+    assert!(third < 16 * MIB, "{third} bytes although little changed");
+    snapshot::verify(&host.path("one")).unwrap();
+    assert_eq!(ask(&*two, "count").await.unwrap(), "3", "the neighbour noticed nothing");
+
+    two.kill().await.unwrap();
+    assert_eq!(digest(&memory), memory_digest, "no clone changed the base's memory");
+    assert_eq!(digest(&disk), disk_digest, "nor its disk");
+    assert_eq!(fs::metadata(&memory).unwrap().mode() & 0o777, 0o444);
+}
+
+/// Mounts a small file system on a microVM's directory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(directory: &Path, options: &std::ffi::CStr) -> Self {
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", directory, "tmpfs", flags, Some(options)).unwrap();
+        Self(directory.to_path_buf())
+    }
+
+    fn grow(&self, options: &std::ffi::CStr) {
+        rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::empty(), options).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+async fn a_full_disk_stops_nothing(host: &Host, base: &Path) {
+    let directory = host.make_dir("full");
+    let disk = SmallDisk::mount(&directory, c"size=8m");
+    let vm = host.launch("full", base).await;
+    assert_eq!(ask(&*vm, "fill 32 3").await.unwrap(), "filled");
+    let sum = ask(&*vm, "sum").await.unwrap();
+    let target = SnapshotTarget::Layer { directory: directory.clone() };
+    vm.pause().await.unwrap();
+    let error = vm.create_snapshot(&target).await.unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    vm.resume().await.unwrap();
+    assert_eq!(ask(&*vm, "sum").await.unwrap(), sum, "it runs on");
+    let files = fs::read_dir(&directory).unwrap().count();
+    assert_eq!(files, 1, "only the overlay is there");
+
+    disk.grow(c"size=64m");
+    host.suspend("full", &*vm).await;
+    let vm = host.launch("full", base).await;
+    assert_eq!(ask(&*vm, "sum").await.unwrap(), sum);
+    vm.kill().await.unwrap();
+}
+
+/// Restoring something that is not what it was must fail with a sentence, not start.
+async fn damage_is_found(host: &Host, base: &Path) {
+    let vm = host.launch("damaged", base).await;
+    host.suspend("damaged", &*vm).await;
+    let layer = host.path("damaged/memory.0001.layer");
+    let mut content = fs::read(&layer).unwrap();
+    content[5000] ^= 1;
+    fs::write(&layer, content).unwrap();
+    let error = host.restore("damaged", base).await.unwrap_err();
+    assert!(matches!(&error, Error::Damaged { path, .. } if *path == layer), "{error}");
+
+    let overlay = host.path("damaged/overlay");
+    let image = DriveImage::Overlay { base: host.path("disk"), overlay };
+    let spec = VmSpec { memory_mib: 256, ..host.spec("smaller", image) };
+    let error = host.qemu.restore(spec, base, &host.make_dir("nothing")).await.unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+}
+
+/// Groups of the VMs of this test that still exist.
+fn groups_left() -> Vec<PathBuf> {
+    let ours = format!("test-{}-", std::process::id());
+    ["memory", "cpu", "pids", "unified", "."]
+        .iter()
+        .filter_map(|hierarchy| fs::read_dir(format!("/sys/fs/cgroup/{hierarchy}/hearth")).ok())
+        .flatten()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_end_is_noticed_and_nothing_is_lost_or_left_behind() {
+    if let Some(reason) = missing() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let host = Host::new().await;
+    let base = host.make_base().await;
+
+    let vm = host.launch("killed", &base).await;
+    let limited = host.qemu.capabilities().memory_limit.is_ok();
+    assert_eq!(
+        limited,
+        groups_left().iter().any(|group| group.ends_with(format!("test-{}-killed", std::process::id())))
+    );
+    let pid = rustix::process::Pid::from_raw(vm.pid().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(vm.wait().await, ExitReason::Failed { status: 137, log_tail: String::new() });
+    let error = vm.pause().await.unwrap_err();
+    assert!(matches!(error, Error::Exited { .. }), "{error}");
+
+    let vm = host.launch("off", &base).await;
+    // The guest is gone before it can answer.
+    let _ = ask(&*vm, "off").await;
+    assert_eq!(vm.wait().await, ExitReason::Stopped);
+
+    let vm = host.launch("panicking", &base).await;
+    let _ = ask(&*vm, "reset").await;
+    match vm.wait().await {
+        ExitReason::Failed { log_tail, .. } => assert!(log_tail.contains("Kernel panic"), "{log_tail}"),
+        ExitReason::Stopped => panic!("a panic is a failure"),
+    }
+
+    a_full_disk_stops_nothing(&host, &base).await;
+    damage_is_found(&host, &base).await;
+
+    assert_eq!(groups_left(), Vec::<PathBuf>::new());
+    for number in 1..host.next.load(Ordering::Relaxed) {
+        let run_dir = host.path(&format!("run-{number}"));
+        let left: Vec<_> = fs::read_dir(&run_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| name == "vmm.log" || name == "console.log"), "{left:?}");
+    }
+}

@@ -1,0 +1,283 @@
+"""Turns an OCI image layout into a tar stream of a containers-storage overlay store (what buildah calls an additional image store).
+
+usage: store_tar.py LAYOUT REFERENCE WORK_DIR MAX_BYTES
+
+Standard output: one line "MIB INODES" (how large a file system has to be), then the tar stream. Layers are untrusted: nothing
+is ever unpacked, every digest is checked, and the bytes and entries of all layers together are limited. The caller runs this
+without privileges. Errors are one sentence on standard error, status 1.
+
+Formats: OCI image-spec 1.1 (image-layout, manifest, layer); containers/storage drivers/overlay, layers.go, images.go for the
+store. Overlayfs wants whiteouts as character devices 0:0 and opaque directories as an extended attribute (kernel
+Documentation/filesystems/overlayfs.rst).
+"""
+import base64
+import copy
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+
+MAX_ENTRIES = 2_000_000
+BLOCK = 4096
+OPAQUE = {"SCHILY.xattr.trusted.overlay.opaque": "y"}
+
+
+class BadImage(Exception):
+    pass
+
+
+def blob_path(layout, digest):
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise BadImage(f"digest {digest!r} is not sha256")
+    return os.path.join(layout, "blobs", "sha256", digest[7:])
+
+
+def read_json_blob(layout, digest):
+    with open(blob_path(layout, digest), "rb") as file:
+        data = file.read(8 << 20)
+    if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+        raise BadImage(f"blob {digest} does not have its digest")
+    return data, json.loads(data)
+
+
+def read_image(layout):
+    """The one image of the layout: its manifest digest, manifest and configuration, each as bytes and parsed."""
+    with open(os.path.join(layout, "index.json"), encoding="utf-8") as file:
+        manifests = json.load(file)["manifests"]
+    if len(manifests) != 1:
+        raise BadImage(f"the layout holds {len(manifests)} images instead of one")
+    digest = manifests[0]["digest"]
+    manifest_data, manifest = read_json_blob(layout, digest)
+    if "layers" not in manifest:
+        raise BadImage("the layout holds an index of several platforms instead of one image")
+    config_data, config = read_json_blob(layout, manifest["config"]["digest"])
+    diff_ids = config["rootfs"]["diff_ids"]
+    if len(diff_ids) != len(manifest["layers"]):
+        raise BadImage("the configuration and the manifest count different numbers of layers")
+    return digest, manifest_data, manifest, config_data, diff_ids
+
+
+def layer_ids(diff_ids):
+    """The names by which containers/image stores layers: the first diff id, then a digest over parent and diff id."""
+    ids = []
+    for diff_id in diff_ids:
+        own = diff_id[7:]
+        ids.append(hashlib.sha256(f"{ids[-1]}+{own}".encode()).hexdigest() if ids else own)
+    return ids
+
+
+def hashed_copy(source, target, limit, what):
+    """Copies at most `limit` bytes, or to nowhere; returns the digest and the size."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(1 << 20):
+        size += len(chunk)
+        if size > limit:
+            raise BadImage(f"{what} is larger than the {limit} bytes allowed")
+        digest.update(chunk)
+        if target:
+            target.write(chunk)
+    return "sha256:" + digest.hexdigest(), size
+
+
+def plain_tar(layout, descriptor, diff_id, path, limit):
+    """Writes the layer, decompressed, to `path`, checking both digests; returns its size."""
+    blob = blob_path(layout, descriptor["digest"])
+    with open(blob, "rb") as source:
+        magic = source.read(4)
+        source.seek(0)
+        if hashed_copy(source, None, limit, "a layer")[0] != descriptor["digest"]:
+            raise BadImage(f"layer {descriptor['digest']} does not have its digest")
+    tool = "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else "cat"
+    arguments = [tool] if tool == "cat" else [tool, "-dcq"]
+    with open(blob, "rb") as source, open(path, "wb") as target:
+        process = subprocess.Popen(arguments, stdin=source, stdout=subprocess.PIPE)
+        try:
+            digest, size = hashed_copy(process.stdout, target, limit, "an unpacked layer")
+        finally:
+            process.stdout.close()
+            status = process.wait()
+    if status != 0 or digest != diff_id:
+        raise BadImage(f"layer {descriptor['digest']} does not unpack to {diff_id}")
+    return size
+
+
+def clean_name(name):
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise BadImage(f"a layer names the path {name!r}")
+    return "/".join(parts)
+
+
+def directory(name, mode=0o755):
+    member = tarfile.TarInfo(name)
+    member.type, member.mode = tarfile.DIRTYPE, mode
+    return member
+
+
+class Layer:
+    """The members of one layer by clean name, the last of equal names winning, whiteouts in overlayfs' form."""
+
+    def __init__(self, path):
+        self.tar = tarfile.open(path, "r:")
+        self.members = {"": directory("")}
+        opaque = []
+        for member in self.tar:
+            self._add(member, opaque)
+            if len(self.members) > MAX_ENTRIES:
+                raise BadImage("a layer has too many entries")
+        for name in opaque:
+            self.members[name].pax_headers.update(OPAQUE)
+
+    def _add(self, member, opaque):
+        name = clean_name(member.name)
+        parent, _, base = name.rpartition("/")
+        self._add_parents(parent)
+        if base == ".wh..wh..opq":
+            opaque.append(parent)
+            return
+        if base.startswith(".wh..wh."):
+            return
+        if base.startswith(".wh."):
+            name = f"{parent}/{base[4:]}".lstrip("/")
+            member.type, member.mode = tarfile.CHRTYPE, 0
+            member.devmajor = member.devminor = member.size = 0
+        member.pax_headers = {k: v for k, v in member.pax_headers.items() if k.startswith("SCHILY.xattr.")}
+        self.members[name] = member
+
+    def _add_parents(self, name):
+        while name and not (name in self.members and self.members[name].isdir()):
+            self.members[name] = directory(name)
+            name = name.rpartition("/")[0]
+
+    def hard_link_target(self, member):
+        """The name and member of the file that a chain of hard links ends at."""
+        seen = set()
+        while member.islnk():
+            name = clean_name(member.linkname)
+            if name in seen or name not in self.members:
+                raise BadImage(f"a layer has a hard link to {member.linkname!r}, which it does not hold")
+            seen.add(name)
+            member = self.members[name]
+        return name, member
+
+    def in_order(self):
+        """Names so that a directory comes before what it holds and a hard link after its target."""
+        rank = lambda m: 0 if m.isdir() else 2 if m.islnk() else 1
+        return sorted(self.members, key=lambda name: (rank(self.members[name]), name))
+
+    def blocks(self):
+        return sum(-(-m.size // BLOCK) + 1 for m in self.members.values())
+
+    def write(self, out, prefix):
+        for name in self.in_order():
+            member, content = self.members[name], None
+            if member.islnk():
+                # mke2fs gives the shared inode what the last of its names says.
+                target, inode = self.hard_link_target(member)
+                member = copy.copy(inode)
+                member.type, member.linkname, member.size = tarfile.LNKTYPE, prefix + target, 0
+            elif member.isreg():
+                content = self.tar.extractfile(member)
+                member = copy.copy(member)
+                member.type = tarfile.REGTYPE
+            member.name = (prefix + name).rstrip("/")
+            out.addfile(member, content)
+
+
+def add_file(out, name, data):
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), 0o600
+    out.addfile(member, io.BytesIO(data))
+
+
+def data_file_name(key):
+    """The file name under which containers/storage keeps a big data item."""
+    if re.fullmatch(r"[0-9a-z.]+", key):
+        return key
+    return "=" + base64.b64encode(key.encode()).decode()
+
+
+def write_image_records(out, reference, digest, manifest_data, manifest, config_data, top_layer):
+    config_digest = manifest["config"]["digest"]
+    image_id = config_digest[7:]
+    big_data = {"manifest": manifest_data, f"manifest-{digest}": manifest_data, config_digest: config_data}
+    record = {
+        "id": image_id, "digest": digest, "names": [reference], "layer": top_layer, "metadata": "{}",
+        "created": "2020-01-01T00:00:00Z",
+        "big-data-names": list(big_data),
+        "big-data-sizes": {key: len(data) for key, data in big_data.items()},
+        "big-data-digests": {key: "sha256:" + hashlib.sha256(data).hexdigest() for key, data in big_data.items()},
+    }
+    out.addfile(directory("overlay-images", 0o700))
+    out.addfile(directory(f"overlay-images/{image_id}", 0o700))
+    add_file(out, "overlay-images/images.json", json.dumps([record]).encode())
+    add_file(out, "overlay-images/images.lock", b"")
+    for key, data in big_data.items():
+        add_file(out, f"overlay-images/{image_id}/{data_file_name(key)}", data)
+
+
+def write_layer_records(out, ids, descriptors, diff_ids, sizes):
+    records = []
+    for index, layer_id in enumerate(ids):
+        record = {
+            "id": layer_id, "created": "2020-01-01T00:00:00Z",
+            "compressed-diff-digest": descriptors[index]["digest"], "compressed-size": descriptors[index]["size"],
+            "diff-digest": diff_ids[index], "diff-size": sizes[index],
+        }
+        if index:
+            record["parent"] = ids[index - 1]
+        records.append(record)
+    out.addfile(directory("overlay-layers", 0o700))
+    add_file(out, "overlay-layers/layers.json", json.dumps(records).encode())
+    add_file(out, "overlay-layers/layers.lock", b"")
+
+
+def write_layer_directory(out, layer, ids, index):
+    """overlay/ID with diff, link and lower, and the short link that keeps mount options below a page."""
+    short = lambda layer_id: layer_id[:26].upper()
+    home = f"overlay/{ids[index]}"
+    out.addfile(directory(home, 0o700))
+    out.addfile(directory(home + "/work", 0o700))
+    add_file(out, home + "/link", short(ids[index]).encode())
+    if index:
+        lower = ":".join("l/" + short(ids[below]) for below in range(index - 1, -1, -1))
+        add_file(out, home + "/lower", lower.encode())
+    link = tarfile.TarInfo("overlay/l/" + short(ids[index]))
+    link.type, link.linkname = tarfile.SYMTYPE, f"../{ids[index]}/diff"
+    out.addfile(link)
+    layer.write(out, home + "/diff/")
+
+
+def main(layout, reference, work, max_bytes):
+    digest, manifest_data, manifest, config_data, diff_ids = read_image(layout)
+    left, sizes, layers = int(max_bytes), [], []
+    for index, descriptor in enumerate(manifest["layers"]):
+        path = os.path.join(work, f"layer-{index}.tar")
+        sizes.append(plain_tar(layout, descriptor, diff_ids[index], path, left))
+        left -= sizes[-1]
+        layers.append(Layer(path))
+    ids = layer_ids(diff_ids)
+    inodes = sum(len(layer.members) for layer in layers) + 16 * len(layers) + 64
+    mib = (sum(layer.blocks() for layer in layers) * BLOCK + inodes * 256) * 21 // 20 // (1 << 20) + 16
+    print(mib, inodes, flush=True)
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.PAX_FORMAT) as out:
+        write_image_records(out, reference, digest, manifest_data, manifest, config_data, ids[-1] if ids else "")
+        write_layer_records(out, ids, manifest["layers"], diff_ids, sizes)
+        out.addfile(directory("overlay", 0o700))
+        out.addfile(directory("overlay/l", 0o700))
+        written = set()
+        for index, layer in enumerate(layers):
+            if ids[index] not in written:
+                written.add(ids[index])
+                write_layer_directory(out, layer, ids, index)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (BadImage, OSError, KeyError, TypeError, ValueError, tarfile.TarError) as error:
+        sys.exit(f"not a usable image: {error}")
