@@ -39,8 +39,13 @@ convert='
   /usr/bin/python3 -I /mnt/store_tar.py /mnt/layout "$1" /mnt/scratch "$2" | {
     read -r mib inodes || exit 1
     truncate -s "${mib}M" store.ext4
-    "$loader" --library-path "$libraries" /mnt/builder/usr/sbin/mke2fs -q -F -t ext4 -O ^has_journal -m 0 -b 4096 -I 256 \
+    run() { "$loader" --library-path "$libraries" "/mnt/builder/usr/sbin/$@"; }
+    run mke2fs -q -F -t ext4 -O ^has_journal -m 0 -b 4096 -I 256 \
       -N "$inodes" -L store -E root_owner=0:0 -d - store.ext4
+    [ -s attributes ] || exit 0
+    # debugfs ends with status 0 whatever happens; its first line of errors is its version.
+    run debugfs -w -f attributes store.ext4 2>&1 >/dev/null | sed 1d >failures
+    [ ! -s failures ] || { head -n 3 failures >&2; exit 1; }
   }'
 unshare --mount --net --ipc bash -c "$confined" confined \
   "$here/store_tar.py" "$layout" "$builder" "$work/scratch" "$reference" "$convert" "${HEARTH_MAX_IMAGE_BYTES:-17179869184}"

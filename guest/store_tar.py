@@ -2,7 +2,8 @@
 
 usage: store_tar.py LAYOUT REFERENCE WORK_DIR MAX_BYTES
 
-Standard output: one line "MIB INODES" (how large a file system has to be), then the tar stream. Layers are untrusted: nothing
+Standard output: one line "MIB INODES" (how large a file system has to be), then the tar stream. Extended attributes, which
+mke2fs 1.47.2 drops, are left in WORK_DIR/attributes as commands for debugfs. Layers are untrusted: nothing
 is ever unpacked, every digest is checked, and the bytes and entries of all layers together are limited. The caller runs this
 without privileges. Errors are one sentence on standard error, status 1.
 
@@ -23,7 +24,8 @@ import tarfile
 
 MAX_ENTRIES = 2_000_000
 BLOCK = 4096
-OPAQUE = {"SCHILY.xattr.trusted.overlay.opaque": "y"}
+XATTR = "SCHILY.xattr."
+OPAQUE = {XATTR + "trusted.overlay.opaque": "y"}
 
 
 class BadImage(Exception):
@@ -121,9 +123,10 @@ def directory(name, mode=0o755):
 class Layer:
     """The members of one layer by clean name, the last of equal names winning, whiteouts in overlayfs' form."""
 
-    def __init__(self, path):
+    def __init__(self, path, lower):
+        self.lower = lower
         self.tar = tarfile.open(path, "r:")
-        self.members = {"": directory("")}
+        self.members = {"": self._parent("")}
         opaque = []
         for member in self.tar:
             self._add(member, opaque)
@@ -145,13 +148,23 @@ class Layer:
             name = f"{parent}/{base[4:]}".lstrip("/")
             member.type, member.mode = tarfile.CHRTYPE, 0
             member.devmajor = member.devminor = member.size = 0
-        member.pax_headers = {k: v for k, v in member.pax_headers.items() if k.startswith("SCHILY.xattr.")}
+        member.pax_headers = {k: v for k, v in member.pax_headers.items() if k.startswith(XATTR)}
         self.members[name] = member
 
     def _add_parents(self, name):
         while name and not (name in self.members and self.members[name].isdir()):
-            self.members[name] = directory(name)
+            self.members[name] = self._parent(name)
             name = name.rpartition("/")[0]
+
+    def _parent(self, name):
+        """A directory that the layer implies without naming it: as the layers below have it."""
+        for layer in reversed(self.lower):
+            member = layer.members.get(name)
+            if member and member.isdir():
+                member = copy.copy(member)
+                member.pax_headers = {}
+                return member
+        return directory(name)
 
     def hard_link_target(self, member):
         """The name and member of the file that a chain of hard links ends at."""
@@ -172,7 +185,7 @@ class Layer:
     def blocks(self):
         return sum(-(-m.size // BLOCK) + 1 for m in self.members.values())
 
-    def write(self, out, prefix):
+    def write(self, out, prefix, attributes):
         for name in self.in_order():
             member, content = self.members[name], None
             if member.islnk():
@@ -185,7 +198,32 @@ class Layer:
                 member = copy.copy(member)
                 member.type = tarfile.REGTYPE
             member.name = (prefix + name).rstrip("/")
+            if not member.islnk():
+                attributes.add(member)
+            member.pax_headers = {}
             out.addfile(member, content)
+
+
+class Attributes:
+    """Writes the debugfs commands that set extended attributes, each value in a file of its own."""
+
+    def __init__(self, work):
+        self.work, self.count = work, 0
+        self.commands = open(os.path.join(work, "attributes"), "w", encoding="utf-8", errors="surrogateescape")
+
+    def add(self, member):
+        for key, value in member.pax_headers.items():
+            name = key[len(XATTR):]
+            if not re.fullmatch(r"(user|trusted|security)\.[\w.-]+", name):
+                continue
+            if any(ord(character) < 32 for character in member.name):
+                raise BadImage(f"a layer gives an attribute to the path {member.name!r}")
+            value_file = f"value-{self.count}"
+            self.count += 1
+            with open(os.path.join(self.work, value_file), "wb") as file:
+                file.write(value.encode("utf-8", "surrogateescape"))
+            path = '"/' + member.name.replace('"', '""') + '"'
+            self.commands.write(f"ea_set -f {value_file} {path} {name}\n")
 
 
 def add_file(out, name, data):
@@ -236,7 +274,7 @@ def write_layer_records(out, ids, descriptors, diff_ids, sizes):
     add_file(out, "overlay-layers/layers.lock", b"")
 
 
-def write_layer_directory(out, layer, ids, index):
+def write_layer_directory(out, layer, ids, index, attributes):
     """overlay/ID with diff, link and lower, and the short link that keeps mount options below a page."""
     short = lambda layer_id: layer_id[:26].upper()
     home = f"overlay/{ids[index]}"
@@ -249,7 +287,7 @@ def write_layer_directory(out, layer, ids, index):
     link = tarfile.TarInfo("overlay/l/" + short(ids[index]))
     link.type, link.linkname = tarfile.SYMTYPE, f"../{ids[index]}/diff"
     out.addfile(link)
-    layer.write(out, home + "/diff/")
+    layer.write(out, home + "/diff/", attributes)
 
 
 def main(layout, reference, work, max_bytes):
@@ -259,7 +297,7 @@ def main(layout, reference, work, max_bytes):
         path = os.path.join(work, f"layer-{index}.tar")
         sizes.append(plain_tar(layout, descriptor, diff_ids[index], path, left))
         left -= sizes[-1]
-        layers.append(Layer(path))
+        layers.append(Layer(path, list(layers)))
     ids = layer_ids(diff_ids)
     inodes = sum(len(layer.members) for layer in layers) + 16 * len(layers) + 64
     mib = (sum(layer.blocks() for layer in layers) * BLOCK + inodes * 256) * 21 // 20 // (1 << 20) + 16
@@ -269,11 +307,12 @@ def main(layout, reference, work, max_bytes):
         write_layer_records(out, ids, manifest["layers"], diff_ids, sizes)
         out.addfile(directory("overlay", 0o700))
         out.addfile(directory("overlay/l", 0o700))
-        written = set()
+        written, attributes = set(), Attributes(work)
         for index, layer in enumerate(layers):
             if ids[index] not in written:
                 written.add(ids[index])
-                write_layer_directory(out, layer, ids, index)
+                write_layer_directory(out, layer, ids, index, attributes)
+        attributes.commands.close()
 
 
 if __name__ == "__main__":

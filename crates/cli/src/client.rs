@@ -133,7 +133,7 @@ impl Client {
 
     /// Signs and sends; the body of a good answer, else an [`ApiError`].
     pub(crate) async fn send(&self, call: Call<'_>) -> anyhow::Result<Bytes> {
-        let api = &self.connection.api;
+        let api = self.connection.address();
         let stream = self.connect().await?;
         let request = self.sign(call)?;
         let response =
@@ -148,19 +148,19 @@ impl Client {
     }
 
     async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
-        let api = &self.connection.api;
+        let (api, address) = (&self.connection.api, self.connection.address());
         let host = api.host_str().expect("invariant: an address of an API has a host");
         let port = api.port_or_known_default().expect("invariant: http and https have a port");
         let stream = net::connect(host, port).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
-                anyhow!("no server answers at {api}; start it with `hearth serve --data-dir DIR`")
+                anyhow!("no server answers at {address}; start it with `hearth serve --data-dir DIR`")
             }
-            _ => anyhow!(error).context(format!("no connection to {api}")),
+            _ => anyhow!(error).context(format!("no connection to {address}")),
         })?;
         match (api.scheme(), &self.connection.ca_bundle) {
             ("https", Some(ca_bundle)) => net::start_tls(stream, host, ca_bundle).await,
             ("https", None) => {
-                Err(anyhow!("HEARTH_CA_BUNDLE is not set; it names the certificates to trust {api} by"))
+                Err(anyhow!("HEARTH_CA_BUNDLE is not set; it names the certificates to trust {address} by"))
             }
             _ => Ok(Box::new(stream)),
         }

@@ -62,6 +62,11 @@ impl ConnectionArgs {
 }
 
 impl Connection {
+    /// The API's address as people write it.
+    pub(crate) fn address(&self) -> &str {
+        self.api.as_str().trim_end_matches('/')
+    }
+
     fn from_data_dir(directory: &Path) -> anyhow::Result<Self> {
         let server: ServerFile = read_json(directory, "server.json")?;
         let credentials: CredentialsFile = read_json(directory, "credentials.json")?;

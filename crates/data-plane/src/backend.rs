@@ -3,9 +3,7 @@
 use std::io;
 
 use hearth_api::MicrovmId;
-use hearth_guest_protocol::client::ForwardStream;
-use hearth_lifecycle::{Registry, RunningMicrovm, Unreachable};
-use hearth_vmm::GuestStream;
+use hearth_lifecycle::{AppStream, Registry, RunningMicrovm, Unreachable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Finds microVMs and wakes them.
@@ -55,7 +53,7 @@ impl Backend for Registry {
 }
 
 impl RunningApp for RunningMicrovm {
-    type Stream = ForwardStream<Box<dyn GuestStream>>;
+    type Stream = AppStream;
 
     fn id(&self) -> &MicrovmId {
         self.id()

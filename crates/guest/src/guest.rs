@@ -237,19 +237,23 @@ pub async fn ask(vm: &Arc<dyn Vm>, request: &Request, timeout: Duration) -> Resu
 }
 
 /// Tells the agent the time and mixes host entropy into the guest's RNG; due after every restore, before anything
-/// else reaches the guest.
-pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<(), Error> {
+/// else reaches the guest. The connection is given back: the agent takes the next request on it, which spares the
+/// first request after a restore the cold start of another connection.
+pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<Box<dyn GuestStream>, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let entropy: [u8; 32] = rand::random();
     let entropy = blake3::Hash::from(entropy).to_hex().to_string();
-    ask(vm, &Request::Restored { unix_nanos: now.as_nanos() as u64, entropy }, timeout).await?;
-    Ok(())
+    let request = Request::Restored { unix_nanos: now.as_nanos() as u64, entropy };
+    let answer = async {
+        let mut stream = vm.connect_guest().await.map_err(Error::Unreachable)?;
+        client::ask(&mut stream, &request).await.map_err(Error::Agent)?;
+        Ok(stream)
+    };
+    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Error::TimedOut(timeout)))
 }
 
-/// Opens a connection to a TCP port of the app. That nothing listens there shows on the first read.
-pub async fn forward(vm: &Arc<dyn Vm>, port: u16) -> std::io::Result<ForwardStream<Box<dyn GuestStream>>> {
-    Ok(ForwardStream::new(vm.connect_guest().await?, port))
-}
+/// A connection to a TCP port of the app.
+pub type AppStream = ForwardStream<Box<dyn GuestStream>>;
 
 /// Waits until a freshly booted guest's agent answers.
 pub async fn wait_for_agent(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<(), Error> {

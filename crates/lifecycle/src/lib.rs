@@ -15,5 +15,6 @@ mod steps;
 pub mod supervisor;
 mod timers;
 
+pub use hearth_guest::guest::AppStream;
 pub use published::{RunningMicrovm, Unreachable};
 pub use registry::{Refusal, Registry, RegistryConfig};

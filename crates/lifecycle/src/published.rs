@@ -1,10 +1,10 @@
 //! What a supervisor publishes: the state, and while it runs, the handle to talk to the guest.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_guest_protocol::client::ForwardStream;
+use hearth_guest::guest::AppStream;
 use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -19,11 +19,13 @@ pub struct Published {
 }
 
 /// A microVM that answers; clones share it. It stays valid until [`RunningMicrovm::ended`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunningMicrovm {
     id: MicrovmId,
     life: u64,
     vm: Arc<dyn Vm>,
+    /// The connection that the life began with, for whoever connects first.
+    warm: Arc<Mutex<Option<Box<dyn GuestStream>>>>,
     traffic: Arc<Traffic>,
     ended: CancellationToken,
 }
@@ -63,9 +65,20 @@ impl Traffic {
     }
 }
 
+impl std::fmt::Debug for RunningMicrovm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningMicrovm").field("id", &self.id).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
 impl RunningMicrovm {
-    pub(crate) fn new(id: MicrovmId, life: u64, vm: Arc<dyn Vm>) -> Self {
-        Self { id, life, vm, traffic: Arc::new(Traffic::new()), ended: CancellationToken::new() }
+    pub(crate) fn new(
+        id: MicrovmId,
+        life: u64,
+        vm: Arc<dyn Vm>,
+        warm: Option<Box<dyn GuestStream>>,
+    ) -> Self {
+        Self { id, life, vm, warm: Arc::new(Mutex::new(warm)), traffic: Arc::new(Traffic::new()), ended: CancellationToken::new() }
     }
 
     /// Which microVM.
@@ -80,8 +93,13 @@ impl RunningMicrovm {
 
     /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first read, as
     /// [`std::io::ErrorKind::ConnectionRefused`].
-    pub async fn connect(&self, port: u16) -> std::io::Result<ForwardStream<Box<dyn GuestStream>>> {
-        hearth_guest::guest::forward(&self.vm, port).await
+    pub async fn connect(&self, port: u16) -> std::io::Result<AppStream> {
+        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stream = match warm {
+            Some(stream) => stream,
+            None => self.vm.connect_guest().await?,
+        };
+        Ok(AppStream::new(stream, port))
     }
 
     /// Says that bytes went through the endpoint, in whichever direction.
@@ -103,5 +121,6 @@ impl RunningMicrovm {
 
     pub(crate) fn end(&self) {
         self.ended.cancel();
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

@@ -8,7 +8,7 @@ use hearth_api::SizeClass;
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
-use hearth_vmm::{Error as VmmError, SnapshotTarget};
+use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 
 use crate::machine::Failure;
 
@@ -25,6 +25,12 @@ pub(crate) struct Host {
     pub(crate) vmm_overhead_mib: u32,
 }
 
+/// A guest that runs, and the connection over which it was told so.
+pub(crate) struct Started {
+    pub(crate) guest: Guest,
+    pub(crate) stream: Box<dyn GuestStream>,
+}
+
 impl Host {
     /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the directory, which the
     /// termination removes.
@@ -32,7 +38,7 @@ impl Host {
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
-    ) -> Result<Guest, Failure> {
+    ) -> Result<Started, Failure> {
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
         std::fs::create_dir_all(&own.directory)
@@ -51,7 +57,7 @@ impl Host {
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
-    ) -> Result<Guest, Failure> {
+    ) -> Result<Started, Failure> {
         self.start(record, version).await.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a resume failed");
             let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
@@ -66,7 +72,7 @@ impl Host {
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
-    ) -> Result<Guest, GuestError> {
+    ) -> Result<Started, GuestError> {
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
         let app = version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
@@ -85,7 +91,7 @@ impl Host {
             Err(error) => Err(error.into()),
         };
         match started {
-            Ok(()) => Ok(guest),
+            Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
                 guest.destroy().await;
                 Err(error)

@@ -9,14 +9,14 @@ use hearth_guest::Guest;
 use hearth_guest::guest::ask;
 use hearth_guest_protocol::{Reply, Request};
 use hearth_store::{ImageVersionRecord, MicrovmRecord};
-use hearth_vmm::{ExitReason, Vm};
+use hearth_vmm::{ExitReason, GuestStream, Vm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::machine::{Decision, DenyReason, Event, Failure, Machine, Phase, Step};
 use crate::output::OutputLog;
 use crate::published::{Published, RunningMicrovm};
-use crate::steps::{Host, SharedHost};
+use crate::steps::{Host, SharedHost, Started};
 use crate::timers;
 
 /// A message to a supervisor: an event, and where the verdict goes.
@@ -253,16 +253,16 @@ impl Body {
         let host = self.host.clone();
         match step {
             Step::Launch => {
-                let guest = host.launch(record, &self.version).await?;
-                self.begin_life(record, guest);
+                let Started { guest, stream } = host.launch(record, &self.version).await?;
+                self.begin_life(record, guest, Some(stream));
             }
             Step::Resume => {
                 if let Some(compaction) = self.compaction.take() {
                     // A failed merge was logged and leaves the layers as they were.
                     let _ = compaction.await;
                 }
-                let guest = host.resume(record, &self.version).await?;
-                self.begin_life(record, guest);
+                let Started { guest, stream } = host.resume(record, &self.version).await?;
+                self.begin_life(record, guest, Some(stream));
             }
             Step::Suspend => self.suspend(&host, record).await?,
             Step::Terminate(_) => {
@@ -287,24 +287,24 @@ impl Body {
                 Ok(())
             }
             Err((guest, failure)) => {
-                self.begin_life(record, guest);
+                self.begin_life(record, guest, None);
                 Err(failure)
             }
         }
     }
 
-    fn begin_life(&mut self, record: &MicrovmRecord, guest: Guest) {
+    fn begin_life(&mut self, record: &MicrovmRecord, guest: Guest, warm: Option<Box<dyn GuestStream>>) {
         self.lives += 1;
         // An exit of a former life, reported late, must not end this one.
         (self.exits_tx, self.exits_rx) = mpsc::channel(4);
         let vm = guest.vm().clone();
         let watchers = [
             tokio::spawn(watch_vmm(vm.clone(), self.exits_tx.clone())),
-            tokio::spawn(watch_container(vm.clone(), self.exits_tx.clone())),
-            tokio::spawn(self.output.clone().follow(vm.clone())),
+            tokio::spawn(settled(watch_container(vm.clone(), self.exits_tx.clone()))),
+            tokio::spawn(settled(self.output.clone().follow(vm.clone()))),
         ];
         self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
-        self.running = Some(RunningMicrovm::new(record.id.clone(), self.lives, vm));
+        self.running = Some(RunningMicrovm::new(record.id.clone(), self.lives, vm, warm));
         self.guest = Some(guest);
     }
 
@@ -316,6 +316,13 @@ impl Body {
             watcher.abort();
         }
     }
+}
+
+/// Begins once the guest has had time for its first request: after a restore its CPUs are cold, and what else it is
+/// asked then is paid by whoever waits for that request.
+async fn settled(watch: impl Future<Output = ()>) {
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    watch.await;
 }
 
 async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {

@@ -111,10 +111,11 @@ async fn parts_are_joined_in_order_or_not_at_all() {
         tags.push(reply.headers["etag"].to_str().unwrap().to_owned());
     }
     let complete = |parts: &[(u32, &str)]| {
-        let parts: String = parts
+        let parts: Vec<String> = parts
             .iter()
             .map(|(number, tag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"))
             .collect();
+        let parts = parts.concat();
         format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>").into_bytes()
     };
     let target = format!("/demo/big?uploadId={id}");

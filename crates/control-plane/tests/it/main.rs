@@ -1,6 +1,8 @@
 //! The API over its HTTP interface, with real signatures and a real (in-memory) database. The host has no networks
 //! to give, so builds and launches begin and fail; what they do when they succeed is tested where they are.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod authentication;
 mod images;
 mod microvms;

@@ -1,6 +1,6 @@
 //! MicroVMs and their tokens.
 
-use hearth_api::{ImageVersionStatus, MicrovmId};
+use hearth_api::{ImageVersionStatus, MicrovmState};
 use hearth_auth::TokenError;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -173,17 +173,20 @@ async fn microvms_are_listed_with_five_members_newest_first() {
     seen.sort();
     ids.sort();
     assert_eq!(seen, ids);
-    let filtered = |query: String| async { api.get(&query).await.body["items"].as_array().unwrap().len() };
-    assert_eq!(filtered(format!("microvms?imageIdentifier={}", image_arn("app"))).await, 3);
-    assert_eq!(filtered(format!("microvms?imageIdentifier={}", image_arn("other"))).await, 0);
-    assert_eq!(filtered("microvms?imageVersion=2.0".to_owned()).await, 0);
+    for (query, expected) in [
+        (format!("imageIdentifier={}", image_arn("app")), 3),
+        (format!("imageIdentifier={}", image_arn("other")), 0),
+        ("imageVersion=2.0".to_owned(), 0),
+    ] {
+        let found = api.get(&format!("microvms?{query}")).await.body["items"].as_array().unwrap().len();
+        assert_eq!(found, expected, "{query}");
+    }
 }
 
 #[tokio::test]
 async fn a_token_opens_the_ports_that_were_asked_for() {
     let api = with_image().await;
-    let id =
-        api.call("POST", "microvms", run(json!({}))).await.body["microvmId"].as_str().unwrap().to_owned();
+    let id = api.recorded_microvm(MicrovmState::Suspended).await;
     let target = format!("microvms/{id}/auth-token");
     let ports = json!([{ "port": 8080 }, { "range": { "startPort": 9000, "endPort": 9001 } }]);
     for (extra, expected) in [
@@ -200,16 +203,19 @@ async fn a_token_opens_the_ports_that_were_asked_for() {
     }
     let request = json!({ "expirationInMinutes": 5, "allowedPorts": ports });
     let reply = api.call("POST", &target, request.clone()).await;
-    if reply.status == StatusCode::OK {
-        let tokens = reply.body["authToken"].as_object().unwrap();
-        assert_eq!(tokens.keys().collect::<Vec<_>>(), ["X-aws-proxy-auth"]);
-        let token = tokens["X-aws-proxy-auth"].as_str().unwrap();
-        let now = jiff::Timestamp::now().as_second();
-        let verify = |port, now| api.token_keys.verify(Some(token), &MicrovmId::from_stored(&id), port, now);
-        assert!(verify(9001, now + 290).is_ok());
-        assert_eq!(verify(9002, now), Err(TokenError::PortDenied));
-        assert_eq!(verify(8080, now + 310), Err(TokenError::Expired));
-    }
-    api.wait(&format!("microvms/{id}"), |body| body["state"] == "TERMINATED").await;
-    assert!(api.call("POST", &target, request).await.message().contains("has been terminated"));
+    let tokens = reply.body["authToken"].as_object().unwrap();
+    assert_eq!(tokens.keys().collect::<Vec<_>>(), ["X-aws-proxy-auth"]);
+    let token = tokens["X-aws-proxy-auth"].as_str().unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let verify = |port, now| api.token_keys.verify(Some(token), &id, port, now);
+    assert!(verify(9001, now + 290).is_ok());
+    assert_eq!(verify(9002, now), Err(TokenError::PortDenied));
+    assert_eq!(verify(8080, now + 310), Err(TokenError::Expired));
+
+    let ended = api.recorded_microvm(MicrovmState::Terminated).await;
+    let reply = api.call("POST", &format!("microvms/{ended}/auth-token"), request).await;
+    assert!(reply.message().contains("has been terminated"));
+    let foreign = json!({ "expirationInMinutes": 5, "allowedPorts": [{ "allPorts": {} }] });
+    let reply = api.call("POST", "microvms/microvm-none/auth-token", foreign).await;
+    assert_eq!(reply.message(), "MicroVM not found: microvm-none");
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use axum::body::Body;
 use hearth_api::{
-    AccountId, Architecture, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
+    AccountId, Architecture, BuildId, BuildState, EndpointLabel, ImageArn, ImageConfiguration, ImageState,
+    ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
 };
-use hearth_api::{BuildId, BuildState, ImageConfiguration, SnapshotBuild, Timestamp};
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
 use hearth_control_plane::{ControlPlaneConfig, Services};
@@ -19,7 +19,9 @@ use hearth_image_builder::{
     ImageBuilderConfig,
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_store::{BuildRecord, Files, ImageRecord, ImageVersionRecord, Store};
+use hearth_store::{
+    BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store,
+};
 use hearth_vmm::fake::FakeVmm;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -179,6 +181,33 @@ impl Api {
             assert!(start.elapsed() < DEADLINE, "{target} stays at {body}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Records a microVM in this state that nobody drives.
+    pub(crate) async fn recorded_microvm(&self, state: MicrovmState) -> MicrovmId {
+        let record = MicrovmRecord {
+            id: MicrovmId::new(),
+            account: AccountId::from_stored(ACCOUNT),
+            image_arn: ImageArn::parse(&image_arn("app")).unwrap(),
+            image_version: ImageVersion::FIRST,
+            state,
+            generation: 0,
+            state_reason: None,
+            endpoint_label: EndpointLabel::new(),
+            started_at: Timestamp::from_millis(1_700_000_000_000),
+            suspended_at: None,
+            terminated_at: None,
+            settings: MicrovmSettings {
+                execution_role_arn: None,
+                idle_policy: None,
+                maximum_duration_in_seconds: 28_800,
+                logging: None,
+                ingress_network_connectors: Vec::new(),
+                egress_network_connectors: Vec::new(),
+            },
+        };
+        self.store.insert_microvm(&record, None).await.unwrap();
+        record.id
     }
 
     /// Records an image with one version as if it had been built.

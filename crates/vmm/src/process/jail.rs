@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -120,7 +120,6 @@ fn change_root(spec: &JailSpec) -> io::Result<()> {
     let root = spec.scratch_dir.as_path();
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let no_programs = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
-    // Device nodes are bind mounts of the host's, which keep their own flags: the root itself needs none.
     rustix::mount::mount("tmpfs", root, "tmpfs", no_programs, Some(c"size=64k,mode=755"))?;
     for directory in program_directories(&spec.program) {
         show_directory(root, &directory)?;
@@ -129,10 +128,13 @@ fn change_root(spec: &JailSpec) -> io::Result<()> {
     if linker_cache.exists() {
         show_file(root, linker_cache)?;
     }
-    show_file(root, Path::new("/dev/null"))?;
-    for device in &spec.devices {
-        show_file(root, device)?;
+    fs::create_dir(root.join("dev"))?;
+    let (dev, no_programs_but_devices) = (root.join("dev"), MountFlags::NOSUID | MountFlags::NOEXEC);
+    rustix::mount::mount("tmpfs", &dev, "tmpfs", no_programs_but_devices, Some(c"size=64k,mode=755"))?;
+    for device in std::iter::once(Path::new("/dev/null")).chain(spec.devices.iter().map(PathBuf::as_path)) {
+        make_device(root, device, spec.uid)?;
     }
+    rustix::mount::mount_remount(&dev, MountFlags::BIND | MountFlags::RDONLY | no_programs_but_devices, "")?;
     // A fresh procfs shows this PID namespace only. QEMU needs it to open what it got as descriptors.
     fs::create_dir(root.join("proc"))?;
     rustix::mount::mount("proc", root.join("proc"), "proc", no_programs, None)?;
@@ -174,7 +176,16 @@ fn show_directory(root: &Path, directory: &Path) -> io::Result<()> {
     Ok(rustix::mount::mount_remount(&target, flags, "")?)
 }
 
-/// Makes a file or device node of the host visible.
+/// Makes a device node like one of the host's that the VMM's user may open.
+fn make_device(root: &Path, device: &Path, uid: u32) -> io::Result<()> {
+    let number = fs::metadata(device)?.rdev();
+    let (kind, mode) = (nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::from_bits_truncate(0o600));
+    let target = below(root, device);
+    nix::sys::stat::mknod(&target, kind, mode, number)?;
+    std::os::unix::fs::chown(&target, Some(uid), Some(uid))
+}
+
+/// Makes a file of the host visible.
 fn show_file(root: &Path, file: &Path) -> io::Result<()> {
     let target = below(root, file);
     create_dir_all(target.parent().unwrap_or(root))?;

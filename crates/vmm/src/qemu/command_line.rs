@@ -16,9 +16,11 @@ pub(crate) const CONSOLE_BYTES: u32 = 64 * 1024;
 /// Name of the character device behind the serial console.
 pub(crate) const CONSOLE: &str = "console";
 
-/// MiB of host memory for translated code under TCG. QEMU's own choice grows with the host (hundreds of MiB, all
-/// of which it comes to use); a clone runs little code.
-const TRANSLATION_CACHE_MIB: u32 = 32;
+/// MiB of host memory for a clone's translated code under TCG, all of which it comes to use if it runs for long.
+/// QEMU's own choice is hundreds of MiB.
+const CLONE_TRANSLATION_CACHE_MIB: u32 = 32;
+/// The same for a VM that is booted: builds run many programs, and there are few of them at a time.
+const BOOT_TRANSLATION_CACHE_MIB: u32 = 256;
 
 /// What the host decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +131,7 @@ pub(crate) fn command_line(
     line.option("-name", format!("{},debug-threads=on", spec.name));
     line.option("-display", "none").flag("-no-reboot").flag("-no-shutdown").flag("-S");
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    machine(&mut line, host, spec);
+    machine(&mut line, host, spec, start);
     memory(&mut line, host, spec, start);
     line.option("-chardev", format!("socket,id=qmp,fd={},server=on,wait=off", descriptors.qmp));
     line.option("-mon", "chardev=qmp,mode=control");
@@ -154,7 +156,7 @@ pub(crate) fn command_line(
     line.0
 }
 
-fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec) {
+fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec, start: Start) {
     let options = match host.architecture {
         Architecture::X86_64 => "smm=off,vmport=off,sata=off,usb=off,graphics=off",
         Architecture::Aarch64 => "gic-version=max",
@@ -162,7 +164,11 @@ fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec) {
     line.option("-machine", format!("{},{options},memory-backend=ram", host.machine_type));
     match host.accelerator {
         Accelerator::Tcg => {
-            line.option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"));
+            let cache_mib = match start {
+                Start::BootAnonymous | Start::Boot { .. } => BOOT_TRANSLATION_CACHE_MIB,
+                Start::Restore { .. } | Start::RestoreLayers { .. } => CLONE_TRANSLATION_CACHE_MIB,
+            };
+            line.option("-accel", format!("tcg,thread=multi,tb-size={cache_mib}"));
             line.option("-cpu", "max");
         }
         Accelerator::Kvm => {

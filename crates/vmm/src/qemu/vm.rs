@@ -21,12 +21,15 @@ use super::launch::{Connected, Launch, Launcher, translate};
 use super::qmp::{Qmp, QmpError};
 use super::snapshots;
 use crate::error::{Error, Result};
-use crate::snapshot::{LayerStack, MANIFEST_FILE, MEMORY_FILE, Manifest, file_error};
+use crate::snapshot::{LayerStack, MANIFEST_FILE, MEMORY_FILE, Manifest, Restoration, file_error};
 use crate::spec::{GuestChannel, GuestStream, VmSpec};
 use crate::vm::{ExitReason, SnapshotInfo, SnapshotTarget, Vm};
 
 /// How long a VM that ends is asked for its console; it may hang.
 const CONSOLE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How much of the console is quoted in an [`ExitReason`].
+const QUOTED_LINES: usize = 10;
 
 /// Where a VM's RAM is, which decides what snapshots can be taken of it.
 #[derive(Debug)]
@@ -98,7 +101,7 @@ pub(super) async fn restore(
     };
     let device_state = manifest.device_state.open(directory)?;
     let layers = match &snapshot.layers {
-        Some((directory, manifest)) => Some(LayerStack::open(directory, manifest)?),
+        Some((directory, manifest)) => Some(LayerStack::open(directory, manifest)?.into_restoration()),
         None => None,
     };
     let launch = match layers {
@@ -107,11 +110,20 @@ pub(super) async fn restore(
     };
     let ram = Ram::Clone { base: snapshot.base, memory: open()? };
     let name = spec.name.clone();
-    let vm = QemuVm::start(launcher, spec, launch, ram).await?;
+    // Pages are read and checked while QEMU starts.
+    let (layers, vm) = tokio::join!(prepare(layers), QemuVm::start(launcher, spec, launch, ram));
+    let vm = vm?;
     let started = begin.elapsed();
-    vm.or_kill(vm.load(layers, device_state).await).await?;
+    let load = async { vm.load(layers?, device_state).await };
+    vm.or_kill(load.await).await?;
     debug!(vm = name, ?started, loaded = ?begin.elapsed(), "the snapshot is loaded");
     Ok(vm)
+}
+
+async fn prepare(layers: Option<Restoration>) -> Result<Option<Restoration>> {
+    let Some(mut layers) = layers else { return Ok(None) };
+    let prepare = move || layers.prepare().map(|()| Some(layers));
+    tokio::task::spawn_blocking(prepare).await.expect("invariant: reading layers does not panic")
 }
 
 /// Makes the sparse file that becomes a base's memory. Only the VMM's user may open it.
@@ -158,9 +170,9 @@ impl QemuVm {
     }
 
     /// Fills memory and devices. Memory comes first: loading devices reads the virtio rings in it.
-    async fn load(&self, layers: Option<LayerStack>, device_state: File) -> Result<()> {
+    async fn load(&self, layers: Option<Restoration>, device_state: File) -> Result<()> {
         if let Some(layers) = layers {
-            self.with_memory(move |memory| layers.restore_into(&memory)).await?;
+            self.with_memory(move |memory| layers.write_into(&memory)).await?;
         }
         let mut events = self.qmp.events();
         self.enable_migration().await?;
@@ -279,9 +291,12 @@ async fn save_console(instance: &Instance, qmp: &Qmp) -> String {
     console
 }
 
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().rev().take(10).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+/// The kernel's last words: from its panic on if it had one.
+fn last_lines(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().collect();
+    let panic = lines.iter().rposition(|line| line.contains("Kernel panic"));
+    let start = panic.unwrap_or(lines.len().saturating_sub(QUOTED_LINES));
+    lines[start..].iter().take(QUOTED_LINES).copied().collect::<Vec<_>>().join("\n")
 }
 
 #[async_trait]

@@ -78,7 +78,7 @@ pub fn verify(directory: &Path) -> Result<()> {
     let manifest = Manifest::read_existing(directory)?;
     manifest.device_state.open(directory)?;
     let MemoryLayout::Base { blake3, .. } = &manifest.memory else {
-        return LayerStack::open(directory, &manifest)?.verify();
+        return LayerStack::open(directory, &manifest)?.into_restoration().verify();
     };
     let path = directory.join(MEMORY_FILE);
     let size = fs::metadata(&path).map_err(|source| file_error("stat", &path, source))?.len();

@@ -10,6 +10,9 @@ use super::{damaged, file_error};
 use crate::error::Result;
 use crate::vm::SnapshotInfo;
 
+/// Memory that a restoration may take while its VM starts.
+const PREPARED_BYTES: usize = 128 * 1024 * 1024;
+
 /// The layers of one snapshot, opened and indexed.
 #[derive(Debug)]
 pub(crate) struct LayerStack {
@@ -65,28 +68,12 @@ impl LayerStack {
         self.newest.get(&(page as u32)).map(|(_, entry)| entry.hash)
     }
 
-    /// Writes every page of the layers into `sink`, each checked first.
-    pub(crate) fn restore_into(&self, sink: &dyn PageSink) -> Result<()> {
+    /// Begins to restore all pages.
+    pub(crate) fn into_restoration(self) -> Restoration {
         // In the order of the files, so that reads are long.
         let mut found: Vec<(usize, Entry)> = self.newest.values().copied().collect();
         found.sort_unstable_by_key(|(layer, entry)| (*layer, entry.slot, entry.page));
-        in_batches(&found, |batch| {
-            let pages: Vec<u64> = batch.iter().map(|(_, entry)| u64::from(entry.page)).collect();
-            let mut buffer = vec![0; batch.len() * self.page_size];
-            self.read_found(batch, &mut buffer)?;
-            sink.write_pages(&pages, &buffer)
-        })
-    }
-
-    /// Checks every page.
-    pub(crate) fn verify(&self) -> Result<()> {
-        struct Discard;
-        impl PageSink for Discard {
-            fn write_pages(&self, _pages: &[u64], _buffer: &[u8]) -> Result<()> {
-                Ok(())
-            }
-        }
-        self.restore_into(&Discard)
+        Restoration { stack: self, found, prepared: Vec::new() }
     }
 
     /// Reads entries into a zeroed buffer, in runs of neighbouring slots of one layer.
@@ -114,6 +101,55 @@ impl LayerStack {
         source: &dyn PageSource,
     ) -> Result<LayerFile> {
         write_layer(&self.directory, name, self.page_size, pages, source, &|page| self.known_hash(page))
+    }
+}
+
+/// The pages of a snapshot on their way into a VM.
+#[derive(Debug)]
+pub(crate) struct Restoration {
+    stack: LayerStack,
+    found: Vec<(usize, Entry)>,
+    /// Content of the first pages of `found`.
+    prepared: Vec<u8>,
+}
+
+impl Restoration {
+    /// Reads and checks pages before there is a VM to write them into: as many as may wait in memory.
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        let count = self.found.len().min(PREPARED_BYTES / self.stack.page_size);
+        self.prepared = vec![0; count * self.stack.page_size];
+        self.stack.read_found(&self.found[..count], &mut self.prepared)
+    }
+
+    /// Writes every page into `sink`, each checked before.
+    pub(crate) fn write_into(&self, sink: &dyn PageSink) -> Result<()> {
+        let page_size = self.stack.page_size;
+        let (prepared, rest) = self.found.split_at(self.prepared.len() / page_size);
+        let numbers = |found: &[(usize, Entry)]| -> Vec<u64> {
+            found.iter().map(|(_, entry)| u64::from(entry.page)).collect()
+        };
+        let indices: Vec<usize> = (0..prepared.len()).collect();
+        in_batches(&indices, |batch| {
+            let (first, count) = (batch[0], batch.len());
+            let content = &self.prepared[first * page_size..][..count * page_size];
+            sink.write_pages(&numbers(&prepared[first..][..count]), content)
+        })?;
+        in_batches(rest, |batch| {
+            let mut buffer = vec![0; batch.len() * page_size];
+            self.stack.read_found(batch, &mut buffer)?;
+            sink.write_pages(&numbers(batch), &buffer)
+        })
+    }
+
+    /// Checks every page.
+    pub(crate) fn verify(&self) -> Result<()> {
+        struct Discard;
+        impl PageSink for Discard {
+            fn write_pages(&self, _pages: &[u64], _buffer: &[u8]) -> Result<()> {
+                Ok(())
+            }
+        }
+        self.write_into(&Discard)
     }
 }
 

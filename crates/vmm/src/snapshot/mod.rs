@@ -28,7 +28,7 @@ pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout};
 pub use overlay::create_overlay;
 
 pub(crate) use base::finish_base;
-pub(crate) use layers::{LayerSnapshot, LayerStack};
+pub(crate) use layers::{LayerSnapshot, LayerStack, Restoration};
 
 use crate::error::{Error, Result};
 

@@ -43,6 +43,7 @@ impl Progress {
 
     /// A line of the build's log. Those that begin a step of the Dockerfile also become the moving line.
     pub(super) fn log(&self, text: &str) {
+        let text = last_overwrite(text);
         self.line(text);
         if let (Some(bar), Some((number, count, instruction))) = (&self.bar, parse_step(text)) {
             bar.set_message(format!("[{number}/{count}] {instruction}"));
@@ -55,6 +56,11 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// What a terminal would show in the end of a line that was overwritten by carriage returns, as apt's progress is.
+fn last_overwrite(line: &str) -> &str {
+    line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line)
 }
 
 /// Reads buildah's `STEP 2/5: RUN …`; with several stages it is `[1/2] STEP 2/5: RUN …`.
@@ -71,6 +77,13 @@ fn parse_step(line: &str) -> Option<(u32, u32, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_end_of_overwritten_lines_is_shown() {
+        assert_eq!(last_overwrite("5%\r50%\r100% done"), "100% done");
+        assert_eq!(last_overwrite("plain\r"), "plain");
+        assert_eq!(last_overwrite(""), "");
+    }
 
     #[test]
     fn steps_of_the_dockerfile_are_recognised() {

@@ -1,0 +1,48 @@
+# Runs shell commands for the tests: POST the command, get its output and, in the header X-Status, its exit status.
+# `perl probe.pl connect HOST PORT` says whether a TCP connection can be made, and with which errno if not.
+use strict;
+use warnings;
+use IO::Socket::INET;
+
+connect_to(@ARGV[1, 2]) if @ARGV;
+$SIG{CHLD} = 'IGNORE';
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 8081, Listen => 64, ReuseAddr => 1)
+    or die "cannot listen: $@\n";
+while (1) {
+    my $client = $listener->accept or next;
+    next if fork // die "fork: $!\n";
+    $SIG{CHLD} = 'DEFAULT';
+    serve($client);
+    exit 0;
+}
+
+sub serve {
+    my ($client) = @_;
+    my ($length, $peer) = (0, $client->peerhost);
+    while (defined(my $line = <$client>)) {
+        $length = $1 if $line =~ /^content-length:\s*(\d+)/i;
+        last if $line =~ /^\r?\n$/;
+    }
+    read $client, my ($command), $length;
+    local $ENV{PEER} = $peer;
+    open my $shell, '-|', '/bin/sh', '-c', "exec 2>&1\n$command" or die "sh: $!\n";
+    my $output = do { local $/; <$shell> } // '';
+    close $shell;
+    my $status = $? >> 8;
+    printf $client "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Status: %d\r\nConnection: close\r\n\r\n%s",
+        length $output, $status, $output;
+}
+
+# A banner, if the other side sends one within a second, proves who answered.
+sub connect_to {
+    my ($host, $port) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port, Timeout => 3);
+    if (!$socket) {
+        print "closed: $!\n";
+        exit 1;
+    }
+    $SIG{ALRM} = sub { print "open\n"; exit 0 };
+    alarm 1;
+    print 'open: ', scalar(<$socket>) // '', "\n";
+    exit 0;
+}

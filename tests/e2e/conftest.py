@@ -1,0 +1,164 @@
+"""Fixtures: one server and one built image for the whole session, microVMs that end with their test."""
+import pathlib
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+
+import pytest
+
+from endpoint import Clients, Microvm
+from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
+from registry import Registry
+
+PROBE = pathlib.Path(__file__).parent / "apps/probe"
+PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.session.keep_artifacts = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def base(request):
+    """Directory of everything that the session writes; its logs are kept when something failed."""
+    assert HEARTH.exists(), f"{HEARTH} is missing: run `make build`"
+    shutil.rmtree(ARTIFACTS, ignore_errors=True)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="hearth-e2e-"))
+    yield directory
+    if getattr(request.session, "keep_artifacts", False):
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        for file in [*directory.glob("*.log"), *directory.glob("*.toml")]:
+            shutil.copy(file, ARTIFACTS)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def name_server():
+    """A DNS server for the guests' relay: knows one name, and that nothing else exists. Its address."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    question = b"".join(bytes([len(label)]) + label.encode() for label in PUBLIC_NAME.split(".")) + b"\0"
+
+    def serve():
+        while True:
+            query, peer = sock.recvfrom(512)
+            if not query:
+                return
+            asked = query[12:12 + len(question)].lower()
+            record_type = query[12 + len(query[12:].split(b"\0")[0]) + 1:][:2]
+            end = 12 + len(query[12:].split(b"\0")[0]) + 5
+            known = asked == question
+            answers = 1 if known and record_type == b"\0\1" else 0
+            head = query[:2] + struct.pack("!HHHHH", 0x8180 | (0 if known else 3), 1, answers, 0, 0)
+            answer = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + socket.inet_aton(PUBLIC_ADDRESS)
+            sock.sendto(head + query[12:end] + answer * answers, peer)
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield "127.0.0.1:%d" % sock.getsockname()[1]
+    sock.sendto(b"", sock.getsockname())
+    thread.join()
+    sock.close()
+
+
+@pytest.fixture(scope="session")
+def registry(base):
+    """An image registry on loopback."""
+    with Registry(base / "registry") as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def settings(base, name_server, registry):
+    """Configuration of the session's server; other servers are given variations."""
+    ca = base / "ca-bundle.pem"
+    shutil.copy("/etc/ssl/certs/ca-certificates.crt", ca)
+    return {
+        "minimum_idle_seconds": 1,
+        "build": {"concurrent_builds": 2, "ca_bundle": ca, "registry_mirrors": {"docker.io": registry.url}},
+        "network": {"resolvers": [name_server]},
+    }
+
+
+@pytest.fixture(scope="session")
+def server(base, settings):
+    server = Server(base / "data", settings).start()
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def clients(server):
+    return Clients(server)
+
+
+@pytest.fixture(scope="session")
+def probe_zip(base):
+    """The code artifact of the session's image."""
+    context = base / "context"
+    shutil.copytree(PROBE, context)
+    shutil.copy(ROOT / "examples/perl-counter/app.pl", context)
+    return pathlib.Path(shutil.make_archive(str(base / "probe"), "zip", context))
+
+
+@pytest.fixture(scope="session")
+def image(clients, probe_zip):
+    """ARN of the session's image, made as the README tells: with the unmodified AWS CLI."""
+    clients.aws("s3", "mb", "s3://code", parse=False)
+    clients.aws("s3", "cp", str(probe_zip), "s3://code/probe.zip", parse=False)
+    made = clients.aws(
+        "lambda-microvms", "create-microvm-image", "--name", "probe", "--code-artifact", "uri=s3://code/probe.zip",
+        "--base-image-arn", f"arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1",
+        "--build-role-arn", f"arn:aws:iam::{ACCOUNT}:role/build", "--resources", "minimumMemoryInMiB=512",
+        "--environment-variables", "PROBE_VERSION_ENV=from the version")
+    assert made["state"] == "CREATING"
+    state, reason = clients.wait_built(made["imageArn"])
+    assert state == "CREATED", reason
+    return made["imageArn"]
+
+
+@pytest.fixture
+def run(clients, image):
+    """Starts microVMs of the session's image; they are terminated after the test."""
+    started: list[Microvm] = []
+
+    def start(**arguments) -> Microvm:
+        started.append(clients.run(image, **arguments))
+        return started[-1]
+    yield start
+    for microvm in started:
+        microvm.terminate(wait=False)
+
+
+@pytest.fixture(scope="module")
+def shared(clients, image):
+    """A microVM for the tests of one file that leave it running and do not care what others did to it."""
+    microvm = clients.run(image)
+    yield microvm
+    microvm.terminate(wait=False)
+
+
+@pytest.fixture
+def another_server(base, image, server, settings, request):
+    """Starts further servers, with the session's image; they are stopped after the test."""
+    servers: list[Server] = []
+
+    def start(changes: dict | None = None, directory: pathlib.Path | None = None, link: bool = True) -> Server:
+        merged = {**settings}
+        for key, value in (changes or {}).items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+        directory = directory or base / f"{request.node.name}-{len(servers)}"
+        copy_data_dir(server.data_dir, directory, link)
+        servers.append(Server(directory, merged))
+        return servers[-1].start()
+    yield start
+    for other in servers:
+        if other.running:
+            other.stop()
+        subprocess.run(["rm", "-rf", other.data_dir], check=True)

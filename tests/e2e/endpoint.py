@@ -1,0 +1,181 @@
+"""Clients of a server: boto3, the AWS CLI, and HTTPS to the endpoints of microVMs."""
+import contextlib
+import dataclasses
+import http.client
+import io
+import json
+import socket
+import ssl
+import subprocess
+
+import boto3
+from botocore.config import Config
+
+from harness import ACCOUNT, REGION, VENV_BIN, Server, processes, wait_until
+
+MIB = 1 << 20
+
+
+@dataclasses.dataclass
+class Response:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class Clients:
+    """What a user of one server holds."""
+
+    def __init__(self, server: Server):
+        self.server = server
+        self.env = server.env()
+        self.microvms = self.boto("lambda-microvms")
+        self.s3 = self.boto("s3")
+        self.logs = self.boto("logs")
+
+    def boto(self, service: str, **credentials):
+        chosen = {"aws_access_key_id": self.env["AWS_ACCESS_KEY_ID"],
+                  "aws_secret_access_key": self.env["AWS_SECRET_ACCESS_KEY"]} | credentials
+        config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=60)
+        return boto3.client(service, endpoint_url=self.server.api_url, region_name=REGION, config=config, **chosen)
+
+    def aws(self, *arguments: str, parse: bool = True):
+        """Runs the AWS CLI; what it prints, as JSON unless told otherwise."""
+        done = subprocess.run([VENV_BIN / "aws", *arguments], env=self.env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"aws {' '.join(arguments)}: {done.stderr}"
+        return json.loads(done.stdout) if parse and done.stdout.strip() else done.stdout
+
+    def image_arn(self, name: str) -> str:
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:microvm-image:{name}"
+
+    def create_image(self, name: str, uri: str, **more) -> str:
+        """Calls CreateMicrovmImage with the smallest size; the ARN."""
+        wanted = dict(
+            name=name, codeArtifact={"uri": uri}, buildRoleArn=f"arn:aws:iam::{ACCOUNT}:role/build",
+            baseImageArn=f"arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1",
+            resources=[{"minimumMemoryInMiB": 512}],
+        ) | more
+        return self.microvms.create_microvm_image(**wanted)["imageArn"]
+
+    def wait_built(self, arn: str, timeout: float = 300) -> tuple[str, str | None]:
+        """The image's state once it is settled, and the `stateReason` of its build."""
+        def settled():
+            state = self.microvms.get_microvm_image(imageIdentifier=arn)["state"]
+            return None if state == "CREATING" else state
+        state = wait_until(settled, timeout, f"{arn} is built", pause=0.2)
+        builds = self.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion="1.0")["items"]
+        return state, builds[0].get("stateReason")
+
+    def log_lines(self, group: str, prefix: str = "") -> list[str]:
+        """Every line of a log group's streams that begin with `prefix`."""
+        lines = []
+        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+            lines += [event["message"] for event in page["events"] if prefix in event["logStreamName"]]
+        return lines
+
+    def run(self, image: str, wait: bool = True, idle: int = 600, suspended: int = 600, auto_resume: bool = True,
+            **more) -> "Microvm":
+        policy = {"maxIdleDurationSeconds": idle, "suspendedDurationSeconds": suspended, "autoResumeEnabled": auto_resume}
+        answer = self.microvms.run_microvm(imageIdentifier=image, idlePolicy=policy, **more)
+        microvm = Microvm(self, answer["microvmId"], answer["endpoint"])
+        if wait:
+            microvm.wait_state("RUNNING")
+        return microvm
+
+
+class EndpointConnection(http.client.HTTPConnection):
+    """TLS to an endpoint by its name, which nobody needs to resolve: all endpoints are on loopback."""
+
+    def __init__(self, endpoint: str, port: int, ca_bundle: str, timeout: float = 60):
+        super().__init__(endpoint.split(":")[0], port, timeout=timeout)
+        self.context = ssl.create_default_context(cafile=ca_bundle)
+
+    def connect(self):
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=self.timeout)
+        self.sock = self.context.wrap_socket(plain, server_hostname=self.host)
+
+
+class Microvm:
+    """One microVM as its user sees it."""
+
+    def __init__(self, clients: Clients, identifier: str, endpoint: str):
+        self.clients, self.id, self.endpoint = clients, identifier, endpoint
+        self._token = None
+
+    def get(self) -> dict:
+        return self.clients.microvms.get_microvm(microvmIdentifier=self.id)
+
+    @property
+    def state(self) -> str:
+        return self.get()["state"]
+
+    def wait_state(self, *states: str, timeout: float = 30) -> str:
+        seen = set()
+
+        def reached():
+            seen.add(state := self.state)
+            return state if state in states else None
+        try:
+            return wait_until(reached, timeout, f"{self.id} is {' or '.join(states)}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it was {seen}: {self.get().get('stateReason')}") from None
+
+    def token(self, *ports: dict) -> str:
+        allowed = list(ports) or [{"allPorts": {}}]
+        answer = self.clients.microvms.create_microvm_auth_token(
+            microvmIdentifier=self.id, expirationInMinutes=30, allowedPorts=allowed)
+        return answer["authToken"]["X-aws-proxy-auth"]
+
+    def connection(self, timeout: float = 60) -> EndpointConnection:
+        """A connection of one's own, for streams."""
+        bundle = self.clients.env["HEARTH_CA_BUNDLE"]
+        return EndpointConnection(self.endpoint, self.clients.server.endpoint_port, bundle, timeout)
+
+    def headers(self, port: int | None = None, token: str | None = None) -> dict[str, str]:
+        self._token = self._token or self.token()
+        headers = {"X-aws-proxy-auth": token or self._token, "Host": self.endpoint}
+        return headers | ({"X-aws-proxy-port": str(port)} if port else {})
+
+    def request(self, path: str = "/", method: str = "GET", body=None, port: int | None = None,
+                token: str | None = None, headers: dict | None = None, timeout: float = 60) -> Response:
+        with contextlib.closing(self.connection(timeout)) as connection:
+            chosen = self.headers(port, token) if headers is None else headers
+            chunked = isinstance(body, io.IOBase)
+            connection.request(method, path, body=body, headers=chosen, encode_chunked=chunked)
+            answer = connection.getresponse()
+            return Response(answer.status, dict(answer.getheaders()), answer.read())
+
+    def count(self) -> int:
+        answer = self.request("/count")
+        assert answer.status == 200, answer
+        return int(answer.text)
+
+    def sh(self, command: str, check: bool = True) -> str:
+        """Runs a shell command inside, through the probe; its output without the last line's end."""
+        answer = self.request("/", "POST", command.encode(), port=8081)
+        assert answer.status == 200, answer
+        assert not check or answer.headers["X-Status"] == "0", f"{command}: {answer.text}"
+        return answer.text.rstrip("\n")
+
+    def reaches(self, host: str, port: int) -> str:
+        """Whether a TCP connection from inside succeeds: `open: BANNER` or `closed: REASON`."""
+        return self.sh(f"perl probe.pl connect {host} {port}", check=False)
+
+    def vmm(self) -> int | None:
+        """Process of its VMM on the host."""
+        found = processes(self.id)
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def suspend(self) -> None:
+        self.clients.microvms.suspend_microvm(microvmIdentifier=self.id)
+        self.wait_state("SUSPENDED")
+
+    def terminate(self, wait: bool = True) -> None:
+        self.clients.microvms.terminate_microvm(microvmIdentifier=self.id)
+        if wait:
+            self.wait_state("TERMINATED")

@@ -1,0 +1,155 @@
+"""A real `hearth serve`, started and stopped by tests, and what can be seen of it from the host."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HEARTH = ROOT / "target/release/hearth"
+VENV_BIN = pathlib.Path(os.environ.get("VIRTUAL_ENV") or pathlib.Path(os.sys.executable).parent.parent) / "bin"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hearth"
+ARTIFACTS = ROOT / "target/test-artifacts"
+ACCOUNT, REGION = "000000000000", "us-east-1"
+
+
+def wait_until(predicate, timeout: float, what: str, pause: float = 0.05):
+    """Asks until the answer is true, and returns it; fails with `what` at the deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if answer := predicate():
+            return answer
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(pause)
+
+
+def toml(settings: dict) -> str:
+    """The few forms of TOML that a configuration needs."""
+    def value(item) -> str:
+        match item:
+            case bool():
+                return str(item).lower()
+            case int():
+                return str(item)
+            case list():
+                return "[" + ", ".join(map(value, item)) + "]"
+            case dict():
+                return "{" + ", ".join(f'"{key}" = {value(entry)}' for key, entry in item.items()) + "}"
+            case _:
+                return f"'{item}'"
+    plain = [f"{key} = {value(item)}" for key, item in settings.items() if not isinstance(item, dict)]
+    for table, entries in settings.items():
+        if isinstance(entries, dict):
+            plain += [f"[{table}]", *(f"{key} = {value(item)}" for key, item in entries.items())]
+    return "\n".join(plain) + "\n"
+
+
+class Server:
+    """A server process on free ports. Its log is kept when a test fails."""
+
+    def __init__(self, data_dir: pathlib.Path, settings: dict | None = None):
+        self.data_dir = data_dir
+        self.settings = settings or {}
+        self.log_path = data_dir.parent / f"{data_dir.name}.log"
+        self.process: subprocess.Popen | None = None
+
+    def command(self, *more: str) -> list[str]:
+        config = self.data_dir.parent / f"{self.data_dir.name}.toml"
+        config.write_text(toml(self.settings))
+        return [str(HEARTH), "serve", "--data-dir", str(self.data_dir), "--api-addr", "127.0.0.1:0",
+                "--endpoint-addr", "127.0.0.1:0", "--config", str(config), *more]
+
+    def start(self, wait: bool = True) -> "Server":
+        with open(self.log_path, "a") as log:
+            # A session of its own, so that Ctrl-C reaches only pytest, which then stops the server in order.
+            self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log, text=True,
+                                            start_new_session=True)
+        if wait:
+            line = self.process.stdout.readline()
+            assert line.startswith("hearth ready"), self.log_path.read_text()[-2000:]
+            self.ready_line = line.strip()
+            self.api_url, endpoints = re.fullmatch(r"hearth ready api=(\S+) endpoints=(\S+)", self.ready_line).groups()
+            self.endpoint_port = int(endpoints.rsplit(":", 1)[1])
+        return self
+
+    def refuses(self, *prefix: str) -> str:
+        """Starts it where it must not start; what it says on standard error."""
+        done = subprocess.run([*prefix, *self.command()], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, done
+        assert done.stdout == ""
+        return done.stderr.strip()
+
+    def stop(self, timeout: float = 60) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = 60) -> int:
+        """The exit status; a server that does not end fails the test."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the server did not stop within {timeout:g} s") from None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def env(self) -> dict[str, str]:
+        """What `hearth env` tells AWS clients, on top of an environment without any other credentials."""
+        lines = subprocess.run([HEARTH, "env", "--data-dir", self.data_dir], capture_output=True, text=True, check=True)
+        told = dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines.stdout, re.MULTILINE))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return kept | told | {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+
+
+def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True) -> pathlib.Path:
+    """A data directory with the same images and no microVMs. The source's server may be running: the database is
+    copied through SQLite, and images never change."""
+    to.mkdir(mode=0o700)
+    with sqlite3.connect(source / "hearth.db") as live, sqlite3.connect(to / "hearth.db") as copy:
+        live.backup(copy)
+        copy.execute("DELETE FROM microvms")
+    copy.close()
+    arguments = ["--link"] if link else ["--sparse=always", "--reflink=auto"]
+    for name in ("images", "s3"):
+        subprocess.run(["cp", "-a", *arguments, source / name, to / name], check=True)
+    for name in ("credentials.json", "endpoint-token-key.json"):
+        shutil.copy2(source / name, to / name)
+    return to
+
+
+def processes(name: str) -> list[int]:
+    """Processes of VMMs whose command line has this name (a microVM's id, or a run directory)."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # It ended while we looked.
+            if b"qemu" in command[0] and any(name.encode() in argument for argument in command):
+                found.append(int(entry.name))
+    return found
+
+
+def traces() -> dict[str, set[str]]:
+    """Everything on this host that servers and VMMs make and that could be left behind."""
+    def output(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    links = re.findall(r"^\d+: ([^:@]+)", output("ip", "-o", "link"), re.MULTILINE)
+    return {
+        "processes": {str(pid) for pid in processes("debug-threads")},
+        "links": set(links),
+        "tables": set(output("nft", "list", "tables").splitlines()),
+        "namespaces": {line.split()[0] for line in output("lsns", "-t", "net", "-n", "-o", "NS").splitlines()},
+        "mounts": {line.split()[1] for line in open("/proc/self/mounts")},
+        "cgroups": {str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("**/hearth/*") if path.is_dir()},
+    }

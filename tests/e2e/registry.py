@@ -1,0 +1,109 @@
+"""Debian's docker-registry on loopback, filled through its HTTP API, and a small base image made of Debian's files."""
+import gzip
+import hashlib
+import io
+import json
+import pathlib
+import socket
+import subprocess
+import tarfile
+import urllib.request
+
+from harness import CACHE, wait_until
+
+# Enough for `RUN` lines in sh, and for an app in perl.
+PACKAGES = ["base-files", "libc6", "libcrypt1", "dash", "perl-base"]
+UNNEEDED = ("usr/share/", "usr/lib/x86_64-linux-gnu/gconv", "etc/")
+PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:4242:4343:app:/home/app:/bin/sh\n"
+GROUP = "root:x:0:\napp:x:4343:\n"
+
+
+class Registry:
+    """A running registry."""
+
+    def __init__(self, directory: pathlib.Path):
+        directory.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = "127.0.0.1:%d" % probe.getsockname()[1]
+        self.url = f"http://{self.address}"
+        self.config = directory / "config.yml"
+        self.config.write_text(
+            f"version: 0.1\nlog: {{level: warn}}\nhttp: {{addr: '{self.address}'}}\n"
+            f"storage: {{filesystem: {{rootdirectory: '{directory / 'storage'}'}}}}\n")
+        self.log = directory.parent / "registry.log"
+
+    def __enter__(self):
+        with open(self.log, "w") as log:
+            command = ["docker-registry", "serve", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        wait_until(self.answers, 20, "the registry answers")
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(20)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return urllib.request.urlopen(f"{self.url}/v2/", timeout=2).status == 200
+        except OSError:
+            return False
+
+    def _send(self, method: str, url: str, body: bytes, media_type: str):
+        request = urllib.request.Request(url, body, {"Content-Type": media_type}, method=method)
+        return urllib.request.urlopen(request, timeout=20)
+
+    def _push_blob(self, repository: str, data: bytes, media_type: str) -> dict:
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        started = self._send("POST", f"{self.url}/v2/{repository}/blobs/uploads/", b"", "application/octet-stream")
+        place = started.headers["Location"]
+        place += ("&" if "?" in place else "?") + f"digest={digest}"
+        self._send("PUT", place, data, "application/octet-stream")
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    def push(self, repository: str, tag: str, layer: bytes, config: dict) -> None:
+        """Pushes an image of one layer (a tar)."""
+        packed = gzip.compress(layer, 1, mtime=0)
+        diff_id = "sha256:" + hashlib.sha256(layer).hexdigest()
+        image = {"architecture": architecture(), "os": "linux", "config": config,
+                 "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+        kind = "application/vnd.oci.image"
+        manifest = {
+            "schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json",
+            "config": self._push_blob(repository, json.dumps(image).encode(), f"{kind}.config.v1+json"),
+            "layers": [self._push_blob(repository, packed, f"{kind}.layer.v1.tar+gzip")],
+        }
+        body = json.dumps(manifest).encode()
+        self._send("PUT", f"{self.url}/v2/{repository}/manifests/{tag}", body, manifest["mediaType"])
+
+
+def architecture() -> str:
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def small_debian() -> bytes:
+    """A layer with sh and perl, from the files of the build guest that `make setup` made."""
+    root = CACHE / "guest/1/builder"
+    wanted = {"bin", "lib", "lib64", "sbin", "tmp", "var", "var/tmp", "etc", "root", "proc", "sys", "dev"}
+    for package in PACKAGES:
+        lists = root / "var/lib/dpkg/info"
+        found = [*lists.glob(f"{package}.list"), *lists.glob(f"{package}:*.list")]
+        assert len(found) == 1, (package, found)
+        wanted |= {line.strip("/") for line in found[0].read_text().splitlines() if line != "/."}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in sorted(wanted):
+            path = root / name
+            if name.startswith(UNNEEDED) or not (path.exists() or path.is_symlink()):
+                continue
+            # The lists name some files below /lib and /lib64, which are links.
+            if any(parent.is_symlink() for parent in [*path.parents][:-len(root.parents) - 1]):
+                continue
+            tar.add(path, name, recursive=False)
+        for name, text in (("etc/passwd", PASSWD), ("etc/group", GROUP)):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text), 0o644
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
