@@ -4,13 +4,15 @@
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hearth
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
-AGENT := target/$(TARGET)/release/hearth-agent
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+AGENT := $(TARGET_DIR)/$(TARGET)/release/hearth-agent
+export HEARTH_BIN := $(abspath $(TARGET_DIR))/release/hearth
 INITRD := $(CACHE)/initrd.img
 VENV := $(CACHE)/venv
 # Namespaces, TAPs and confined VMM processes need root.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e bench lint venv clean-leftovers
+.PHONY: all setup build quickstart test unit e2e bench lint venv
 
 all: build
 

@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-HEARTH = ROOT / "target/release/hearth"
+HEARTH = pathlib.Path(os.environ.get("HEARTH_BIN", ROOT / "target/release/hearth"))
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hearth"
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
@@ -173,6 +173,14 @@ class Service:
         """Also ends what an interrupted run may have left."""
         items = self.api.get_paginator("list_microvms").paginate().build_full_result()["items"]
         self.terminate(*(item for item in items if item["state"] not in ("TERMINATED", "TERMINATING")))
+
+    def close(self):
+        """Ends all microVMs and the server, even when the former fails."""
+        try:
+            if self.process.poll() is None:
+                self.terminate_all()
+        finally:
+            self.stop()
 
     def stop(self):
         """SIGTERM, and a complaint if that does not do."""

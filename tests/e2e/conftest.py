@@ -1,4 +1,8 @@
-"""Fixtures: one server and one built image for the whole session, microVMs that end with their test."""
+"""Fixtures: one server and one built image for the whole session, microVMs that end with their test.
+
+While writing tests, HEARTH_E2E_DATA names a data directory that is kept, so that the next session finds the image built.
+"""
+import os
 import pathlib
 import shutil
 import socket
@@ -88,7 +92,8 @@ def settings(base, name_server, registry):
 
 @pytest.fixture(scope="session")
 def server(base, settings):
-    server = Server(base / "data", settings).start()
+    kept = os.environ.get("HEARTH_E2E_DATA")
+    server = Server(pathlib.Path(kept) if kept else base / "data", settings).start()
     yield server
     assert server.stop() == 0
 
@@ -110,6 +115,9 @@ def probe_zip(base):
 @pytest.fixture(scope="session")
 def image(clients, probe_zip):
     """ARN of the session's image, made as the README tells: with the unmodified AWS CLI."""
+    known = {item["imageArn"]: item["state"] for item in clients.microvms.list_microvm_images()["items"]}
+    if known.get(clients.image_arn("probe")) == "CREATED":
+        return clients.image_arn("probe")
     clients.aws("s3", "mb", "s3://code", parse=False)
     clients.aws("s3", "cp", str(probe_zip), "s3://code/probe.zip", parse=False)
     made = clients.aws(

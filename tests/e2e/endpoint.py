@@ -37,10 +37,11 @@ class Clients:
         self.s3 = self.boto("s3")
         self.logs = self.boto("logs")
 
-    def boto(self, service: str, **credentials):
+    def boto(self, service: str, signature_version: str | None = None, **credentials):
         chosen = {"aws_access_key_id": self.env["AWS_ACCESS_KEY_ID"],
                   "aws_secret_access_key": self.env["AWS_SECRET_ACCESS_KEY"]} | credentials
-        config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=60)
+        config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=60,
+                        signature_version=signature_version)
         return boto3.client(service, endpoint_url=self.server.api_url, region_name=REGION, config=config, **chosen)
 
     def aws(self, *arguments: str, parse: bool = True):
@@ -61,7 +62,7 @@ class Clients:
         ) | more
         return self.microvms.create_microvm_image(**wanted)["imageArn"]
 
-    def wait_built(self, arn: str, timeout: float = 300) -> tuple[str, str | None]:
+    def wait_built(self, arn: str, timeout: float = 600) -> tuple[str, str | None]:
         """The image's state once it is settled, and the `stateReason` of its build."""
         def settled():
             state = self.microvms.get_microvm_image(imageIdentifier=arn)["state"]
@@ -70,11 +71,15 @@ class Clients:
         builds = self.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion="1.0")["items"]
         return state, builds[0].get("stateReason")
 
-    def log_lines(self, group: str, prefix: str = "") -> list[str]:
-        """Every line of a log group's streams that begin with `prefix`."""
+    def wait_deleted(self, arn: str) -> None:
+        wait_until(lambda: arn not in [item["imageArn"] for item in self.microvms.list_microvm_images()["items"]],
+                   30, f"{arn} is deleted")
+
+    def log_lines(self, group: str, stream: str = "", since: int = 0) -> list[str]:
+        """Every line of a log group since a time in ms, from streams whose names contain `stream`."""
         lines = []
-        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
-            lines += [event["message"] for event in page["events"] if prefix in event["logStreamName"]]
+        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since):
+            lines += [event["message"] for event in page["events"] if stream in event["logStreamName"]]
         return lines
 
     def run(self, image: str, wait: bool = True, idle: int = 600, suspended: int = 600, auto_resume: bool = True,
@@ -147,7 +152,8 @@ class Microvm:
             chunked = isinstance(body, io.IOBase)
             connection.request(method, path, body=body, headers=chosen, encode_chunked=chunked)
             answer = connection.getresponse()
-            return Response(answer.status, dict(answer.getheaders()), answer.read())
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Response(answer.status, headers, answer.read())
 
     def count(self) -> int:
         answer = self.request("/count")
@@ -158,12 +164,18 @@ class Microvm:
         """Runs a shell command inside, through the probe; its output without the last line's end."""
         answer = self.request("/", "POST", command.encode(), port=8081)
         assert answer.status == 200, answer
-        assert not check or answer.headers["X-Status"] == "0", f"{command}: {answer.text}"
+        assert not check or answer.headers["x-status"] == "0", f"{command}: {answer.text}"
         return answer.text.rstrip("\n")
 
-    def reaches(self, host: str, port: int) -> str:
-        """Whether a TCP connection from inside succeeds: `open: BANNER` or `closed: REASON`."""
-        return self.sh(f"perl probe.pl connect {host} {port}", check=False)
+    def reaches(self, *places: str) -> dict[str, str]:
+        """Whether TCP connections from inside to HOST:PORT succeed: `open: BANNER` or `closed: REASON`."""
+        answers = dict(line.split(" ", 1) for line in self.sh(f"perl probe.pl connect {' '.join(places)}").splitlines())
+        assert set(answers) == set(places), answers
+        return answers
+
+    def reaches_any(self, places) -> dict[str, str]:
+        """Those of the places to which a connection was made."""
+        return {place: answer for place, answer in self.reaches(*places).items() if not answer.startswith("closed")}
 
     def vmm(self) -> int | None:
         """Process of its VMM on the host."""

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HEARTH = ROOT / "target/release/hearth"
+HEARTH = pathlib.Path(os.environ.get("HEARTH_BIN", ROOT / "target/release/hearth"))
 VENV_BIN = pathlib.Path(os.environ.get("VIRTUAL_ENV") or pathlib.Path(os.sys.executable).parent.parent) / "bin"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hearth"
 ARTIFACTS = ROOT / "target/test-artifacts"
@@ -54,13 +54,14 @@ class Server:
         self.data_dir = data_dir
         self.settings = settings or {}
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
+        self.program, self.api_addr, self.endpoint_addr = HEARTH, "127.0.0.1:0", "127.0.0.1:0"
         self.process: subprocess.Popen | None = None
 
-    def command(self, *more: str) -> list[str]:
+    def command(self) -> list[str]:
         config = self.data_dir.parent / f"{self.data_dir.name}.toml"
         config.write_text(toml(self.settings))
-        return [str(HEARTH), "serve", "--data-dir", str(self.data_dir), "--api-addr", "127.0.0.1:0",
-                "--endpoint-addr", "127.0.0.1:0", "--config", str(config), *more]
+        return [str(self.program), "serve", "--data-dir", str(self.data_dir), "--api-addr", self.api_addr,
+                "--endpoint-addr", self.endpoint_addr, "--config", str(config)]
 
     def start(self, wait: bool = True) -> "Server":
         with open(self.log_path, "a") as log:
@@ -138,18 +139,3 @@ def processes(name: str) -> list[int]:
             if b"qemu" in command[0] and any(name.encode() in argument for argument in command):
                 found.append(int(entry.name))
     return found
-
-
-def traces() -> dict[str, set[str]]:
-    """Everything on this host that servers and VMMs make and that could be left behind."""
-    def output(*command: str) -> str:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    links = re.findall(r"^\d+: ([^:@]+)", output("ip", "-o", "link"), re.MULTILINE)
-    return {
-        "processes": {str(pid) for pid in processes("debug-threads")},
-        "links": set(links),
-        "tables": set(output("nft", "list", "tables").splitlines()),
-        "namespaces": {line.split()[0] for line in output("lsns", "-t", "net", "-n", "-o", "NS").splitlines()},
-        "mounts": {line.split()[1] for line in open("/proc/self/mounts")},
-        "cgroups": {str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("**/hearth/*") if path.is_dir()},
-    }

@@ -11,8 +11,8 @@ pub trait Backend: Send + Sync + 'static {
     /// A running microVM.
     type App: RunningApp;
 
-    /// The microVM whose endpoint's host name begins with this label.
-    fn by_endpoint(&self, label: &str) -> Option<MicrovmId>;
+    /// The microVM, also one that has ended, whose endpoint's host name begins with this label.
+    fn by_endpoint(&self, label: &str) -> impl Future<Output = Option<MicrovmId>> + Send;
 
     /// Waits until the microVM is running; wakes it if its idle policy says so.
     fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
@@ -43,8 +43,11 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
 impl Backend for Registry {
     type App = RunningMicrovm;
 
-    fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
-        self.by_endpoint(label)
+    async fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+        match self.by_endpoint(label) {
+            Some(id) => Some(id),
+            None => self.ended_by_endpoint(label).await,
+        }
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {

@@ -99,7 +99,10 @@ async fn pass<B: Backend>(
     let authority = route::authority(&request)?;
     let port = route::port(request.headers())?;
     let label = shared.hosts.agreed_label(server_name, &authority);
-    let microvm = label.and_then(|label| shared.backend.by_endpoint(&label));
+    let microvm = match label {
+        Some(label) => shared.backend.by_endpoint(&label).await,
+        None => None,
+    };
     let microvm = admit(&shared.keys, request.headers(), microvm, port, Timestamp::now().as_second())?;
     let (running, connection) = match reach(&microvm, port, shared).await {
         // It may have been suspended between being found running and being connected to.

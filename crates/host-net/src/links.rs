@@ -3,17 +3,21 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
 
 /// A netlink connection into one namespace: that of the thread that opened it.
+///
+/// The mutex is held during a dump: the kernel refuses a second one on the same socket (EBUSY) while one runs.
 #[derive(Debug, Clone)]
-pub(crate) struct Links(Handle);
+pub(crate) struct Links(Handle, Arc<Mutex<()>>);
 
 /// Names the failed step.
 fn failed(step: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
@@ -25,7 +29,7 @@ impl Links {
     pub(crate) fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::NetlinkSocket)?;
         tokio::spawn(connection);
-        Ok(Self(handle))
+        Ok(Self(handle, Arc::default()))
     }
 
     /// Index of an interface.
@@ -96,6 +100,7 @@ impl Links {
 
     /// Every IPv4 address of this namespace.
     pub(crate) async fn addresses(&self) -> Result<HashSet<Ipv4Addr>> {
+        let _only_dump = self.1.lock().await;
         let mut messages = self.0.address().get().execute();
         let mut found = HashSet::new();
         while let Some(message) = messages.try_next().await.map_err(failed("list the host's addresses"))? {

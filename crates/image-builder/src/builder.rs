@@ -119,6 +119,7 @@ impl ImageBuilder {
             }
         };
         let scratch = self.config.files.build(id);
+        let outcome = outcome.map_err(|failure| if_disk_is_full(&scratch, failure));
         remove(&scratch);
         self.finish(&mut image, &mut row, &mut build, outcome).await
     }
@@ -319,6 +320,22 @@ impl ImageBuilder {
 /// The failure of a build that the service's own end interrupted.
 pub(crate) fn stopped_failure() -> BuildFailure {
     BuildFailure::new(FailureCode::InternalPlatformError, "The service was stopped during the build; build again.")
+}
+
+/// Free bytes below which a failed build is put down to the full disk.
+const FULL_BYTES: u64 = 64 << 20;
+
+/// A full disk shows in a guest as I/O errors, and kills a VMM whose memory file cannot grow: whatever broke first,
+/// the disk is what the user has to know of.
+fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
+    let free_bytes = rustix::fs::statvfs(directory).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+    if free_bytes >= FULL_BYTES || failure.code == FailureCode::DiskStorageFull {
+        return failure;
+    }
+    BuildFailure::new(
+        FailureCode::DiskStorageFull,
+        format!("The disk of the service is full ({} MiB are left). {}", free_bytes >> 20, failure.message),
+    )
 }
 
 /// A guest never has more vCPUs than the host has CPUs.

@@ -13,7 +13,7 @@ use crate::build_log::BuildLog;
 use crate::failure::{BuildFailure, FailureCode};
 
 /// How long a build microVM may take to boot; under emulation this is seconds.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Size of an image's layer cache (sparse), in bytes.
 const CACHE_BYTES: u64 = 32 << 30;
 

@@ -1,10 +1,16 @@
 //! DeleteMicrovmImage: who may be deleted when, and the removal itself.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use hearth_api::{Error, ImageArn, ImageState};
 
 use crate::builder::{ImageBuilder, remove};
+
+/// How long the layers of a deleted image are kept.
+const UNUSED_CACHE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl ImageBuilder {
     /// Marks an image DELETING and removes it in the background. The errors are the service's (behaviour.md section 1,
@@ -38,15 +44,33 @@ impl ImageBuilder {
         Ok(())
     }
 
-    /// Files first: rows without files would be a lie, files without rows are swept.
+    /// Files first: rows without files would be a lie, files without rows are swept. The layer cache stays for a
+    /// while: who deletes an image often makes it again under the same name.
     pub(crate) async fn remove_image(&self, arn: &ImageArn) -> hearth_store::Result<()> {
         remove(&self.config.files.image_directory(arn));
-        let cache = self.config.files.build_cache(arn);
-        if let Err(error) = std::fs::remove_file(&cache)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::error!(cache = %cache.display(), %error, "a layer cache could not be removed");
-        }
-        self.config.store.delete_image(arn).await
+        self.config.store.delete_image(arn).await?;
+        self.sweep_caches().await
     }
+
+    /// Removes layer caches whose image is gone and that no build has written to for [`UNUSED_CACHE_LIFETIME`].
+    async fn sweep_caches(&self) -> hearth_store::Result<()> {
+        let files = &self.config.files;
+        let images = self.config.store.all_images().await?;
+        let used: BTreeSet<PathBuf> = images.iter().map(|image| files.build_cache(&image.arn)).collect();
+        let accounts = entries(&files.build_caches());
+        for cache in accounts.iter().flat_map(|account| entries(account)).filter(|cache| !used.contains(cache)) {
+            let age = cache.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            if matches!(age, Ok(Ok(age)) if age > UNUSED_CACHE_LIFETIME)
+                && let Err(error) = std::fs::remove_file(&cache)
+            {
+                tracing::error!(cache = %cache.display(), %error, "a layer cache could not be removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a directory holds; nothing if it cannot be read.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }

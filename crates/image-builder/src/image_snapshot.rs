@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::build_log::BuildLog;
 use crate::failure::{BuildFailure, FailureCode};
 
-const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Default of `readyTimeoutInSeconds` (behaviour.md section 0).
 const READY_TIMEOUT_SECONDS: u32 = 60;

@@ -190,6 +190,14 @@ impl Registry {
         entries.by_endpoint.get(label).cloned()
     }
 
+    /// The microVM that had this endpoint and has ended.
+    pub async fn ended_by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+        self.host.store.microvm_of_endpoint(label).await.unwrap_or_else(|error| {
+            tracing::error!(label, %error, "the microVM of an endpoint could not be looked up");
+            None
+        })
+    }
+
     /// Whether a supervisor drives this microVM.
     pub fn knows(&self, id: &MicrovmId) -> bool {
         self.entry(id).is_some()

@@ -76,24 +76,24 @@ pub(crate) async fn run(json: bool) -> anyhow::Result<ExitCode> {
 
 fn render(findings: &[Finding], ready: bool) -> String {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for Finding { check, status, detail, remedy } in findings {
         let mark = match status {
             Status::Good => "good",
             Status::Limited => "limited",
             Status::Missing => "MISSING",
         };
-        text.push_str(&format!("{mark:<8} {check:<width$}  {detail}\n"));
-        if let Some(remedy) = remedy {
-            text.push_str(&format!("{:<8} {:<width$}  -> {remedy}\n", "", ""));
-        }
+        lines.push(format!("{mark:<8} {check:<width$}  {detail}"));
+        lines.extend(remedy.iter().map(|remedy| format!("{:<8} {:<width$}  -> {remedy}", "", "")));
     }
-    text.push_str(if ready {
-        "\n`hearth serve` can run here.\n"
+    lines.push(String::new());
+    lines.push(if ready {
+        "`hearth serve` can run here.".to_owned()
     } else {
-        "\n`hearth serve` cannot run here until what is MISSING is there; `make setup` installs most of it.\n"
+        "`hearth serve` cannot run here until what is MISSING is there; `make setup` installs most of it."
+            .to_owned()
     });
-    text
+    lines.join("\n") + "\n"
 }
 
 fn root() -> Finding {
@@ -295,7 +295,7 @@ fn reflinks() -> Finding {
 }
 
 fn names() -> Finding {
-    match ("x.localhost", 443).to_socket_addrs().map(|addresses| addresses.count()) {
+    match ("x.localhost", 443).to_socket_addrs().map(Iterator::count) {
         Ok(1..) => Finding::good("names under localhost", "resolve to this machine"),
         Ok(0) | Err(_) => Finding::limited(
             "names under localhost",

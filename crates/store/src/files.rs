@@ -51,7 +51,12 @@ impl Files {
 
     /// Layer cache of an image's builds: an ext4 disk. One image never sees another's layers.
     pub fn build_cache(&self, arn: &ImageArn) -> PathBuf {
-        self.root.join("build-cache").join(arn.account.as_str()).join(format!("{}.ext4", arn.name))
+        self.build_caches().join(arn.account.as_str()).join(format!("{}.ext4", arn.name))
+    }
+
+    /// Parent of the accounts' directories with layer caches.
+    pub fn build_caches(&self) -> PathBuf {
+        self.root.join("build-cache")
     }
 
     /// Scratch directory of a build.

@@ -71,6 +71,15 @@ impl Store {
         Ok(())
     }
 
+    /// The microVM, in whatever state, whose endpoint's host name begins with this label.
+    pub async fn microvm_of_endpoint(&self, label: &str) -> Result<Option<MicrovmId>> {
+        let id: Option<String> = sqlx::query_scalar("SELECT id FROM microvms WHERE endpoint_label = ?")
+            .bind(label)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(id.map(MicrovmId::from_stored))
+    }
+
     /// One microVM.
     pub async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {
         let row = sqlx::query("SELECT * FROM microvms WHERE id = ?")

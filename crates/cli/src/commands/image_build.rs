@@ -40,7 +40,7 @@ pub struct BuildArgs {
     #[arg(short, long, default_value_t = 512, value_name = "MIB")]
     memory: u32,
     /// A variable of the app's environment, KEY=VALUE; may be given several times
-    #[arg(short, long = "env", value_name = "KEY=VALUE", value_parser = parse_variable)]
+    #[arg(short = 'e', long = "env", value_name = "KEY=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
     /// Take the snapshot when the ready hook on this port answers 200, not when the app first listens
     #[arg(long, value_name = "PORT")]

@@ -117,7 +117,7 @@ pub(crate) struct FakeBackend {
 impl Backend for FakeBackend {
     type App = App;
 
-    fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+    async fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
         (label == LABEL).then(|| self.id.clone())
     }
 

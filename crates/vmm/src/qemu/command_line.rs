@@ -225,7 +225,11 @@ fn devices(line: &mut Arguments, host: &Host, spec: &VmSpec, descriptors: &Descr
         let node = serde_json::to_string(&node).expect("invariant: block nodes are plain data");
         line.option("-blockdev", node);
         let id = &drive.drive_id;
-        line.option("-device", format!("virtio-blk-pci,id=disk{index},drive=drive{index},serial={id}"));
+        let on_full = on_full_disk(&drive.image);
+        line.option(
+            "-device",
+            format!("virtio-blk-pci,id=disk{index},drive=drive{index},serial={id}{on_full}"),
+        );
     }
     for (index, interface) in spec.network_interfaces.iter().enumerate() {
         let mac = interface.guest_mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -233,6 +237,15 @@ fn devices(line: &mut Arguments, host: &Host, spec: &VmSpec, descriptors: &Descr
         line.option("-netdev", format!("tap,id=net{index},fd={tap},vhost=off"));
         // No boot ROM: it would only be one more block of memory to load.
         line.option("-device", format!("virtio-net-pci,id=nic{index},netdev=net{index},mac={mac},romfile="));
+    }
+}
+
+/// What the guest sees when the host's disk is full: a build fails with I/O errors at once, while a clone, whose data
+/// is somebody's, is stopped by QEMU until there is space again (`werror=enospc`, the default).
+fn on_full_disk(image: &DriveImage) -> &'static str {
+    match image {
+        DriveImage::Raw(_) => ",werror=report",
+        DriveImage::RawReadOnly(_) | DriveImage::Overlay { .. } => "",
     }
 }
 

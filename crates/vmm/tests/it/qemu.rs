@@ -27,10 +27,12 @@ struct Host {
     qemu: Qemu,
     boot_source: BootSource,
     next: AtomicU32,
+    /// Tells the VMs of this test from those of others that run now.
+    prefix: String,
 }
 
 impl Host {
-    async fn new() -> Self {
+    async fn new(test: &str) -> Self {
         // Another test may have set it up already. `RUST_LOG=debug` shows the times of single steps.
         let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
         let directory = tempfile::tempdir().unwrap();
@@ -40,7 +42,13 @@ impl Host {
         let jail_program = PathBuf::from(env!("CARGO_BIN_EXE_hearth-vmm-test-jail"));
         let qemu = Qemu::new(QemuConfig { jail_program, ..QemuConfig::default() }).await.unwrap();
         eprintln!("{} because {}", qemu.capabilities().description, qemu.accelerator().reason);
-        Self { directory, qemu, boot_source, next: AtomicU32::new(1) }
+        Self {
+            directory,
+            qemu,
+            boot_source,
+            next: AtomicU32::new(1),
+            prefix: format!("test-{}-{test}", std::process::id()),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -58,7 +66,7 @@ impl Host {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (network, interface) = Network::new();
         VmSpec {
-            name: format!("test-{}-{name}", std::process::id()),
+            name: format!("{}-{name}", self.prefix),
             run_dir: self.make_dir(&format!("run-{number}")),
             vcpu_count: 1,
             memory_mib: MEMORY_MIB,
@@ -192,7 +200,7 @@ async fn clones_of_a_snapshot_live_apart_sleep_and_wake() {
         eprintln!("skipped: {reason}");
         return;
     }
-    let host = Host::new().await;
+    let host = Host::new("life").await;
     let base = host.make_base().await;
     let (memory, disk) = (base.join("memory"), host.path("disk"));
     let (memory_digest, disk_digest) = (digest(&memory), digest(&disk));
@@ -312,15 +320,14 @@ async fn end_by(vm: &dyn Vm, command: &str) -> ExitReason {
     ended.await.unwrap()
 }
 
-/// Groups of the VMs of this test that still exist.
-fn groups_left() -> Vec<PathBuf> {
-    let ours = format!("test-{}-", std::process::id());
+/// Groups of the VMs of this test that exist now.
+fn groups(host: &Host) -> Vec<PathBuf> {
     ["memory", "cpu", "pids", "unified", "."]
         .iter()
         .filter_map(|hierarchy| fs::read_dir(format!("/sys/fs/cgroup/{hierarchy}/hearth")).ok())
         .flatten()
         .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours))
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&host.prefix))
         .map(|entry| entry.path())
         .collect()
 }
@@ -331,15 +338,12 @@ async fn every_end_is_noticed_and_nothing_is_lost_or_left_behind() {
         eprintln!("skipped: {reason}");
         return;
     }
-    let host = Host::new().await;
+    let host = Host::new("ends").await;
     let base = host.make_base().await;
 
     let vm = host.launch("killed", &base).await;
     let limited = host.qemu.capabilities().memory_limit.is_ok();
-    assert_eq!(
-        limited,
-        groups_left().iter().any(|group| group.ends_with(format!("test-{}-killed", std::process::id())))
-    );
+    assert_eq!(limited, !groups(&host).is_empty(), "limits where the host allows them");
     let pid = rustix::process::Pid::from_raw(vm.pid().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(vm.wait().await, ExitReason::Failed { status: 137, log_tail: String::new() });
@@ -358,13 +362,10 @@ async fn every_end_is_noticed_and_nothing_is_lost_or_left_behind() {
     a_full_disk_stops_nothing(&host, &base).await;
     damage_is_found(&host, &base).await;
 
-    assert_eq!(groups_left(), Vec::<PathBuf>::new());
+    assert_eq!(groups(&host), Vec::<PathBuf>::new());
     for number in 1..host.next.load(Ordering::Relaxed) {
         let run_dir = host.path(&format!("run-{number}"));
         let left: Vec<_> = fs::read_dir(&run_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| name == "vmm.log" || name == "console.log"), "{left:?}");
     }
 }
-
-#[path = "measure.rs"]
-mod measure;

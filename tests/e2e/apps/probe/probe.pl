@@ -1,10 +1,10 @@
 # Runs shell commands for the tests: POST the command, get its output and, in the header X-Status, its exit status.
-# `perl probe.pl connect HOST PORT` says whether a TCP connection can be made, and with which errno if not.
+# `perl probe.pl connect HOST:PORT…` says of each whether a TCP connection can be made, and if not, why.
 use strict;
 use warnings;
 use IO::Socket::INET;
 
-connect_to(@ARGV[1, 2]) if @ARGV;
+connect_to_all(@ARGV[1 .. $#ARGV]) if @ARGV;
 $SIG{CHLD} = 'IGNORE';
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 8081, Listen => 64, ReuseAddr => 1)
     or die "cannot listen: $@\n";
@@ -33,16 +33,23 @@ sub serve {
         length $output, $status, $output;
 }
 
-# A banner, if the other side sends one within a second, proves who answered.
-sub connect_to {
-    my ($host, $port) = @_;
-    my $socket = IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port, Timeout => 3);
-    if (!$socket) {
-        print "closed: $!\n";
-        exit 1;
+# All at the same time. A banner, if the other side sends one within a second, proves who answered.
+sub connect_to_all {
+    my @places = @_;
+    $| = 1;
+    for my $place (@places) {
+        next if fork // die "fork: $!\n";
+        my $socket = IO::Socket::INET->new(PeerAddr => $place, Timeout => 3);
+        if (!$socket) {
+            print "$place closed: $!\n";
+            exit 0;
+        }
+        $SIG{ALRM} = sub { print "$place open\n"; exit 0 };
+        alarm 1;
+        my $banner = <$socket> // '';
+        print "$place open: ", $banner =~ s/\s+$//r, "\n";
+        exit 0;
     }
-    $SIG{ALRM} = sub { print "open\n"; exit 0 };
-    alarm 1;
-    print 'open: ', scalar(<$socket>) // '', "\n";
+    1 while wait != -1;
     exit 0;
 }

@@ -1,0 +1,111 @@
+//! What goes wrong ends in a true record, and loses nothing that could be kept.
+
+use std::path::PathBuf;
+
+use hearth_api::{IdlePolicy, MicrovmState};
+use hearth_lifecycle::Unreachable;
+use hearth_vmm::fake::FakeOperation;
+use hearth_vmm::{Error, ExitReason};
+
+use crate::support::World;
+
+fn no_space() -> Error {
+    Error::NoSpace { path: PathBuf::from("/data/memory.0001.layer") }
+}
+
+#[tokio::test]
+async fn a_launch_that_fails_ends_with_a_reason() {
+    let world = World::new().await;
+    world.vmm.fail_next(FakeOperation::Restore, no_space());
+    let id = world.launch(None).await;
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    let reason = ended.state_reason.unwrap();
+    assert!(reason.starts_with("The MicroVM could not be launched: no space left"), "{reason}");
+    world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_full_disk_while_suspending_leaves_the_microvm_running() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    let before = world.record(&id).await.generation;
+    world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
+    world.registry.suspend(&id).await.unwrap();
+    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
+    let record = loop {
+        let record = world.record(&id).await;
+        if record.generation >= before + 2 {
+            break record;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the suspend did not end");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!(record.state, MicrovmState::Running);
+    assert!(record.state_reason.unwrap().contains("keeps running"));
+    assert!(world.vmm.vm(id.as_str()).unwrap().is_running());
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+}
+
+#[tokio::test]
+async fn a_resume_that_fails_keeps_the_state_and_can_be_tried_again() {
+    let world = World::new().await;
+    let wakes =
+        IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
+    let id = world.running(Some(wakes)).await;
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    world.vmm.fail_next(FakeOperation::Restore, Error::TimedOut { command: "cont".to_owned(), seconds: 30 });
+    assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
+    let record = world.record(&id).await;
+    assert_eq!(record.state, MicrovmState::Suspended);
+    assert!(record.state_reason.unwrap().starts_with("The MicroVM could not be resumed"));
+    world.registry.ensure_running(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_ends_the_microvm_and_says_which_file() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    let damaged = Error::Damaged { path: PathBuf::from("/data/device-state"), detail: "bad checksum".to_owned() };
+    world.vmm.fail_next(FakeOperation::Restore, damaged);
+    world.registry.resume(&id).await.unwrap();
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert!(ended.state_reason.unwrap().contains("/data/device-state is damaged"));
+    world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_vmm_that_dies_ends_its_microvm_only() {
+    let world = World::new().await;
+    let (id, other) = (world.running(None).await, world.running(None).await);
+    let failed = ExitReason::Failed { status: 137, log_tail: "killed".to_owned() };
+    world.vmm.vm(id.as_str()).unwrap().exit(failed);
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert!(ended.state_reason.unwrap().contains("ended unexpectedly (status 137)"));
+    assert_eq!(world.record(&other).await.state, MicrovmState::Running);
+}
+
+#[tokio::test]
+async fn the_end_of_the_app_ends_the_microvm_with_its_code() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    world.app_exit_tx.send_replace(Some(3));
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert_eq!(ended.state_reason.as_deref(), Some("Container Stopped with Exit Code: 3"));
+    world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_killed_service_leaves_a_true_record() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    // The former registry is still there, but its successor only believes the database.
+    let restarted = world.restarted().await;
+    let ended = world.record(&id).await;
+    assert_eq!(ended.state, MicrovmState::Terminated);
+    assert!(ended.state_reason.unwrap().contains("ended unexpectedly"));
+    assert!(!restarted.knows(&id));
+}

@@ -1,0 +1,282 @@
+//! A registry on an in-memory database, the fake driver, and an agent that answers inside this process.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hearth_api::{
+    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
+    ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
+};
+use hearth_guest::{Artefacts, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool};
+use hearth_guest_protocol::{Reply, Request, codec};
+use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_store::{
+    AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store,
+};
+use hearth_vmm::fake::FakeVmm;
+use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface, SnapshotTarget};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::watch;
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+const MEMORY_MIB: u32 = 1;
+
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) vmm: Arc<FakeVmm>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) files: Files,
+    /// Networks in use.
+    pub(crate) networks: Arc<AtomicUsize>,
+    /// Set to make the app of every guest end with this code.
+    pub(crate) app_exit_tx: watch::Sender<Option<i32>>,
+    config: Box<dyn Fn() -> RegistryConfig>,
+    arn: ImageArn,
+    directory: tempfile::TempDir,
+}
+
+#[derive(Debug)]
+struct TestNetworks {
+    used: Arc<AtomicUsize>,
+    app_exit_rx: watch::Receiver<Option<i32>>,
+}
+
+#[derive(Debug)]
+struct TestNetwork {
+    used: Arc<AtomicUsize>,
+    app_exit_rx: watch::Receiver<Option<i32>>,
+}
+
+#[derive(Debug)]
+struct TestAgent(watch::Receiver<Option<i32>>);
+
+#[async_trait]
+impl Networks for TestNetworks {
+    async fn acquire(&self) -> std::io::Result<Box<dyn GuestNetwork>> {
+        self.used.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(TestNetwork { used: self.used.clone(), app_exit_rx: self.app_exit_rx.clone() }))
+    }
+}
+
+#[async_trait]
+impl GuestNetwork for TestNetwork {
+    fn namespace(&self) -> Option<Arc<OwnedFd>> {
+        None
+    }
+
+    fn take_interfaces(&mut self) -> Vec<NetworkInterface> {
+        Vec::new()
+    }
+
+    fn channel(&self) -> Arc<dyn GuestChannel> {
+        Arc::new(TestAgent(self.app_exit_rx.clone()))
+    }
+
+    async fn release(self: Box<Self>) {
+        self.used.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl GuestChannel for TestAgent {
+    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
+        let (host, guest) = tokio::io::duplex(64 << 10);
+        tokio::spawn(answer(guest, self.0.clone()));
+        Ok(Box::new(host))
+    }
+}
+
+/// Answers what a supervisor asks; anything else waits for the connection's end.
+async fn answer(mut stream: DuplexStream, mut app_exit_rx: watch::Receiver<Option<i32>>) {
+    loop {
+        let mut prefix = [0; 4];
+        if stream.read_exact(&mut prefix).await.is_err() {
+            return;
+        }
+        let mut body = vec![0; codec::frame_length(prefix).unwrap()];
+        stream.read_exact(&mut body).await.unwrap();
+        let reply = match serde_json::from_slice(&body).unwrap() {
+            Request::Restored { .. } => Reply::Done,
+            Request::WaitExit => match app_exit_rx.wait_for(Option::is_some).await {
+                Ok(code) => Reply::Exited { code: code.unwrap() },
+                Err(_) => return,
+            },
+            _ => std::future::pending().await,
+        };
+        if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::in_memory().await.unwrap();
+        let vmm = Arc::new(FakeVmm::new());
+        let networks = Arc::new(AtomicUsize::new(0));
+        let (app_exit_tx, app_exit_rx) = watch::channel(None);
+        let nowhere = PathBuf::from("/nonexistent");
+        let guests = GuestFactory {
+            vmm: vmm.clone(),
+            networks: Arc::new(TestNetworks { used: networks.clone(), app_exit_rx }),
+            artefacts: Artefacts {
+                kernel: nowhere.clone(),
+                initrd: nowhere.clone(),
+                builder_disk: nowhere,
+                version: "1".to_owned(),
+                key: "key".to_owned(),
+            },
+            uids: UidPool::new(100_000),
+            run_root: directory.path().join("run"),
+        };
+        let files = Files::new(directory.path());
+        let config: Box<dyn Fn() -> RegistryConfig> = {
+            let (store, guests, files) = (store.clone(), guests.clone(), files.clone());
+            Box::new(move || RegistryConfig {
+                store: store.clone(),
+                guests: guests.clone(),
+                files: files.clone(),
+                vmm_overhead_mib: 64,
+            })
+        };
+        let registry = Registry::new(config());
+        let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
+        let world = Self { store, vmm, registry, files, networks, app_exit_tx, config, arn, directory };
+        world.insert_image(&guests).await;
+        world
+    }
+
+    /// A registry as after a restart of the service.
+    pub(crate) async fn restarted(&self) -> Arc<Registry> {
+        let registry = Registry::new((self.config)());
+        hearth_lifecycle::recover::recover(&registry).await.unwrap();
+        registry
+    }
+
+    /// An image with a real (tiny) base snapshot, made by the fake driver.
+    async fn insert_image(&self, guests: &GuestFactory) {
+        let files = self.files.image(&self.arn, ImageVersion::FIRST);
+        std::fs::create_dir_all(&files.snapshot).unwrap();
+        std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
+        let plan = GuestPlan {
+            name: "snapshot".to_owned(),
+            vcpu_count: 1,
+            memory_mib: MEMORY_MIB,
+            root: Some(RootDisk::Base(files.disk.clone())),
+            drives: Vec::new(),
+            limits: Limits::default(),
+        };
+        let guest = guests.boot(plan, Some(&files.snapshot)).await.unwrap();
+        guest.vm().pause().await.unwrap();
+        let target = SnapshotTarget::Base { directory: files.snapshot.clone() };
+        guest.vm().create_snapshot(&target).await.unwrap();
+        guest.destroy().await;
+        let now = Timestamp(jiff::Timestamp::now());
+        let image = ImageRecord {
+            arn: self.arn.clone(),
+            id: "id".to_owned(),
+            state: ImageState::Created,
+            latest_active_version: Some(ImageVersion::FIRST),
+            latest_failed_version: None,
+            created_at: now,
+            updated_at: now,
+            tags: std::collections::BTreeMap::new(),
+        };
+        let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
+            "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
+            "buildRoleArn": "arn:aws:iam::000000000000:role/build",
+            "codeArtifact": { "uri": "s3://code/app.zip" },
+        }))
+        .unwrap();
+        let version = ImageVersionRecord {
+            arn: self.arn.clone(),
+            version: ImageVersion::FIRST,
+            state: ImageVersionState::Successful,
+            status: ImageVersionStatus::Active,
+            configuration,
+            app: Some(AppRecord {
+                guest_key: "key".to_owned(),
+                vcpu_count: 1,
+                memory_mib: MEMORY_MIB,
+                output_position: 0,
+            }),
+            created_at: now,
+            updated_at: now,
+        };
+        let build = BuildRecord {
+            arn: self.arn.clone(),
+            version: ImageVersion::FIRST,
+            id: BuildId::new(),
+            state: BuildState::Successful,
+            architecture: Architecture::host(),
+            state_reason: None,
+            snapshot: None,
+            created_at: now,
+        };
+        self.store.insert_image(&image, &version, &build, None).await.unwrap();
+    }
+
+    /// Launches a microVM; its row is PENDING when this returns.
+    pub(crate) async fn launch(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
+        let record = MicrovmRecord {
+            id: MicrovmId::new(),
+            account: AccountId::from_stored("000000000000"),
+            image_arn: self.arn.clone(),
+            image_version: ImageVersion::FIRST,
+            state: MicrovmState::Pending,
+            generation: 0,
+            state_reason: None,
+            endpoint_label: EndpointLabel::new(),
+            started_at: Timestamp(jiff::Timestamp::now()),
+            suspended_at: None,
+            terminated_at: None,
+            settings: MicrovmSettings {
+                execution_role_arn: None,
+                idle_policy,
+                maximum_duration_in_seconds: 28_800,
+                logging: None,
+                ingress_network_connectors: Vec::new(),
+                egress_network_connectors: Vec::new(),
+            },
+        };
+        let id = record.id.clone();
+        self.store.insert_microvm(&record, None).await.unwrap();
+        self.registry.launch(record);
+        id
+    }
+
+    pub(crate) async fn running(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
+        let id = self.launch(idle_policy).await;
+        self.wait_for(&id, MicrovmState::Running).await;
+        id
+    }
+
+    pub(crate) async fn record(&self, id: &MicrovmId) -> MicrovmRecord {
+        self.store.microvm(id).await.unwrap().unwrap()
+    }
+
+    /// Waits until the row says so, and returns it.
+    pub(crate) async fn wait_for(&self, id: &MicrovmId, state: MicrovmState) -> MicrovmRecord {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let record = self.record(id).await;
+            if record.state == state {
+                return record;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{state:?} was not reached: {record:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Nothing of the microVM is left on the host.
+    pub(crate) fn assert_released(&self, id: &MicrovmId) {
+        assert!(self.vmm.vm(id.as_str()).is_none(), "a VM is left");
+        assert_eq!(self.networks.load(Ordering::SeqCst), 0, "a network is left");
+        assert!(!self.directory.path().join("run").join(id.as_str()).exists(), "a run directory is left");
+    }
+}

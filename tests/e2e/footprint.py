@@ -1,0 +1,51 @@
+"""What a server leaves on the host outside of its own process: found by an address range and user ids that the test gives
+to it alone."""
+import os
+import pathlib
+import re
+import sqlite3
+import subprocess
+
+from harness import Server
+
+RANGE, FIRST_UID = "198.19.213", 1_913_000_000
+SETTINGS = {"network": {"address_range": f"{RANGE}.0/24"}, "guest": {"first_uid": FIRST_UID}}
+LAST_UID = FIRST_UID + 0x1_0000
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def owner(pid: str) -> int:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1  # It ended while we looked.
+
+
+def ids(server: Server) -> list[str]:
+    """Ids of every microVM and build that the server has recorded: names of cgroups and of VMMs."""
+    with sqlite3.connect(f"file:{server.data_dir / 'hearth.db'}?mode=ro", uri=True) as database:
+        return [row[0] for table in ("microvms", "image_builds") for row in database.execute(f"SELECT id FROM {table}")]
+
+
+def processes() -> list[int]:
+    """VMMs. With the last process of a namespace the namespace goes, unless something is mounted to hold it."""
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and FIRST_UID <= owner(pid) < LAST_UID]
+
+
+def footprint(server: Server) -> dict[str, list]:
+    """By kind, what there is now."""
+    names = "|".join(map(re.escape, ids(server))) or "nothing"
+    data_dir = server.data_dir
+    found = {
+        "processes": processes(),
+        "rules": [line for line in output("nft", "list", "ruleset").splitlines() if f"{RANGE}." in line],
+        "links": [line for line in output("ip", "-o", "-4", "address").splitlines() if f" {RANGE}." in line],
+        "mounts": [line for line in open("/proc/self/mountinfo") if f"{data_dir}/" in line or "nsfs" in line],
+        "cgroups": [str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("**/hearth/*") if re.search(names, path.name)],
+        "files": [str(path) for name in ("run", "builds") for path in (data_dir / name).glob("*")]
+        + [str(path) for path in data_dir.rglob("*") if path.suffix in (".new", ".tmp", ".part")],
+    }
+    return {kind: things for kind, things in found.items() if things}

@@ -1,0 +1,67 @@
+"""What a guest can reach: the internet and names, and nothing that is the host's, a neighbour's or private."""
+import pytest
+
+from endpoint import Clients
+from network import (ALLOWED, BANNER_PORT, CLOSED, HOST_ADDRESS, PUBLIC, host_addresses, host_service, outside_world,
+                     uplinks)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outside():
+    with outside_world() as name:
+        yield name
+
+
+def test_names_are_resolved_through_the_host(shared):
+    assert shared.sh("cat /etc/resolv.conf") == "nameserver 169.254.53.53"
+    assert shared.sh("getent ahostsv4 public.hearth.test").split()[0] == PUBLIC
+    assert "status 2" in shared.sh("getent hosts nowhere.hearth.test; echo status $?")
+
+
+def test_the_internet_can_be_reached_by_name_and_address(shared):
+    by_name, by_address, nobody = f"public.hearth.test:{BANNER_PORT}", f"{PUBLIC}:{BANNER_PORT}", f"{PUBLIC}:1"
+    assert shared.reaches(by_name, by_address, nobody) == {
+        by_name: "open: outside", by_address: "open: outside", nobody: "closed: Connection refused"}
+
+
+def test_connections_work_after_a_resume(run):
+    microvm = run()
+    microvm.suspend()
+    place = f"public.hearth.test:{BANNER_PORT}"
+    assert microvm.reaches(place) == {place: "open: outside"}
+
+
+def test_private_and_special_ranges_are_closed(shared):
+    assert shared.reaches_any(f"{address}:{BANNER_PORT}" for address in (ALLOWED, *CLOSED)) == {}
+
+
+def test_the_host_is_out_of_reach(shared, server):
+    own = {HOST_ADDRESS, "10.213.77.1", "192.168.241.1", "169.254.254.1", "169.254.53.53"}
+    api_port = server.api_url.rsplit(":", 1)[1]
+    with host_service() as port:
+        assert shared.reaches_any(f"{address}:{port}" for address in {*host_addresses(), *own}) == {}
+    assert shared.reaches_any(f"{address}:{port}" for address in own for port in (api_port, server.endpoint_port)) == {}
+
+
+def test_the_name_server_answers_names_only(shared):
+    assert shared.reaches_any(f"169.254.53.53:{port}" for port in (22, 80, 1024, 8080)) == {}
+
+
+def test_other_microvms_are_out_of_reach(shared, run):
+    other = run()
+    assert other.count() == 1
+    ends = [address for pair in uplinks() for address in pair]
+    assert len(ends) >= 4
+    assert shared.reaches_any(f"{address}:{port}" for address in ends for port in (8080, 8081)) == {}
+    assert other.count() == 2
+
+
+def test_the_operator_may_open_a_private_range(another_server, image):
+    server = another_server({"network": {"allow_egress_to": ["10.213.77.0/24"]}})
+    microvm = Clients(server).run(image)
+    allowed = f"{ALLOWED}:{BANNER_PORT}"
+    with host_service() as port:
+        # The host's own address in that range stays the host's.
+        places = [allowed, f"{CLOSED[0]}:{BANNER_PORT}", f"10.213.77.1:{port}"]
+        assert microvm.reaches_any(places) == {allowed: "open: outside"}
+    microvm.terminate()

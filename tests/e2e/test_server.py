@@ -1,0 +1,186 @@
+"""The server as a process: what it refuses, what it leaves behind, and what survives its end."""
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+import footprint
+from artifact import zipped
+from endpoint import MIB, Clients
+from footprint import footprint as left_behind
+from harness import HEARTH, Server, wait_until
+
+SLOW_DOCKERFILE = 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/bin/true"]\n'
+
+
+# What it refuses, in one sentence.
+
+def test_a_data_directory_in_use(server, settings):
+    said = Server(server.data_dir, settings).refuses()
+    assert f"the data directory {server.data_dir} is in use by another hearth server (process {server.process.pid})" in said
+
+
+def test_a_port_in_use(base, settings):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        for argument in ("api_addr", "endpoint_addr"):
+            other = Server(base / "port-taken", settings)
+            setattr(other, argument, address)
+            said = other.refuses()
+            assert f"cannot listen on {address}" in said and argument.replace("_", "-") in said, said
+
+
+def test_not_root(base, settings):
+    other = Server(base / "not-root", settings)
+    base.chmod(0o755)
+    # The build's directory may be closed to other users.
+    other.program = shutil.copy(HEARTH, base / "hearth")
+    said = other.refuses("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert "hearth serve needs root" in said and "sudo" in said
+    assert not other.data_dir.exists()
+
+
+def test_no_qemu(base, settings):
+    said = Server(base / "no-qemu", settings | {"guest": {"qemu": "/nonexistent/qemu"}}).refuses()
+    assert "/nonexistent/qemu is not installed" in said and "make setup" in said
+
+
+def test_a_configuration_that_is_none(base, settings):
+    said = Server(base / "bad-config", settings | {"regoin": "x"}).refuses()
+    assert "regoin" in said
+
+
+# What it leaves behind.
+
+class Busy:
+    """A server with something in every phase: a build, a launch, running, suspending and suspended microVMs."""
+
+    def __init__(self, server: Server, image: str):
+        self.server, self.clients = server, Clients(server)
+        self.asleep, self.awake, self.falling = (self.clients.run(image, wait=False) for _ in range(3))
+        for microvm, counts in ((self.asleep, 2), (self.awake, 3), (self.falling, 4)):
+            assert [microvm.count() for _ in range(counts)] == list(range(1, counts + 1))
+        self.awake.request("/file", "PUT", b"kept")
+        self.asleep.suspend()
+        self.clients.s3.put_object(Bucket="code", Key="slow.zip", Body=zipped({"Dockerfile": SLOW_DOCKERFILE}))
+        self.build = self.clients.create_image("slow", "s3://code/slow.zip")
+        wait_until(lambda: self.vmm_of_build(), 60, "the build microVM runs")
+        self.falling.request("/touch?mib=64")
+        self.clients.microvms.suspend_microvm(microvmIdentifier=self.falling.id)
+        self.launching = self.clients.run(image, wait=False)
+
+    def vmm_of_build(self) -> bool:
+        commands = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in footprint.processes()]
+        return any(b"-name\0build-" in command for command in commands)
+
+    def restarted(self) -> Clients:
+        """Starts the server again, on other ports."""
+        clients = Clients(self.server.start())
+        for microvm in (self.asleep, self.awake, self.falling, self.launching):
+            microvm.clients = clients
+            microvm.endpoint = microvm.get()["endpoint"]
+        return clients
+
+
+def test_sigterm_in_every_phase(another_server, image):
+    server = another_server(footprint.SETTINGS)
+    busy = Busy(server, image)
+    assert {"processes", "rules", "links"} <= set(left_behind(server))
+    assert server.stop() == 0
+    assert left_behind(server) == {}
+
+    clients = busy.restarted()
+    assert {microvm.state for microvm in (busy.asleep, busy.awake, busy.falling)} == {"SUSPENDED"}
+    assert (busy.asleep.count(), busy.awake.count(), busy.falling.count()) == (3, 4, 5)
+    assert busy.awake.request("/file").text == "kept"
+    # The launch was either over before the signal, or ended by it.
+    if busy.launching.state == "TERMINATED":
+        assert "stopped while the MicroVM was being launched" in busy.launching.get()["stateReason"]
+    else:
+        assert busy.launching.count() == 1
+    state, reason = clients.wait_built(busy.build)
+    assert state == "CREATE_FAILED" and "The service was stopped during the build" in reason
+    assert server.stop() == 0
+    assert left_behind(server) == {}
+
+
+def test_after_a_kill_leftovers_are_swept_and_records_are_true(another_server, image):
+    server = another_server(footprint.SETTINGS)
+    busy = Busy(server, image)
+    server.kill()
+
+    clients = busy.restarted()
+    assert footprint.processes() == []
+    assert busy.asleep.state == "SUSPENDED" and busy.asleep.count() == 3
+    for microvm in (busy.awake, busy.launching):
+        assert microvm.state == "TERMINATED"
+        assert "The service ended unexpectedly" in microvm.get()["stateReason"]
+    # Its suspend was over before the kill, or it ended with the others.
+    assert busy.falling.state in ("SUSPENDED", "TERMINATED")
+    state, reason = clients.wait_built(busy.build)
+    assert state == "CREATE_FAILED" and "The service was stopped during the build" in reason
+    kept = {microvm.id for microvm in (busy.asleep, busy.falling) if microvm.state != "TERMINATED"}
+    assert set(os.listdir(server.data_dir / "microvms")) == kept
+    assert server.stop() == 0
+    assert left_behind(server) == {}
+
+
+def test_sigterm_while_nothing_happens(another_server):
+    server = another_server(footprint.SETTINGS)
+    assert server.stop(timeout=10) == 0
+    assert left_behind(server) == {}
+
+
+# Disk full.
+
+@pytest.fixture
+def small_disk(base):
+    """A file system of its own, large enough for the image and little more."""
+    directory = base / "small-disk"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500m,mode=755", "tmpfs", directory], check=True)
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+
+
+def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
+    """Takes all but so many bytes."""
+    stat = os.statvfs(directory)
+    filler = directory / "filler"
+    with open(filler, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, stat.f_bavail * stat.f_frsize - leave_bytes)
+    return filler
+
+
+def test_a_full_disk(another_server, image, small_disk):
+    server = another_server(directory=small_disk / "data", link=False)
+    clients = Clients(server)
+    microvm = clients.run(image)
+    assert microvm.request("/touch?mib=48").status == 200
+    assert microvm.count() == 1
+    filler = fill(small_disk, 8 * MIB)
+
+    suspend = clients.microvms.suspend_microvm
+    suspend(microvmIdentifier=microvm.id)
+    wait_until(lambda: "keeps running" in (microvm.get().get("stateReason") or ""), 30, "the suspend has failed")
+    assert microvm.state == "RUNNING"
+    assert "no space left" in microvm.get()["stateReason"]
+    assert microvm.count() == 2
+    used = sum(file.stat().st_blocks * 512 for file in (server.data_dir / "microvms" / microvm.id).iterdir())
+    assert used < 4 * MIB, "what the failed suspend wrote is still there"
+
+    full = clients.create_image("full", "s3://code/probe.zip")
+    state, reason = clients.wait_built(full)
+    assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
+    assert microvm.count() == 3
+
+    filler.unlink()
+    microvm.suspend()
+    assert "stateReason" not in microvm.get() or not microvm.get()["stateReason"]
+    assert microvm.count() == 4
+    assert microvm.request("/touch?mib=1").text == "49\n"
+    microvm.terminate()
+    assert server.stop() == 0
