@@ -45,6 +45,7 @@ bench: build venv
 lint:
 	cargo fmt --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 venv:
 	scripts/venv.sh $(VENV)

@@ -77,7 +77,8 @@ def measure(args: argparse.Namespace, service: Service, network: Network, direct
 
 def interrupt(number: int, _frame):
     # Cleaning up is not to be interrupted by an impatient second Ctrl-C.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
     raise Failure("the whole took too long" if number == signal.SIGALRM else "interrupted")
 
 

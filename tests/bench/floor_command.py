@@ -39,8 +39,8 @@ class Network:
     def __enter__(self):
         ip("netns", "add", self.name)
         try:
-            for number in ("all", "default"):
-                command = f"echo 1 > /proc/sys/net/ipv6/conf/{number}/disable_ipv6"
+            for scope in ("all", "default"):
+                command = f"echo 1 > /proc/sys/net/ipv6/conf/{scope}/disable_ipv6"
                 subprocess.run(["ip", "netns", "exec", self.name, "sh", "-c", command], check=True, timeout=30)
             ip("-n", self.name, "link", "set", "lo", "up")
             for tap, (address, guest, mac) in TAPS.items():
@@ -127,7 +127,7 @@ class CloneCommand:
         return next(option[1] for option in self.options if option[0] == name)
 
     def keep_empty_overlay(self):
-        """Keeps an empty overlay, made as the product makes them: 64 KiB clusters on the base disk, whose name is not stored."""
+        """Makes the overlay that each run gets a copy of. As the product's, it does not name its base."""
         size = self.disk.stat().st_size
         command = ["qemu-img", "create", "-q", "-f", "qcow2", str(self.directory / "empty.qcow2"), str(size)]
         subprocess.run(command, check=True, timeout=60)

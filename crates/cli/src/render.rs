@@ -31,6 +31,12 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says something beside the output.
+pub(crate) fn warn(text: &str) {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(io::stderr(), "hearth: {text}");
+}
+
 /// Writes the API's JSON, indented.
 pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     line(&format!("{value:#}"))

@@ -18,7 +18,7 @@ pub const ROOT_DISK: &str = "root";
 /// Kernel command line of every guest: quiet, because a serial console costs more than it tells; `panic=-1` makes a
 /// panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest is the TSC that QEMU emulates.
 const BOOT_ARGS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=reliable no_timer_check \
-     random.trust_cpu=on mitigations=off ipv6.disable=1 audit=0";
+     random.trust_cpu=on mitigations=off ipv6.disable_ipv6=1 audit=0";
 
 /// Starts guests on this host.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! After a start of the service: what the former process left is taken over or brought to its end.
 //!
-//! Suspended microVMs stay suspended. Whatever was in the middle of something when the service was killed cannot be
-//! continued yet: its leftovers are removed and its record says why it ended.
+//! A microVM whose snapshot fits its disk is suspended, whatever the service was doing with it when it was killed. What
+//! was running cannot be taken over yet: its leftovers are removed and its record says why it ended.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +18,14 @@ pub const REASON_SERVICE_LOST: &str = "The service ended unexpectedly while the 
 pub async fn recover(registry: &Arc<Registry>) -> Result<(), hearth_store::Error> {
     let host = registry.host().clone();
     for mut record in host.store.microvms_alive().await? {
-        let directory = host.files.microvm(&record.id).directory;
-        if record.state == MicrovmState::Suspended && directory.join("manifest.json").exists() {
+        let own = host.files.microvm(&record.id);
+        if own.directory.join("manifest.json").exists() && !own.diverged.exists() {
+            if record.state != MicrovmState::Suspended {
+                record.generation += 1;
+                record.state = MicrovmState::Suspended;
+                record.suspended_at = Some(Timestamp(jiff::Timestamp::now()));
+                host.store.update_microvm(&record).await?;
+            }
             registry.take_suspended(record);
             continue;
         }

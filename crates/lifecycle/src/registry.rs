@@ -98,7 +98,9 @@ impl Registry {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.by_id.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume });
-            entries.by_endpoint.insert(label.clone(), id.clone());
+            if serves_http(&record) {
+                entries.by_endpoint.insert(label.clone(), id.clone());
+            }
         }
         let registry = self.clone();
         self.tasks.spawn(async move {
@@ -226,6 +228,13 @@ impl Registry {
     fn entry(&self, id: &MicrovmId) -> Option<Entry> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
+}
+
+/// Whether the ingress connectors let HTTP in. Without, the endpoint's name leads nowhere.
+fn serves_http(record: &MicrovmRecord) -> bool {
+    let connectors = &record.settings.ingress_network_connectors;
+    connectors.is_empty()
+        || connectors.iter().any(|arn| arn.ends_with(":HTTP_INGRESS") || arn.ends_with(":ALL_INGRESS"))
 }
 
 async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {

@@ -61,10 +61,9 @@ impl Host {
         self.start(record, version).await.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a resume failed");
             let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
-            match error {
-                GuestError::Vmm(VmmError::Damaged { .. }) => Failure::Fatal(reason),
-                _ => Failure::Undone(reason),
-            }
+            let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
+                || self.files.microvm(&record.id).diverged.exists();
+            if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
         })
     }
 
@@ -86,6 +85,11 @@ impl Host {
         };
         let guest = self.guests.restore(plan, &image.snapshot, &own.directory).await?;
         let vm = guest.vm();
+        // From here on the guest may write to its disk, and its snapshot no longer fits.
+        if let Err(source) = std::fs::write(&own.diverged, "") {
+            guest.destroy().await;
+            return Err(GuestError::Directory { path: own.diverged, source });
+        }
         let started = match vm.resume().await {
             Ok(()) => guest::restored(vm, RESTORED_TIMEOUT).await,
             Err(error) => Err(error.into()),
@@ -93,10 +97,27 @@ impl Host {
         match started {
             Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
+                self.keep(record, &guest).await;
                 guest.destroy().await;
                 Err(error)
             }
         }
+    }
+
+    /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory and disk fit again.
+    async fn keep(&self, record: &MicrovmRecord, guest: &Guest) {
+        if let Err(error) = self.write_snapshot(record, guest).await {
+            tracing::error!(microvm = %record.id, error = %chain(&error), "a snapshot could not be renewed");
+        }
+    }
+
+    /// Pauses the guest and writes what changed; memory and disk fit each other when this has succeeded.
+    async fn write_snapshot(&self, record: &MicrovmRecord, guest: &Guest) -> Result<(), VmmError> {
+        let own = self.files.microvm(&record.id);
+        guest.vm().pause().await?;
+        guest.vm().create_snapshot(&SnapshotTarget::Layer { directory: own.directory }).await?;
+        std::fs::remove_file(&own.diverged)
+            .map_err(|source| VmmError::File { action: "remove", path: own.diverged, source })
     }
 
     /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs and one more for
@@ -112,17 +133,9 @@ impl Host {
 
     /// Writes what changed and ends the process. When writing fails the guest runs on and is given back.
     pub(crate) async fn suspend(&self, record: &MicrovmRecord, guest: Guest) -> Result<(), (Guest, Failure)> {
-        let directory = self.files.microvm(&record.id).directory;
-        let written = match guest.vm().pause().await {
-            Ok(()) => guest.vm().create_snapshot(&SnapshotTarget::Layer { directory }).await,
-            Err(error) => Err(error),
-        };
-        let error = match written {
-            Ok(_) => {
-                guest.destroy().await;
-                return Ok(());
-            }
-            Err(error) => error,
+        let Err(error) = self.write_snapshot(record, &guest).await else {
+            guest.destroy().await;
+            return Ok(());
         };
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
         let reason = chain(&error);

@@ -19,6 +19,9 @@ use crate::published::{Published, RunningMicrovm};
 use crate::steps::{Host, SharedHost, Started};
 use crate::timers;
 
+/// `stateReason` of a microVM that could not be suspended when the service was stopped.
+const REASON_NOT_SUSPENDED: &str = "The service was stopped and the MicroVM could not be suspended.";
+
 /// A message to a supervisor: an event, and where the verdict goes.
 pub(crate) type Message = (Event, Option<oneshot::Sender<Result<(), DenyReason>>>);
 
@@ -98,6 +101,11 @@ impl Supervisor {
                 },
             };
             step = self.front.take(event, &self.body).await;
+            if self.front.stopping && step.is_none() && self.front.machine.phase() == Phase::Running {
+                // The suspend failed, and nobody will be there to try again.
+                let lost = Event::VmmExited(REASON_NOT_SUSPENDED.to_owned());
+                step = self.front.take(lost, &self.body).await;
+            }
             let over = match self.front.machine.phase() {
                 Phase::Terminated => true,
                 Phase::Suspended => self.front.stopping && step.is_none(),

@@ -30,6 +30,8 @@ pub struct MicrovmFiles {
     pub overlay: PathBuf,
     /// How much of the app's output is in the log already.
     pub output_position: PathBuf,
+    /// Exists while the disk may have gone on from what the memory snapshot knows.
+    pub diverged: PathBuf,
 }
 
 impl Files {
@@ -75,6 +77,7 @@ impl Files {
         MicrovmFiles {
             overlay: directory.join("disk.qcow2"),
             output_position: directory.join("output-position"),
+            diverged: directory.join("diverged"),
             directory,
         }
     }

@@ -7,10 +7,9 @@
 //! Invariants: a snapshot on disk is never half-written (its manifest is renamed into place last); no path copies
 //! the whole RAM; a VMM process is not tied to the life of the server process.
 //!
-//! Reading order: [`spec`], [`vm`], [`snapshot`], `process`, [`qemu`], `fake` (with the feature `fake`).
+//! Reading order: [`spec`], [`vm`], [`snapshot`], `process`, [`qemu`], [`fake`].
 
 pub mod error;
-#[cfg(feature = "fake")]
 pub mod fake;
 mod process;
 pub mod qemu;

@@ -67,6 +67,10 @@ pub(crate) async fn run(client: &Client, args: CurlArgs) -> anyhow::Result<ExitC
     } else {
         if args.include {
             print_head(&response)?;
+        } else if let Some(code) = response.headers().get("x-aws-proxy-error") {
+            // The endpoint's own refusals may have an empty body.
+            let code = String::from_utf8_lossy(code.as_bytes());
+            render::warn(&format!("the endpoint answered {} ({code})", response.status()));
         }
         print_body(response.into_body()).await?;
     }

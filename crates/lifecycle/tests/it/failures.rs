@@ -109,3 +109,38 @@ async fn a_killed_service_leaves_a_true_record() {
     assert!(ended.state_reason.unwrap().contains("ended unexpectedly"));
     assert!(!restarted.knows(&id));
 }
+
+#[tokio::test]
+async fn a_service_killed_in_a_resume_finds_the_snapshot_again() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    // What the database says when the service dies before the guest runs.
+    let mut record = world.record(&id).await;
+    record.state = MicrovmState::Pending;
+    world.store.update_microvm(&record).await.unwrap();
+    let restarted = world.restarted().await;
+    assert_eq!(world.record(&id).await.state, MicrovmState::Suspended);
+    restarted.resume(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Running).await;
+    // Now the disk may differ from the snapshot: a service that is killed here has lost this microVM.
+    let later = world.restarted().await;
+    assert!(!later.knows(&id));
+    assert_eq!(world.record(&id).await.state, MicrovmState::Terminated);
+}
+
+#[tokio::test]
+async fn a_stop_of_the_service_ends_what_cannot_be_suspended() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
+    tokio::time::timeout(crate::support::DEADLINE, world.registry.shutdown()).await.unwrap();
+    let ended = world.record(&id).await;
+    assert_eq!(ended.state, MicrovmState::Terminated);
+    assert_eq!(
+        ended.state_reason.as_deref(),
+        Some("The service was stopped and the MicroVM could not be suspended.")
+    );
+    world.assert_released(&id);
+}

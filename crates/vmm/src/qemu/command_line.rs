@@ -113,6 +113,10 @@ struct CacheOptions {
     no_flush: bool,
 }
 
+/// Everything that TCG can emulate but the promise of fast string instructions: believing it, the guest's kernel and
+/// libc copy by `rep movsb`, which TCG performs a byte at a time (docs/decisions/0002 has the effect on throughput).
+const TCG_CPU: &str = if cfg!(target_arch = "x86_64") { "max,-erms,-fsrm" } else { "max" };
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     ReadOnly,
@@ -169,7 +173,7 @@ fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec, start: Start) {
                 Start::Restore { .. } | Start::RestoreLayers { .. } => CLONE_TRANSLATION_CACHE_MIB,
             };
             line.option("-accel", format!("tcg,thread=multi,tb-size={cache_mib}"));
-            line.option("-cpu", "max");
+            line.option("-cpu", TCG_CPU);
         }
         Accelerator::Kvm => {
             line.option("-accel", "kvm").option("-cpu", "host");
