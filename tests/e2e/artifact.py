@@ -1,15 +1,22 @@
 """Code artifacts made by tests."""
 import io
+import stat
 import zipfile
 
 
-def zipped(entries: dict[str, bytes | str], links: dict[str, str] | None = None) -> bytes:
+def zipped(files: dict[str, bytes | str], links: dict[str, str] | None = None) -> bytes:
+    """A zip of files that everybody may read, and of symbolic links."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(entry(name, stat.S_IFREG | 0o644), data)
         for name, target in (links or {}).items():
-            entry = zipfile.ZipInfo(name)
-            entry.create_system, entry.external_attr = 3, 0o120777 << 16
-            archive.writestr(entry, target)
+            archive.writestr(entry(name, stat.S_IFLNK | 0o777), target)
     return buffer.getvalue()
+
+
+def entry(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.create_system, info.external_attr = 3, mode << 16
+    return info

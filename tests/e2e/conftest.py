@@ -93,7 +93,7 @@ def settings(base, name_server, registry):
 @pytest.fixture(scope="session")
 def server(base, settings):
     kept = os.environ.get("HEARTH_E2E_DATA")
-    server = Server(pathlib.Path(kept) if kept else base / "data", settings).start()
+    server = Server(pathlib.Path(kept) if kept else base / "data", settings, base).start()
     yield server
     assert server.stop() == 0
 
@@ -161,9 +161,10 @@ def another_server(base, image, server, settings, request):
         merged = {**settings}
         for key, value in (changes or {}).items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-        directory = directory or base / f"{request.node.name}-{len(servers)}"
+        name = f"{request.node.name}-{len(servers)}"
+        directory = directory or base / name
         copy_data_dir(server.data_dir, directory, link)
-        servers.append(Server(directory, merged))
+        servers.append(Server(directory, merged, base, name))
         return servers[-1].start()
     yield start
     for other in servers:

@@ -73,9 +73,13 @@ class Clients:
         builds = self.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion="1.0")["items"]
         return state, builds[0].get("stateReason")
 
-    def wait_deleted(self, arn: str) -> None:
-        wait_until(lambda: arn not in [item["imageArn"] for item in self.microvms.list_microvm_images()["items"]],
-                   30, f"{arn} is deleted")
+    def delete_image(self, arn: str) -> None:
+        """Deletes an image, if there is one, and waits until its name is free."""
+        def exists() -> bool:
+            return arn in [item["imageArn"] for item in self.microvms.list_microvm_images()["items"]]
+        if exists():
+            self.microvms.delete_microvm_image(imageIdentifier=arn)
+            wait_until(lambda: not exists(), 30, f"{arn} is deleted")
 
     def log_lines(self, group: str, stream: str = "", since: int = 0) -> list[str]:
         """Every line of a log group since a time in ms, from streams whose names contain `stream`."""

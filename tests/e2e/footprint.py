@@ -18,10 +18,12 @@ def output(*command: str) -> str:
 
 
 def owner(pid: str) -> int:
+    """User of a process; -1 of one that has ended, even if its parent has not asked for its status yet."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid
+        zombie = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return -1 if zombie else os.stat(f"/proc/{pid}").st_uid
     except OSError:
-        return -1  # It ended while we looked.
+        return -1
 
 
 def ids(server: Server) -> list[str]:

@@ -50,18 +50,16 @@ def toml(settings: dict) -> str:
 class Server:
     """A server process on free ports. Its log is kept when a test fails."""
 
-    def __init__(self, data_dir: pathlib.Path, settings: dict | None = None):
-        self.data_dir = data_dir
-        self.settings = settings or {}
-        self.log_path = data_dir.parent / f"{data_dir.name}.log"
+    def __init__(self, data_dir: pathlib.Path, settings: dict, base: pathlib.Path, name: str = "server"):
+        self.data_dir, self.settings = data_dir, settings
+        self.log_path, self.config_path = base / f"{name}.log", base / f"{name}.toml"
         self.program, self.api_addr, self.endpoint_addr = HEARTH, "127.0.0.1:0", "127.0.0.1:0"
         self.process: subprocess.Popen | None = None
 
     def command(self) -> list[str]:
-        config = self.data_dir.parent / f"{self.data_dir.name}.toml"
-        config.write_text(toml(self.settings))
+        self.config_path.write_text(toml(self.settings))
         return [str(self.program), "serve", "--data-dir", str(self.data_dir), "--api-addr", self.api_addr,
-                "--endpoint-addr", self.endpoint_addr, "--config", str(config)]
+                "--endpoint-addr", self.endpoint_addr, "--config", str(self.config_path)]
 
     def start(self, wait: bool = True) -> "Server":
         with open(self.log_path, "a") as log:

@@ -19,8 +19,8 @@ SLOW_DOCKERFILE = 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/
 
 # What it refuses, in one sentence.
 
-def test_a_data_directory_in_use(server, settings):
-    said = Server(server.data_dir, settings).refuses()
+def test_a_data_directory_in_use(server, settings, base):
+    said = Server(server.data_dir, settings, base, "in-use").refuses()
     assert f"the data directory {server.data_dir} is in use by another hearth server (process {server.process.pid})" in said
 
 
@@ -28,14 +28,14 @@ def test_a_port_in_use(base, settings):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = "127.0.0.1:%d" % taken.getsockname()[1]
         for argument in ("api_addr", "endpoint_addr"):
-            other = Server(base / "port-taken", settings)
+            other = Server(base / "port-taken", settings, base, "port-taken")
             setattr(other, argument, address)
             said = other.refuses()
             assert f"cannot listen on {address}" in said and argument.replace("_", "-") in said, said
 
 
 def test_not_root(base, settings):
-    other = Server(base / "not-root", settings)
+    other = Server(base / "not-root", settings, base, "not-root")
     base.chmod(0o755)
     # The build's directory may be closed to other users.
     other.program = shutil.copy(HEARTH, base / "hearth")
@@ -45,12 +45,12 @@ def test_not_root(base, settings):
 
 
 def test_no_qemu(base, settings):
-    said = Server(base / "no-qemu", settings | {"guest": {"qemu": "/nonexistent/qemu"}}).refuses()
+    said = Server(base / "no-qemu", settings | {"guest": {"qemu": "/nonexistent/qemu"}}, base, "no-qemu").refuses()
     assert "/nonexistent/qemu is not installed" in said and "make setup" in said
 
 
 def test_a_configuration_that_is_none(base, settings):
-    said = Server(base / "bad-config", settings | {"regoin": "x"}).refuses()
+    said = Server(base / "bad-config", settings | {"regoin": "x"}, base, "bad-config").refuses()
     assert "regoin" in said
 
 

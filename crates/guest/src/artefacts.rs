@@ -51,8 +51,7 @@ impl Artefacts {
     /// Finds the files in `directory` (`vmlinuz`, `builder.ext4`, `manifest.json`) and the initial RAM file system.
     pub fn load(directory: &Path, initrd: &Path) -> Result<Self, ArtefactsError> {
         let read = |path: &Path| {
-            std::fs::read(path)
-                .map_err(|source| ArtefactsError::Unreadable { path: path.to_owned(), source })
+            std::fs::read(path).map_err(|source| ArtefactsError::Unreadable { path: path.to_owned(), source })
         };
         let manifest_path = directory.join("manifest.json");
         let text = read(&manifest_path)?;

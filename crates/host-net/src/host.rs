@@ -104,6 +104,9 @@ impl HostNet {
         let table =
             rules::host_table(&host.table, &host.veth_prefix, config.address_range, &config.allow_egress_to);
         apply_on_host(table).await?;
+        // A server that was killed leaves its veths for as long as the kernel keeps trying to end the TCP connections
+        // in their namespaces.
+        host.links.delete_all(&host.veth_prefix).await?;
         namespace::set_sysctl("net/ipv4/ip_forward", "1")?;
         let net = Arc::new(Self {
             host,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoVeth};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::Mutex;
 
@@ -73,6 +73,23 @@ impl Links {
             }
             other => other.map_err(failed("delete an interface")),
         }
+    }
+
+    /// Deletes every interface whose name begins with this.
+    pub(crate) async fn delete_all(&self, prefix: &str) -> Result<()> {
+        let mut found = Vec::new();
+        {
+            let _only_dump = self.1.lock().await;
+            let mut messages = self.0.link().get().execute();
+            while let Some(link) = messages.try_next().await.map_err(failed("list the host's interfaces"))? {
+                let is_named = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfName(name) if name.starts_with(prefix));
+                found.extend(link.attributes.iter().any(is_named).then_some(link.header.index));
+            }
+        }
+        for index in found {
+            self.delete(index).await?;
+        }
+        Ok(())
     }
 
     /// Gives an interface an address.

@@ -67,19 +67,22 @@ pub(crate) fn to_tar(zip: &Path, tar: &Path, limits: &ArchiveLimits) -> Result<C
             "The zip archive has no file named Dockerfile at its root.",
         ));
     }
-    let output = File::create(tar).map_err(|error| BuildFailure::platform("write the build context", &error))?;
+    let output =
+        File::create(tar).map_err(|error| BuildFailure::platform("write the build context", &error))?;
     let mut rewriter = Rewriter {
         tar: tar::Builder::new(io::BufWriter::with_capacity(1 << 20, output)),
         total_bytes: 0,
-        allowed_bytes: limits.total_bytes.min(RATIO_FREE_BYTES.max(packed_bytes.saturating_mul(limits.ratio))),
+        allowed_bytes: limits
+            .total_bytes
+            .min(RATIO_FREE_BYTES.max(packed_bytes.saturating_mul(limits.ratio))),
         seen: BTreeSet::new(),
         links: BTreeSet::new(),
         dockerfile: None,
     };
     for index in 0..archive.len() {
-        let entry = archive
-            .by_index(index)
-            .map_err(|error| invalid(format!("Entry {index} of the zip archive is not readable: {error}.")))?;
+        let entry = archive.by_index(index).map_err(|error| {
+            invalid(format!("Entry {index} of the zip archive is not readable: {error}."))
+        })?;
         rewriter.entry(entry)?;
     }
     rewriter.finish()
@@ -108,7 +111,9 @@ impl<W: Write> Rewriter<W> {
             return Ok(());
         }
         if path.ancestors().skip(1).any(|parent| self.links.contains(parent)) {
-            return Err(invalid(format!("The entry {name:?} of the zip archive lies behind a symbolic link.")));
+            return Err(invalid(format!(
+                "The entry {name:?} of the zip archive lies behind a symbolic link."
+            )));
         }
         if !self.seen.insert(path.clone()) && !entry.is_dir() {
             return Err(invalid(format!("The entry {name:?} occurs twice in the zip archive.")));
@@ -202,7 +207,10 @@ impl<W: Write> Rewriter<W> {
         let mut output = self.tar.into_inner().map_err(|error| full(&error))?;
         output.flush().map_err(|error| full(&error))?;
         let dockerfile = self.dockerfile.ok_or_else(|| {
-            BuildFailure::new(FailureCode::ArchiveDockerfileNotFound, "Dockerfile is not a file in the zip archive.")
+            BuildFailure::new(
+                FailureCode::ArchiveDockerfileNotFound,
+                "Dockerfile is not a file in the zip archive.",
+            )
         })?;
         Ok(Context { dockerfile })
     }

@@ -94,7 +94,8 @@ impl BaseImages {
         if store.exists() {
             return Ok(store);
         }
-        let failed = |error: &dyn std::error::Error| BuildFailure::platform("keep a pulled base image", error);
+        let failed =
+            |error: &dyn std::error::Error| BuildFailure::platform("keep a pulled base image", error);
         std::fs::create_dir_all(&self.config.cache).map_err(|error| failed(&error))?;
         let layout = tempfile::tempdir_in(&self.config.cache).map_err(|error| failed(&error))?;
         pull_layout(&client, &source, &manifest, layout.path())
@@ -127,17 +128,17 @@ impl BaseImages {
         let mut protocol = ClientProtocol::Https;
         let mut source = reference.clone();
         if let Some((_, address)) = mirror {
-            let host = address.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+            let host =
+                address.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
             if address.starts_with("http://") {
                 protocol = ClientProtocol::HttpsExcept(vec![host.to_owned()]);
             }
             let repository = reference.repository().to_owned();
-            source = match reference.digest() {
-                Some(digest) => Reference::with_digest(host.to_owned(), repository, digest.to_owned()),
-                None => {
-                    let tag = reference.tag().unwrap_or("latest").to_owned();
-                    Reference::with_tag(host.to_owned(), repository, tag)
-                }
+            source = if let Some(digest) = reference.digest() {
+                Reference::with_digest(host.to_owned(), repository, digest.to_owned())
+            } else {
+                let tag = reference.tag().unwrap_or("latest").to_owned();
+                Reference::with_tag(host.to_owned(), repository, tag)
             };
         }
         let extra_root_certificates = match &self.config.ca_bundle {
@@ -155,7 +156,8 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, BuildFailure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| BuildFailure::platform("read the configured CA bundle", &error))?;
     let pieces = text.split_inclusive(END).filter(|piece| piece.contains("-----BEGIN CERTIFICATE-----"));
-    let pem = |piece: &str| Certificate { encoding: CertificateEncoding::Pem, data: piece.as_bytes().to_vec() };
+    let pem =
+        |piece: &str| Certificate { encoding: CertificateEncoding::Pem, data: piece.as_bytes().to_vec() };
     Ok(pieces.map(pem).collect())
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_api::{
-    BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState, SizeClass, SnapshotBuild, Timestamp,
+    BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState, SizeClass, SnapshotBuild,
+    Timestamp,
 };
 use hearth_guest::GuestFactory;
 use hearth_store::{AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, Store};
@@ -134,11 +135,11 @@ impl ImageBuilder {
         let now = Timestamp(jiff::Timestamp::now());
         let first = image.state == ImageState::Creating;
         match outcome {
-            Ok(built) => {
+            Ok(result) => {
                 build.state = BuildState::Successful;
-                build.snapshot = Some(built.sizes);
+                build.snapshot = Some(result.sizes);
                 row.state = ImageVersionState::Successful;
-                row.app = Some(built.app);
+                row.app = Some(result.app);
                 image.state = if first { ImageState::Created } else { ImageState::Updated };
                 image.latest_active_version = Some(row.version);
             }
@@ -265,12 +266,11 @@ impl ImageBuilder {
 
     async fn fetch(&self, uri: &str, to: &Path) -> Result<(), BuildFailure> {
         let invalid = |message| BuildFailure::new(FailureCode::S3InvalidObject, message);
-        let (bucket, key) =
-            parse_uri(uri).ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
+        let (bucket, key) = parse_uri(uri)
+            .ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
         let max_bytes = self.config.archive_limits.zip_bytes;
-        let error = match self.config.artifacts.fetch(bucket, key, to, max_bytes).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(error) = self.config.artifacts.fetch(bucket, key, to, max_bytes).await else {
+            return Ok(());
         };
         Err(match error {
             ArtifactError::NoSuchBucket => {
@@ -319,7 +319,10 @@ impl ImageBuilder {
 
 /// The failure of a build that the service's own end interrupted.
 pub(crate) fn stopped_failure() -> BuildFailure {
-    BuildFailure::new(FailureCode::InternalPlatformError, "The service was stopped during the build; build again.")
+    BuildFailure::new(
+        FailureCode::InternalPlatformError,
+        "The service was stopped during the build; build again.",
+    )
 }
 
 /// Free bytes below which a failed build is put down to the full disk.

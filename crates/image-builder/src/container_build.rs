@@ -13,7 +13,7 @@ use crate::build_log::BuildLog;
 use crate::failure::{BuildFailure, FailureCode};
 
 /// How long a build microVM may take to boot; under emulation this is seconds.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
+const BOOT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Size of an image's layer cache (sparse), in bytes.
 const CACHE_BYTES: u64 = 32 << 30;
 
@@ -97,7 +97,8 @@ impl ContainerBuild<'_> {
     }
 
     async fn build_in(&self, guest: &Guest, log: &mut BuildLog) -> Result<ContainerImage, BuildFailure> {
-        let broke = |error: &dyn std::error::Error| BuildFailure::platform("talk to the build microVM", error);
+        let broke =
+            |error: &dyn std::error::Error| BuildFailure::platform("talk to the build microVM", error);
         wait_for_agent(guest.vm(), BOOT_TIMEOUT).await.map_err(|error| broke(&error))?;
         let build = BuildSpec {
             builder_disk: "builder".into(),

@@ -10,7 +10,7 @@ use hearth_api::{Error, ImageArn, ImageState};
 use crate::builder::{ImageBuilder, remove};
 
 /// How long the layers of a deleted image are kept.
-const UNUSED_CACHE_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+const UNUSED_CACHE_LIFETIME: Duration = Duration::from_hours(168);
 
 impl ImageBuilder {
     /// Marks an image DELETING and removes it in the background. The errors are the service's (behaviour.md section 1,
@@ -21,14 +21,16 @@ impl ImageBuilder {
             tracing::error!(%arn, %error, "an image could not be deleted");
             Error::internal()
         };
-        let mut image = store
-            .image(arn)
-            .await
-            .map_err(internal)?
-            .ok_or_else(|| Error::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}")))?;
-        let settled = !matches!(image.state, ImageState::Creating | ImageState::Updating | ImageState::Deleting);
+        let mut image =
+            store.image(arn).await.map_err(internal)?.ok_or_else(|| {
+                Error::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}"))
+            })?;
+        let settled =
+            !matches!(image.state, ImageState::Creating | ImageState::Updating | ImageState::Deleting);
         if !settled || self.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(arn) {
-            return Err(Error::validation(format!("Cannot delete MicroVM image in its current state: {arn}")));
+            return Err(Error::validation(format!(
+                "Cannot delete MicroVM image in its current state: {arn}"
+            )));
         }
         if store.microvms_alive_of(arn).await.map_err(internal)? > 0 {
             return Err(Error::validation("Cannot delete microvm image with running microvms."));
@@ -58,7 +60,9 @@ impl ImageBuilder {
         let images = self.config.store.all_images().await?;
         let used: BTreeSet<PathBuf> = images.iter().map(|image| files.build_cache(&image.arn)).collect();
         let accounts = entries(&files.build_caches());
-        for cache in accounts.iter().flat_map(|account| entries(account)).filter(|cache| !used.contains(cache)) {
+        for cache in
+            accounts.iter().flat_map(|account| entries(account)).filter(|cache| !used.contains(cache))
+        {
             let age = cache.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
             if matches!(age, Ok(Ok(age)) if age > UNUSED_CACHE_LIFETIME)
                 && let Err(error) = std::fs::remove_file(&cache)

@@ -62,16 +62,14 @@ fn expand(text: &str, arguments: &BTreeMap<String, String>) -> String {
     while let Some(at) = rest.find('$') {
         result.push_str(&rest[..at]);
         rest = &rest[at + 1..];
-        let (name, default, length) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((inner, _)) => {
+        let (name, default, length) =
+            if let Some((inner, _)) = rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
                 let (name, default) = inner.split_once(":-").unwrap_or((inner, ""));
                 (name, default, inner.len() + 2)
-            }
-            None => {
+            } else {
                 let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
                 (&rest[..end], "", end)
-            }
-        };
+            };
         result.push_str(arguments.get(name).map_or(default, String::as_str));
         rest = &rest[length..];
     }
@@ -96,7 +94,8 @@ mod tests {
 
     #[test]
     fn global_arguments_are_expanded() {
-        let text = "ARG SUITE=trixie\nARG TAG=\"${SUITE}-slim\"\nFROM debian:${TAG}\nFROM $MISSING${X:-alpine}:3\n";
+        let text =
+            "ARG SUITE=trixie\nARG TAG=\"${SUITE}-slim\"\nFROM debian:${TAG}\nFROM $MISSING${X:-alpine}:3\n";
         assert_eq!(images(text), ["alpine:3", "debian:trixie-slim"]);
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use hearth_api::{HookState, ImageVersion, ImageArn, ImageConfiguration};
+use hearth_api::{HookState, ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::{ask, wait_for_agent};
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::client::Replies;
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::build_log::BuildLog;
 use crate::failure::{BuildFailure, FailureCode};
 
-const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const BOOT_TIMEOUT: Duration = Duration::from_mins(5);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Default of `readyTimeoutInSeconds` (behaviour.md section 0).
 const READY_TIMEOUT_SECONDS: u32 = 60;
 const READY_PATH: &str = "/aws/lambda-microvms/runtime/v1/ready";
@@ -109,7 +109,9 @@ impl ImageSnapshot<'_> {
     ) -> Result<TakenSnapshot, BuildFailure> {
         let vm = guest.vm();
         let platform = |action, error: &dyn std::error::Error| BuildFailure::platform(action, error);
-        wait_for_agent(vm, BOOT_TIMEOUT).await.map_err(|error| platform("boot the snapshot microVM", &error))?;
+        wait_for_agent(vm, BOOT_TIMEOUT)
+            .await
+            .map_err(|error| platform("boot the snapshot microVM", &error))?;
         ask(vm, &Request::StartApp { app }, START_TIMEOUT).await.map_err(|error| {
             BuildFailure::new(FailureCode::NotReady, format!("The container could not be started: {error}."))
         })?;
@@ -127,7 +129,8 @@ impl ImageSnapshot<'_> {
         let position = output.position;
         vm.pause().await.map_err(|error| platform("pause the snapshot microVM", &error))?;
         let target = SnapshotTarget::Base { directory: self.directory.to_owned() };
-        let info = vm.create_snapshot(&target).await.map_err(|error| platform("take the snapshot", &error))?;
+        let info =
+            vm.create_snapshot(&target).await.map_err(|error| platform("take the snapshot", &error))?;
         Ok(TakenSnapshot { info, output_position: position })
     }
 
@@ -135,20 +138,17 @@ impl ImageSnapshot<'_> {
         let hooks = self.configuration.hooks.as_ref();
         let image_hooks = hooks.and_then(|hooks| hooks.microvm_image_hooks.as_ref());
         let ready = image_hooks.filter(|hooks| hooks.ready == Some(HookState::Enabled));
-        match (ready, hooks.and_then(|hooks| hooks.port)) {
-            (Some(ready), Some(port)) => {
-                let seconds = ready.ready_timeout_in_seconds.unwrap_or(READY_TIMEOUT_SECONDS);
-                tokio::select! {
-                    result = poll_ready_hook(guest, port, seconds) => result,
-                    failure = container_exit(guest) => Err(failure),
-                }
+        if let (Some(ready), Some(port)) = (ready, hooks.and_then(|hooks| hooks.port)) {
+            let seconds = ready.ready_timeout_in_seconds.unwrap_or(READY_TIMEOUT_SECONDS);
+            tokio::select! {
+                result = poll_ready_hook(guest, port, seconds) => result,
+                failure = container_exit(guest) => Err(failure),
             }
-            _ => {
-                self.wait_for_listener(guest).await?;
-                tokio::select! {
-                    () = wait_until_quiet(guest) => Ok(()),
-                    failure = container_exit(guest) => Err(failure),
-                }
+        } else {
+            self.wait_for_listener(guest).await?;
+            tokio::select! {
+                () = wait_until_quiet(guest) => Ok(()),
+                failure = container_exit(guest) => Err(failure),
             }
         }
     }
@@ -213,7 +213,7 @@ fn exited(code: i32) -> BuildFailure {
 /// Resolves only when the app has ended.
 async fn container_exit(guest: &Guest) -> BuildFailure {
     loop {
-        match ask(guest.vm(), &Request::WaitExit, Duration::from_secs(3600)).await {
+        match ask(guest.vm(), &Request::WaitExit, Duration::from_hours(1)).await {
             Ok(Reply::Exited { code }) => return exited(code),
             Ok(_) | Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
@@ -297,7 +297,8 @@ impl Output<'_> {
                 Ok(stream) => stream,
                 Err(error) => return BuildFailure::platform("reach the snapshot microVM", &error),
             };
-            if let Ok(mut replies) = Replies::request(stream, &Request::Output { from: self.position }).await {
+            if let Ok(mut replies) = Replies::request(stream, &Request::Output { from: self.position }).await
+            {
                 while let Ok(Some(reply)) = replies.next().await {
                     self.take(&reply).await;
                 }

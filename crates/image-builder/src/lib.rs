@@ -9,8 +9,8 @@
 
 mod archive;
 mod base_images;
-mod builder;
 mod build_log;
+mod builder;
 mod container_build;
 mod deletion;
 mod dockerfile;

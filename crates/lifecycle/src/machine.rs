@@ -173,7 +173,9 @@ impl Machine {
             Event::Resume | Event::Traffic => self.on_resume(),
             Event::Terminate => self.terminate(REASON_SUCCESS),
             Event::Idle(IdleAction::Suspend) if self.phase == Phase::Running => self.begin_suspend(),
-            Event::Idle(IdleAction::Terminate) if self.phase == Phase::Running => self.terminate(REASON_LIFETIME),
+            Event::Idle(IdleAction::Terminate) if self.phase == Phase::Running => {
+                self.terminate(REASON_LIFETIME)
+            }
             Event::SuspendedTooLong if self.phase == Phase::Suspended => self.terminate(REASON_LIFETIME),
             Event::Idle(_) | Event::SuspendedTooLong => Decision::Ignore,
             Event::MaximumDuration => self.terminate(REASON_LIFETIME),
@@ -296,9 +298,11 @@ impl Machine {
                 self.next = Next::Nothing;
                 Decision::Ignore
             }
-            Phase::Suspending | Phase::Resuming | Phase::Suspended | Phase::Terminating | Phase::Terminated => {
-                Decision::Ignore
-            }
+            Phase::Suspending
+            | Phase::Resuming
+            | Phase::Suspended
+            | Phase::Terminating
+            | Phase::Terminated => Decision::Ignore,
         }
     }
 

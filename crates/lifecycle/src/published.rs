@@ -67,18 +67,23 @@ impl Traffic {
 
 impl std::fmt::Debug for RunningMicrovm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunningMicrovm").field("id", &self.id).field("life", &self.life).finish_non_exhaustive()
+        f.debug_struct("RunningMicrovm")
+            .field("id", &self.id)
+            .field("life", &self.life)
+            .finish_non_exhaustive()
     }
 }
 
 impl RunningMicrovm {
-    pub(crate) fn new(
-        id: MicrovmId,
-        life: u64,
-        vm: Arc<dyn Vm>,
-        warm: Option<Box<dyn GuestStream>>,
-    ) -> Self {
-        Self { id, life, vm, warm: Arc::new(Mutex::new(warm)), traffic: Arc::new(Traffic::new()), ended: CancellationToken::new() }
+    pub(crate) fn new(id: MicrovmId, life: u64, vm: Arc<dyn Vm>, warm: Option<Box<dyn GuestStream>>) -> Self {
+        Self {
+            id,
+            life,
+            vm,
+            warm: Arc::new(Mutex::new(warm)),
+            traffic: Arc::new(Traffic::new()),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// Which microVM.
@@ -113,7 +118,6 @@ impl RunningMicrovm {
     pub fn ended(&self) -> WaitForCancellationFutureOwned {
         self.ended.clone().cancelled_owned()
     }
-
 
     pub(crate) fn last_traffic(&self) -> Instant {
         self.traffic.last()

@@ -16,7 +16,7 @@ use crate::steps::{Host, SharedHost};
 use crate::supervisor::{Message, Supervisor};
 
 /// Longest wait of a request for a microVM that is being launched or resumed.
-const WAKE_TIMEOUT: Duration = Duration::from_secs(60);
+const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a registry needs.
 #[derive(Debug)]
@@ -92,7 +92,8 @@ impl Registry {
 
     fn supervise(self: &Arc<Self>, record: MicrovmRecord, machine: Machine, first: Option<Step>) {
         let (messages_tx, messages_rx) = mpsc::channel(64);
-        let (publish, published_rx) = watch::channel(Published { state: machine.public_state(), running: None });
+        let (publish, published_rx) =
+            watch::channel(Published { state: machine.public_state(), running: None });
         let (id, label) = (record.id.clone(), record.endpoint_label.as_str().to_owned());
         let auto_resume = record.settings.idle_policy.is_some_and(|policy| policy.auto_resume_enabled);
         {
@@ -123,26 +124,23 @@ impl Registry {
         publish: watch::Sender<Published>,
     ) {
         let host = &self.host;
-        let version = match host.store.image_version(&record.image_arn, record.image_version).await {
-            Ok(Some(version)) => version,
-            Ok(None) | Err(_) => {
-                let reason = "The image version of the MicroVM no longer exists.".to_owned();
-                machine.on(Event::StepFailed(Failure::Fatal(reason.clone())));
-                tracing::error!(microvm = %record.id, reason);
-                let mut record = record;
-                record.generation += 1;
-                record.state = MicrovmState::Terminated;
-                record.state_reason = Some(reason);
-                record.terminated_at = Some(hearth_api::Timestamp(jiff::Timestamp::now()));
-                host.release(&record, None).await;
-                if let Err(error) = host.store.update_microvm(&record).await {
-                    tracing::error!(microvm = %record.id, %error, "the record could not be written");
-                }
-                return;
+        let version = host.store.image_version(&record.image_arn, record.image_version).await;
+        let Ok(Some(version)) = version else {
+            let reason = "The image version of the MicroVM no longer exists.".to_owned();
+            machine.on(Event::StepFailed(Failure::Fatal(reason.clone())));
+            tracing::error!(microvm = %record.id, reason);
+            let mut record = record;
+            record.generation += 1;
+            record.state = MicrovmState::Terminated;
+            record.state_reason = Some(reason);
+            record.terminated_at = Some(hearth_api::Timestamp(jiff::Timestamp::now()));
+            host.release(&record, None).await;
+            if let Err(error) = host.store.update_microvm(&record).await {
+                tracing::error!(microvm = %record.id, %error, "the record could not be written");
             }
+            return;
         };
-        let supervisor =
-            Supervisor::new(host.clone(), machine, record, version, messages_rx, publish);
+        let supervisor = Supervisor::new(host.clone(), machine, record, version, messages_rx, publish);
         supervisor.run(first.take()).await;
     }
 

@@ -74,7 +74,8 @@ impl Host {
     ) -> Result<Started, GuestError> {
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
-        let app = version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
+        let app =
+            version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
         let plan = GuestPlan {
             name: record.id.to_string(),
             vcpu_count: app.vcpu_count,
@@ -116,8 +117,11 @@ impl Host {
         let own = self.files.microvm(&record.id);
         guest.vm().pause().await?;
         guest.vm().create_snapshot(&SnapshotTarget::Layer { directory: own.directory }).await?;
-        std::fs::remove_file(&own.diverged)
-            .map_err(|source| VmmError::File { action: "remove", path: own.diverged, source })
+        std::fs::remove_file(&own.diverged).map_err(|source| VmmError::File {
+            action: "remove",
+            path: own.diverged,
+            source,
+        })
     }
 
     /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs and one more for
@@ -140,9 +144,9 @@ impl Host {
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
         let reason = chain(&error);
         let failure = match guest.vm().resume().await {
-            Ok(()) => Failure::Undone(format!(
-                "The MicroVM could not be suspended and keeps running: {reason}."
-            )),
+            Ok(()) => {
+                Failure::Undone(format!("The MicroVM could not be suspended and keeps running: {reason}."))
+            }
             Err(_) => Failure::Fatal(format!("The MicroVM was lost while it was being suspended: {reason}.")),
         };
         Err((guest, failure))

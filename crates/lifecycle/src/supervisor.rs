@@ -346,7 +346,7 @@ async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
 }
 
 async fn watch_container(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
-    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const DAY: Duration = Duration::from_hours(24);
     loop {
         match ask(&vm, &Request::WaitExit, DAY).await {
             Ok(Reply::Exited { code }) => {

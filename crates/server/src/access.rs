@@ -52,14 +52,13 @@ fn stored_credentials(data_dir: &Path, account: &AccountId) -> anyhow::Result<St
 /// Reads or makes the key of endpoint tokens.
 pub(crate) fn token_keys(data_dir: &Path) -> anyhow::Result<Arc<TokenKeys>> {
     let path = data_dir.join(TOKEN_KEY_FILE);
-    let stored: StoredTokenKey = match read(&path)? {
-        Some(stored) => stored,
-        None => {
-            let secret = hex::encode(rand::random::<[u8; 32]>());
-            let made = StoredTokenKey { kid: uuid::Uuid::new_v4(), secret };
-            write_private(&path, &serde_json::to_string(&made)?)?;
-            made
-        }
+    let stored: StoredTokenKey = if let Some(stored) = read(&path)? {
+        stored
+    } else {
+        let secret = hex::encode(rand::random::<[u8; 32]>());
+        let made = StoredTokenKey { kid: uuid::Uuid::new_v4(), secret };
+        write_private(&path, &serde_json::to_string(&made)?)?;
+        made
     };
     let mut secret = [0; 32];
     hex::decode_to_slice(&stored.secret, &mut secret)

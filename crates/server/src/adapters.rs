@@ -17,7 +17,7 @@ impl ArtifactSource for Artifacts {
             StorageError::NoSuchBucket(_) => ArtifactError::NoSuchBucket,
             StorageError::NoSuchKey(_) => ArtifactError::NoSuchKey,
             StorageError::TooLarge { max_bytes, .. } => ArtifactError::TooLarge { max_bytes },
-            other => ArtifactError::Io(io::Error::other(other)),
+            other @ StorageError::Io { .. } => ArtifactError::Io(io::Error::other(other)),
         })
     }
 }

@@ -125,7 +125,8 @@ async fn start(config: &Config, data_dir: &Path, storage: ObjectStorage) -> anyh
 
 fn host_net_config(config: &Config, instance: &blake3::Hash) -> anyhow::Result<HostNetConfig> {
     let network = &config.network;
-    let cidr = |text: &String| text.parse().with_context(|| format!("{text:?} is no IPv4 range such as 10.0.0.0/8"));
+    let cidr =
+        |text: &String| text.parse().with_context(|| format!("{text:?} is no IPv4 range such as 10.0.0.0/8"));
     Ok(HostNetConfig {
         instance: instance.to_hex()[..8].to_owned(),
         address_range: match &network.address_range {
@@ -205,8 +206,7 @@ async fn serve(
     let authority = CertificateAuthority::open(&data_dir.join("ca"))?;
     let hosts = EndpointHosts::new(&config.region, &config.endpoint_domain);
     let backend = parts.registry.clone();
-    let data_plane =
-        DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
+    let data_plane = DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),
@@ -232,7 +232,8 @@ async fn serve(
     let router = hearth_control_plane::router(control_plane, services).fallback_service(companions);
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
-    let api = tokio::spawn(async move { axum::serve(api_listener, router).with_graceful_shutdown(stopped).await });
+    let api =
+        tokio::spawn(async move { axum::serve(api_listener, router).with_graceful_shutdown(stopped).await });
     announce(config, data_dir, api_addr, endpoint_addr)?;
     stop.recv().await;
     tracing::info!("stopping");

@@ -156,12 +156,13 @@ impl Store {
 
     /// All builds of a version, newest first.
     pub async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Result<Vec<BuildRecord>> {
-        let rows =
-            sqlx::query("SELECT * FROM image_builds WHERE arn = ? AND version = ? ORDER BY created_at DESC, id")
-                .bind(arn.to_string())
-                .bind(version.0)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM image_builds WHERE arn = ? AND version = ? ORDER BY created_at DESC, id",
+        )
+        .bind(arn.to_string())
+        .bind(version.0)
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(build_record).collect()
     }
 

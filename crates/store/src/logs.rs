@@ -45,13 +45,15 @@ impl Store {
         let stream_id: i64 = row.try_get("id")?;
         let first = row.try_get::<i64, _>("next_sequence")? - lines.len() as i64;
         for (sequence, (time, message)) in (first..).zip(lines) {
-            sqlx::query("INSERT INTO log_events (stream_id, sequence, timestamp, message) VALUES (?, ?, ?, ?)")
-                .bind(stream_id)
-                .bind(sequence)
-                .bind(time.as_millis())
-                .bind(message)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "INSERT INTO log_events (stream_id, sequence, timestamp, message) VALUES (?, ?, ?, ?)",
+            )
+            .bind(stream_id)
+            .bind(sequence)
+            .bind(time.as_millis())
+            .bind(message)
+            .execute(&mut *transaction)
+            .await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -97,13 +99,14 @@ impl Store {
         limit: u32,
     ) -> Result<Option<Vec<LogEvent>>> {
         let Some(stream_id) = self.stream_id(group, stream).await? else { return Ok(None) };
-        let rows =
-            sqlx::query("SELECT * FROM log_events WHERE stream_id = ? AND sequence > ? ORDER BY sequence LIMIT ?")
-                .bind(stream_id)
-                .bind(after_sequence)
-                .bind(limit)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM log_events WHERE stream_id = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+        )
+        .bind(stream_id)
+        .bind(after_sequence)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
         Ok(Some(rows.iter().map(event).collect::<Result<_>>()?))
     }
 
@@ -161,7 +164,11 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let found = rows.iter().map(|row| {
-            Ok(FilteredLogEvent { id: row.try_get("id")?, stream: row.try_get("stream_name")?, event: event(row)? })
+            Ok(FilteredLogEvent {
+                id: row.try_get("id")?,
+                stream: row.try_get("stream_name")?,
+                event: event(row)?,
+            })
         });
         Ok(Some(found.collect::<Result<_>>()?))
     }

@@ -122,16 +122,18 @@ impl Store {
 
     /// Every microVM that has not ended, of all accounts.
     pub async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>> {
-        let rows = sqlx::query("SELECT * FROM microvms WHERE state <> 'TERMINATED'").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT * FROM microvms WHERE state <> 'TERMINATED'").fetch_all(&self.pool).await?;
         rows.iter().map(record).collect()
     }
 
     /// How many microVMs of an image have not ended.
     pub async fn microvms_alive_of(&self, arn: &ImageArn) -> Result<u64> {
-        let row = sqlx::query("SELECT count(*) AS n FROM microvms WHERE image_arn = ? AND state <> 'TERMINATED'")
-            .bind(arn.to_string())
-            .fetch_one(&self.pool)
-            .await?;
+        let row =
+            sqlx::query("SELECT count(*) AS n FROM microvms WHERE image_arn = ? AND state <> 'TERMINATED'")
+                .bind(arn.to_string())
+                .fetch_one(&self.pool)
+                .await?;
         Ok(row.try_get::<i64, _>("n")? as u64)
     }
 }

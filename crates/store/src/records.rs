@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
-    ImageVersion, ImageVersionState, ImageVersionStatus, Logging, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
+    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration,
+    ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, Logging, MicrovmId, MicrovmState,
+    SnapshotBuild, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 

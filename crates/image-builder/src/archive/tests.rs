@@ -7,8 +7,10 @@ use zip::write::SimpleFileOptions;
 use super::*;
 
 type Writer = zip::ZipWriter<Cursor<Vec<u8>>>;
+/// Path, mode and content.
+type Entry = (String, u32, Vec<u8>);
 
-fn convert(build: impl FnOnce(&mut Writer)) -> Result<(Context, Vec<(String, u32, Vec<u8>)>), BuildFailure> {
+fn convert(build: impl FnOnce(&mut Writer)) -> Result<(Context, Vec<Entry>), BuildFailure> {
     let directory = tempfile::tempdir().unwrap();
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     build(&mut writer);
@@ -53,7 +55,10 @@ fn content_and_modes_are_kept() {
 #[test]
 fn an_archive_without_a_dockerfile_at_its_root_is_refused() {
     let text = refusal(|writer| add(writer, "app/Dockerfile", b"FROM scratch\n"));
-    assert_eq!(text, "ARCHIVE_DOCKERFILE_NOT_FOUND: The zip archive has no file named Dockerfile at its root.");
+    assert_eq!(
+        text,
+        "ARCHIVE_DOCKERFILE_NOT_FOUND: The zip archive has no file named Dockerfile at its root."
+    );
 }
 
 #[test]

@@ -50,8 +50,11 @@ async fn a_full_disk_while_suspending_leaves_the_microvm_running() {
 #[tokio::test]
 async fn a_resume_that_fails_keeps_the_state_and_can_be_tried_again() {
     let world = World::new().await;
-    let wakes =
-        IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
+    let wakes = IdlePolicy {
+        max_idle_duration_seconds: 600,
+        suspended_duration_seconds: 600,
+        auto_resume_enabled: true,
+    };
     let id = world.running(Some(wakes)).await;
     world.registry.suspend(&id).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
@@ -69,7 +72,8 @@ async fn a_damaged_snapshot_ends_the_microvm_and_says_which_file() {
     let id = world.running(None).await;
     world.registry.suspend(&id).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
-    let damaged = Error::Damaged { path: PathBuf::from("/data/device-state"), detail: "bad checksum".to_owned() };
+    let damaged =
+        Error::Damaged { path: PathBuf::from("/data/device-state"), detail: "bad checksum".to_owned() };
     world.vmm.fail_next(FakeOperation::Restore, damaged);
     world.registry.resume(&id).await.unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;

@@ -42,7 +42,8 @@ async fn many_requests_to_a_sleeping_microvm_cause_one_resume() {
     for answer in futures::future::join_all(waiting).await {
         assert_eq!(answer.unwrap().generation(), 2);
     }
-    let restores = world.vmm.calls().into_iter().filter(|(_, operation)| *operation == FakeOperation::Restore);
+    let restores =
+        world.vmm.calls().into_iter().filter(|(_, operation)| *operation == FakeOperation::Restore);
     assert_eq!(restores.count(), 2, "one for the launch, one for the resume");
 }
 
@@ -61,8 +62,11 @@ async fn traffic_does_not_wake_what_shall_not_be_woken() {
 #[tokio::test]
 async fn an_idle_microvm_is_suspended_and_ended_after_its_time() {
     let world = World::new().await;
-    let policy =
-        IdlePolicy { max_idle_duration_seconds: 1, suspended_duration_seconds: 1, auto_resume_enabled: false };
+    let policy = IdlePolicy {
+        max_idle_duration_seconds: 1,
+        suspended_duration_seconds: 1,
+        auto_resume_enabled: false,
+    };
     let id = world.running(Some(policy)).await;
     world.wait_for(&id, MicrovmState::Suspended).await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
@@ -73,8 +77,11 @@ async fn an_idle_microvm_is_suspended_and_ended_after_its_time() {
 #[tokio::test]
 async fn bytes_through_the_endpoint_keep_a_microvm_awake() {
     let world = World::new().await;
-    let policy =
-        IdlePolicy { max_idle_duration_seconds: 1, suspended_duration_seconds: 600, auto_resume_enabled: true };
+    let policy = IdlePolicy {
+        max_idle_duration_seconds: 1,
+        suspended_duration_seconds: 600,
+        auto_resume_enabled: true,
+    };
     let id = world.running(Some(policy)).await;
     let running = world.registry.ensure_running(&id).await.unwrap();
     for _ in 0..25 {

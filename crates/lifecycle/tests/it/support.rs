@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
-    ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
+    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration,
+    ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
 };
 use hearth_guest::{Artefacts, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool};
 use hearth_guest_protocol::{Reply, Request, codec};

@@ -156,6 +156,8 @@ pub(super) enum Event {
         /// `guest-shutdown`, `guest-reset`, `guest-panic`, …
         reason: String,
     },
+    /// The vCPUs have stopped, by a command or because of an error.
+    Stopped,
 }
 
 /// An event on the wire.
@@ -184,6 +186,7 @@ impl RawEvent {
                 let reason = self.data.reason?.as_str()?.to_owned();
                 Some(Event::Shutdown { reason })
             }
+            "STOP" => Some(Event::Stopped),
             _ => None,
         }
     }

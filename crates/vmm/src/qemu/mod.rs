@@ -5,6 +5,7 @@
 
 mod command_line;
 mod commands;
+mod full_disk;
 mod instance;
 mod launch;
 mod probe;

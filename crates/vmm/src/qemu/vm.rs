@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use tokio::sync::{Mutex, broadcast};
 use tracing::{debug, warn};
 
 use super::command_line::{CONSOLE, CONSOLE_BYTES};
@@ -16,6 +16,7 @@ use super::commands::{
     AddFd, Command, Cont, Event, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, QueryMigrate,
     RemoveFd, RingbufRead, Stop,
 };
+use super::full_disk::{self, Wanted};
 use super::instance::{CONSOLE_FILE, Instance};
 use super::launch::{Connected, Launch, Launcher, translate};
 use super::qmp::{Qmp, QmpError};
@@ -68,6 +69,7 @@ pub(super) struct QemuVm {
     pub(super) ram: Ram,
     /// Its memory has become a base, which must not change any more.
     pub(super) sealed: AtomicBool,
+    wanted: Arc<Mutex<Wanted>>,
     guest_channel: Arc<dyn GuestChannel>,
 }
 
@@ -154,9 +156,16 @@ impl QemuVm {
         let guest_channel = Arc::clone(&spec.guest_channel);
         let Connected { instance, qmp } = launcher.launch(spec, launch).await?;
         tokio::spawn(watch_guest(Arc::clone(&instance), Arc::clone(&qmp), qmp.events()));
+        let wanted = Arc::new(Mutex::new(Wanted::Paused));
+        tokio::spawn(full_disk::watch(
+            Arc::clone(&instance),
+            Arc::clone(&qmp),
+            Arc::clone(&wanted),
+            qmp.events(),
+        ));
         let launcher = Arc::clone(launcher);
         let sealed = AtomicBool::new(false);
-        Ok(Arc::new(Self { instance, qmp, launcher, ram, sealed, guest_channel }))
+        Ok(Arc::new(Self { instance, qmp, launcher, ram, sealed, wanted, guest_channel }))
     }
 
     /// Ends the VM if its start has failed.
@@ -302,7 +311,10 @@ fn last_lines(console: &str) -> String {
 #[async_trait]
 impl Vm for QemuVm {
     async fn pause(&self) -> Result<()> {
-        self.execute(&Stop {}).await
+        let mut wanted = self.wanted.lock().await;
+        self.execute(&Stop {}).await?;
+        *wanted = Wanted::Paused;
+        Ok(())
     }
 
     async fn resume(&self) -> Result<()> {
@@ -310,7 +322,10 @@ impl Vm for QemuVm {
             let message = "its memory has become a base snapshot".to_owned();
             return Err(Error::Refused { command: Cont::NAME.to_owned(), message });
         }
-        self.execute(&Cont {}).await
+        let mut wanted = self.wanted.lock().await;
+        self.execute(&Cont {}).await?;
+        *wanted = Wanted::Running;
+        Ok(())
     }
 
     async fn create_snapshot(&self, target: &SnapshotTarget) -> Result<SnapshotInfo> {

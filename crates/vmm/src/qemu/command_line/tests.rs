@@ -133,7 +133,11 @@ fn devices_keep_their_order_so_that_snapshots_fit() {
     assert!(booted[5].contains("mac=02:00:00:ab:00:01"), "{}", booted[5]);
     assert!(booted[2].contains("serial=root"), "{}", booted[2]);
     let reports: Vec<bool> = booted[2..5].iter().map(|disk| disk.contains("werror=report")).collect();
-    assert_eq!(reports, [false, false, true], "only a raw disk that is written in place fails on a full host");
+    assert_eq!(
+        reports,
+        [false, false, true],
+        "only a raw disk that is written in place fails on a full host"
+    );
 }
 
 #[test]
