@@ -60,6 +60,7 @@ async fn replies_find_their_commands_in_any_order_and_among_events() {
     let (status, stop, ()) = tokio::join!(qmp.execute(&QueryStatus {}), qmp.execute(&Stop {}), server);
     assert_eq!(status.unwrap().status, "paused");
     assert_eq!(stop.unwrap_err().to_string(), "stop was refused: busy");
+    assert_eq!(events.recv().await.unwrap(), Event::Stopped);
     assert_eq!(events.recv().await.unwrap(), Event::Migration { status: "completed".into() });
 }
 
