@@ -139,12 +139,17 @@ def test_sigterm_while_nothing_happens(another_server):
 
 @pytest.fixture
 def small_disk(base):
-    """A file system of its own, large enough for the image and little more."""
-    directory = base / "small-disk"
+    """A file system of its own, large enough for the image and little more. Not a tmpfs, where reading the holes of a
+    sparse file takes space."""
+    directory, disk = base / "small-disk", base / "small-disk.img"
     directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500m,mode=755", "tmpfs", directory], check=True)
+    with open(disk, "wb") as file:
+        file.truncate(1500 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", disk, directory], check=True)
     yield directory
     subprocess.run(["umount", directory], check=True)
+    disk.unlink()
 
 
 def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:

@@ -17,6 +17,7 @@ use crate::archive::{self, ArchiveLimits};
 use crate::base_images::BaseImages;
 use crate::build_log::{BuildLog, Phase};
 use crate::container_build::ContainerBuild;
+use crate::deletion::remove_cache;
 use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
@@ -146,6 +147,10 @@ impl ImageBuilder {
             Err(failure) => {
                 tracing::warn!(arn = %row.arn, version = %row.version, %failure, "a build failed");
                 remove(&self.config.files.image(&row.arn, row.version).directory);
+                if failure.code == FailureCode::DiskStorageFull {
+                    // What was written to it is damaged, and its space is needed.
+                    remove_cache(&self.config.files.build_cache(&row.arn));
+                }
                 build.state = BuildState::Failed;
                 build.state_reason = Some(failure.to_string());
                 row.state = ImageVersionState::Failed;

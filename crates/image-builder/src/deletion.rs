@@ -64,13 +64,20 @@ impl ImageBuilder {
             accounts.iter().flat_map(|account| entries(account)).filter(|cache| !used.contains(cache))
         {
             let age = cache.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            if matches!(age, Ok(Ok(age)) if age > UNUSED_CACHE_LIFETIME)
-                && let Err(error) = std::fs::remove_file(&cache)
-            {
-                tracing::error!(cache = %cache.display(), %error, "a layer cache could not be removed");
+            if matches!(age, Ok(Ok(age)) if age > UNUSED_CACHE_LIFETIME) {
+                remove_cache(&cache);
             }
         }
         Ok(())
+    }
+}
+
+/// Removes a layer cache, if there is one.
+pub(crate) fn remove_cache(cache: &Path) {
+    if let Err(error) = std::fs::remove_file(cache)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(cache = %cache.display(), %error, "a layer cache could not be removed");
     }
 }
 
