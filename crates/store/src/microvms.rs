@@ -71,12 +71,13 @@ impl Store {
         Ok(())
     }
 
-    /// The microVM, in whatever state, whose endpoint's host name begins with this label.
+    /// The microVM that has ended and whose endpoint's host name begins with this label.
     pub async fn microvm_of_endpoint(&self, label: &str) -> Result<Option<MicrovmId>> {
-        let id: Option<String> = sqlx::query_scalar("SELECT id FROM microvms WHERE endpoint_label = ?")
-            .bind(label)
-            .fetch_optional(&self.pool)
-            .await?;
+        let id: Option<String> =
+            sqlx::query_scalar("SELECT id FROM microvms WHERE endpoint_label = ? AND state = 'TERMINATED'")
+                .bind(label)
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(id.map(MicrovmId::from_stored))
     }
 
