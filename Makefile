@@ -9,6 +9,8 @@ AGENT := $(TARGET_DIR)/$(TARGET)/release/hearth-agent
 export HEARTH_BIN := $(abspath $(TARGET_DIR))/release/hearth
 INITRD := $(CACHE)/initrd.img
 VENV := $(CACHE)/venv
+# Ordinary users have no sbin in their PATH; tests look at the host with nft and make file systems.
+export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 

@@ -64,8 +64,9 @@ class Server:
     def start(self, wait: bool = True) -> "Server":
         with open(self.log_path, "a") as log:
             # A session of its own, so that Ctrl-C reaches only pytest, which then stops the server in order.
+            # The PATH is an ordinary user's, who has no sbin in it.
             self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log, text=True,
-                                            start_new_session=True)
+                                            start_new_session=True, env={**os.environ, "PATH": "/usr/bin:/bin"})
         if wait:
             line = self.process.stdout.readline()
             assert line.startswith("hearth ready"), self.log_path.read_text()[-2000:]

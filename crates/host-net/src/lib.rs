@@ -31,3 +31,4 @@ pub use cidr::{Ipv4Cidr, ParseCidrError};
 pub use error::{Error, Result};
 pub use host::{HostNet, HostNetConfig};
 pub use network::{Connector, Egress, Network, Taps};
+pub use rules::nft;

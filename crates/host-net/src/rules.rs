@@ -101,9 +101,16 @@ table inet hearth {{
     )
 }
 
+/// The program `nft`, from the system's directories: the PATH of users who come by way of sudo need not have sbin.
+pub fn nft() -> Command {
+    let mut command = Command::new("nft");
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
 /// Runs `nft -f -` in the calling thread's network namespace; the rule set takes effect as a whole or not at all.
 pub(crate) fn apply(scope: &'static str, rules: &str) -> Result<()> {
-    let mut child = Command::new("nft")
+    let mut child = nft()
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
 use hearth_guest::Artefacts;
 use hearth_vmm::{Accelerator, Qemu, QemuConfig, Vmm as _};
@@ -199,8 +199,8 @@ fn network_namespaces() -> Finding {
             let remedy = "run as root, in a container only with CAP_SYS_ADMIN";
             Finding::missing(CHECK, format!("cannot be made: {error}"), remedy)
         })?;
-        let nft =
-            Command::new("nft").args(["add", "table", "inet", "hearth_doctor"]).stdin(Stdio::null()).output();
+        let mut nft = hearth_host_net::nft();
+        let nft = nft.args(["add", "table", "inet", "hearth_doctor"]).stdin(Stdio::null()).output();
         match nft {
             Ok(output) if output.status.success() => Ok(Finding::good(CHECK, "can be made, with nftables")),
             Ok(output) => {
@@ -221,8 +221,11 @@ fn network_namespaces() -> Finding {
 
 fn program(name: &'static str, package: &str) -> Finding {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file());
+    // Where the server looks, too: not every user's PATH has sbin.
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file());
     match found {
         Some(file) => Finding::good(name, file.display().to_string()),
         None => Finding::missing(name, "not in PATH", format!("apt-get install {package}")),
