@@ -5,6 +5,8 @@ use std::fmt;
 
 use hearth_api::AccountId;
 
+use crate::sigv4::{Denial, Identity, SignedRequest, verify};
+
 /// What belongs to an access key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -30,6 +32,26 @@ impl Credentials {
     /// The credential of an access key.
     pub fn lookup(&self, access_key: &str) -> Option<Credential> {
         self.by_access_key.get(access_key).cloned()
+    }
+
+    /// Verifies that one of these keys signed this HTTP request for `service` at about `now`. `body` is the whole body.
+    pub fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+        body: &[u8],
+        service: &str,
+        now: jiff::Timestamp,
+    ) -> Result<Identity, Denial> {
+        let headers: Vec<(&str, &[u8])> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = SignedRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+            body,
+        };
+        verify(&request, service, now, |access_key| self.lookup(access_key))
     }
 }
 

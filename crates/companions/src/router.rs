@@ -12,7 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_auth::Credentials;
-use hearth_auth::sigv4::{Identity, SignedRequest, claimed_service, verify};
+use hearth_auth::sigv4::{Identity, claimed_service};
 use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
@@ -151,17 +151,7 @@ impl Companions {
             .await
             .map_err(|_| hearth_api::Error::validation("The body of the request is too long or broke off."))?
             .to_bytes();
-        let headers: Vec<(&str, &[u8])> =
-            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = SignedRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or(""),
-            headers: &headers,
-            body: &body,
-        };
-        let lookup = |access_key: &str| self.credentials.lookup(access_key);
-        let identity = verify(&request, service, jiff::Timestamp::now(), lookup)?;
+        let identity = self.credentials.authenticate(parts, &body, service, jiff::Timestamp::now())?;
         Ok((identity, body))
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
 use bytes::Bytes;
 use hearth_api::{AccountId, Error};
-use hearth_auth::sigv4::{SignedRequest, verify};
 use http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
@@ -54,17 +53,8 @@ impl FromRequest<Arc<Context>> for Call {
 }
 
 fn authenticate(parts: &Parts, body: &[u8], context: &Context) -> Result<AccountId, Error> {
-    let headers: Vec<(&str, &[u8])> =
-        parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = SignedRequest {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query().unwrap_or(""),
-        headers: &headers,
-        body,
-    };
     let credentials = &context.services.credentials;
-    let identity = verify(&request, SERVICE, jiff::Timestamp::now(), |key| credentials.lookup(key))?;
+    let identity = credentials.authenticate(parts, body, SERVICE, jiff::Timestamp::now())?;
     Ok(identity.account)
 }
 

@@ -114,6 +114,31 @@ pub struct MicrovmRecord {
     pub settings: MicrovmSettings,
 }
 
+impl MicrovmRecord {
+    /// A new microVM: PENDING, started now, with an id and an endpoint of its own.
+    pub fn pending(
+        account: AccountId,
+        image_arn: ImageArn,
+        image_version: ImageVersion,
+        settings: MicrovmSettings,
+    ) -> Self {
+        Self {
+            id: MicrovmId::new(),
+            account,
+            image_arn,
+            image_version,
+            state: MicrovmState::Pending,
+            generation: 0,
+            state_reason: None,
+            endpoint_label: EndpointLabel::new(),
+            started_at: Timestamp(jiff::Timestamp::now()),
+            suspended_at: None,
+            terminated_at: None,
+            settings,
+        }
+    }
+}
+
 /// What the caller of RunMicrovm fixed for the microVM's life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_api::{
-    EndpointLabel, Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState,
-    ImageVersionStatus, MicrovmId, MicrovmState, RunMicrovmRequest, Timestamp,
+    Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
+    RunMicrovmRequest,
 };
 use hearth_store::{ImageVersionRecord, MicrovmRecord, MicrovmSettings};
 use http::StatusCode;
@@ -40,29 +40,17 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
 
     let region = &context.config.region;
     let inherited = version.configuration.egress_network_connectors.as_deref();
-    let record = MicrovmRecord {
-        id: MicrovmId::new(),
-        account: call.account.clone(),
-        image_arn: arn,
-        image_version: version.version,
-        state: MicrovmState::Pending,
-        generation: 0,
-        state_reason: None,
-        endpoint_label: EndpointLabel::new(),
-        started_at: Timestamp(jiff::Timestamp::now()),
-        suspended_at: None,
-        terminated_at: None,
-        settings: MicrovmSettings {
-            execution_role_arn: request.execution_role_arn.clone(),
-            idle_policy: request.idle_policy,
-            maximum_duration_in_seconds: request
-                .maximum_duration_in_seconds
-                .unwrap_or(DEFAULT_MAXIMUM_DURATION_SECONDS),
-            logging: request.logging.clone(),
-            ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
-            egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
-        },
+    let settings = MicrovmSettings {
+        execution_role_arn: request.execution_role_arn.clone(),
+        idle_policy: request.idle_policy,
+        maximum_duration_in_seconds: request
+            .maximum_duration_in_seconds
+            .unwrap_or(DEFAULT_MAXIMUM_DURATION_SECONDS),
+        logging: request.logging.clone(),
+        ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
+        egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
     };
+    let record = MicrovmRecord::pending(call.account.clone(), arn, version.version, settings);
     let answer = to_json(&views::microvm(&context, &record));
     let token = client_token(&call.account, OPERATION, token, &request, &answer);
     let claim = store.insert_microvm(&record, token).await.map_err(|error| store_failed(&error))?;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use axum::body::Body;
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, EndpointLabel, ImageArn, ImageConfiguration, ImageState,
-    ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
+    AccountId, Architecture, BuildId, BuildState, ImageArn, ImageConfiguration, ImageState, ImageVersion,
+    ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
 };
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
@@ -185,26 +185,19 @@ impl Api {
 
     /// Records a microVM in this state that nobody drives.
     pub(crate) async fn recorded_microvm(&self, state: MicrovmState) -> MicrovmId {
+        let settings = MicrovmSettings {
+            execution_role_arn: None,
+            idle_policy: None,
+            maximum_duration_in_seconds: 28_800,
+            logging: None,
+            ingress_network_connectors: Vec::new(),
+            egress_network_connectors: Vec::new(),
+        };
+        let image = ImageArn::parse(&image_arn("app")).unwrap();
         let record = MicrovmRecord {
-            id: MicrovmId::new(),
-            account: AccountId::from_stored(ACCOUNT),
-            image_arn: ImageArn::parse(&image_arn("app")).unwrap(),
-            image_version: ImageVersion::FIRST,
             state,
-            generation: 0,
-            state_reason: None,
-            endpoint_label: EndpointLabel::new(),
             started_at: Timestamp::from_millis(1_700_000_000_000),
-            suspended_at: None,
-            terminated_at: None,
-            settings: MicrovmSettings {
-                execution_role_arn: None,
-                idle_policy: None,
-                maximum_duration_in_seconds: 28_800,
-                logging: None,
-                ingress_network_connectors: Vec::new(),
-                egress_network_connectors: Vec::new(),
-            },
+            ..MicrovmRecord::pending(AccountId::from_stored(ACCOUNT), image, ImageVersion::FIRST, settings)
         };
         self.store.insert_microvm(&record, None).await.unwrap();
         record.id

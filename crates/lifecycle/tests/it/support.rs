@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration,
-    ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
+    AccountId, Architecture, BuildId, BuildState, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
+    ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
 };
 use hearth_guest::{Artefacts, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool};
 use hearth_guest_protocol::{Reply, Request, codec};
@@ -223,27 +223,16 @@ impl World {
 
     /// Launches a microVM; its row is PENDING when this returns.
     pub(crate) async fn launch(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
-        let record = MicrovmRecord {
-            id: MicrovmId::new(),
-            account: AccountId::from_stored("000000000000"),
-            image_arn: self.arn.clone(),
-            image_version: ImageVersion::FIRST,
-            state: MicrovmState::Pending,
-            generation: 0,
-            state_reason: None,
-            endpoint_label: EndpointLabel::new(),
-            started_at: Timestamp(jiff::Timestamp::now()),
-            suspended_at: None,
-            terminated_at: None,
-            settings: MicrovmSettings {
-                execution_role_arn: None,
-                idle_policy,
-                maximum_duration_in_seconds: 28_800,
-                logging: None,
-                ingress_network_connectors: Vec::new(),
-                egress_network_connectors: Vec::new(),
-            },
+        let settings = MicrovmSettings {
+            execution_role_arn: None,
+            idle_policy,
+            maximum_duration_in_seconds: 28_800,
+            logging: None,
+            ingress_network_connectors: Vec::new(),
+            egress_network_connectors: Vec::new(),
         };
+        let account = AccountId::from_stored("000000000000");
+        let record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
         let id = record.id.clone();
         self.store.insert_microvm(&record, None).await.unwrap();
         self.registry.launch(record);
