@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hearth_guest_protocol::{BuildSpec, Reply};
+use hearth_guest_protocol::{BuildSpec, Reply, chain};
 use nix::unistd::sync;
 
 use crate::build_stage::BuildResult;
 use crate::children::{self, Child, Kind};
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::output::{Output, StreamEnd};
 
 /// Runs the build; nothing is to be replied when the host has gone.

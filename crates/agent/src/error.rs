@@ -1,6 +1,5 @@
 //! What can go wrong in the agent, each with its subject.
 
-use std::fmt::Write;
 use std::io;
 
 /// A step of the agent that failed.
@@ -56,15 +55,4 @@ pub(crate) enum Error {
     Program { program: &'static str, source: io::Error },
     #[error("{program} failed: {output}")]
     ProgramFailed { program: &'static str, output: String },
-}
-
-/// The error and its sources as one line, outermost first.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        write!(text, ": {source}").expect("writing to a string cannot fail");
-        next = source.source();
-    }
-    text
 }

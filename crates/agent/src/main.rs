@@ -30,7 +30,8 @@ mod serve;
 mod stage;
 mod user;
 
-use error::{Error, chain};
+use error::Error;
+use hearth_guest_protocol::chain;
 
 fn main() {
     let name = std::env::args().next().unwrap_or_default();

@@ -14,12 +14,12 @@ use std::thread;
 
 use hearth_guest_protocol::codec::write_frame;
 use hearth_guest_protocol::{
-    AGENT_PORT, CONTROL_GUEST, CONTROL_HOST, Hello, PROTOCOL_VERSION, Reply, Request,
+    AGENT_PORT, CONTROL_GUEST, CONTROL_HOST, Hello, PROTOCOL_VERSION, Reply, Request, chain,
 };
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::incoming::Incoming;
 use crate::{app, build, connections, forward, hooks, power, restore};
 

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use hearth_guest_protocol::chain;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::de::DeserializeOwned;
 
 use crate::children::{SPEC_FD, STATUS_FD};
-use crate::error::{Error, chain};
+use crate::error::Error;
 
 /// Exit code of a stage that could not do its work.
 const FAILED: i32 = 125;

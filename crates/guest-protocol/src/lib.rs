@@ -9,9 +9,11 @@
 //!
 //! Reading order: [`message`], [`codec`], `client` (host only, behind the feature `client`).
 
+mod chain;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
 pub mod message;
 
+pub use chain::chain;
 pub use message::*;

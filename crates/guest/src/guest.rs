@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
 use hearth_guest_protocol::{Reply, Request};
-use hearth_vmm::{BootSource, Drive, DriveImage, GuestStream, Isolation, Vm, VmSpec, Vmm};
+use hearth_vmm::{BootSource, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm};
 
 use crate::artefacts::Artefacts;
 use crate::network::{GuestNetwork, Networks};
@@ -108,6 +108,9 @@ pub enum Error {
     /// The agent refused.
     #[error("{0}")]
     Refused(String),
+    /// The VMM ended by itself; see [`describe_exit`].
+    #[error("the {0}")]
+    Ended(String),
     /// The agent did not answer in time.
     #[error("the guest's agent did not answer within {0:?}")]
     TimedOut(Duration),
@@ -204,6 +207,15 @@ impl Guest {
         &self.vm
     }
 
+    /// Runs `work` with this guest to its end, or until the VMM ends by itself, which no connection to the guest tells.
+    pub async fn while_it_runs<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            reason = self.vm.wait() => Err(Error::Ended(describe_exit(&reason))),
+        }
+    }
+
     /// Ends the VMM process and gives everything back.
     pub async fn destroy(self) {
         if let Err(error) = self.vm.kill().await {
@@ -211,6 +223,17 @@ impl Guest {
         }
         self.network.release().await;
         remove_run_dir(&self.run_dir);
+    }
+}
+
+/// Why a VMM ended by itself, for a sentence that begins with "the"; what it wrote goes to the log.
+pub fn describe_exit(reason: &ExitReason) -> String {
+    match reason {
+        ExitReason::Stopped => "guest powered itself off".to_owned(),
+        ExitReason::Failed { status, log_tail } => {
+            tracing::error!(status, log_tail, "a VMM process ended by itself");
+            format!("virtual machine monitor ended unexpectedly (status {status})")
+        }
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hearth_guest_protocol::chain;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
@@ -30,6 +32,9 @@ pub struct BaseImagesConfig {
     /// PEM file of further certificates to trust when pulling.
     pub ca_bundle: Option<PathBuf>,
 }
+
+/// How long a registry may take for its next byte.
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Finds base images.
 #[derive(Debug)]
@@ -86,7 +91,7 @@ impl BaseImages {
         let (manifest, digest) = client
             .pull_image_manifest(&source, &auth)
             .await
-            .map_err(|error| unknown(image, &error.to_string()))?;
+            .map_err(|error| unknown(image, &chain(&error)))?;
         let digest = digest.replace(':', "-");
         // The name is part of the store: the same image under two names makes two stores.
         let name = blake3::hash(reference.whole().as_bytes()).to_hex();
@@ -100,7 +105,7 @@ impl BaseImages {
         let layout = tempfile::tempdir_in(&self.config.cache).map_err(|error| failed(&error))?;
         pull_layout(&client, &source, &manifest, layout.path())
             .await
-            .map_err(|error| unknown(image, &error.to_string()))?;
+            .map_err(|error| unknown(image, &chain(&*error)))?;
         self.make_store(layout.path(), &reference.whole(), &store).await?;
         Ok(store)
     }
@@ -145,7 +150,13 @@ impl BaseImages {
             None => Vec::new(),
             Some(path) => certificates(path)?,
         };
-        let config = ClientConfig { protocol, extra_root_certificates, ..ClientConfig::default() };
+        let config = ClientConfig {
+            protocol,
+            extra_root_certificates,
+            connect_timeout: Some(REGISTRY_TIMEOUT),
+            read_timeout: Some(REGISTRY_TIMEOUT),
+            ..ClientConfig::default()
+        };
         Ok((Client::new(config), source))
     }
 }

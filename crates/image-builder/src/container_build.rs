@@ -68,7 +68,8 @@ impl ContainerBuild<'_> {
             .await
             .map_err(|error| BuildFailure::platform("start the build microVM", &error))?;
         let result = tokio::select! {
-            result = self.build_in(&guest, log) => result,
+            result = guest.while_it_runs(self.build_in(&guest, log)) => result
+                .unwrap_or_else(|error| Err(BuildFailure::platform("run the build microVM", &error))),
             () = stopped.cancelled() => Err(super::builder::stopped_failure()),
         };
         guest.destroy().await;

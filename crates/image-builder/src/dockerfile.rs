@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parse_dockerfile::Instruction;
+use parse_dockerfile::{Flag, Instruction};
 
 use crate::failure::{BuildFailure, FailureCode};
 
-/// The images that a build takes from elsewhere: those of FROM and COPY --from that are no stages of its own.
+/// The images that a build takes from elsewhere: those of FROM, COPY --from and RUN --mount=from= that are no stages of
+/// its own.
 pub(crate) fn external_images(text: &str) -> Result<BTreeSet<String>, BuildFailure> {
     let dockerfile = parse_dockerfile::parse(text).map_err(|error| {
         BuildFailure::new(
@@ -31,19 +32,36 @@ pub(crate) fn external_images(text: &str) -> Result<BTreeSet<String>, BuildFailu
                 }
                 stage_count += 1;
             }
-            Instruction::Copy(copy) => {
-                let from = copy.options.iter().find(|flag| flag.name.value == "from");
-                let Some(from) = from.and_then(|flag| flag.value.as_ref()) else { continue };
-                let is_stage = stages.contains(&from.value.to_lowercase())
-                    || from.value.parse::<usize>().is_ok_and(|index| index < stage_count);
-                if !is_stage {
-                    images.insert(expand(&from.value, &arguments));
+            _ => {
+                for from in sources(instruction) {
+                    let is_stage = stages.contains(&from.to_lowercase())
+                        || from.parse::<usize>().is_ok_and(|index| index < stage_count);
+                    if !is_stage {
+                        images.insert(expand(from, &arguments));
+                    }
                 }
             }
-            _ => {}
         }
     }
     Ok(images)
+}
+
+/// Stages and images that an instruction takes files from.
+fn sources<'a>(instruction: &'a Instruction<'_>) -> Vec<&'a str> {
+    match instruction {
+        Instruction::Copy(copy) => values(&copy.options, "from").collect(),
+        Instruction::Run(run) => {
+            let members = values(&run.options, "mount").flat_map(|mount| mount.split(','));
+            members.filter_map(|member| member.strip_prefix("from=")).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Values of the options with this name.
+fn values<'a>(options: &'a [Flag<'_>], name: &str) -> impl Iterator<Item = &'a str> {
+    let named = options.iter().filter(move |option| option.name.value == name);
+    named.filter_map(|option| option.value.as_ref()).map(|value| &*value.value)
 }
 
 fn declare(arguments: &mut BTreeMap<String, String>, text: &str) {
@@ -89,6 +107,13 @@ mod tests {
     fn stages_and_scratch_are_no_external_images() {
         let text = "FROM debian:trixie-slim AS build\nRUN true\nFROM scratch\nCOPY --from=build /x /x\n\
                     COPY --from=0 /y /y\nCOPY --from=busybox:1 /bin/sh /sh\nCMD [\"/x\"]\n";
+        assert_eq!(images(text), ["busybox:1", "debian:trixie-slim"]);
+    }
+
+    #[test]
+    fn mounts_of_run_lines_may_be_images() {
+        let text = "FROM debian:trixie-slim AS build\nRUN --mount=type=cache,target=/c \\\n    \
+                    --mount=type=bind,from=busybox:1,target=/b --mount=from=build,target=/d true\n";
         assert_eq!(images(text), ["busybox:1", "debian:trixie-slim"]);
     }
 

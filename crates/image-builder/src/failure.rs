@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use hearth_guest_protocol::chain;
+
 /// The documented codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureCode {
@@ -44,13 +46,7 @@ impl BuildFailure {
     /// A failure of the platform; `error` is logged with all its causes, and told to the user as well: on a
     /// self-hosted service the user is often the operator.
     pub(crate) fn platform(action: &str, error: &dyn std::error::Error) -> Self {
-        let mut causes = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            causes.push_str(": ");
-            causes.push_str(&cause.to_string());
-            next = cause.source();
-        }
+        let causes = chain(error);
         tracing::error!(action, error = causes, "a build failed on the platform's side");
         let full = causes.contains("No space left on device") || causes.contains("no space left");
         let code = if full { FailureCode::DiskStorageFull } else { FailureCode::InternalPlatformError };

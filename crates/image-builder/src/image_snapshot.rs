@@ -94,7 +94,8 @@ impl ImageSnapshot<'_> {
             .await
             .map_err(|error| BuildFailure::platform("start the snapshot microVM", &error))?;
         let result = tokio::select! {
-            result = self.take_in(&guest, app, log) => result,
+            result = guest.while_it_runs(self.take_in(&guest, app, log)) => result
+                .unwrap_or_else(|error| Err(BuildFailure::platform("run the snapshot microVM", &error))),
             () = stopped.cancelled() => Err(super::builder::stopped_failure()),
         };
         guest.destroy().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hearth_api::SizeClass;
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+use hearth_guest_protocol::chain;
 use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 
@@ -189,18 +190,6 @@ fn remove_directory(directory: &Path) {
 
 fn fatal(action: &str, error: &dyn std::error::Error) -> Failure {
     Failure::Fatal(format!("The MicroVM could not be launched: cannot {action}: {}.", chain(error)))
-}
-
-/// An error with its causes, for the log and for `stateReason`.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// Shared by the supervisor and its steps.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use hearth_api::{CloudWatchLogging, Logging, MicrovmState, Timestamp};
 use hearth_guest::Guest;
-use hearth_guest::guest::ask;
+use hearth_guest::guest::{ask, describe_exit};
 use hearth_guest_protocol::{Reply, Request};
 use hearth_store::{ImageVersionRecord, MicrovmRecord};
-use hearth_vmm::{ExitReason, GuestStream, Vm};
+use hearth_vmm::{GuestStream, Vm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -334,13 +334,7 @@ async fn settled(watch: impl Future<Output = ()>) {
 }
 
 async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
-    let reason = match vm.wait().await {
-        ExitReason::Stopped => "The guest powered itself off.".to_owned(),
-        ExitReason::Failed { status, log_tail } => {
-            tracing::error!(status, log_tail, "a VMM process ended by itself");
-            format!("The virtual machine monitor ended unexpectedly (status {status}).")
-        }
-    };
+    let reason = format!("The {}.", describe_exit(&vm.wait().await));
     // Nobody listens any more when this life has ended already.
     let _ = exits_tx.send(Event::VmmExited(reason)).await;
 }
