@@ -82,6 +82,26 @@ pub enum Error {
         /// What does not fit.
         detail: String,
     },
+    /// A snapshot was written by another version of Hearth. It is whole, but not for this one.
+    #[error("{} has format {found}; this version of Hearth reads format {known}", path.display())]
+    OtherFormat {
+        /// Its manifest.
+        path: PathBuf,
+        /// Format found.
+        found: u32,
+        /// Format that is read.
+        known: u32,
+    },
+    /// A snapshot was taken on another kind of machine.
+    #[error(
+        "the snapshot was taken under {taken} and cannot run here, under {host}; build the image again on this host"
+    )]
+    OtherPlatform {
+        /// Accelerator and CPU of the snapshot.
+        taken: String,
+        /// Those of this host.
+        host: String,
+    },
     /// There is no space left.
     #[error("no space left for {}", path.display())]
     NoSpace {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::snapshot::{DeviceState, LayerSnapshot, MEMORY_FILE, Manifest, file_error, finish_base};
+use crate::snapshot::{DeviceState, LayerSnapshot, MEMORY_FILE, Manifest, Platform, file_error, finish_base};
 use crate::spec::{GuestChannel, GuestStream, VmSpec};
 use crate::vm::{Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};
 
@@ -67,7 +67,7 @@ pub struct FakeVm {
 #[derive(Debug)]
 enum Origin {
     Booted,
-    Restored(Manifest),
+    Restored(Box<Manifest>),
 }
 
 impl Default for FakeVmm {
@@ -176,7 +176,7 @@ impl Vmm for FakeVmm {
         if let Some(layers) = Manifest::read(layers_directory)? {
             layers.device_state.open(layers_directory)?;
         }
-        Ok(self.add(spec, Origin::Restored(base), false))
+        Ok(self.add(spec, Origin::Restored(Box::new(base)), false))
     }
 }
 
@@ -250,7 +250,7 @@ impl Vm for FakeVm {
         }
         match (&self.origin, target) {
             (Origin::Booted, SnapshotTarget::Base { directory }) => {
-                finish_base(directory, "fake", "fake", b"fake")
+                finish_base(directory, Platform::for_tests(), b"fake")
             }
             (Origin::Restored(base), SnapshotTarget::Layer { directory }) => {
                 self.snapshot_layer(base, directory)

@@ -113,10 +113,6 @@ struct CacheOptions {
     no_flush: bool,
 }
 
-/// Everything that TCG can emulate but the promise of fast string instructions: believing it, the guest's kernel and
-/// libc copy by `rep movsb`, which TCG performs a byte at a time (docs/decisions/0002 has the effect on throughput).
-const TCG_CPU: &str = if cfg!(target_arch = "x86_64") { "max,-erms,-fsrm" } else { "max" };
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     ReadOnly,
@@ -173,12 +169,12 @@ fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec, start: Start) {
                 Start::Restore { .. } | Start::RestoreLayers { .. } => CLONE_TRANSLATION_CACHE_MIB,
             };
             line.option("-accel", format!("tcg,thread=multi,tb-size={cache_mib}"));
-            line.option("-cpu", TCG_CPU);
         }
         Accelerator::Kvm => {
-            line.option("-accel", "kvm").option("-cpu", "host");
+            line.option("-accel", "kvm");
         }
     }
+    line.option("-cpu", host.accelerator.cpu());
     let cpus = spec.vcpu_count;
     line.option("-smp", format!("cpus={cpus},sockets=1,cores={cpus},threads=1"));
     line.option("-m", format!("{}M", spec.memory_mib));
@@ -239,8 +235,10 @@ fn devices(line: &mut Arguments, host: &Host, spec: &VmSpec, descriptors: &Descr
         let mac = interface.guest_mac.map(|byte| format!("{byte:02x}")).join(":");
         let tap = interface.tap.as_raw_fd();
         line.option("-netdev", format!("tap,id=net{index},fd={tap},vhost=off"));
-        // No boot ROM: it would only be one more block of memory to load.
-        line.option("-device", format!("virtio-net-pci,id=nic{index},netdev=net{index},mac={mac},romfile="));
+        // No boot ROM: it would only be one more block of memory to load. Nobody needs to hear that the guest has moved:
+        // its side of the TAP is new and empty.
+        let nic = format!("id=nic{index},netdev=net{index},mac={mac},romfile=,guest_announce=off");
+        line.option("-device", format!("virtio-net-pci,{nic}"));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::process::cgroup::{Cgroups, Group, Limits};
 use crate::process::jail::JailSpec;
 use crate::process::{Process, SpawnRequest, spawn};
-use crate::snapshot::file_error;
+use crate::snapshot::{Platform, file_error};
 use crate::spec::{DriveImage, VmSpec};
 use crate::vm::ExitReason;
 
@@ -32,8 +32,8 @@ pub(super) struct Launcher {
     pub(super) program: PathBuf,
     pub(super) jail_program: PathBuf,
     pub(super) host: Host,
-    /// Name and version of QEMU, for manifests.
-    pub(super) version: String,
+    /// What snapshots that are taken here fit.
+    pub(super) platform: Platform,
     pub(super) cgroups: Cgroups,
     pub(super) command_timeout: Duration,
 }

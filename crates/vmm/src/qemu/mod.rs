@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Result};
 use crate::process::cgroup::Cgroups;
-use crate::snapshot::{self, Manifest};
+use crate::snapshot::{self, Manifest, Platform};
 use crate::spec::VmSpec;
 use crate::vm::{Capabilities, Vm, Vmm};
 
@@ -45,6 +45,15 @@ impl Accelerator {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",
+        }
+    }
+
+    /// QEMU's name of the CPU that guests see. TCG's is everything it can emulate: without ERMS and FSRM large copies
+    /// are faster, but restores and boots slower (docs/decisions/0002 has both figures).
+    fn cpu(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg => "max",
         }
     }
 }
@@ -110,6 +119,12 @@ impl Qemu {
             memory_limit: cgroups.memory.as_ref().map(drop).map_err(Clone::clone),
             cpu_limit: cgroups.cpu.as_ref().map(drop).map_err(Clone::clone),
         };
+        let platform = Platform {
+            vmm: format!("QEMU {version}"),
+            machine_type: machine_type.clone(),
+            accelerator: accelerator.accelerator.name().to_owned(),
+            cpu: probe::cpu(accelerator.accelerator),
+        };
         let host = command_line::Host {
             architecture: Architecture::HOST,
             accelerator: accelerator.accelerator,
@@ -120,7 +135,7 @@ impl Qemu {
             program,
             jail_program: config.jail_program,
             host,
-            version: format!("QEMU {version}"),
+            platform,
             cgroups,
             command_timeout: config.command_timeout,
         };
@@ -157,6 +172,7 @@ impl Vmm for Qemu {
         layers_directory: &Path,
     ) -> Result<Arc<dyn Vm>> {
         let base = Manifest::read_existing(base_directory)?;
+        base.platform.check_fits(&self.launcher.platform)?;
         let layers = Manifest::read(layers_directory)?;
         for manifest in [Some(&base), layers.as_ref()].into_iter().flatten() {
             let expected = u64::from(spec.memory_mib) * 1024 * 1024;

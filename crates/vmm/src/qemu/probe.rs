@@ -91,6 +91,27 @@ async fn run(program: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Which CPU guests see: the emulated model, or the host's.
+pub(super) fn cpu(accelerator: Accelerator) -> String {
+    match accelerator {
+        Accelerator::Tcg => accelerator.cpu().to_owned(),
+        Accelerator::Kvm => {
+            let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            parse_cpu_model(&text).unwrap_or_else(|| "the host's CPU".to_owned())
+        }
+    }
+}
+
+/// The model in `/proc/cpuinfo`: a name on x86, the numbers of maker and part on ARM.
+fn parse_cpu_model(text: &str) -> Option<String> {
+    let member = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+    };
+    let arm = || Some(format!("{} {}", member("CPU implementer")?, member("CPU part")?));
+    member("model name").or_else(arm)
+}
+
 /// RAM of many guests only fits if swap space is not reserved for all of it (`vm.overcommit_memory`, proc(5)).
 pub(super) fn overcommit_allowed() -> bool {
     fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() != "2")
@@ -142,7 +163,7 @@ async fn run_trial_guest(program: &Path, accelerator: Accelerator) -> std::resul
     let mut command = Command::new(program);
     command.args(["-no-user-config", "-nodefaults", "-display", "none", "-m", "64M"]);
     command.args(["-accel", accelerator.name()]);
-    command.args(["-cpu", if accelerator == Accelerator::Kvm { "host" } else { "max" }]);
+    command.args(["-cpu", accelerator.cpu()]);
     match Architecture::HOST {
         Architecture::X86_64 => {
             command.args(["-machine", "q35", "-chardev", "stdio,id=debug"]);
@@ -187,6 +208,15 @@ mod tests {
         assert!(parse_version(debian).unwrap().1 > MINIMUM_VERSION);
         assert!(parse_version("QEMU emulator version 7.2.22").unwrap().1 < MINIMUM_VERSION);
         assert_eq!(parse_version("bash: no such thing"), None);
+    }
+
+    #[test]
+    fn the_cpu_has_a_model_on_both_architectures() {
+        let x86 = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: Some CPU @ 2.00GHz\n";
+        assert_eq!(parse_cpu_model(x86).as_deref(), Some("Some CPU @ 2.00GHz"));
+        let arm = "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0c\n";
+        assert_eq!(parse_cpu_model(arm).as_deref(), Some("0x41 0xd0c"));
+        assert_eq!(parse_cpu_model(""), None);
     }
 
     #[test]

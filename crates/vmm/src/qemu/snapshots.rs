@@ -57,8 +57,7 @@ async fn create_base(vm: &QemuVm, directory: &Path) -> Result<SnapshotInfo> {
     let launcher = Arc::clone(&vm.launcher);
     let directory = directory.to_path_buf();
     let device_state = content(vm, &file)?;
-    let finish =
-        move || finish_base(&directory, &launcher.version, &launcher.host.machine_type, &device_state);
+    let finish = move || finish_base(&directory, launcher.platform.clone(), &device_state);
     let info = blocking(finish).await?;
     debug!(vm = vm.instance.name, ?saved, total = ?begin.elapsed(), ?info, "the base snapshot is taken");
     Ok(info)

@@ -96,7 +96,7 @@ pub(super) async fn restore(
     let begin = Instant::now();
     let path = snapshot.base_directory.join(MEMORY_FILE);
     let open = || File::open(&path).map_err(|error| file_error("open", &path, error));
-    let (memory, machine_type) = (open()?, snapshot.base.machine_type.clone());
+    let (memory, machine_type) = (open()?, snapshot.base.platform.machine_type.clone());
     let (directory, manifest) = match &snapshot.layers {
         Some((directory, manifest)) => (directory, manifest),
         None => (&snapshot.base_directory, &snapshot.base),

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::manifest::{DeviceState, Manifest, MemoryLayout};
+use super::manifest::{DeviceState, Manifest, MemoryLayout, Platform};
 use super::{DEVICE_STATE_FILE, LayerStack, MEMORY_FILE, damaged, file_error, settle};
 use crate::error::Result;
 use crate::vm::SnapshotInfo;
@@ -47,12 +47,7 @@ fn next_data(file: &File, path: &Path, offset: u64) -> Result<Option<u64>> {
 }
 
 /// Turns the memory file of a stopped VM, and its device state, into a snapshot.
-pub(crate) fn finish_base(
-    directory: &Path,
-    vmm: &str,
-    machine_type: &str,
-    device_state: &[u8],
-) -> Result<SnapshotInfo> {
+pub(crate) fn finish_base(directory: &Path, platform: Platform, device_state: &[u8]) -> Result<SnapshotInfo> {
     let path = directory.join(MEMORY_FILE);
     let file = File::open(&path).map_err(|source| file_error("open", &path, source))?;
     settle(&file, &path)?;
@@ -68,7 +63,7 @@ pub(crate) fn finish_base(
     let device_state = DeviceState::write(directory, DEVICE_STATE_FILE, device_state)?;
     let info = SnapshotInfo { memory_bytes: allocated_bytes, device_state_bytes: device_state.bytes };
     let memory = MemoryLayout::Base { allocated_bytes, blake3 };
-    Manifest::new(vmm, machine_type, metadata.len(), memory, device_state).commit(directory)?;
+    Manifest::new(platform, metadata.len(), memory, device_state).commit(directory)?;
     Ok(info)
 }
 
@@ -124,7 +119,7 @@ mod tests {
     fn a_finished_base_is_read_only_and_any_changed_byte_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let path = memory_file(directory.path());
-        let info = finish_base(directory.path(), "QEMU 10.0.2", "pc-q35-10.0", b"state").unwrap();
+        let info = finish_base(directory.path(), Platform::for_tests(), b"state").unwrap();
         assert!(info.memory_bytes < 1 << 20, "only touched pages count: {info:?}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
         verify(directory.path()).unwrap();

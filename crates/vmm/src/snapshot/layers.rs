@@ -209,7 +209,7 @@ impl LayerSnapshot {
         let newest = layers.last().map_or(0, |layer| u64::from(layer.data_pages));
         let info = SnapshotInfo { memory_bytes: newest * page_size, device_state_bytes: device_state.bytes };
         let memory = MemoryLayout::Layers { base_blake3: base.base_digest().to_owned(), layers };
-        let manifest = Manifest::new(&base.vmm, &base.machine_type, base.memory_bytes, memory, device_state);
+        let manifest = Manifest::new(base.platform.clone(), base.memory_bytes, memory, device_state);
         manifest.commit(&self.directory)?;
         remove_unnamed(&self.directory, &manifest);
         Ok(info)

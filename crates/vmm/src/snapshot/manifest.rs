@@ -7,26 +7,60 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{MANIFEST_FILE, damaged, file_error, settle};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Format of the manifest and of the files it names. Another one is refused.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Description of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Format version.
     pub format_version: u32,
-    /// VMM that wrote the device state: `QEMU 10.0.2`.
-    pub vmm: String,
-    /// Machine type to restore with: `pc-q35-10.0`.
-    pub machine_type: String,
+    /// On what it was taken.
+    pub platform: Platform,
     /// Size of the guest's RAM in bytes.
     pub memory_bytes: u64,
     /// Where the RAM's content is.
     pub memory: MemoryLayout,
     /// The device state file.
     pub device_state: DeviceState,
+}
+
+/// The one member that manifests of all formats have.
+#[derive(Deserialize)]
+struct Format {
+    format_version: u32,
+}
+
+/// What a VM ran on. Another CPU or accelerator would not run on from the registers and the features in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// VMM that wrote the device state: `QEMU 10.0.2`.
+    pub vmm: String,
+    /// Machine type to restore with: `pc-q35-10.0`.
+    pub machine_type: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// The emulated CPU, or the host's model where that is passed through.
+    pub cpu: String,
+}
+
+impl Platform {
+    /// That of the fake driver.
+    pub(crate) fn for_tests() -> Self {
+        let fake = || "fake".to_owned();
+        Self { vmm: fake(), machine_type: fake(), accelerator: fake(), cpu: fake() }
+    }
+
+    /// Refuses a snapshot of `self` on `host`. Versions of the VMM may differ: the machine type keeps what it means.
+    pub(crate) fn check_fits(&self, host: &Self) -> Result<()> {
+        if (&self.accelerator, &self.cpu) == (&host.accelerator, &host.cpu) {
+            return Ok(());
+        }
+        let show = |platform: &Self| format!("{} on {}", platform.accelerator, platform.cpu);
+        Err(Error::OtherPlatform { taken: show(self), host: show(host) })
+    }
 }
 
 /// Where the content of the RAM is.
@@ -103,14 +137,12 @@ impl DeviceState {
 impl Manifest {
     /// A manifest of the current format.
     pub(crate) fn new(
-        vmm: &str,
-        machine_type: &str,
+        platform: Platform,
         memory_bytes: u64,
         memory: MemoryLayout,
         device_state: DeviceState,
     ) -> Self {
-        let (vmm, machine_type) = (vmm.to_owned(), machine_type.to_owned());
-        Self { format_version: FORMAT_VERSION, vmm, machine_type, memory_bytes, memory, device_state }
+        Self { format_version: FORMAT_VERSION, platform, memory_bytes, memory, device_state }
     }
 
     /// Reads the manifest of a directory; `None` if there is no snapshot in it.
@@ -121,13 +153,12 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(file_error("read", &path, source)),
         };
-        let manifest: Self =
-            serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
-        if manifest.format_version != FORMAT_VERSION {
-            let found = manifest.format_version;
-            return Err(damaged(&path, format!("format version {found} is not {FORMAT_VERSION}")));
+        let no_manifest = |error: serde_json::Error| damaged(&path, error.to_string());
+        let Format { format_version: found } = serde_json::from_slice(&text).map_err(no_manifest)?;
+        if found != FORMAT_VERSION {
+            return Err(Error::OtherFormat { path, found, known: FORMAT_VERSION });
         }
-        Ok(Some(manifest))
+        serde_json::from_slice(&text).map(Some).map_err(no_manifest)
     }
 
     /// Reads the manifest of a directory that must hold a snapshot.
@@ -174,12 +205,11 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     fn manifest() -> Manifest {
         let device_state = DeviceState { file: "device-state".into(), bytes: 3, blake3: "00".into() };
         let memory = MemoryLayout::Base { allocated_bytes: 4096, blake3: "11".into() };
-        Manifest::new("QEMU 10.0.2", "pc-q35-10.0", 1 << 29, memory, device_state)
+        Manifest::new(Platform::for_tests(), 1 << 29, memory, device_state)
     }
 
     #[test]
@@ -192,11 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn another_format_and_garbage_are_damage() {
+    fn a_snapshot_fits_its_accelerator_and_cpu_only() {
+        let newer = Platform { vmm: "QEMU 11.0.0".into(), ..Platform::for_tests() };
+        Platform::for_tests().check_fits(&newer).unwrap();
+        for other in [
+            Platform { accelerator: "kvm".into(), ..Platform::for_tests() },
+            Platform { cpu: "another".into(), ..Platform::for_tests() },
+        ] {
+            let error = Platform::for_tests().check_fits(&other).unwrap_err();
+            assert!(matches!(error, Error::OtherPlatform { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_refused_and_garbage_is_damage() {
         let directory = tempfile::tempdir().unwrap();
-        Manifest { format_version: 2, ..manifest() }.commit(directory.path()).unwrap();
+        fs::write(directory.path().join(MANIFEST_FILE), r#"{"format_version":1,"vmm":"QEMU"}"#).unwrap();
         let error = Manifest::read(directory.path()).unwrap_err();
-        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert!(matches!(error, Error::OtherFormat { found: 1, .. }), "{error}");
         fs::write(directory.path().join(MANIFEST_FILE), "{").unwrap();
         let error = Manifest::read(directory.path()).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");

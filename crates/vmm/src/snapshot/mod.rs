@@ -24,7 +24,7 @@ use std::path::Path;
 pub use base::{memory_digest, verify};
 pub use compact::compact;
 pub use layer::{PageSink, PageSource};
-pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout};
+pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout, Platform};
 pub use overlay::create_overlay;
 
 pub(crate) use base::finish_base;

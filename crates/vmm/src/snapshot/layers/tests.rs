@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::error::Error;
-use crate::snapshot::{compact, verify};
+use crate::snapshot::{Platform, compact, verify};
 
 /// Guest RAM as the tests see it: page number → content.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl PageSink for Collect {
 fn base_manifest() -> Manifest {
     let device_state = DeviceState { file: "device-state".into(), bytes: 1, blake3: String::new() };
     let memory = MemoryLayout::Base { allocated_bytes: 0, blake3: "base".into() };
-    Manifest::new("QEMU", "q35", 1 << 30, memory, device_state)
+    Manifest::new(Platform::for_tests(), 1 << 30, memory, device_state)
 }
 
 /// What the driver does, without a VMM.
