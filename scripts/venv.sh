@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # usage: venv.sh DIRECTORY
 #
-# Makes a Python environment with the unmodified clients that the tests drive: AWS CLI, boto3, pytest.
+# Makes a Python environment with what tests/requirements.txt names.
 set -euo pipefail
 directory=$1
-packages=(awscli boto3 pytest)
-stamp=$directory/.packages
-if [ "$(cat "$stamp" 2>/dev/null)" != "${packages[*]}" ]; then
+requirements=$(dirname "${BASH_SOURCE[0]}")/../tests/requirements.txt
+stamp=$directory/.requirements
+if ! cmp --quiet "$requirements" "$stamp"; then
   rm -rf "$directory"
   python3 -m venv "$directory"
-  "$directory/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
-  echo "${packages[*]}" >"$stamp"
+  "$directory/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+  cp "$requirements" "$stamp"
 fi

@@ -15,7 +15,7 @@ import pytest
 
 from endpoint import Clients, Microvm
 from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
-from registry import Registry
+from registry import Certificate, Registry
 
 PROBE = pathlib.Path(__file__).parent / "apps/probe"
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
@@ -79,13 +79,27 @@ def registry(base):
 
 
 @pytest.fixture(scope="session")
-def settings(base, name_server, registry):
+def certificate(base):
+    """What only the CA bundle of the settings vouches for."""
+    return Certificate(base)
+
+
+@pytest.fixture(scope="session")
+def secure_registry(base, certificate):
+    """An image registry on loopback that speaks HTTPS."""
+    with Registry(base / "secure-registry", certificate) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def settings(base, name_server, registry, secure_registry, certificate):
     """Configuration of the session's server; other servers are given variations."""
     ca = base / "ca-bundle.pem"
-    shutil.copy("/etc/ssl/certs/ca-certificates.crt", ca)
+    ca.write_text(pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_text() + certificate.authority.read_text())
+    mirrors = {"docker.io": registry.url, "secure.hearth.test": secure_registry.url}
     return {
         "minimum_idle_seconds": 1,
-        "build": {"concurrent_builds": 2, "ca_bundle": ca, "registry_mirrors": {"docker.io": registry.url}},
+        "build": {"concurrent_builds": 2, "ca_bundle": ca, "registry_mirrors": mirrors},
         "network": {"resolvers": [name_server]},
     }
 

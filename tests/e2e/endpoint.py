@@ -84,8 +84,10 @@ class Clients:
     def log_lines(self, group: str, stream: str = "", since: int = 0) -> list[str]:
         """Every line of a log group since a time in ms, from streams whose names contain `stream`."""
         lines = []
-        for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since):
-            lines += [event["message"] for event in page["events"] if stream in event["logStreamName"]]
+        # There is no group before its first line.
+        with contextlib.suppress(self.logs.exceptions.ResourceNotFoundException):
+            for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since):
+                lines += [event["message"] for event in page["events"] if stream in event["logStreamName"]]
         return lines
 
     def run(self, image: str, wait: bool = True, idle: int = 600, suspended: int = 600, auto_resume: bool = True,

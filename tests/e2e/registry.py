@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import socket
+import ssl
 import subprocess
 import tarfile
 import urllib.request
@@ -18,20 +19,38 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:4242:4343:app:/home/app:/bin/sh\n
 GROUP = "root:x:0:\napp:x:4343:\n"
 
 
-class Registry:
-    """A running registry."""
+class Certificate:
+    """An authority, and a certificate of it for 127.0.0.1."""
 
     def __init__(self, directory: pathlib.Path):
+        self.authority, self.path, self.key = (directory / f"registry-{name}" for name in ("ca.pem", "tls.pem", "tls.key"))
+        authority_key = directory / "registry-ca.key"
+        self._make("/CN=authority", authority_key, self.authority, "-addext", "keyUsage=critical,keyCertSign")
+        self._make("/CN=registry", self.key, self.path, "-CA", self.authority, "-CAkey", authority_key,
+                   "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE")
+
+    def _make(self, subject: str, key: pathlib.Path, certificate: pathlib.Path, *more) -> None:
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", subject, "-keyout", key, "-out", certificate, *more], check=True, capture_output=True)
+
+
+class Registry:
+    """A running registry, on HTTPS if there is a certificate."""
+
+    def __init__(self, directory: pathlib.Path, certificate: Certificate | None = None):
         directory.mkdir()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = "127.0.0.1:%d" % probe.getsockname()[1]
-        self.url = f"http://{self.address}"
+        self.url = f"{'https' if certificate else 'http'}://{self.address}"
+        tls = f", tls: {{certificate: '{certificate.path}', key: '{certificate.key}'}}" if certificate else ""
+        self.context = ssl.create_default_context(cafile=certificate.authority) if certificate else None
         self.config = directory / "config.yml"
         self.config.write_text(
-            f"version: 0.1\nlog: {{level: warn}}\nhttp: {{addr: '{self.address}'}}\n"
+            f"version: 0.1\nlog: {{level: warn}}\nhttp: {{addr: '{self.address}'{tls}}}\n"
             f"storage: {{filesystem: {{rootdirectory: '{directory / 'storage'}'}}}}\n")
-        self.log = directory.parent / "registry.log"
+        self.log = directory.parent / f"{directory.name}.log"
 
     def __enter__(self):
         with open(self.log, "w") as log:
@@ -47,13 +66,13 @@ class Registry:
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return urllib.request.urlopen(f"{self.url}/v2/", timeout=2).status == 200
+            return urllib.request.urlopen(f"{self.url}/v2/", timeout=2, context=self.context).status == 200
         except OSError:
             return False
 
     def _send(self, method: str, url: str, body: bytes, media_type: str):
         request = urllib.request.Request(url, body, {"Content-Type": media_type}, method=method)
-        return urllib.request.urlopen(request, timeout=20)
+        return urllib.request.urlopen(request, timeout=20, context=self.context)
 
     def _push_blob(self, repository: str, data: bytes, media_type: str) -> dict:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()

@@ -1,9 +1,12 @@
 """Builds: a base image from a registry, failures inside the build microVM, reused layers, trusted certificates."""
+import os
+import signal
 import time
 
 import pytest
 
 from artifact import zipped
+from harness import processes, wait_until
 from registry import small_debian
 
 # Perl of the small base image; /bin/sh is dash.
@@ -81,10 +84,33 @@ def test_failing_steps_then_an_exiting_app_then_a_good_one(clients, build):
     assert facts == ["4242", "4343", "/home/app", "CapEff:", "0000000000000000"]
 
 
+def test_a_base_image_from_a_registry_that_only_the_ca_bundle_vouches_for(build, secure_registry):
+    secure_registry.push("library/small", "2", small_debian(), {"Env": ["PATH=/usr/bin:/bin"]})
+    _, state, reason, lines = build("FROM secure.hearth.test/library/small:2\nRUN echo pulled; exit 9\n", "")
+    assert state == "CREATE_FAILED" and reason.startswith("CONTAINER_BUILD_FAILED"), reason
+    assert "pulled" in lines
+
+
 def test_a_ready_hook_that_never_succeeds(clients, build):
     hooks = {"port": 9000, "microvmImageHooks": {"ready": "ENABLED", "readyTimeoutInSeconds": 3}}
     arn, state, reason, _ = build(EXITS, SERVER, hooks=hooks)
     assert (state, reason) == ("CREATE_FAILED", "Ready hook invocation timed out after PT3S")
+
+
+def test_a_vmm_that_is_killed_during_a_build(clients):
+    clients.s3.create_bucket(Bucket="endless")
+    clients.s3.put_object(Bucket="endless", Key="code.zip", Body=zipped({
+        "Dockerfile": 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/bin/true"]\n'}))
+    arn = clients.create_image("endless", "s3://endless/code.zip")
+    build = clients.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion="1.0")["items"][0]["buildId"]
+    group = "/aws/lambda-microvms/endless"
+    wait_until(lambda: "begun" in clients.log_lines(group, stream=build), 300, "the RUN line has begun", pause=0.5)
+    os.kill(processes(f"build-{build}")[0], signal.SIGKILL)
+    state, reason = clients.wait_built(arn, timeout=10)
+    assert (state, reason) == (
+        "CREATE_FAILED", "INTERNAL_PLATFORM_ERROR: Could not run the build microVM: the virtual machine monitor ended "
+        "unexpectedly (status 137).")
+    clients.delete_image(arn)
 
 
 def test_the_hosts_certificates_are_trusted_in_run_lines_only(shared):

@@ -14,7 +14,11 @@ from endpoint import MIB, Clients
 from footprint import footprint as left_behind
 from harness import HEARTH, Server, wait_until
 
-SLOW_DOCKERFILE = 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/bin/true"]\n'
+# By the kind of microVM that a build stays in: with its RUN line, or with its app, which never listens.
+ENDLESS = {
+    "build": 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/bin/true"]\n',
+    "snapshot": 'FROM debian:trixie-slim\nCMD ["sleep", "infinity"]\n',
+}
 
 
 # What it refuses, in one sentence.
@@ -57,73 +61,80 @@ def test_a_configuration_that_is_none(base, settings):
 # What it leaves behind.
 
 class Busy:
-    """A server with something in every phase: a build, a launch, running, suspending and suspended microVMs."""
+    """A server with something in every phase: builds, and microVMs that launch, run, sleep, fall asleep and wake up."""
 
-    def __init__(self, server: Server, image: str):
+    def __init__(self, server: Server, image: str, *builds: str):
         self.server, self.clients = server, Clients(server)
-        self.asleep, self.awake, self.falling = (self.clients.run(image, wait=False) for _ in range(3))
-        for microvm, counts in ((self.asleep, 2), (self.awake, 3), (self.falling, 4)):
+        self.builds = [self.create(name) for name in builds]
+        self.asleep, self.awake, self.falling, self.waking = (self.clients.run(image, wait=False) for _ in range(4))
+        for microvm, counts in ((self.asleep, 2), (self.awake, 3), (self.falling, 4), (self.waking, 5)):
             assert [microvm.count() for _ in range(counts)] == list(range(1, counts + 1))
         self.awake.request("/file", "PUT", b"kept")
         self.asleep.suspend()
-        self.clients.s3.put_object(Bucket="code", Key="slow.zip", Body=zipped({"Dockerfile": SLOW_DOCKERFILE}))
-        self.build = self.clients.create_image("slow", "s3://code/slow.zip")
-        wait_until(lambda: self.vmm_of_build(), 60, "the build microVM runs")
+        self.waking.suspend()
+        for name in builds:
+            wait_until(lambda: vmm_named(name), 120, f"a {name} microVM runs")
         self.falling.request("/touch?mib=64")
         self.clients.microvms.suspend_microvm(microvmIdentifier=self.falling.id)
+        self.clients.microvms.resume_microvm(microvmIdentifier=self.waking.id)
         self.launching = self.clients.run(image, wait=False)
 
-    def vmm_of_build(self) -> bool:
-        commands = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in footprint.processes()]
-        return any(b"-name\0build-" in command for command in commands)
+    def create(self, name: str) -> str:
+        self.clients.s3.put_object(Bucket="code", Key=f"{name}.zip", Body=zipped({"Dockerfile": ENDLESS[name]}))
+        return self.clients.create_image(name, f"s3://code/{name}.zip")
 
     def restarted(self) -> Clients:
-        """Starts the server again, on other ports."""
+        """Starts the server again, on other ports; the builds have failed and say why."""
         clients = Clients(self.server.start())
-        for microvm in (self.asleep, self.awake, self.falling, self.launching):
+        for microvm in (self.asleep, self.awake, self.falling, self.waking, self.launching):
             microvm.clients = clients
             microvm.endpoint = microvm.get()["endpoint"]
+        for build in self.builds:
+            state, reason = clients.wait_built(build)
+            assert state == "CREATE_FAILED" and "The service was stopped during the build" in reason
         return clients
+
+
+def vmm_named(prefix: str) -> bool:
+    commands = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in footprint.processes()]
+    return any(f"-name\0{prefix}-".encode() in command for command in commands)
 
 
 def test_sigterm_in_every_phase(another_server, image):
     server = another_server(footprint.SETTINGS)
-    busy = Busy(server, image)
+    busy = Busy(server, image, "build", "snapshot")
     assert {"processes", "rules", "links"} <= set(left_behind(server))
     assert server.stop() == 0
     assert left_behind(server) == {}
 
-    clients = busy.restarted()
-    assert {microvm.state for microvm in (busy.asleep, busy.awake, busy.falling)} == {"SUSPENDED"}
-    assert (busy.asleep.count(), busy.awake.count(), busy.falling.count()) == (3, 4, 5)
+    busy.restarted()
+    kept = (busy.asleep, busy.awake, busy.falling, busy.waking)
+    assert {microvm.state for microvm in kept} == {"SUSPENDED"}
+    assert [microvm.count() for microvm in kept] == [3, 4, 5, 6]
     assert busy.awake.request("/file").text == "kept"
     # The launch was either over before the signal, or ended by it.
     if busy.launching.state == "TERMINATED":
         assert "stopped while the MicroVM was being launched" in busy.launching.get()["stateReason"]
     else:
         assert busy.launching.count() == 1
-    state, reason = clients.wait_built(busy.build)
-    assert state == "CREATE_FAILED" and "The service was stopped during the build" in reason
     assert server.stop() == 0
     assert left_behind(server) == {}
 
 
 def test_after_a_kill_leftovers_are_swept_and_records_are_true(another_server, image):
     server = another_server(footprint.SETTINGS)
-    busy = Busy(server, image)
+    busy = Busy(server, image, "build")
     server.kill()
 
-    clients = busy.restarted()
+    busy.restarted()
     assert footprint.processes() == []
     assert busy.asleep.state == "SUSPENDED" and busy.asleep.count() == 3
     for microvm in (busy.awake, busy.launching):
         assert microvm.state == "TERMINATED"
         assert "The service ended unexpectedly" in microvm.get()["stateReason"]
-    # Its suspend was over before the kill, or it ended with the others.
-    assert busy.falling.state in ("SUSPENDED", "TERMINATED")
-    state, reason = clients.wait_built(busy.build)
-    assert state == "CREATE_FAILED" and "The service was stopped during the build" in reason
-    kept = {microvm.id for microvm in (busy.asleep, busy.falling) if microvm.state != "TERMINATED"}
+    # The suspend was over before the kill, or the resume had not begun; otherwise they ended with the others.
+    assert {microvm.state for microvm in (busy.falling, busy.waking)} <= {"SUSPENDED", "TERMINATED"}
+    kept = {microvm.id for microvm in (busy.asleep, busy.falling, busy.waking) if microvm.state != "TERMINATED"}
     assert set(os.listdir(server.data_dir / "microvms")) == kept
     assert server.stop() == 0
     assert left_behind(server) == {}
@@ -139,12 +150,12 @@ def test_sigterm_while_nothing_happens(another_server):
 
 @pytest.fixture
 def small_disk(base):
-    """A file system of its own, large enough for the image and little more. Not a tmpfs, where reading the holes of a
+    """A file system of its own, large enough for two images and little more. Not a tmpfs, where reading the holes of a
     sparse file takes space."""
     directory, disk = base / "small-disk", base / "small-disk.img"
     directory.mkdir()
     with open(disk, "wb") as file:
-        file.truncate(1500 * MIB)
+        file.truncate(3000 * MIB)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
     subprocess.run(["mount", "-o", "loop", disk, directory], check=True)
     yield directory
@@ -165,7 +176,7 @@ def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
 
 
 def test_a_full_disk(small_disk, another_server, image):
-    server = another_server(directory=small_disk / "data", link=False)
+    server = another_server(footprint.SETTINGS, directory=small_disk / "data", link=False)
     clients = Clients(server)
     microvm = clients.run(image)
     assert microvm.request("/touch?mib=48").status == 200
@@ -187,9 +198,18 @@ def test_a_full_disk(small_disk, another_server, image):
     assert microvm.count() == 3
 
     filler.unlink()
+    late = clients.create_image("late", "s3://code/probe.zip")
+    wait_until(lambda: vmm_named("snapshot"), 120, "the microVM that is to be the snapshot runs")
+    filler = fill(small_disk, 8 * MIB)
+    state, reason = clients.wait_built(late)
+    assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
+    assert microvm.count() == 4
+    assert not list((server.data_dir / "builds").iterdir()), "what the failed build wrote is still there"
+
+    filler.unlink()
     microvm.suspend()
     assert "stateReason" not in microvm.get() or not microvm.get()["stateReason"]
-    assert microvm.count() == 4
+    assert microvm.count() == 5
     assert microvm.request("/touch?mib=1").text == "49\n"
     microvm.terminate()
     assert server.stop() == 0

@@ -139,7 +139,9 @@ impl Default for BuildConfig {
             registry_mirrors: std::collections::BTreeMap::new(),
             store_tool: cache_dir().join("guest-tools/store-image.sh"),
             ca_bundle: None,
-            concurrent_builds: 5,
+            // A build is busy all the time; too many at once run into their time limits.
+            concurrent_builds: std::thread::available_parallelism()
+                .map_or(1, |cpus| (cpus.get() / 2).clamp(1, 5)),
             memory_mib: 4096,
             timeout_seconds: 3600,
             listen_timeout_seconds: 60,

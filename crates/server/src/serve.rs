@@ -139,6 +139,13 @@ fn host_net_config(config: &Config, instance: &blake3::Hash) -> anyhow::Result<H
     })
 }
 
+/// Each data directory has a range of 65,536 user ids of its own: far above those of people and packages, and below 2³¹,
+/// which some programs cannot read. Two directories share one in 1 of 16,383 cases.
+fn derived_uid(instance: &blake3::Hash) -> u32 {
+    let [first, second, ..] = *instance.as_bytes();
+    0x4000_0000 + u32::from(u16::from_le_bytes([first, second]) % 0x3fff) * 0x1_0000
+}
+
 async fn start_on(
     config: &Config,
     data_dir: &Path,
@@ -150,13 +157,11 @@ async fn start_on(
 ) -> anyhow::Result<Parts> {
     let store = Store::open(&data_dir.join("hearth.db")).await?;
     let files = Files::new(data_dir);
-    // Each data directory has a range of its own, far above the ids of people and packages.
-    let derived_uid = 0x4000_0000 + u32::from(instance.as_bytes()[0]) * 0x1_0000;
     let guests = GuestFactory {
         vmm: qemu,
         networks: Arc::new(HostNetworks(host_net.clone())),
         artefacts,
-        uids: UidPool::new(config.guest.first_uid.unwrap_or(derived_uid)),
+        uids: UidPool::new(config.guest.first_uid.unwrap_or_else(|| derived_uid(instance))),
         run_root: data_dir.join("run"),
     };
     let registry = Registry::new(RegistryConfig {
