@@ -112,20 +112,11 @@ pub(super) async fn restore(
     };
     let ram = Ram::Clone { base: snapshot.base, memory: open()? };
     let name = spec.name.clone();
-    // Pages are read and checked while QEMU starts.
-    let (layers, vm) = tokio::join!(prepare(layers), QemuVm::start(launcher, spec, launch, ram));
-    let vm = vm?;
+    let vm = QemuVm::start(launcher, spec, launch, ram).await?;
     let started = begin.elapsed();
-    let load = async { vm.load(layers?, device_state).await };
-    vm.or_kill(load.await).await?;
+    vm.or_kill(vm.load(layers, device_state).await).await?;
     debug!(vm = name, ?started, loaded = ?begin.elapsed(), "the snapshot is loaded");
     Ok(vm)
-}
-
-async fn prepare(layers: Option<Restoration>) -> Result<Option<Restoration>> {
-    let Some(mut layers) = layers else { return Ok(None) };
-    let prepare = move || layers.prepare().map(|()| Some(layers));
-    tokio::task::spawn_blocking(prepare).await.expect("invariant: reading layers does not panic")
 }
 
 /// Makes the sparse file that becomes a base's memory. Only the VMM's user may open it.

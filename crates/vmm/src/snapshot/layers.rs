@@ -10,9 +10,6 @@ use super::{damaged, file_error};
 use crate::error::Result;
 use crate::vm::SnapshotInfo;
 
-/// Memory that a restoration may take while its VM starts.
-const PREPARED_BYTES: usize = 128 * 1024 * 1024;
-
 /// The layers of one snapshot, opened and indexed.
 #[derive(Debug)]
 pub(crate) struct LayerStack {
@@ -29,6 +26,7 @@ impl LayerStack {
         let mut stack = Self::empty(directory);
         for described in manifest.layer_files() {
             let layer = Layer::open(directory, described, stack.page_size)?;
+            stack.newest.reserve(layer.entries.len());
             for entry in &layer.entries {
                 let end = (u64::from(entry.page) + 1) * stack.page_size as u64;
                 if end > manifest.memory_bytes {
@@ -73,10 +71,10 @@ impl LayerStack {
         // In the order of the files, so that reads are long.
         let mut found: Vec<(usize, Entry)> = self.newest.values().copied().collect();
         found.sort_unstable_by_key(|(layer, entry)| (*layer, entry.slot, entry.page));
-        Restoration { stack: self, found, prepared: Vec::new() }
+        Restoration { stack: self, found }
     }
 
-    /// Reads entries into a zeroed buffer, in runs of neighbouring slots of one layer.
+    /// Reads entries, in runs of neighbouring slots of one layer.
     fn read_found(&self, found: &[(usize, Entry)], buffer: &mut [u8]) -> Result<()> {
         let neighbours = |left: &(usize, Entry), right: &(usize, Entry)| match (left.1.slot, right.1.slot) {
             (Some(before), Some(after)) => left.0 == right.0 && before + 1 == after,
@@ -109,35 +107,15 @@ impl LayerStack {
 pub(crate) struct Restoration {
     stack: LayerStack,
     found: Vec<(usize, Entry)>,
-    /// Content of the first pages of `found`.
-    prepared: Vec<u8>,
 }
 
 impl Restoration {
-    /// Reads and checks pages before there is a VM to write them into: as many as may wait in memory.
-    pub(crate) fn prepare(&mut self) -> Result<()> {
-        let count = self.found.len().min(PREPARED_BYTES / self.stack.page_size);
-        self.prepared = vec![0; count * self.stack.page_size];
-        self.stack.read_found(&self.found[..count], &mut self.prepared)
-    }
-
     /// Writes every page into `sink`, each checked before.
     pub(crate) fn write_into(&self, sink: &dyn PageSink) -> Result<()> {
-        let page_size = self.stack.page_size;
-        let (prepared, rest) = self.found.split_at(self.prepared.len() / page_size);
-        let numbers = |found: &[(usize, Entry)]| -> Vec<u64> {
-            found.iter().map(|(_, entry)| u64::from(entry.page)).collect()
-        };
-        let indices: Vec<usize> = (0..prepared.len()).collect();
-        in_batches(&indices, |batch| {
-            let (first, count) = (batch[0], batch.len());
-            let content = &self.prepared[first * page_size..][..count * page_size];
-            sink.write_pages(&numbers(&prepared[first..][..count]), content)
-        })?;
-        in_batches(rest, |batch| {
-            let mut buffer = vec![0; batch.len() * page_size];
-            self.stack.read_found(batch, &mut buffer)?;
-            sink.write_pages(&numbers(batch), &buffer)
+        in_batches(&self.found, self.stack.page_size, |batch, buffer| {
+            self.stack.read_found(batch, buffer)?;
+            let numbers: Vec<u64> = batch.iter().map(|(_, entry)| u64::from(entry.page)).collect();
+            sink.write_pages(&numbers, buffer)
         })
     }
 
