@@ -15,6 +15,7 @@ pub mod records;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 pub use client_tokens::ClientToken;
@@ -84,6 +85,8 @@ impl Store {
             .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
+            // A full disk ends a transaction by itself; sqlx then fails to roll it back, and goes on counting it.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await
             .map_err(|source| Error::Open { path: path.to_owned(), source })?;
@@ -110,4 +113,27 @@ fn from_json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -
 /// Writes a JSON column.
 fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("records serialise: they hold no maps with non-text keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_api::Timestamp;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_full_disk_the_next_transaction_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let options =
+            SqliteConnectOptions::new().filename(directory.path().join("hearth.db")).create_if_missing(true);
+        let store = Store::connect(options, 1, "test").await.unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
+        let limit = format!("PRAGMA max_page_count = {}", pages + 4);
+        sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();
+        let append = async |text: String| {
+            store.append_log("group", "stream", &[(Timestamp::from_millis(1), text)]).await
+        };
+        append("x".repeat(1 << 20)).await.unwrap_err();
+        append("fits".to_owned()).await.unwrap();
+    }
 }
