@@ -23,6 +23,11 @@ pub use operation::*;
 pub struct Timestamp(pub jiff::Timestamp);
 
 impl Timestamp {
+    /// This moment.
+    pub fn now() -> Self {
+        Self(jiff::Timestamp::now())
+    }
+
     /// The moment `milliseconds` after 1970-01-01T00:00:00Z; the epoch itself when that is out of range.
     pub fn from_millis(milliseconds: i64) -> Self {
         Self(jiff::Timestamp::from_millisecond(milliseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))

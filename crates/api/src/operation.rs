@@ -62,6 +62,77 @@ pub struct CreateMicrovmImageResponse {
     pub role_configuration: (),
 }
 
+/// UpdateMicrovmImage, request. Nothing is taken from the version before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateMicrovmImageRequest {
+    /// Makes the call repeatable.
+    pub client_token: Option<String>,
+    /// What the version fixes.
+    #[serde(flatten)]
+    pub configuration: ImageConfiguration,
+}
+
+/// UpdateMicrovmImage, answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateMicrovmImageResponse {
+    /// ARN.
+    pub image_arn: ImageArn,
+    /// UUID.
+    pub id: String,
+    /// Name.
+    pub name: ImageName,
+    /// State.
+    pub state: ImageState,
+    /// Version being built.
+    pub image_version: ImageVersion,
+    /// Version that a launch takes until then.
+    pub latest_active_image_version: Option<ImageVersion>,
+    /// Version that failed last.
+    pub latest_failed_image_version: Option<ImageVersion>,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// What was asked for, with defaults filled in.
+    #[serde(flatten)]
+    pub configuration: ImageConfiguration,
+    /// Always null.
+    #[serde(default)]
+    pub build_phase_overrides: (),
+    /// Always null.
+    #[serde(default)]
+    pub role_configuration: (),
+}
+
+/// UpdateMicrovmImageVersion, request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateMicrovmImageVersionRequest {
+    /// Whether it may be launched.
+    pub status: ImageVersionStatus,
+}
+
+/// DeleteMicrovmImageVersion, answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteMicrovmImageVersionResponse {
+    /// Image.
+    pub image_identifier: ImageArn,
+    /// Version.
+    pub image_version: ImageVersion,
+    /// DELETING.
+    pub state: ImageVersionState,
+}
+
+/// Tags of a resource: request of TagResource, answer of ListTags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Tags {
+    /// Keys and values.
+    pub tags: BTreeMap<String, String>,
+}
+
 /// GetMicrovmImage, answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -289,7 +360,15 @@ pub struct CreateMicrovmAuthTokenRequest {
     pub allowed_ports: Vec<PortSpecification>,
 }
 
-/// CreateMicrovmAuthToken, answer.
+/// CreateMicrovmShellAuthToken, request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateMicrovmShellAuthTokenRequest {
+    /// Minutes of validity, at most 60.
+    pub expiration_in_minutes: u32,
+}
+
+/// CreateMicrovmAuthToken and CreateMicrovmShellAuthToken, answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateMicrovmAuthTokenResponse {

@@ -111,6 +111,16 @@ impl TokenKeys {
         Self { newest, older }
     }
 
+    /// A key for another purpose, which tells nothing about the newest key (HMAC-SHA-256 of the purpose, RFC 2104).
+    ///
+    /// # Panics
+    /// Never: the MAC has 32 bytes.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.newest.secret);
+        let tag = aws_lc_rs::hmac::sign(&key, purpose.as_bytes());
+        tag.as_ref().try_into().expect("invariant: a SHA-256 MAC has 32 bytes")
+    }
+
     /// Makes a token with these claims.
     ///
     /// # Panics

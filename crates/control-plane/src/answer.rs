@@ -26,6 +26,11 @@ impl Answer {
         Self::text(StatusCode::OK, "{}".to_owned())
     }
 
+    /// 204 without a body.
+    pub(crate) fn no_content() -> Self {
+        Self::text(StatusCode::NO_CONTENT, String::new())
+    }
+
     /// A body that is JSON already.
     pub(crate) fn text(status: StatusCode, body: String) -> Self {
         Self { status, body }

@@ -9,10 +9,11 @@ use http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::answer::Refused;
 use crate::config::Context;
-use crate::validate::Shape;
+use crate::validate::{Location, Member, Shape};
 
 /// Longest body ("Lambda quotas", synchronous request).
 const MAXIMUM_BODY_BYTES: usize = 6 * 1024 * 1024;
@@ -24,6 +25,8 @@ const SERVICE: &str = "lambda";
 pub(crate) struct Call {
     /// Account that calls.
     pub(crate) account: AccountId,
+    /// Path as it was sent.
+    target: String,
     path: Vec<(String, String)>,
     query: Vec<(String, String)>,
     body: Bytes,
@@ -48,7 +51,8 @@ impl FromRequest<Arc<Context>> for Call {
             .map_err(|_| Error::validation("The path of the request is not valid percent-encoded UTF-8."))?;
         let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let query = decode_query(parts.uri.query().unwrap_or(""))?;
-        Ok(Self { account, path, query, body })
+        let target = parts.uri.path().to_owned();
+        Ok(Self { account, target, path, query, body })
     }
 }
 
@@ -85,14 +89,71 @@ impl Call {
         self.query.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body, checked against its shape.
-    pub(crate) fn body<T: DeserializeOwned>(&self, shape: &Shape) -> Result<T, Error> {
-        let text: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
-        let value: serde_json::Value = serde_json::from_slice(text).map_err(|error| {
-            Error::validation(format!("The body of the request is not valid JSON: {error}"))
-        })?;
-        crate::validate::check(&value, shape)?;
-        serde_json::from_value(value)
+    /// Every value of a query parameter.
+    pub(crate) fn query_all(&self, name: &str) -> Vec<&str> {
+        self.query
+            .iter()
+            .filter(|(candidate, _)| candidate == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+
+    /// The request, checked against the shape of its operation.
+    pub(crate) fn input<T: DeserializeOwned>(&self, shape: &Shape) -> Result<T, Error> {
+        serde_json::from_value(self.checked(shape)?)
             .map_err(|error| Error::validation(format!("The body of the request cannot be read: {error}")))
+    }
+
+    /// Refuses a request that is not of this shape.
+    pub(crate) fn check(&self, shape: &Shape) -> Result<(), Error> {
+        self.checked(shape).map(drop)
+    }
+
+    fn checked(&self, shape: &Shape) -> Result<Value, Error> {
+        let Shape::Structure(members) = shape else { unreachable!("invariant: requests are structures") };
+        let has_body = members.iter().any(|member| member.location == Location::Body);
+        let mut input = if has_body { self.json()? } else { Value::Object(Map::new()) };
+        if let Value::Object(input) = &mut input {
+            for member in *members {
+                let sent = match member.location {
+                    Location::Body => continue,
+                    Location::Path => Some(Value::from(self.path(member.name))),
+                    Location::Query => self.query_value(member),
+                };
+                input.remove(member.name);
+                input.extend(sent.map(|value| (member.name.to_owned(), value)));
+            }
+        }
+        crate::validate::check(&input, shape)?;
+        Ok(input)
+    }
+
+    fn json(&self) -> Result<Value, Error> {
+        let text: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        serde_json::from_slice(text)
+            .map_err(|error| Error::validation(format!("The body of the request is not valid JSON: {error}")))
+    }
+
+    /// The text of a query parameter as what its shape says that it is.
+    fn query_value(&self, member: &Member) -> Option<Value> {
+        match member.shape {
+            Shape::List(..) => {
+                let all = self.query_all(member.name);
+                (!all.is_empty()).then(|| Value::from(all))
+            }
+            Shape::Integer(..) => {
+                let text = self.query(member.name)?;
+                Some(text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from))
+            }
+            _ => self.query(member.name).map(Value::from),
+        }
+    }
+
+    /// What a page token of this request is good for: the same list with the same filters.
+    pub(crate) fn list_scope(&self) -> String {
+        let filters = self.query.iter().filter(|(name, _)| name != "nextToken" && name != "maxResults");
+        let mut filters: Vec<String> = filters.map(|(name, value)| format!("{name}={value}")).collect();
+        filters.sort_unstable();
+        format!("{} {} {}", self.account, self.target, filters.join("&"))
     }
 }

@@ -14,13 +14,15 @@ use tracing::Instrument as _;
 use crate::answer::Refused;
 use crate::config::{Context, ControlPlaneConfig, Services};
 use crate::operations::{
-    create_microvm_auth_token, create_microvm_image, delete_microvm_image, get_microvm, get_microvm_image,
-    get_microvm_image_build, get_microvm_image_version, list_managed_microvm_image_versions,
-    list_managed_microvm_images, list_microvm_image_builds, list_microvm_image_versions, list_microvm_images,
-    list_microvms, resume_microvm, run_microvm, suspend_microvm, terminate_microvm,
+    create_microvm_auth_token, create_microvm_image, create_microvm_shell_auth_token, delete_microvm_image,
+    delete_microvm_image_version, get_microvm, get_microvm_image, get_microvm_image_build,
+    get_microvm_image_version, list_managed_microvm_image_versions, list_managed_microvm_images,
+    list_microvm_image_builds, list_microvm_image_versions, list_microvm_images, list_microvms,
+    resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm, update_microvm_image,
+    update_microvm_image_version,
 };
 
-/// The API under `/2025-09-09/` (and nothing yet but errors under `/2017-03-31/`). Other paths are left to the
+/// The API under `/2025-09-09/` and `/2017-03-31/tags/`. Other paths are left to the
 /// fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let images = "/2025-09-09/microvm-images";
@@ -30,9 +32,19 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let managed = "/2025-09-09/managed-microvm-images";
     Router::new()
         .route(images, post(create_microvm_image::handle).get(list_microvm_images::handle))
-        .route(image, get(get_microvm_image::handle).delete(delete_microvm_image::handle))
+        .route(
+            image,
+            get(get_microvm_image::handle)
+                .put(update_microvm_image::handle)
+                .delete(delete_microvm_image::handle),
+        )
         .route(&format!("{image}/versions"), get(list_microvm_image_versions::handle))
-        .route(version, get(get_microvm_image_version::handle))
+        .route(
+            version,
+            get(get_microvm_image_version::handle)
+                .patch(update_microvm_image_version::handle)
+                .delete(delete_microvm_image_version::handle),
+        )
         .route(&format!("{version}/builds"), get(list_microvm_image_builds::handle))
         .route(&format!("{version}/builds/{{buildId}}"), get(get_microvm_image_build::handle))
         .route(managed, get(list_managed_microvm_images::handle))
@@ -45,6 +57,11 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         .route(&format!("{microvm}/suspend"), post(suspend_microvm::handle))
         .route(&format!("{microvm}/resume"), post(resume_microvm::handle))
         .route(&format!("{microvm}/auth-token"), post(create_microvm_auth_token::handle))
+        .route(&format!("{microvm}/shell-auth-token"), post(create_microvm_shell_auth_token::handle))
+        .route(
+            "/2017-03-31/tags/{Resource}",
+            get(tags::list_tags).post(tags::tag_resource).delete(tags::untag_resource),
+        )
         .route("/2025-09-09/{*rest}", any(unknown_operation))
         .route("/2017-03-31/{*rest}", any(unknown_operation))
         .method_not_allowed_fallback(unknown_operation)

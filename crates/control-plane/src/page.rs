@@ -1,48 +1,50 @@
 //! Pages of lists: `maxResults` in, `nextToken` in and out.
+//!
+//! A token is the time until which it is good, the key of the last item, and a MAC over both and over the list that it
+//! belongs to: the caller's account, the path and the filters.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_api::{Error, Page};
 
 use crate::call::Call;
-use crate::validate::violation;
+use crate::config::Context;
 
 const MAXIMUM_RESULTS: u32 = 50;
+/// How long a token is good, in seconds.
+const TOKEN_LIFETIME_SECONDS: i64 = 24 * 3600;
+const MAC_BYTES: usize = 32;
+const TIME_BYTES: usize = 8;
 
 /// What page is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct PageRequest {
     /// Most items.
     pub(crate) limit: u32,
     /// Key of the last item of the page before.
     pub(crate) after: Option<String>,
+    tokens: PageTokens,
+}
+
+/// Makes and reads the tokens of one list.
+#[derive(Debug, Clone)]
+struct PageTokens {
+    key: [u8; 32],
+    scope: String,
 }
 
 impl PageRequest {
-    /// Reads `maxResults` (50 by default and at most) and `nextToken`.
-    pub(crate) fn of(call: &Call) -> Result<Self, Error> {
-        Self::read(call.query("maxResults"), call.query("nextToken"))
+    /// Reads `maxResults` (50 by default and at most; its shape was checked) and `nextToken`.
+    pub(crate) fn of(context: &Context, call: &Call) -> Result<Self, Error> {
+        let key = context.services.token_keys.derive("nextToken");
+        let tokens = PageTokens { key, scope: call.list_scope() };
+        Self::read(tokens, call.query("maxResults"), call.query("nextToken"))
     }
 
-    fn read(max_results: Option<&str>, next_token: Option<&str>) -> Result<Self, Error> {
-        let limit = match max_results {
-            None => MAXIMUM_RESULTS,
-            Some(text) => {
-                let number: i64 =
-                    text.parse().map_err(|_| violation(text, "maxResults", "Member must be an integer"))?;
-                if number < 1 {
-                    let rule = "Member must have value greater than or equal to 1";
-                    return Err(violation(number, "maxResults", rule));
-                }
-                if number > i64::from(MAXIMUM_RESULTS) {
-                    let rule = "Member must have value less than or equal to 50";
-                    return Err(violation(number, "maxResults", rule));
-                }
-                number as u32
-            }
-        };
-        let after = next_token.map(decode).transpose()?;
-        Ok(Self { limit, after })
+    fn read(tokens: PageTokens, max_results: Option<&str>, next_token: Option<&str>) -> Result<Self, Error> {
+        let limit = max_results.and_then(|text| text.parse().ok()).unwrap_or(MAXIMUM_RESULTS);
+        let after = next_token.map(|token| tokens.open(token, now())).transpose()?;
+        Ok(Self { limit: limit.clamp(1, MAXIMUM_RESULTS), after, tokens })
     }
 
     /// Makes the page from `found`, which holds one item more than the limit when there are more.
@@ -54,7 +56,8 @@ impl PageRequest {
     ) -> Page<T> {
         let more = found.len() > self.limit as usize;
         found.truncate(self.limit as usize);
-        let next_token = found.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last)));
+        let last = found.last().filter(|_| more);
+        let next_token = last.map(|last| self.tokens.seal(&key(last), now() + TOKEN_LIFETIME_SECONDS));
         Page { items: found.into_iter().map(show).collect(), next_token }
     }
 
@@ -73,24 +76,53 @@ impl PageRequest {
     }
 }
 
-fn decode(token: &str) -> Result<String, Error> {
-    URL_SAFE_NO_PAD
-        .decode(token)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| Error::validation("The provided nextToken is invalid."))
+impl PageTokens {
+    fn seal(&self, key: &str, good_until: i64) -> String {
+        let time = good_until.to_be_bytes();
+        let mac = self.mac(time, key.as_bytes());
+        URL_SAFE_NO_PAD.encode([&time, mac.as_bytes().as_slice(), key.as_bytes()].concat())
+    }
+
+    fn open(&self, token: &str, now: i64) -> Result<String, Error> {
+        let invalid = || Error::validation("The provided nextToken is invalid.");
+        let sealed = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| invalid())?;
+        let (time, rest) = sealed.split_first_chunk::<TIME_BYTES>().ok_or_else(invalid)?;
+        let (mac, key) = rest.split_first_chunk::<MAC_BYTES>().ok_or_else(invalid)?;
+        // The comparison of two BLAKE3 hashes takes the same time for all.
+        if self.mac(*time, key) != blake3::Hash::from_bytes(*mac) {
+            return Err(invalid());
+        }
+        if i64::from_be_bytes(*time) < now {
+            return Err(Error::validation("The provided nextToken has expired; begin again without one."));
+        }
+        String::from_utf8(key.to_vec()).map_err(|_| invalid())
+    }
+
+    fn mac(&self, time: [u8; TIME_BYTES], key: &[u8]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&time).update(&(self.scope.len() as u64).to_be_bytes());
+        hasher.update(self.scope.as_bytes()).update(key).finalize()
+    }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn tokens(scope: &str) -> PageTokens {
+        PageTokens { key: [7; 32], scope: scope.to_owned() }
+    }
+
     #[test]
     fn following_the_tokens_visits_every_item_once() {
         for limit in ["1", "2", "3", "5", "50"] {
-            let (mut seen, mut token) = (Vec::new(), None);
+            let (mut seen, mut token) = (Vec::new(), None::<String>);
             loop {
-                let request = PageRequest::read(Some(limit), token.as_deref()).unwrap();
+                let request = PageRequest::read(tokens("list"), Some(limit), token.as_deref()).unwrap();
                 let page = request.slice(vec![1, 2, 3, 4, 5], ToString::to_string, |n| n);
                 assert!(page.items.len() <= limit.parse::<usize>().unwrap());
                 seen.extend(page.items);
@@ -104,11 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn limits_outside_1_to_50_and_foreign_tokens_are_refused() {
-        for bad in ["0", "51", "-1", "x", ""] {
-            assert!(PageRequest::read(Some(bad), None).is_err(), "{bad}");
+    fn a_token_is_good_for_its_own_list_and_a_day() {
+        let token = tokens("one").seal("key", 100);
+        assert_eq!(tokens("one").open(&token, 100).unwrap(), "key");
+        assert_eq!(tokens("one").open(&format!("{token}=="), 0).unwrap(), "key", "padding is no harm");
+        assert!(tokens("one").open(&token, 101).unwrap_err().message.contains("expired"));
+        assert!(tokens("other").open(&token, 0).is_err());
+        for index in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[index] = if changed[index] == b'A' { b'B' } else { b'A' };
+            assert!(tokens("one").open(&String::from_utf8(changed).unwrap(), 0).is_err(), "{index}");
         }
-        assert!(PageRequest::read(None, Some("!")).is_err());
-        assert_eq!(PageRequest::read(None, None), Ok(PageRequest { limit: 50, after: None }));
+        for nonsense in ["", "!", "AAAA", "\u{e9}"] {
+            assert!(tokens("one").open(nonsense, 0).is_err(), "{nonsense}");
+        }
     }
 }

@@ -1,13 +1,22 @@
-//! Shapes of the request bodies, from the service model `lambda-microvms` 2025-09-09.
+//! Shapes of the requests, from the service model `lambda-microvms` 2025-09-09: one per operation, with all its members,
+//! wherever they are sent.
 
-use crate::validate::{Member, Pattern, Shape, Text};
+use crate::validate::{Location, Member, Pattern, Shape, Text};
 
 const fn required(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, shape, required: true }
+    Member { name, shape, required: true, location: Location::Body }
 }
 
 const fn optional(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, shape, required: false }
+    Member { name, shape, required: false, location: Location::Body }
+}
+
+const fn path(name: &'static str, shape: &'static Shape) -> Member {
+    Member { name, shape, required: true, location: Location::Path }
+}
+
+const fn query(name: &'static str, shape: &'static Shape) -> Member {
+    Member { name, shape, required: false, location: Location::Query }
 }
 
 const fn text(minimum: usize, maximum: usize) -> Shape {
@@ -65,6 +74,7 @@ fn is_role_arn(text: &str) -> bool {
 }
 
 const NON_BLANK: Shape = patterned(1, 2048, NO_SPACE);
+const IDENTIFIER: Shape = text(1, 256);
 const ROLE: Shape = patterned(20, 2048, ROLE_ARN);
 const CLIENT_TOKEN: Shape = text(1, 128);
 const CONNECTOR: Shape = text(1, 2048);
@@ -74,6 +84,12 @@ const COUNT: Shape = Shape::Integer(0, i32::MAX as i64);
 const AT_LEAST_ONE: Shape = Shape::Integer(1, i32::MAX as i64);
 const PORT: Shape = Shape::Integer(1, 65_535);
 const NOTHING: Shape = Shape::Structure(&[]);
+
+const IMAGE: Member = path("imageIdentifier", &IDENTIFIER);
+const VERSION: Member = path("imageVersion", &NON_BLANK);
+const MICROVM: Member = path("microvmIdentifier", &IDENTIFIER);
+const MAX_RESULTS: Member = query("maxResults", &Shape::Integer(1, 50));
+const NEXT_TOKEN: Member = query("nextToken", &Shape::Text(Text::ANY));
 
 const LOGGING: Shape = Shape::Union(&[
     optional("disabled", &NOTHING),
@@ -117,39 +133,118 @@ const HOOKS: Shape = Shape::Structure(&[
 
 const ARCHITECTURE: Shape = Shape::Enumeration(&["ARM_64", "X86_64"]);
 
+const RESOURCES: Shape = Shape::List(&Shape::Structure(&[required("minimumMemoryInMiB", &SIZE)]), 0, 1);
+const CPU_CONFIGURATIONS: Shape =
+    Shape::List(&Shape::Structure(&[required("architecture", &ARCHITECTURE)]), 0, usize::MAX);
+const ENVIRONMENT: Shape =
+    Shape::Map { key: &patterned(1, 256, NO_SPACE), value: &secret(4096), maximum: 100 };
+const TAG_KEY: Shape = patterned(1, 128, TAG);
+const TAGS: Shape = Shape::Map { key: &TAG_KEY, value: &patterned(0, 256, TAG), maximum: usize::MAX };
+
+// What CreateMicrovmImage and UpdateMicrovmImage have in common.
+const BASE_IMAGE_ARN: Member = required("baseImageArn", &NON_BLANK);
+const BASE_IMAGE_VERSION: Member = optional("baseImageVersion", &NON_BLANK);
+const BUILD_ROLE_ARN: Member = required("buildRoleArn", &ROLE);
+const DESCRIPTION: Member = optional("description", &Shape::Text(Text::ANY));
+const CODE_ARTIFACT: Member = required("codeArtifact", &Shape::Union(&[optional("uri", &NON_BLANK)]));
+const IMAGE_LOGGING: Member = optional("logging", &LOGGING);
+const IMAGE_EGRESS: Member = optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 1));
+const IMAGE_CPUS: Member = optional("cpuConfigurations", &CPU_CONFIGURATIONS);
+const IMAGE_RESOURCES: Member = optional("resources", &RESOURCES);
+const IMAGE_CAPABILITIES: Member =
+    optional("additionalOsCapabilities", &Shape::List(&Shape::Enumeration(&["ALL"]), 0, usize::MAX));
+const IMAGE_HOOKS: Member = optional("hooks", &HOOKS);
+const IMAGE_ENVIRONMENT: Member = optional("environmentVariables", &ENVIRONMENT);
+const IMAGE_CLIENT_TOKEN: Member = optional("clientToken", &CLIENT_TOKEN);
+
 /// CreateMicrovmImage.
 pub(crate) static CREATE_MICROVM_IMAGE: Shape = Shape::Structure(&[
-    required("baseImageArn", &NON_BLANK),
-    optional("baseImageVersion", &NON_BLANK),
-    required("buildRoleArn", &ROLE),
-    optional("description", &Shape::Text(Text::ANY)),
-    required("codeArtifact", &Shape::Union(&[optional("uri", &NON_BLANK)])),
-    optional("logging", &LOGGING),
-    optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 1)),
-    optional(
-        "cpuConfigurations",
-        &Shape::List(&Shape::Structure(&[required("architecture", &ARCHITECTURE)]), 0, usize::MAX),
-    ),
-    optional("resources", &Shape::List(&Shape::Structure(&[required("minimumMemoryInMiB", &SIZE)]), 0, 1)),
-    optional("additionalOsCapabilities", &Shape::List(&Shape::Enumeration(&["ALL"]), 0, usize::MAX)),
-    optional("hooks", &HOOKS),
-    optional(
-        "environmentVariables",
-        &Shape::Map { key: &patterned(1, 256, NO_SPACE), value: &secret(4096), maximum: 100 },
-    ),
+    BASE_IMAGE_ARN,
+    BASE_IMAGE_VERSION,
+    BUILD_ROLE_ARN,
+    DESCRIPTION,
+    CODE_ARTIFACT,
+    IMAGE_LOGGING,
+    IMAGE_EGRESS,
+    IMAGE_CPUS,
+    IMAGE_RESOURCES,
+    IMAGE_CAPABILITIES,
+    IMAGE_HOOKS,
+    IMAGE_ENVIRONMENT,
     required("name", &patterned(1, 64, NAME)),
-    optional(
-        "tags",
-        &Shape::Map { key: &patterned(1, 128, TAG), value: &patterned(0, 256, TAG), maximum: usize::MAX },
-    ),
-    optional("clientToken", &CLIENT_TOKEN),
+    optional("tags", &TAGS),
+    IMAGE_CLIENT_TOKEN,
 ]);
+
+/// UpdateMicrovmImage.
+pub(crate) static UPDATE_MICROVM_IMAGE: Shape = Shape::Structure(&[
+    BASE_IMAGE_ARN,
+    BASE_IMAGE_VERSION,
+    BUILD_ROLE_ARN,
+    DESCRIPTION,
+    CODE_ARTIFACT,
+    IMAGE_LOGGING,
+    IMAGE_EGRESS,
+    IMAGE_CPUS,
+    IMAGE_RESOURCES,
+    IMAGE_CAPABILITIES,
+    IMAGE_HOOKS,
+    IMAGE_ENVIRONMENT,
+    IMAGE,
+    IMAGE_CLIENT_TOKEN,
+]);
+
+/// UpdateMicrovmImageVersion.
+pub(crate) static UPDATE_MICROVM_IMAGE_VERSION: Shape =
+    Shape::Structure(&[IMAGE, VERSION, required("status", &Shape::Enumeration(&["ACTIVE", "INACTIVE"]))]);
+
+/// Operations on an image that take nothing else: GetMicrovmImage, DeleteMicrovmImage.
+pub(crate) static IMAGE_ONLY: Shape = Shape::Structure(&[IMAGE]);
+
+/// Operations on a version that take nothing else: GetMicrovmImageVersion, DeleteMicrovmImageVersion.
+pub(crate) static VERSION_ONLY: Shape = Shape::Structure(&[IMAGE, VERSION]);
+
+/// GetMicrovmImageBuild.
+pub(crate) static GET_MICROVM_IMAGE_BUILD: Shape =
+    Shape::Structure(&[IMAGE, VERSION, path("buildId", &NON_BLANK)]);
+
+/// ListMicrovmImages.
+pub(crate) static LIST_MICROVM_IMAGES: Shape =
+    Shape::Structure(&[MAX_RESULTS, NEXT_TOKEN, query("nameFilter", &NON_BLANK)]);
+
+/// Lists of what an image has: ListMicrovmImageVersions, ListManagedMicrovmImageVersions.
+pub(crate) static LIST_OF_IMAGE: Shape = Shape::Structure(&[MAX_RESULTS, NEXT_TOKEN, IMAGE]);
+
+/// ListManagedMicrovmImages.
+pub(crate) static LIST: Shape = Shape::Structure(&[MAX_RESULTS, NEXT_TOKEN]);
+
+/// ListMicrovmImageBuilds.
+pub(crate) static LIST_MICROVM_IMAGE_BUILDS: Shape = Shape::Structure(&[
+    MAX_RESULTS,
+    NEXT_TOKEN,
+    IMAGE,
+    VERSION,
+    query("architecture", &ARCHITECTURE),
+    query("chipset", &Shape::Enumeration(&["GRAVITON", "INTEL"])),
+    query("chipsetGeneration", &NON_BLANK),
+]);
+
+/// ListMicrovms.
+pub(crate) static LIST_MICROVMS: Shape = Shape::Structure(&[
+    MAX_RESULTS,
+    NEXT_TOKEN,
+    query("imageIdentifier", &IDENTIFIER),
+    query("imageVersion", &Shape::Text(Text::ANY)),
+]);
+
+/// Operations on a microVM that take nothing else: GetMicrovm, SuspendMicrovm, ResumeMicrovm, TerminateMicrovm.
+pub(crate) static MICROVM_ONLY: Shape = Shape::Structure(&[MICROVM]);
 
 /// RunMicrovm. The least idle time is an operator's setting, checked by the operation.
 pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
     optional("ingressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
     optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
-    required("imageIdentifier", &text(1, 256)),
+    required("imageIdentifier", &IDENTIFIER),
     optional("imageVersion", &NON_BLANK),
     optional("executionRoleArn", &ROLE),
     optional(
@@ -168,6 +263,7 @@ pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
 
 /// CreateMicrovmAuthToken.
 pub(crate) static CREATE_MICROVM_AUTH_TOKEN: Shape = Shape::Structure(&[
+    MICROVM,
     required("expirationInMinutes", &AT_LEAST_ONE),
     required(
         "allowedPorts",
@@ -186,99 +282,45 @@ pub(crate) static CREATE_MICROVM_AUTH_TOKEN: Shape = Shape::Structure(&[
     ),
 ]);
 
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
+/// CreateMicrovmShellAuthToken.
+pub(crate) static CREATE_MICROVM_SHELL_AUTH_TOKEN: Shape =
+    Shape::Structure(&[MICROVM, required("expirationInMinutes", &AT_LEAST_ONE)]);
 
-    use super::*;
-    use crate::validate::check;
+const TAGGABLE_ARN: Pattern = Pattern {
+    expression: r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|(capacity-provider|network-connector|microvm-image):[a-zA-Z0-9-_]+)",
+    matches: is_taggable_arn,
+};
 
-    fn message(value: &Value, shape: &Shape) -> String {
-        check(value, shape).unwrap_err().message
-    }
-
-    fn image() -> Value {
-        json!({
-            "name": "app",
-            "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
-            "buildRoleArn": "arn:aws:iam::000000000000:role/build",
-            "codeArtifact": { "uri": "s3://b/k" },
-        })
-    }
-
-    fn with(mut value: Value, member: &str, new: Value) -> Value {
-        value[member] = new;
-        value
-    }
-
-    #[test]
-    fn missing_members_are_all_named_in_one_sentence() {
-        assert!(check(&image(), &CREATE_MICROVM_IMAGE).is_ok());
-        assert_eq!(
-            message(
-                &json!({ "name": "bad name!", "codeArtifact": { "uri": "s3://b/k" } }),
-                &CREATE_MICROVM_IMAGE
-            ),
-            "3 validation errors detected: Value null at 'baseImageArn' failed to satisfy constraint: Member must \
-             not be null; Value null at 'buildRoleArn' failed to satisfy constraint: Member must not be null; Value \
-             'bad name!' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: \
-             [a-zA-Z0-9-_]+"
-        );
-    }
-
-    #[test]
-    fn limits_and_types_are_checked_at_their_place() {
-        for (member, value, expected) in [
-            ("buildRoleArn", json!("arn:aws:iam::1:role/x-long-enough"), "regular expression pattern"),
-            ("name", json!("n".repeat(65)), "length less than or equal to 64"),
-            ("name", json!(7), "'name' failed to satisfy constraint: Member must be a string"),
-            ("resources", json!([{}]), "Value null at 'resources.1.member.minimumMemoryInMiB'"),
-            ("resources", json!([{ "minimumMemoryInMiB": "2048" }]), "Member must be an integer"),
-            ("cpuConfigurations", json!([{ "architecture": "RISCV" }]), "enum value set: [ARM_64, X86_64]"),
-            ("egressNetworkConnectors", json!(["a", "b"]), "length less than or equal to 1"),
-            ("hooks", json!({ "port": 0 }), "Value '0' at 'hooks.port'"),
-            (
-                "hooks",
-                json!({ "microvmHooks": { "runTimeoutInSeconds": 61 } }),
-                "value less than or equal to 60",
-            ),
-            ("logging", json!({ "disabled": {}, "cloudWatch": {} }), "exactly one of [disabled, cloudWatch]"),
-            ("codeArtifact", json!({}), "exactly one of [uri]"),
-            ("environmentVariables", json!({ "A B": "x" }), "'environmentVariables.key'"),
-            ("tags", json!({ "a": "%" }), "'tags.a'"),
-        ] {
-            let message = message(&with(image(), member, value), &CREATE_MICROVM_IMAGE);
-            assert!(message.contains(expected), "{member}: {message}");
-        }
-        assert!(message(&json!([]), &CREATE_MICROVM_IMAGE).contains("the body"));
-    }
-
-    #[test]
-    fn secrets_are_not_repeated() {
-        let request = json!({ "imageIdentifier": "x", "runHookPayload": "s".repeat(4097) });
-        assert_eq!(
-            message(&request, &RUN_MICROVM),
-            "1 validation error detected: Value at 'runHookPayload' failed to satisfy constraint: Member must have \
-             length less than or equal to 4096"
-        );
-        let request = json!({ "imageIdentifier": "x", "runHookPayload": "s".repeat(4096) });
-        assert!(check(&request, &RUN_MICROVM).is_ok());
-    }
-
-    #[test]
-    fn role_arns_follow_the_pattern_of_the_model() {
-        for good in ["arn:aws:iam::000000000000:role/x", "arn:aws-cn:iam::123456789012:role/path/to/x_y"] {
-            assert!(is_role_arn(good), "{good}");
-        }
-        for bad in [
-            "role",
-            "arn:aws:iam::000000000000:user/x",
-            "arn:aws:iam::00000000000x:role/x",
-            "arn:aws:iam:us-east-1:000000000000:role/x",
-            "arn:aws:iam::000000000000:role/",
-            "arn:aws:iam::000000000000:role/x y",
-        ] {
-            assert!(!is_role_arn(bad), "{bad}");
-        }
-    }
+/// Of what the pattern allows, only images and network connectors are kept here.
+fn is_taggable_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let ["arn", partition, "lambda", region, account, kind, name] = parts[..] else { return false };
+    partition.starts_with("aws")
+        && !region.is_empty()
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit())
+        && matches!(kind, "microvm-image" | "network-connector")
+        && (NAME.matches)(name)
 }
+
+const RESOURCE: Member = path("Resource", &patterned(1, 10_000, TAGGABLE_ARN));
+
+/// TagResource.
+pub(crate) static TAG_RESOURCE: Shape = Shape::Structure(&[RESOURCE, required("Tags", &TAGS)]);
+
+/// UntagResource.
+pub(crate) static UNTAG_RESOURCE: Shape = Shape::Structure(&[
+    RESOURCE,
+    Member {
+        name: "tagKeys",
+        shape: &Shape::List(&TAG_KEY, 0, usize::MAX),
+        required: true,
+        location: Location::Query,
+    },
+]);
+
+/// ListTags.
+pub(crate) static LIST_TAGS: Shape = Shape::Structure(&[RESOURCE]);
+
+#[cfg(test)]
+mod tests;

@@ -51,12 +51,24 @@ pub(crate) enum Shape {
     Union(&'static [Member]),
 }
 
+/// Where a member of a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// In the JSON body; also every member of a member.
+    Body,
+    /// In the path.
+    Path,
+    /// In the query; a list's name is repeated.
+    Query,
+}
+
 /// A member of a structure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member {
     pub(crate) name: &'static str,
     pub(crate) shape: &'static Shape,
     pub(crate) required: bool,
+    pub(crate) location: Location,
 }
 
 /// Refuses `value` with one error that names every violation.

@@ -65,7 +65,7 @@ impl BuildLog {
 
     async fn store(&self, lines: impl IntoIterator<Item = &str>) {
         let Some((group, stream)) = &self.destination else { return };
-        let now = Timestamp(jiff::Timestamp::now());
+        let now = Timestamp::now();
         let lines: Vec<_> = lines.into_iter().map(|line| (now, line.to_owned())).collect();
         if let Err(error) = self.store.append_log(group, stream, &lines).await {
             tracing::error!(%error, group, stream, "build output could not be stored");

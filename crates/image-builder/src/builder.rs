@@ -1,7 +1,7 @@
 //! Drives builds: the only writer of image, version and build rows after their creation.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hearth_api::{
     BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState, SizeClass, SnapshotBuild,
@@ -57,8 +57,6 @@ pub struct ImageBuilder {
     slots: Semaphore,
     stopped: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// Images being deleted or built, so that the two never meet.
-    pub(crate) busy: Mutex<std::collections::BTreeSet<ImageArn>>,
 }
 
 /// What a successful pipeline leaves for the rows.
@@ -74,7 +72,6 @@ impl ImageBuilder {
             slots: Semaphore::new(config.concurrent_builds),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            busy: Mutex::default(),
             config,
         })
     }
@@ -82,13 +79,11 @@ impl ImageBuilder {
     /// Builds a version whose rows have been recorded as CREATING and PENDING; returns at once.
     pub fn start(self: &Arc<Self>, arn: ImageArn, version: ImageVersion, build: BuildId) {
         let builder = self.clone();
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(arn.clone());
         self.tasks.spawn(async move {
-            let run = builder.clone().drive(arn.clone(), version, build.clone());
+            let run = builder.drive(arn.clone(), version, build.clone());
             if let Err(error) = tokio::spawn(run).await {
                 tracing::error!(%arn, %build, %error, "a build task failed");
             }
-            builder.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&arn);
         });
     }
 
@@ -133,7 +128,7 @@ impl ImageBuilder {
         build: &mut BuildRecord,
         outcome: Result<Built, BuildFailure>,
     ) -> hearth_store::Result<()> {
-        let now = Timestamp(jiff::Timestamp::now());
+        let now = Timestamp::now();
         let first = image.state == ImageState::Creating;
         match outcome {
             Ok(result) => {
@@ -306,6 +301,9 @@ impl ImageBuilder {
             }
         }
         remove(&self.config.files.builds());
+        for (arn, version) in store.unfinished_deletions().await? {
+            self.remove_version(&arn, version).await?;
+        }
         for image in store.all_images().await? {
             if image.state == ImageState::Deleting {
                 self.remove_image(&image.arn).await?;

@@ -1,11 +1,12 @@
-//! DeleteMicrovmImage: who may be deleted when, and the removal itself.
+//! DeleteMicrovmImage and DeleteMicrovmImageVersion.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_api::{Error, ImageArn, ImageState};
+use hearth_api::{Error, ImageArn, ImageVersion, Timestamp};
+use hearth_store::Change;
 
 use crate::builder::{ImageBuilder, remove};
 
@@ -16,27 +17,14 @@ impl ImageBuilder {
     /// Marks an image DELETING and removes it in the background. The errors are the service's (behaviour.md section 1,
     /// wire-facts.md section 4).
     pub async fn delete(self: &Arc<Self>, arn: &ImageArn) -> Result<(), Error> {
-        let store = &self.config.store;
-        let internal = |error: hearth_store::Error| {
-            tracing::error!(%arn, %error, "an image could not be deleted");
-            Error::internal()
-        };
-        let mut image =
-            store.image(arn).await.map_err(internal)?.ok_or_else(|| {
-                Error::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}"))
-            })?;
-        let settled =
-            !matches!(image.state, ImageState::Creating | ImageState::Updating | ImageState::Deleting);
-        if !settled || self.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(arn) {
-            return Err(Error::validation(format!(
-                "Cannot delete MicroVM image in its current state: {arn}"
-            )));
+        let change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
+        match change.map_err(|error| failed(arn, &error))? {
+            Change::Busy(_) => {
+                let message = format!("Cannot delete MicroVM image in its current state: {arn}");
+                return Err(Error::validation(message));
+            }
+            change => refusal(&change, || format!("MicroVMImage not found for MicroVMImageID: {arn}"))?,
         }
-        if store.microvms_alive_of(arn).await.map_err(internal)? > 0 {
-            return Err(Error::validation("Cannot delete microvm image with running microvms."));
-        }
-        image.state = ImageState::Deleting;
-        store.update_image(&image).await.map_err(internal)?;
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
             if let Err(error) = builder.remove_image(&arn).await {
@@ -44,6 +32,34 @@ impl ImageBuilder {
             }
         });
         Ok(())
+    }
+
+    /// Marks a version DELETING and removes it in the background.
+    pub async fn delete_version(
+        self: &Arc<Self>,
+        arn: &ImageArn,
+        version: ImageVersion,
+    ) -> Result<(), Error> {
+        let change = self.config.store.begin_version_deletion(arn, version, Timestamp::now()).await;
+        refusal(&change.map_err(|error| failed(arn, &error))?, || {
+            format!("MicroVMImage not found for MicroVMImage: {arn}, Version: {version}")
+        })?;
+        let (builder, arn) = (self.clone(), arn.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = builder.remove_version(&arn, version).await {
+                tracing::error!(%arn, %version, %error, "the rows of a deleted version could not be removed");
+            }
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn remove_version(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+    ) -> hearth_store::Result<()> {
+        remove(&self.config.files.image(arn, version).directory);
+        self.config.store.finish_version_deletion(arn, version, Timestamp::now()).await
     }
 
     /// Files first: rows without files would be a lie, files without rows are swept. The layer cache stays for a
@@ -70,6 +86,26 @@ impl ImageBuilder {
         }
         Ok(())
     }
+}
+
+/// What a change that was not made is to the caller; a client token is not looked at here.
+pub fn refusal(change: &Change, not_found: impl FnOnce() -> String) -> Result<(), Error> {
+    match change {
+        Change::Made | Change::Token(_) => Ok(()),
+        Change::NotFound => Err(Error::not_found(not_found())),
+        Change::Busy(state) => {
+            Err(Error::conflict(format!("MicroVM Image is already in state: {}", state.as_str())))
+        }
+        Change::InUse => Err(Error::validation("Cannot delete microvm image with running microvms.")),
+        Change::LastVersion => {
+            Err(Error::validation("This is the last version. Please delete the entire image"))
+        }
+    }
+}
+
+fn failed(arn: &ImageArn, error: &hearth_store::Error) -> Error {
+    tracing::error!(%arn, error = error as &dyn std::error::Error, "an image could not be deleted");
+    Error::internal()
 }
 
 /// Removes a layer cache, if there is one.

@@ -21,5 +21,6 @@ mod source;
 pub use archive::ArchiveLimits;
 pub use base_images::{BaseImages, BaseImagesConfig};
 pub use builder::{ImageBuilder, ImageBuilderConfig};
+pub use deletion::refusal;
 pub use failure::{BuildFailure, FailureCode};
 pub use source::{ArtifactError, ArtifactSource};

@@ -23,7 +23,7 @@ pub async fn recover(registry: &Arc<Registry>) -> Result<(), hearth_store::Error
             if record.state != MicrovmState::Suspended {
                 record.generation += 1;
                 record.state = MicrovmState::Suspended;
-                record.suspended_at = Some(Timestamp(jiff::Timestamp::now()));
+                record.suspended_at = Some(Timestamp::now());
                 host.store.update_microvm(&record).await?;
             }
             registry.take_suspended(record);
@@ -43,7 +43,7 @@ fn end(record: &mut MicrovmRecord) {
     record.state = MicrovmState::Terminated;
     record.state_reason = Some(REASON_SERVICE_LOST.to_owned());
     record.suspended_at = None;
-    record.terminated_at = Some(Timestamp(jiff::Timestamp::now()));
+    record.terminated_at = Some(Timestamp::now());
 }
 
 fn registry_knows(registry: &Registry, id: &str) -> bool {

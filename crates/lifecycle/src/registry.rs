@@ -133,7 +133,7 @@ impl Registry {
             record.generation += 1;
             record.state = MicrovmState::Terminated;
             record.state_reason = Some(reason);
-            record.terminated_at = Some(hearth_api::Timestamp(jiff::Timestamp::now()));
+            record.terminated_at = Some(hearth_api::Timestamp::now());
             host.release(&record, None).await;
             if let Err(error) = host.store.update_microvm(&record).await {
                 tracing::error!(microvm = %record.id, %error, "the record could not be written");

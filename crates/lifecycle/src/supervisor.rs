@@ -367,5 +367,5 @@ fn log_destination(record: &MicrovmRecord) -> Option<(String, String)> {
 }
 
 fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now())
+    Timestamp::now()
 }

@@ -37,15 +37,16 @@ impl Store {
             return Ok(InsertedImage::Token(claim));
         }
         let inserted = sqlx::query(
-            "INSERT INTO images (arn, account, name, id, state, latest_active, latest_failed, created_at,
-                 updated_at, tags)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,
+                 created_at, updated_at, tags)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(image.arn.to_string())
         .bind(image.arn.account.as_str())
         .bind(image.arn.name.as_str())
         .bind(&image.id)
         .bind(image.state.as_str())
+        .bind(image.last_version.0)
         .bind(image.latest_active_version.map(|version| version.0))
         .bind(image.latest_failed_version.map(|version| version.0))
         .bind(image.created_at.as_millis())
@@ -93,16 +94,15 @@ impl Store {
         rows.iter().map(image_record).collect()
     }
 
-    /// Writes the members of an image that change.
+    /// Writes the members of an image that a build changes.
     pub async fn update_image(&self, image: &ImageRecord) -> Result<()> {
         sqlx::query(
-            "UPDATE images SET state = ?, latest_active = ?, latest_failed = ?, updated_at = ?, tags = ? WHERE arn = ?",
+            "UPDATE images SET state = ?, latest_active = ?, latest_failed = ?, updated_at = ? WHERE arn = ?",
         )
         .bind(image.state.as_str())
         .bind(image.latest_active_version.map(|version| version.0))
         .bind(image.latest_failed_version.map(|version| version.0))
         .bind(image.updated_at.as_millis())
-        .bind(to_json(&image.tags))
         .bind(image.arn.to_string())
         .execute(&self.pool)
         .await?;
@@ -136,6 +136,13 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(version_record).collect()
+    }
+
+    /// Every version that is being deleted, of all images.
+    pub async fn unfinished_deletions(&self) -> Result<Vec<(ImageArn, ImageVersion)>> {
+        let rows = sqlx::query("SELECT * FROM image_versions WHERE state = 'DELETING'").fetch_all(&self.pool);
+        let records = rows.await?.iter().map(version_record).collect::<Result<Vec<_>>>()?;
+        Ok(records.into_iter().map(|record| (record.arn, record.version)).collect())
     }
 
     /// Writes the members of a version that change.
@@ -203,7 +210,10 @@ impl Store {
     }
 }
 
-async fn insert_version(connection: &mut sqlx::SqliteConnection, version: &ImageVersionRecord) -> Result<()> {
+pub(crate) async fn insert_version(
+    connection: &mut sqlx::SqliteConnection,
+    version: &ImageVersionRecord,
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO image_versions (arn, version, state, status, configuration, app, created_at, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -221,7 +231,7 @@ async fn insert_version(connection: &mut sqlx::SqliteConnection, version: &Image
     Ok(())
 }
 
-async fn insert_build(connection: &mut sqlx::SqliteConnection, build: &BuildRecord) -> Result<()> {
+pub(crate) async fn insert_build(connection: &mut sqlx::SqliteConnection, build: &BuildRecord) -> Result<()> {
     sqlx::query(
         "INSERT INTO image_builds (id, arn, version, state, architecture, state_reason, snapshot, created_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -244,6 +254,7 @@ fn image_record(row: &SqliteRow) -> Result<ImageRecord> {
         arn: readable("arn", row.try_get("arn")?, ImageArn::parse)?,
         id: row.try_get("id")?,
         state: readable("state", row.try_get("state")?, ImageState::parse)?,
+        last_version: ImageVersion(row.try_get("last_version")?),
         latest_active_version: row.try_get::<Option<u32>, _>("latest_active")?.map(ImageVersion),
         latest_failed_version: row.try_get::<Option<u32>, _>("latest_failed")?.map(ImageVersion),
         created_at: Timestamp::from_millis(row.try_get("created_at")?),

@@ -7,6 +7,7 @@
 
 mod client_tokens;
 pub mod files;
+mod image_changes;
 mod images;
 mod logs;
 mod microvms;
@@ -20,9 +21,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub use client_tokens::ClientToken;
 pub use files::{Files, ImageFiles, MicrovmFiles};
+pub use image_changes::Change;
 pub use images::InsertedImage;
 pub use logs::FilteredLogEvent;
-pub use microvms::MicrovmFilter;
+pub use microvms::{InsertedMicrovm, MicrovmFilter};
 pub use records::*;
 
 /// Result of this crate.

@@ -21,7 +21,7 @@ pub struct FilteredLogEvent {
 impl Store {
     /// Appends lines in order, making the group and stream when they do not exist.
     pub async fn append_log(&self, group: &str, stream: &str, lines: &[(Timestamp, String)]) -> Result<()> {
-        let now = Timestamp(jiff::Timestamp::now()).as_millis();
+        let now = Timestamp::now().as_millis();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("INSERT INTO log_groups (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
             .bind(group)

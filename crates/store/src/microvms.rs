@@ -19,17 +19,41 @@ pub struct MicrovmFilter {
     pub image_version: Option<ImageVersion>,
 }
 
+/// What became of [`Store::insert_microvm`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InsertedMicrovm {
+    /// The row is there.
+    Inserted,
+    /// The version may not be launched any more.
+    VersionGone,
+    /// The client token was used before.
+    Token(TokenClaim),
+}
+
 impl Store {
-    /// Records a new microVM together with its client token; the row is written only when the token is fresh.
+    /// Records a new microVM together with its client token; the row is written only when the token is fresh and the
+    /// version can still be launched.
     pub async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
         token: Option<ClientToken>,
-    ) -> Result<TokenClaim> {
+    ) -> Result<InsertedMicrovm> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
-            return Ok(claim);
+            return Ok(InsertedMicrovm::Token(claim));
+        }
+        let launchable: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM image_versions JOIN images USING (arn)
+                 WHERE arn = ? AND version = ? AND image_versions.state = 'SUCCESSFUL' AND status = 'ACTIVE'
+                     AND images.state <> 'DELETING')",
+        )
+        .bind(record.image_arn.to_string())
+        .bind(record.image_version.0)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if !launchable {
+            return Ok(InsertedMicrovm::VersionGone);
         }
         sqlx::query(
             "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, state_reason,
@@ -51,7 +75,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(TokenClaim::Fresh)
+        Ok(InsertedMicrovm::Inserted)
     }
 
     /// Writes the members of a microVM that change during its life.
@@ -126,16 +150,6 @@ impl Store {
         let rows =
             sqlx::query("SELECT * FROM microvms WHERE state <> 'TERMINATED'").fetch_all(&self.pool).await?;
         rows.iter().map(record).collect()
-    }
-
-    /// How many microVMs of an image have not ended.
-    pub async fn microvms_alive_of(&self, arn: &ImageArn) -> Result<u64> {
-        let row =
-            sqlx::query("SELECT count(*) AS n FROM microvms WHERE image_arn = ? AND state <> 'TERMINATED'")
-                .bind(arn.to_string())
-                .fetch_one(&self.pool)
-                .await?;
-        Ok(row.try_get::<i64, _>("n")? as u64)
     }
 }
 

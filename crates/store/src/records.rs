@@ -18,6 +18,8 @@ pub struct ImageRecord {
     pub id: String,
     /// State.
     pub state: ImageState,
+    /// Highest version that was ever begun.
+    pub last_version: ImageVersion,
     /// Newest version that was built successfully and is ACTIVE.
     pub latest_active_version: Option<ImageVersion>,
     /// Newest version whose build failed.
@@ -49,6 +51,27 @@ pub struct ImageVersionRecord {
     pub created_at: Timestamp,
     /// Last change.
     pub updated_at: Timestamp,
+}
+
+impl ImageVersionRecord {
+    /// A version that is to be built.
+    pub fn pending(
+        arn: ImageArn,
+        version: ImageVersion,
+        configuration: ImageConfiguration,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            arn,
+            version,
+            state: ImageVersionState::Pending,
+            status: ImageVersionStatus::Active,
+            configuration,
+            app: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
 }
 
 /// What a launch needs to know of the built app.
@@ -83,6 +106,22 @@ pub struct BuildRecord {
     pub snapshot: Option<SnapshotBuild>,
     /// Creation.
     pub created_at: Timestamp,
+}
+
+impl BuildRecord {
+    /// The build of a new version, for this host's architecture.
+    pub fn pending(version: &ImageVersionRecord) -> Self {
+        Self {
+            arn: version.arn.clone(),
+            version: version.version,
+            id: BuildId::new(),
+            state: BuildState::Pending,
+            architecture: Architecture::host(),
+            state_reason: None,
+            snapshot: None,
+            created_at: version.created_at,
+        }
+    }
 }
 
 /// A microVM.
@@ -131,7 +170,7 @@ impl MicrovmRecord {
             generation: 0,
             state_reason: None,
             endpoint_label: EndpointLabel::new(),
-            started_at: Timestamp(jiff::Timestamp::now()),
+            started_at: Timestamp::now(),
             suspended_at: None,
             terminated_at: None,
             settings,

@@ -8,6 +8,7 @@ use hearth_api::{
     CreateMicrovmAuthTokenRequest, CreateMicrovmAuthTokenResponse, Error, MicrovmState, PortSpecification,
 };
 use hearth_auth::{Claims, TokenError, TokenKind};
+use hearth_store::MicrovmRecord;
 
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;
@@ -19,13 +20,7 @@ const MAXIMUM_EXPIRATION_MINUTES: u32 = 60;
 const HEADER: &str = "X-aws-proxy-auth";
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let request: CreateMicrovmAuthTokenRequest = call.body(&CREATE_MICROVM_AUTH_TOKEN)?;
-    let minutes = request.expiration_in_minutes;
-    if minutes > MAXIMUM_EXPIRATION_MINUTES {
-        let message =
-            format!("ExpirationMinutes {minutes} exceeded max allowed of {MAXIMUM_EXPIRATION_MINUTES}.");
-        return Err(Error::validation(message).into());
-    }
+    let request: CreateMicrovmAuthTokenRequest = call.input(&CREATE_MICROVM_AUTH_TOKEN)?;
     for ports in &request.allowed_ports {
         if let PortSpecification::Range { start_port, end_port } = ports
             && start_port > end_port
@@ -35,15 +30,27 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         }
     }
     let record = context.path_microvm(&call).await?;
+    answer(&context, record, request.expiration_in_minutes, request.allowed_ports, TokenKind::Http)
+}
+
+/// The answer with a new token for a microVM.
+pub(crate) fn answer(
+    context: &Context,
+    record: MicrovmRecord,
+    minutes: u32,
+    ports: Vec<PortSpecification>,
+    kind: TokenKind,
+) -> Outcome {
+    if minutes > MAXIMUM_EXPIRATION_MINUTES {
+        let message =
+            format!("ExpirationMinutes {minutes} exceeded max allowed of {MAXIMUM_EXPIRATION_MINUTES}.");
+        return Err(Error::validation(message).into());
+    }
     if matches!(record.state, MicrovmState::Terminating | MicrovmState::Terminated) {
         return Err(Error::validation(format!("The MicroVM {} has been terminated.", record.id)).into());
     }
-    let claims = Claims {
-        microvm: record.id,
-        ports: request.allowed_ports,
-        expires_at_seconds: jiff::Timestamp::now().as_second() + i64::from(minutes) * 60,
-        kind: TokenKind::Http,
-    };
+    let expires_at_seconds = jiff::Timestamp::now().as_second() + i64::from(minutes) * 60;
+    let claims = Claims { microvm: record.id, ports, expires_at_seconds, kind };
     let token = context.services.token_keys.issue(&claims).map_err(|error| match error {
         TokenError::TooManyPorts => Error::validation("The list of allowed ports is too long for one token."),
         other => {

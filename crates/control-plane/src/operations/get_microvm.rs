@@ -8,8 +8,10 @@ use super::views;
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::Context;
+use crate::shapes::MICROVM_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&MICROVM_ONLY)?;
     let record = context.path_microvm(&call).await?;
     Ok(Answer::ok(&views::microvm(&context, &record)))
 }

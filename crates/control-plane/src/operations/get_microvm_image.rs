@@ -10,8 +10,10 @@ use crate::answer::{Answer, Outcome};
 use crate::arns::image_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
+use crate::shapes::IMAGE_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&IMAGE_ONLY)?;
     let arn = context.path_image(&call)?;
     let record = context.services.store.image(&arn).await.map_err(|error| store_failed(&error))?;
     let record = record.ok_or_else(|| image_not_found(&arn))?;

@@ -9,8 +9,10 @@ use super::views;
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::{Context, store_failed};
+use crate::shapes::GET_MICROVM_IMAGE_BUILD;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&GET_MICROVM_IMAGE_BUILD)?;
     let (arn, version) = context.path_version(&call)?;
     let id = BuildId::from_stored(call.path("buildId"));
     let record =

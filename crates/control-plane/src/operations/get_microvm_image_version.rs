@@ -9,8 +9,10 @@ use crate::answer::{Answer, Outcome};
 use crate::arns::version_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
+use crate::shapes::VERSION_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&VERSION_ONLY)?;
     let (arn, version) = context.path_version(&call)?;
     let record =
         context.services.store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?;

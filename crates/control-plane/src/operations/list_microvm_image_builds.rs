@@ -11,25 +11,14 @@ use crate::arns::version_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
-use crate::validate::violation;
+use crate::shapes::LIST_MICROVM_IMAGE_BUILDS;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let request = PageRequest::of(&call)?;
+    call.check(&LIST_MICROVM_IMAGE_BUILDS)?;
+    let request = PageRequest::of(&context, &call)?;
     let (arn, version) = context.path_version(&call)?;
-    let architecture = call
-        .query("architecture")
-        .map(|text| {
-            let rule = "Member must satisfy enum value set: [ARM_64, X86_64]";
-            Architecture::parse(text).ok_or_else(|| violation(text, "architecture", rule))
-        })
-        .transpose()?;
-    let chipset = call
-        .query("chipset")
-        .map(|text| {
-            let rule = "Member must satisfy enum value set: [GRAVITON, INTEL]";
-            Chipset::parse(text).ok_or_else(|| violation(text, "chipset", rule))
-        })
-        .transpose()?;
+    let architecture = call.query("architecture").and_then(Architecture::parse);
+    let chipset = call.query("chipset").and_then(Chipset::parse);
     let generation = call.query("chipsetGeneration");
     let store = &context.services.store;
     if store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?.is_none() {

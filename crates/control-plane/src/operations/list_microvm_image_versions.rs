@@ -10,9 +10,11 @@ use crate::arns::image_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
+use crate::shapes::LIST_OF_IMAGE;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let request = PageRequest::of(&call)?;
+    call.check(&LIST_OF_IMAGE)?;
+    let request = PageRequest::of(&context, &call)?;
     let arn = context.path_image(&call)?;
     let records = context.services.store.image_versions(&arn).await.map_err(|error| store_failed(&error))?;
     if records.is_empty() {

@@ -10,9 +10,11 @@ use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
+use crate::shapes::LIST_MICROVM_IMAGES;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let request = PageRequest::of(&call)?;
+    call.check(&LIST_MICROVM_IMAGES)?;
+    let request = PageRequest::of(&context, &call)?;
     let records = context
         .services
         .store

@@ -11,10 +11,12 @@ use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
+use crate::shapes::LIST_MICROVMS;
 use crate::validate::violation;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let request = PageRequest::of(&call)?;
+    call.check(&LIST_MICROVMS)?;
+    let request = PageRequest::of(&context, &call)?;
     let image_arn = call.query("imageIdentifier").map(|text| context.image_arn(&call, text)).transpose()?;
     let image_version = call
         .query("imageVersion")

@@ -2,12 +2,15 @@
 
 pub(crate) mod create_microvm_auth_token;
 pub(crate) mod create_microvm_image;
+pub(crate) mod create_microvm_shell_auth_token;
 pub(crate) mod delete_microvm_image;
+pub(crate) mod delete_microvm_image_version;
 pub(crate) mod get_microvm;
 pub(crate) mod get_microvm_image;
 pub(crate) mod get_microvm_image_build;
 pub(crate) mod get_microvm_image_version;
 pub(crate) mod idempotency;
+pub(crate) mod image_configuration;
 pub(crate) mod list_managed_microvm_image_versions;
 pub(crate) mod list_managed_microvm_images;
 pub(crate) mod list_microvm_image_builds;
@@ -19,5 +22,8 @@ pub(crate) mod refusals;
 pub(crate) mod resume_microvm;
 pub(crate) mod run_microvm;
 pub(crate) mod suspend_microvm;
+pub(crate) mod tags;
 pub(crate) mod terminate_microvm;
+pub(crate) mod update_microvm_image;
+pub(crate) mod update_microvm_image_version;
 pub(crate) mod views;

@@ -8,8 +8,10 @@ use super::refusals::translate;
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::Context;
+use crate::shapes::MICROVM_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&MICROVM_ONLY)?;
     let id = context.path_microvm(&call).await?.id;
     context.services.registry.resume(&id).await.map_err(|refusal| translate(refusal, &id))?;
     Ok(Answer::empty())

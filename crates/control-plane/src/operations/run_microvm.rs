@@ -8,7 +8,7 @@ use hearth_api::{
     Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
     RunMicrovmRequest,
 };
-use hearth_store::{ImageVersionRecord, MicrovmRecord, MicrovmSettings};
+use hearth_store::{ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
@@ -24,7 +24,7 @@ const DEFAULT_MAXIMUM_DURATION_SECONDS: u32 = 28_800;
 const OPERATION: &str = "RunMicrovm";
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let mut request: RunMicrovmRequest = call.body(&RUN_MICROVM)?;
+    let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
     let token = request.client_token.take();
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has gone since.
@@ -53,11 +53,17 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let record = MicrovmRecord::pending(call.account.clone(), arn, version.version, settings);
     let answer = to_json(&views::microvm(&context, &record));
     let token = client_token(&call.account, OPERATION, token, &request, &answer);
-    let claim = store.insert_microvm(&record, token).await.map_err(|error| store_failed(&error))?;
-    if let Some(first_answer) = replay(claim)? {
-        return Ok(Answer::text(StatusCode::OK, first_answer));
-    }
-    context.services.registry.launch(record);
+    let inserted = store.insert_microvm(&record, token).await.map_err(|error| store_failed(&error))?;
+    let answer = match inserted {
+        InsertedMicrovm::Inserted => {
+            context.services.registry.launch(record);
+            answer
+        }
+        InsertedMicrovm::VersionGone => {
+            return Err(no_active_version(&record.image_arn, request.image_version.as_deref()).into());
+        }
+        InsertedMicrovm::Token(claim) => replay(claim)?.unwrap_or(answer),
+    };
     Ok(Answer::text(StatusCode::OK, answer))
 }
 
@@ -82,12 +88,7 @@ async fn launchable_version(
     wanted: Option<&str>,
 ) -> Result<ImageVersionRecord, Error> {
     let store = &context.services.store;
-    let not_found = || {
-        Error::not_found(match wanted {
-            Some(version) => format!("No active version found for MicroVM image {arn} and version {version}"),
-            None => format!("No active version found for MicroVM image {arn}"),
-        })
-    };
+    let not_found = || no_active_version(arn, wanted);
     let image = store.image(arn).await.map_err(|error| store_failed(&error))?.ok_or_else(not_found)?;
     let version = match wanted {
         // `1` is refused here, unlike where versions are read.
@@ -105,6 +106,13 @@ async fn launchable_version(
                 && !matches!(image.state, ImageState::Deleting | ImageState::Deleted)
         })
         .ok_or_else(not_found)
+}
+
+fn no_active_version(arn: &ImageArn, wanted: Option<&str>) -> Error {
+    Error::not_found(match wanted {
+        Some(version) => format!("No active version found for MicroVM image {arn} and version {version}"),
+        None => format!("No active version found for MicroVM image {arn}"),
+    })
 }
 
 fn check_payload(version: &ImageVersionRecord, request: &RunMicrovmRequest) -> Result<(), Error> {

@@ -7,3 +7,5 @@ mod authentication;
 mod images;
 mod microvms;
 mod support;
+mod tags;
+mod versions;

@@ -219,3 +219,24 @@ async fn a_token_opens_the_ports_that_were_asked_for() {
     let reply = api.call("POST", "microvms/microvm-none/auth-token", foreign).await;
     assert_eq!(reply.message(), "MicroVM not found: microvm-none");
 }
+
+#[tokio::test]
+async fn a_shell_token_needs_the_shell_connector() {
+    let api = with_image().await;
+    let id = api.recorded_microvm(MicrovmState::Running).await;
+    let request = json!({ "expirationInMinutes": 60 });
+    let reply = api.call("POST", &format!("microvms/{id}/shell-auth-token"), request.clone()).await;
+    assert_eq!((reply.status, reply.error_type()), (StatusCode::BAD_REQUEST, "ValidationException"));
+    assert_eq!(
+        reply.message(),
+        "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
+    );
+    let id = api.recorded_microvm_with(MicrovmState::Running, &["HTTP_INGRESS", "SHELL_INGRESS"]).await;
+    let target = format!("microvms/{id}/shell-auth-token");
+    let reply = api.call("POST", &target, request).await;
+    let token = reply.body["authToken"]["X-aws-proxy-auth"].as_str().unwrap();
+    let claims = api.token_keys.verify(Some(token), &id, 8022, 0).unwrap();
+    assert_eq!(claims.kind, hearth_auth::TokenKind::Shell);
+    let late = api.call("POST", &target, json!({ "expirationInMinutes": 61 })).await;
+    assert_eq!(late.message(), "ExpirationMinutes 61 exceeded max allowed of 60.");
+}

@@ -155,8 +155,13 @@ impl Api {
 
     /// Calls an operation under `/2025-09-09/`.
     pub(crate) async fn call(&self, method: &str, target: &str, body: Value) -> Reply {
+        self.call_at(method, &format!("/2025-09-09/{target}"), body).await
+    }
+
+    /// Calls an operation by its whole path.
+    pub(crate) async fn call_at(&self, method: &str, target: &str, body: Value) -> Reply {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.send(signed("secret", "lambda", method, &format!("/2025-09-09/{target}"), body.as_bytes())).await
+        self.send(signed("secret", "lambda", method, target, body.as_bytes())).await
     }
 
     pub(crate) async fn get(&self, target: &str) -> Reply {
@@ -167,7 +172,8 @@ impl Api {
         let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         assert!(parts.headers.contains_key("x-amzn-requestid"));
-        Reply { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&body).unwrap() }
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        Reply { status: parts.status, headers: parts.headers, body }
     }
 
     /// Gets `target` until `done`; fails after the deadline.
@@ -185,12 +191,20 @@ impl Api {
 
     /// Records a microVM in this state that nobody drives.
     pub(crate) async fn recorded_microvm(&self, state: MicrovmState) -> MicrovmId {
+        self.recorded_microvm_with(state, &[]).await
+    }
+
+    /// The same with these managed ingress connectors.
+    pub(crate) async fn recorded_microvm_with(&self, state: MicrovmState, ingress: &[&str]) -> MicrovmId {
         let settings = MicrovmSettings {
             execution_role_arn: None,
             idle_policy: None,
             maximum_duration_in_seconds: 28_800,
             logging: None,
-            ingress_network_connectors: Vec::new(),
+            ingress_network_connectors: ingress
+                .iter()
+                .map(|name| hearth_api::managed_connector_arn(REGION, name))
+                .collect(),
             egress_network_connectors: Vec::new(),
         };
         let image = ImageArn::parse(&image_arn("app")).unwrap();
@@ -227,6 +241,7 @@ impl Api {
             arn: arn.clone(),
             id: uuid::Uuid::new_v4().to_string(),
             state: ImageState::Created,
+            last_version: ImageVersion::FIRST,
             latest_active_version: Some(ImageVersion::FIRST),
             latest_failed_version: None,
             created_at: now,

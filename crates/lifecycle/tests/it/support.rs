@@ -176,11 +176,12 @@ impl World {
         let target = SnapshotTarget::Base { directory: files.snapshot.clone() };
         guest.vm().create_snapshot(&target).await.unwrap();
         guest.destroy().await;
-        let now = Timestamp(jiff::Timestamp::now());
+        let now = Timestamp::now();
         let image = ImageRecord {
             arn: self.arn.clone(),
             id: "id".to_owned(),
             state: ImageState::Created,
+            last_version: ImageVersion::FIRST,
             latest_active_version: Some(ImageVersion::FIRST),
             latest_failed_version: None,
             created_at: now,

@@ -1,0 +1,76 @@
+//! TagResource, UntagResource and ListTags, on images.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_api::{Error, ImageArn, Tags};
+
+use crate::answer::{Answer, Outcome};
+use crate::arns::image_not_found;
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::shapes::{LIST_TAGS, TAG_RESOURCE, UNTAG_RESOURCE};
+
+/// Most tags of a resource ("Tag naming limits and requirements", AWS General Reference).
+const MAXIMUM_TAGS: usize = 50;
+/// Keys that only AWS may set (the same page).
+const RESERVED_PREFIX: &str = "aws:";
+
+pub(crate) async fn tag_resource(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let request: Tags = call.input(&TAG_RESOURCE)?;
+    change(&context, &call, |tags| {
+        tags.extend(request.tags);
+        check(tags)
+    })
+    .await
+}
+
+pub(crate) async fn untag_resource(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&UNTAG_RESOURCE)?;
+    let keys = call.query_all("tagKeys");
+    change(&context, &call, |tags| {
+        tags.retain(|key, _| !keys.contains(&key.as_str()));
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) async fn list_tags(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    call.check(&LIST_TAGS)?;
+    let arn = resource(&context, &call)?;
+    let image = context.services.store.image(&arn).await.map_err(|error| store_failed(&error))?;
+    Ok(Answer::ok(&Tags { tags: image.ok_or_else(|| image_not_found(&arn))?.tags }))
+}
+
+/// Refuses tags that a resource may not have.
+pub(crate) fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    if let Some(key) = tags.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
+        return Err(Error::validation(format!(
+            "The tag key {key} begins with '{RESERVED_PREFIX}', which is reserved."
+        )));
+    }
+    if tags.len() > MAXIMUM_TAGS {
+        return Err(Error::validation(format!(
+            "A resource has at most {MAXIMUM_TAGS} tags; this one would have {}.",
+            tags.len()
+        )));
+    }
+    Ok(())
+}
+
+async fn change(
+    context: &Context,
+    call: &Call,
+    change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Error>,
+) -> Outcome {
+    let arn = resource(context, call)?;
+    let changed = context.services.store.change_image_tags(&arn, change).await;
+    changed.map_err(|error| store_failed(&error))?.ok_or_else(|| image_not_found(&arn))??;
+    Ok(Answer::no_content())
+}
+
+/// The image that is meant; its ARN's form was checked.
+fn resource(context: &Context, call: &Call) -> Result<ImageArn, Error> {
+    context.image_arn(call, call.path("Resource"))
+}

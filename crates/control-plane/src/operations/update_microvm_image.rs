@@ -1,0 +1,77 @@
+//! UpdateMicrovmImage: a new version from a whole new configuration; nothing of the version before is kept.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_api::{
+    ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest, UpdateMicrovmImageResponse,
+};
+use hearth_image_builder::refusal;
+use hearth_store::{BuildRecord, Change, ImageRecord, ImageVersionRecord};
+use http::StatusCode;
+
+use super::idempotency::{client_token, replay};
+use super::image_configuration::complete;
+use crate::answer::{Answer, Outcome, to_json};
+use crate::arns::image_not_found;
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::shapes::UPDATE_MICROVM_IMAGE;
+
+const OPERATION: &str = "UpdateMicrovmImage";
+
+pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let mut request: UpdateMicrovmImageRequest = call.input(&UPDATE_MICROVM_IMAGE)?;
+    let token = request.client_token.take();
+    let arn = context.path_image(&call)?;
+    let parameters = (arn.to_string(), &request);
+    let store = &context.services.store;
+    // A repeated call gets its answer even if the image has changed since.
+    if let Some(token) = client_token(&call.account, OPERATION, token.clone(), &parameters, "")
+        && let Some(answer) = replay(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
+    {
+        return Ok(Answer::text(StatusCode::OK, answer));
+    }
+    let mut configuration = request.configuration.clone();
+    complete(&context, &mut configuration)?;
+
+    let image = store.image(&arn).await.map_err(|error| store_failed(&error))?;
+    let mut image = image.ok_or_else(|| image_not_found(&arn))?;
+    let now = Timestamp::now();
+    image.state = ImageState::Updating;
+    image.last_version = ImageVersion(image.last_version.0 + 1);
+    image.updated_at = now;
+    let version = ImageVersionRecord::pending(arn.clone(), image.last_version, configuration, now);
+    let build = BuildRecord::pending(&version);
+    let answer = to_json(&describe(&image, &version));
+    let token = client_token(&call.account, OPERATION, token, &parameters, &answer);
+    let change = store.begin_update(&image, &version, &build, token).await;
+    match change.map_err(|error| store_failed(&error))? {
+        Change::Token(claim) => {
+            let answer = replay(claim)?.unwrap_or(answer);
+            Ok(Answer::text(StatusCode::OK, answer))
+        }
+        change => {
+            refusal(&change, || image_not_found(&arn).message)?;
+            context.services.image_builder.start(arn, version.version, build.id);
+            Ok(Answer::text(StatusCode::OK, answer))
+        }
+    }
+}
+
+fn describe(image: &ImageRecord, version: &ImageVersionRecord) -> UpdateMicrovmImageResponse {
+    UpdateMicrovmImageResponse {
+        image_arn: image.arn.clone(),
+        id: image.id.clone(),
+        name: image.arn.name.clone(),
+        state: image.state,
+        image_version: version.version,
+        latest_active_image_version: image.latest_active_version,
+        latest_failed_image_version: image.latest_failed_version,
+        created_at: image.created_at,
+        updated_at: image.updated_at,
+        configuration: version.configuration.clone(),
+        build_phase_overrides: (),
+        role_configuration: (),
+    }
+}

@@ -1,0 +1,89 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::validate::check;
+
+fn message(value: &Value, shape: &Shape) -> String {
+    check(value, shape).unwrap_err().message
+}
+
+fn image() -> Value {
+    json!({
+        "name": "app",
+        "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
+        "buildRoleArn": "arn:aws:iam::000000000000:role/build",
+        "codeArtifact": { "uri": "s3://b/k" },
+    })
+}
+
+fn with(mut value: Value, member: &str, new: Value) -> Value {
+    value[member] = new;
+    value
+}
+
+#[test]
+fn missing_members_are_all_named_in_one_sentence() {
+    assert!(check(&image(), &CREATE_MICROVM_IMAGE).is_ok());
+    assert_eq!(
+        message(
+            &json!({ "name": "bad name!", "codeArtifact": { "uri": "s3://b/k" } }),
+            &CREATE_MICROVM_IMAGE
+        ),
+        "3 validation errors detected: Value null at 'baseImageArn' failed to satisfy constraint: Member must \
+         not be null; Value null at 'buildRoleArn' failed to satisfy constraint: Member must not be null; Value \
+         'bad name!' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: \
+         [a-zA-Z0-9-_]+"
+    );
+}
+
+#[test]
+fn limits_and_types_are_checked_at_their_place() {
+    for (member, value, expected) in [
+        ("buildRoleArn", json!("arn:aws:iam::1:role/x-long-enough"), "regular expression pattern"),
+        ("name", json!("n".repeat(65)), "length less than or equal to 64"),
+        ("name", json!(7), "'name' failed to satisfy constraint: Member must be a string"),
+        ("resources", json!([{}]), "Value null at 'resources.1.member.minimumMemoryInMiB'"),
+        ("resources", json!([{ "minimumMemoryInMiB": "2048" }]), "Member must be an integer"),
+        ("cpuConfigurations", json!([{ "architecture": "RISCV" }]), "enum value set: [ARM_64, X86_64]"),
+        ("egressNetworkConnectors", json!(["a", "b"]), "length less than or equal to 1"),
+        ("hooks", json!({ "port": 0 }), "Value '0' at 'hooks.port'"),
+        ("hooks", json!({ "microvmHooks": { "runTimeoutInSeconds": 61 } }), "value less than or equal to 60"),
+        ("logging", json!({ "disabled": {}, "cloudWatch": {} }), "exactly one of [disabled, cloudWatch]"),
+        ("codeArtifact", json!({}), "exactly one of [uri]"),
+        ("environmentVariables", json!({ "A B": "x" }), "'environmentVariables.key'"),
+        ("tags", json!({ "a": "%" }), "'tags.a'"),
+    ] {
+        let message = message(&with(image(), member, value), &CREATE_MICROVM_IMAGE);
+        assert!(message.contains(expected), "{member}: {message}");
+    }
+    assert!(message(&json!([]), &CREATE_MICROVM_IMAGE).contains("the body"));
+}
+
+#[test]
+fn secrets_are_not_repeated() {
+    let request = json!({ "imageIdentifier": "x", "runHookPayload": "s".repeat(4097) });
+    assert_eq!(
+        message(&request, &RUN_MICROVM),
+        "1 validation error detected: Value at 'runHookPayload' failed to satisfy constraint: Member must have \
+         length less than or equal to 4096"
+    );
+    let request = json!({ "imageIdentifier": "x", "runHookPayload": "s".repeat(4096) });
+    assert!(check(&request, &RUN_MICROVM).is_ok());
+}
+
+#[test]
+fn role_arns_follow_the_pattern_of_the_model() {
+    for good in ["arn:aws:iam::000000000000:role/x", "arn:aws-cn:iam::123456789012:role/path/to/x_y"] {
+        assert!(is_role_arn(good), "{good}");
+    }
+    for bad in [
+        "role",
+        "arn:aws:iam::000000000000:user/x",
+        "arn:aws:iam::00000000000x:role/x",
+        "arn:aws:iam:us-east-1:000000000000:role/x",
+        "arn:aws:iam::000000000000:role/",
+        "arn:aws:iam::000000000000:role/x y",
+    ] {
+        assert!(!is_role_arn(bad), "{bad}");
+    }
+}

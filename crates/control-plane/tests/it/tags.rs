@@ -1,0 +1,54 @@
+//! Tags of images.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Api, image_arn};
+
+fn target(name: &str) -> String {
+    format!("/2017-03-31/tags/{}", image_arn(name))
+}
+
+#[tokio::test]
+async fn tags_are_set_listed_and_taken_away() {
+    let api = Api::start().await;
+    api.built_image("app", |_| ()).await;
+    let encoded = target("app").replace(':', "%3A");
+    let list = || api.call_at("GET", &encoded, Value::Null);
+    assert_eq!(list().await.body, json!({ "Tags": { "team": "a" } }));
+    let reply = api.call_at("POST", &target("app"), json!({ "Tags": { "team": "b", "stage": "" } })).await;
+    assert_eq!((reply.status, reply.body), (StatusCode::NO_CONTENT, Value::Null));
+    assert_eq!(list().await.body, json!({ "Tags": { "stage": "", "team": "b" } }));
+    let image = api.get(&format!("microvm-images/{}", image_arn("app"))).await.body;
+    assert_eq!(image["tags"], json!({ "stage": "", "team": "b" }));
+    let untag = format!("{}?tagKeys=team&tagKeys=none&tagKeys=stage", target("app"));
+    assert_eq!(api.call_at("DELETE", &untag, Value::Null).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(list().await.body, json!({ "Tags": {} }));
+}
+
+#[tokio::test]
+async fn what_cannot_be_tagged_is_refused_and_changes_nothing() {
+    let api = Api::start().await;
+    api.built_image("app", |_| ()).await;
+    let many: serde_json::Map<_, _> = (0..50).map(|n| (format!("k{n}"), json!("v"))).collect();
+    for (path, body, status, expected) in [
+        (target("none"), json!({ "Tags": {} }), StatusCode::NOT_FOUND, "MicroVMImage not found"),
+        (target("app"), json!({}), StatusCode::BAD_REQUEST, "Value null at 'Tags'"),
+        (
+            target("app"),
+            json!({ "Tags": { "a%": "" } }),
+            StatusCode::BAD_REQUEST,
+            "regular expression pattern",
+        ),
+        (target("app"), json!({ "Tags": { "aws:x": "" } }), StatusCode::BAD_REQUEST, "reserved"),
+        (target("app"), json!({ "Tags": many }), StatusCode::BAD_REQUEST, "at most 50 tags"),
+        ("/2017-03-31/tags/app".to_owned(), json!({ "Tags": {} }), StatusCode::BAD_REQUEST, "at 'Resource'"),
+    ] {
+        let reply = api.call_at("POST", &path, body).await;
+        assert_eq!(reply.status, status, "{:?}", reply.body);
+        assert!(reply.message().contains(expected), "{}", reply.message());
+    }
+    let reply = api.call_at("DELETE", &target("app"), Value::Null).await;
+    assert_eq!((reply.status, reply.message().contains("'tagKeys'")), (StatusCode::BAD_REQUEST, true));
+    assert_eq!(api.call_at("GET", &target("app"), Value::Null).await.body["Tags"], json!({ "team": "a" }));
+}
