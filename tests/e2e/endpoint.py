@@ -64,13 +64,13 @@ class Clients:
         ) | more
         return self.microvms.create_microvm_image(**wanted)["imageArn"]
 
-    def wait_built(self, arn: str, timeout: float = 600) -> tuple[str, str | None]:
+    def wait_built(self, arn: str, timeout: float = 600, version: str = "1.0") -> tuple[str, str | None]:
         """The image's state once it is settled, and the `stateReason` of its build."""
         def settled():
             state = self.microvms.get_microvm_image(imageIdentifier=arn)["state"]
-            return None if state == "CREATING" else state
+            return None if state in ("CREATING", "UPDATING") else state
         state = wait_until(settled, timeout, f"{arn} is built", pause=0.2)
-        builds = self.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion="1.0")["items"]
+        builds = self.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion=version)["items"]
         return state, builds[0].get("stateReason")
 
     def delete_image(self, arn: str) -> None:

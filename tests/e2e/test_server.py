@@ -73,7 +73,7 @@ class Busy:
         self.asleep.suspend()
         self.waking.suspend()
         for name in builds:
-            wait_until(lambda: vmm_named(name), 120, f"a {name} microVM runs")
+            wait_until(lambda: vmm_named(name), 300, f"a {name} microVM runs")
         self.falling.request("/touch?mib=64")
         self.clients.microvms.suspend_microvm(microvmIdentifier=self.falling.id)
         self.clients.microvms.resume_microvm(microvmIdentifier=self.waking.id)
@@ -199,7 +199,7 @@ def test_a_full_disk(small_disk, another_server, image):
 
     filler.unlink()
     late = clients.create_image("late", "s3://code/probe.zip")
-    wait_until(lambda: vmm_named("snapshot"), 120, "the microVM that is to be the snapshot runs")
+    wait_until(lambda: vmm_named("snapshot"), 300, "the microVM that is to be the snapshot runs")
     filler = fill(small_disk, 8 * MIB)
     state, reason = clients.wait_built(late)
     assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
