@@ -16,7 +16,7 @@ use hearth_auth::sigv4::{Identity, claimed_service};
 use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use s3s::service::S3Service;
 
@@ -58,6 +58,8 @@ enum Service {
     Logs(String),
     Sts,
     S3,
+    /// One that is not here, with the name it was signed for.
+    Other(String),
 }
 
 impl Service {
@@ -73,12 +75,12 @@ impl Service {
             .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
         let authorization = text(&parts.headers, AUTHORIZATION);
         let service = claimed_service(authorization.as_deref(), parts.uri.query().unwrap_or(""));
-        if service.as_deref() == Some("sts")
-            || (form && parts.method == Method::POST && parts.uri.path() == "/")
-        {
-            Self::Sts
-        } else {
-            Self::S3
+        match service.as_deref() {
+            Some("sts") => Self::Sts,
+            _ if form && parts.method == Method::POST && parts.uri.path() == "/" => Self::Sts,
+            // A request that names no service can only be an anonymous one to S3.
+            None | Some("s3") => Self::S3,
+            Some(other) => Self::Other(other.to_owned()),
         }
     }
 }
@@ -99,9 +101,21 @@ async fn dispatch(State(companions): State<Companions>, request: Request) -> Res
         }
         Service::Logs(operation) => companions.logs(&operation, &parts, body).await,
         Service::Sts => companions.sts(&parts, body, &request_id).await,
+        Service::Other(name) => unknown_operation(&name, &parts),
     };
     let request_id = request_id.parse().expect("invariant: a UUID is a header value");
     response.headers_mut().entry("x-amzn-requestid").or_insert(request_id);
+    response
+}
+
+/// The answer of JSON services; nothing is done, so the signature does not matter.
+fn unknown_operation(service: &str, parts: &Parts) -> Response {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let message = format!("There is no operation {method} {path} of the service '{service}' here.");
+    let kind = hearth_api::ErrorKind::UnknownOperation;
+    let body = serde_json::json!({ "message": message }).to_string();
+    let mut response = respond(StatusCode::NOT_FOUND, "application/json", body);
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind.name()));
     response
 }
 
@@ -159,6 +173,6 @@ impl Companions {
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

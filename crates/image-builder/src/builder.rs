@@ -110,8 +110,7 @@ impl ImageBuilder {
             Some(_slot) => {
                 build.state = BuildState::InProgress;
                 row.state = ImageVersionState::InProgress;
-                store.update_build(&build).await?;
-                store.update_image_version(&row).await?;
+                store.begin_build(&row, &build).await?;
                 self.pipeline(&row, &build).await
             }
         };
@@ -155,10 +154,7 @@ impl ImageBuilder {
         }
         row.updated_at = now;
         image.updated_at = now;
-        // The build first, the image last: whoever waits for the image finds the rest settled.
-        self.config.store.update_build(build).await?;
-        self.config.store.update_image_version(row).await?;
-        self.config.store.update_image(image).await
+        self.config.store.finish_build(image, row, build).await
     }
 
     async fn pipeline(&self, row: &ImageVersionRecord, build: &BuildRecord) -> Result<Built, BuildFailure> {

@@ -94,18 +94,28 @@ impl Store {
         rows.iter().map(image_record).collect()
     }
 
-    /// Writes the members of an image that a build changes.
-    pub async fn update_image(&self, image: &ImageRecord) -> Result<()> {
-        sqlx::query(
-            "UPDATE images SET state = ?, latest_active = ?, latest_failed = ?, updated_at = ? WHERE arn = ?",
-        )
-        .bind(image.state.as_str())
-        .bind(image.latest_active_version.map(|version| version.0))
-        .bind(image.latest_failed_version.map(|version| version.0))
-        .bind(image.updated_at.as_millis())
-        .bind(image.arn.to_string())
-        .execute(&self.pool)
-        .await?;
+    /// Writes what the end of a build changes: of the build, its version and its image, all at once, so that whoever
+    /// sees one settled finds the others settled.
+    pub async fn finish_build(
+        &self,
+        image: &ImageRecord,
+        version: &ImageVersionRecord,
+        build: &BuildRecord,
+    ) -> Result<()> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        update_build(&mut transaction, build).await?;
+        update_version(&mut transaction, version).await?;
+        update_image(&mut transaction, image).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Writes what the begin of a build changes.
+    pub async fn begin_build(&self, version: &ImageVersionRecord, build: &BuildRecord) -> Result<()> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        update_build(&mut transaction, build).await?;
+        update_version(&mut transaction, version).await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -145,22 +155,6 @@ impl Store {
         Ok(records.into_iter().map(|record| (record.arn, record.version)).collect())
     }
 
-    /// Writes the members of a version that change.
-    pub async fn update_image_version(&self, version: &ImageVersionRecord) -> Result<()> {
-        sqlx::query(
-            "UPDATE image_versions SET state = ?, status = ?, app = ?, updated_at = ? WHERE arn = ? AND version = ?",
-        )
-        .bind(version.state.as_str())
-        .bind(version.status.as_str())
-        .bind(version.app.as_ref().map(to_json))
-        .bind(version.updated_at.as_millis())
-        .bind(version.arn.to_string())
-        .bind(version.version.0)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
     /// All builds of a version, newest first.
     pub async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Result<Vec<BuildRecord>> {
         let rows = sqlx::query(
@@ -196,18 +190,46 @@ impl Store {
             .await?;
         rows.iter().map(build_record).collect()
     }
+}
 
-    /// Writes the members of a build that change.
-    pub async fn update_build(&self, build: &BuildRecord) -> Result<()> {
-        sqlx::query("UPDATE image_builds SET state = ?, state_reason = ?, snapshot = ? WHERE id = ?")
-            .bind(build.state.as_str())
-            .bind(&build.state_reason)
-            .bind(build.snapshot.as_ref().map(to_json))
-            .bind(build.id.as_str())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
+async fn update_image(connection: &mut sqlx::SqliteConnection, image: &ImageRecord) -> Result<()> {
+    sqlx::query(
+        "UPDATE images SET state = ?, latest_active = ?, latest_failed = ?, updated_at = ? WHERE arn = ?",
+    )
+    .bind(image.state.as_str())
+    .bind(image.latest_active_version.map(|version| version.0))
+    .bind(image.latest_failed_version.map(|version| version.0))
+    .bind(image.updated_at.as_millis())
+    .bind(image.arn.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn update_version(connection: &mut sqlx::SqliteConnection, version: &ImageVersionRecord) -> Result<()> {
+    sqlx::query(
+        "UPDATE image_versions SET state = ?, status = ?, app = ?, updated_at = ? WHERE arn = ? AND version = ?",
+    )
+    .bind(version.state.as_str())
+    .bind(version.status.as_str())
+    .bind(version.app.as_ref().map(to_json))
+    .bind(version.updated_at.as_millis())
+    .bind(version.arn.to_string())
+    .bind(version.version.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn update_build(connection: &mut sqlx::SqliteConnection, build: &BuildRecord) -> Result<()> {
+    sqlx::query("UPDATE image_builds SET state = ?, state_reason = ?, snapshot = ? WHERE id = ?")
+        .bind(build.state.as_str())
+        .bind(&build.state_reason)
+        .bind(build.snapshot.as_ref().map(to_json))
+        .bind(build.id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 pub(crate) async fn insert_version(

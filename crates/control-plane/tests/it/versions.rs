@@ -20,13 +20,13 @@ async fn with_two_versions() -> Api {
     image.state = hearth_api::ImageState::Updating;
     image.last_version = ImageVersion(2);
     let mut second = ImageVersionRecord::pending(arn, ImageVersion(2), first.configuration, image.updated_at);
-    let build = BuildRecord::pending(&second);
+    let mut build = BuildRecord::pending(&second);
     assert_eq!(api.store.begin_update(&image, &second, &build, None).await.unwrap(), Change::Made);
     second.state = ImageVersionState::Successful;
-    api.store.update_image_version(&second).await.unwrap();
+    build.state = hearth_api::BuildState::Successful;
     image.state = hearth_api::ImageState::Updated;
     image.latest_active_version = Some(ImageVersion(2));
-    api.store.update_image(&image).await.unwrap();
+    api.store.finish_build(&image, &second, &build).await.unwrap();
     api
 }
 
@@ -82,7 +82,11 @@ async fn updates_of_nothing_of_a_busy_image_and_without_members_are_refused() {
 
     let mut image = api.store.image(&arn).await.unwrap().unwrap();
     image.state = hearth_api::ImageState::Updating;
-    api.store.update_image(&image).await.unwrap();
+    image.last_version = ImageVersion(2);
+    let first = api.store.image_version(&arn, ImageVersion::FIRST).await.unwrap().unwrap();
+    let second = ImageVersionRecord::pending(arn, ImageVersion(2), first.configuration, image.updated_at);
+    let build = BuildRecord::pending(&second);
+    assert_eq!(api.store.begin_update(&image, &second, &build, None).await.unwrap(), Change::Made);
     let patch = json!({ "status": "INACTIVE" });
     for (method, suffix, body) in [
         ("PUT", "", configuration()),
