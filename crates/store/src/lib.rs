@@ -10,6 +10,7 @@ pub mod files;
 mod images;
 mod logs;
 mod microvms;
+mod network_connectors;
 pub mod records;
 
 use std::path::Path;
@@ -22,6 +23,10 @@ pub use files::{Files, ImageFiles, MicrovmFiles};
 pub use images::InsertedImage;
 pub use logs::FilteredLogEvent;
 pub use microvms::MicrovmFilter;
+pub use network_connectors::{
+    ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
+    NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
+};
 pub use records::*;
 
 /// Result of this crate.
