@@ -17,10 +17,10 @@ use crate::operations::{
     create_microvm_auth_token, create_microvm_image, delete_microvm_image, get_microvm, get_microvm_image,
     get_microvm_image_build, get_microvm_image_version, list_managed_microvm_image_versions,
     list_managed_microvm_images, list_microvm_image_builds, list_microvm_image_versions, list_microvm_images,
-    list_microvms, resume_microvm, run_microvm, suspend_microvm, terminate_microvm,
+    list_microvms, network_connectors, resume_microvm, run_microvm, suspend_microvm, terminate_microvm,
 };
 
-/// The API under `/2025-09-09/` (and nothing yet but errors under `/2017-03-31/`). Other paths are left to the
+/// The API under `/2025-09-09/` and `/2026-04-04/` (and nothing yet but errors under `/2017-03-31/`). Other paths are left to the
 /// fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let images = "/2025-09-09/microvm-images";
@@ -45,6 +45,8 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         .route(&format!("{microvm}/suspend"), post(suspend_microvm::handle))
         .route(&format!("{microvm}/resume"), post(resume_microvm::handle))
         .route(&format!("{microvm}/auth-token"), post(create_microvm_auth_token::handle))
+        .merge(network_connectors::routes())
+        .route("/2026-04-04/{*rest}", any(unknown_operation))
         .route("/2025-09-09/{*rest}", any(unknown_operation))
         .route("/2017-03-31/{*rest}", any(unknown_operation))
         .method_not_allowed_fallback(unknown_operation)

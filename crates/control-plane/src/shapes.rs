@@ -1,5 +1,7 @@
 //! Shapes of the request bodies, from the service model `lambda-microvms` 2025-09-09.
 
+pub(crate) mod network_connectors;
+
 use crate::validate::{Member, Pattern, Shape, Text};
 
 const fn required(name: &'static str, shape: &'static Shape) -> Member {

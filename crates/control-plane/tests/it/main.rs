@@ -6,4 +6,5 @@
 mod authentication;
 mod images;
 mod microvms;
+mod network_connectors;
 mod support;
