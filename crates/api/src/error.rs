@@ -5,6 +5,8 @@
 pub enum ErrorKind {
     /// 400.
     Validation,
+    /// 400, of `lambda-core`: a rule that the model does not state.
+    InvalidParameterValue,
     /// 402.
     ServiceQuotaExceeded,
     /// 403.
@@ -23,10 +25,14 @@ pub enum ErrorKind {
     UnknownOperation,
     /// 409.
     Conflict,
+    /// 409, of `lambda-core`.
+    ResourceConflict,
     /// 429.
     Throttling,
     /// 500.
     InternalServer,
+    /// 500, of `lambda-core`.
+    Service,
     /// 500.
     InsufficientCapacity,
 }
@@ -35,7 +41,7 @@ impl ErrorKind {
     /// HTTP status (botocore model, trait `httpError`).
     pub fn status(self) -> u16 {
         match self {
-            Self::Validation => 400,
+            Self::Validation | Self::InvalidParameterValue => 400,
             Self::ServiceQuotaExceeded => 402,
             Self::AccessDenied
             | Self::InvalidSignature
@@ -43,9 +49,9 @@ impl ErrorKind {
             | Self::IncompleteSignature
             | Self::UnrecognizedClient => 403,
             Self::ResourceNotFound | Self::UnknownOperation => 404,
-            Self::Conflict => 409,
+            Self::Conflict | Self::ResourceConflict => 409,
             Self::Throttling => 429,
-            Self::InternalServer | Self::InsufficientCapacity => 500,
+            Self::InternalServer | Self::Service | Self::InsufficientCapacity => 500,
         }
     }
 
@@ -53,6 +59,7 @@ impl ErrorKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Validation => "ValidationException",
+            Self::InvalidParameterValue => "InvalidParameterValueException",
             Self::ServiceQuotaExceeded => "ServiceQuotaExceededException",
             Self::AccessDenied => "AccessDeniedException",
             Self::InvalidSignature => "InvalidSignatureException",
@@ -62,8 +69,10 @@ impl ErrorKind {
             Self::ResourceNotFound => "ResourceNotFoundException",
             Self::UnknownOperation => "UnknownOperationException",
             Self::Conflict => "ConflictException",
+            Self::ResourceConflict => "ResourceConflictException",
             Self::Throttling => "ThrottlingException",
             Self::InternalServer => "InternalServerException",
+            Self::Service => "ServiceException",
             Self::InsufficientCapacity => "InsufficientCapacityException",
         }
     }

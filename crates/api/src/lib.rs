@@ -1,13 +1,15 @@
 //! Wire types of the AWS API: operations, states, exceptions, ARNs. No I/O.
 //!
-//! Names and spellings are those of the service models `lambda-microvms` 2025-09-09 (botocore). Members that the
-//! service sends as explicit `null` are `Option`s that serialise to `null`.
+//! Names and spellings are those of the service models `lambda-microvms` 2025-09-09 and, in [`network_connector`],
+//! `lambda-core` 2026-04-30 (botocore). Members that the service sends as explicit `null` are `Option`s that serialise
+//! to `null`; `lambda-core` leaves such members out.
 
 pub mod arn;
 pub mod error;
 pub mod id;
 pub mod image;
 pub mod microvm;
+pub mod network_connector;
 pub mod operation;
 
 pub use arn::{ImageArn, Region, managed_base_image_arn, managed_connector_arn};
@@ -15,6 +17,7 @@ pub use error::{Error, ErrorKind};
 pub use id::{AccountId, BuildId, EndpointLabel, ImageName, ImageVersion, MicrovmId};
 pub use image::*;
 pub use microvm::*;
+pub use network_connector::*;
 pub use operation::*;
 
 /// A moment on the wire: RFC 3339 text in JSON bodies is *not* what rest-json uses; timestamps are epoch seconds

@@ -78,6 +78,9 @@ impl IntoResponse for Refused {
             }),
             ErrorKind::Throttling => json!({ "message": message, "serviceCode": null, "quotaCode": null }),
             ErrorKind::Validation
+            | ErrorKind::InvalidParameterValue
+            | ErrorKind::ResourceConflict
+            | ErrorKind::Service
             | ErrorKind::AccessDenied
             | ErrorKind::InvalidSignature
             | ErrorKind::MissingAuthenticationToken
@@ -87,11 +90,16 @@ impl IntoResponse for Refused {
             | ErrorKind::InternalServer
             | ErrorKind::InsufficientCapacity => json!({ "message": message }),
         };
-        let status = StatusCode::from_u16(kind.status()).expect("invariant: kinds have valid statuses");
-        let mut response = Answer::text(status, body.to_string()).into_response();
-        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind.name()));
-        response
+        error_response(kind, &body)
     }
+}
+
+/// An error with its status and class.
+pub(crate) fn error_response(kind: ErrorKind, body: &serde_json::Value) -> Response {
+    let status = StatusCode::from_u16(kind.status()).expect("invariant: kinds have valid statuses");
+    let mut response = Answer::text(status, body.to_string()).into_response();
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind.name()));
+    response
 }
 
 /// What a handler returns.

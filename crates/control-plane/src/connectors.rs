@@ -1,6 +1,11 @@
 //! Which network connectors may be named where.
 
-use hearth_api::{Error, managed_connector_arn};
+use hearth_api::{
+    AccountId, ComputeResourceType, Error, NetworkConnectorArn, NetworkConnectorState, managed_connector_arn,
+};
+use hearth_store::NetworkConnectorKey;
+
+use crate::config::{Context, store_failed};
 
 const INGRESS: [&str; 4] = ["HTTP_INGRESS", "ALL_INGRESS", "SHELL_INGRESS", "NO_INGRESS"];
 const EGRESS: [&str; 1] = ["INTERNET_EGRESS"];
@@ -17,7 +22,8 @@ pub(crate) fn ingress(region: &str, wanted: Option<Vec<String>>) -> Result<Vec<S
     Ok(wanted)
 }
 
-/// Egress connectors of an image version or microVM; `inherited` when none is named.
+/// Egress connectors of an image version or microVM; `inherited` when none is named. Whether one of the account's own
+/// exists is for [`Context::check_connectors`] to say.
 pub(crate) fn egress(
     region: &str,
     wanted: Option<Vec<String>>,
@@ -29,7 +35,9 @@ pub(crate) fn egress(
             .filter(|list| !list.is_empty())
             .map_or_else(|| vec![managed_connector_arn(region, "INTERNET_EGRESS")], <[String]>::to_vec)),
         [arn] => {
-            check(region, arn, &EGRESS)?;
+            if NetworkConnectorArn::parse(arn).is_none() {
+                check(region, arn, &EGRESS)?;
+            }
             Ok(wanted)
         }
         _ => Err(Error::validation("Only one egress network connector can be provided")),
@@ -39,12 +47,66 @@ pub(crate) fn egress(
 fn check(region: &str, arn: &str, known: &[&str]) -> Result<(), Error> {
     if known.iter().any(|name| managed_connector_arn(region, name) == arn) {
         Ok(())
-    } else if !arn.starts_with("arn:") || !arn.contains(":network-connector:") {
-        Err(Error::validation("Malformed network connector ARN"))
-    } else if arn.contains(":aws:network-connector:") {
+    } else if arn.starts_with("arn:") && arn.contains(":aws:network-connector:") {
         Err(Error::validation(format!("Unrecognized managed network connector ARN: {arn}")))
+    } else if NetworkConnectorArn::parse(arn).is_some() {
+        Err(connector_not_found(arn))
     } else {
-        Err(Error::not_found(format!("Network connector not found for: {arn}")))
+        Err(Error::validation("Malformed network connector ARN"))
+    }
+}
+
+pub(crate) fn connector_not_found(arn: &str) -> Error {
+    Error::not_found(format!("Network connector not found for: {arn}"))
+}
+
+impl Context {
+    /// Refuses connectors of the account's own, among those named by an image version or microVM, that are not there,
+    /// not ACTIVE or not for microVMs.
+    pub(crate) async fn check_connectors(
+        &self,
+        account: &AccountId,
+        connectors: &[String],
+    ) -> Result<(), Error> {
+        for arn in connectors.iter().filter_map(|text| NetworkConnectorArn::parse(text)) {
+            self.check_connector(account, &arn).await?;
+        }
+        Ok(())
+    }
+
+    /// An unqualified ARN stands for the newest version that is ACTIVE.
+    async fn check_connector(&self, account: &AccountId, arn: &NetworkConnectorArn) -> Result<(), Error> {
+        let now = hearth_api::Timestamp(jiff::Timestamp::now());
+        let not_found = || connector_not_found(&arn.to_string());
+        let store = &self.services.store;
+        let connector = store
+            .network_connector(&NetworkConnectorKey { arn, name: None }, now)
+            .await
+            .map_err(|error| store_failed(&error))?
+            .filter(|connector| connector.arn.account == *account && !connector.is_gone(now))
+            .ok_or_else(not_found)?;
+        let number = arn.version.or(connector.latest_active).unwrap_or(connector.latest.version);
+        let version = store
+            .network_connector_version(arn, number)
+            .await
+            .map_err(|error| store_failed(&error))?
+            .filter(|version| !version.is_gone(now))
+            .ok_or_else(not_found)?;
+        let state = version.state(now);
+        if state != NetworkConnectorState::Active {
+            return Err(Error::validation(format!(
+                "The network connector {arn} is in state {}; it must be ACTIVE.",
+                state.as_str()
+            )));
+        }
+        let vpc = &version.configuration.vpc_egress_configuration;
+        let types = vpc.associated_compute_resource_types.as_deref().unwrap_or_default();
+        if !types.contains(&ComputeResourceType::MicroVm) {
+            return Err(Error::validation(format!(
+                "The network connector {arn} is not for compute resources of type MicroVm."
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -76,7 +138,11 @@ mod tests {
         assert!(verdict(&arn("HTTP_INGRESS")).unwrap_err().starts_with("Unrecognized managed"));
         assert_eq!(verdict("INTERNET_EGRESS").unwrap_err(), "Malformed network connector ARN");
         let own = "arn:aws:lambda:us-east-1:000000000000:network-connector:nc-1";
-        assert!(verdict(own).unwrap_err().starts_with("Network connector not found"));
+        assert!(verdict(own).is_ok());
+        assert_eq!(verdict(&format!("{own}/a")).unwrap_err(), "Malformed network connector ARN");
+        assert!(
+            ingress(REGION, Some(vec![own.to_owned()])).unwrap_err().message.contains("not found for: arn")
+        );
         let two = vec![arn("INTERNET_EGRESS"); 2];
         assert!(egress(REGION, Some(two), None).is_err());
         assert!(ingress(REGION, Some(vec![arn("HTTP_INGRESS"), arn("SHELL_INGRESS")])).is_ok());

@@ -18,11 +18,11 @@ use crate::operations::{
     delete_microvm_image_version, get_microvm, get_microvm_image, get_microvm_image_build,
     get_microvm_image_version, list_managed_microvm_image_versions, list_managed_microvm_images,
     list_microvm_image_builds, list_microvm_image_versions, list_microvm_images, list_microvms,
-    resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm, update_microvm_image,
-    update_microvm_image_version,
+    network_connectors, resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm,
+    update_microvm_image, update_microvm_image_version,
 };
 
-/// The API under `/2025-09-09/` and `/2017-03-31/tags/`. Other paths are left to the
+/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`. Other paths are left to the
 /// fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let images = "/2025-09-09/microvm-images";
@@ -62,6 +62,8 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
             "/2017-03-31/tags/{Resource}",
             get(tags::list_tags).post(tags::tag_resource).delete(tags::untag_resource),
         )
+        .merge(network_connectors::routes())
+        .route("/2026-04-04/{*rest}", any(unknown_operation))
         .route("/2025-09-09/{*rest}", any(unknown_operation))
         .route("/2017-03-31/{*rest}", any(unknown_operation))
         .method_not_allowed_fallback(unknown_operation)

@@ -33,18 +33,45 @@ struct PageTokens {
     scope: String,
 }
 
+/// What a list calls the members of its query, and how long its pages are.
+#[derive(Debug)]
+pub(crate) struct PageMembers {
+    pub(crate) limit: &'static str,
+    pub(crate) token: &'static str,
+    pub(crate) default: u32,
+    pub(crate) longest: u32,
+}
+
+/// Of all lists of `lambda-microvms`.
+const MEMBERS: PageMembers = PageMembers {
+    limit: "maxResults",
+    token: "nextToken",
+    default: MAXIMUM_RESULTS,
+    longest: MAXIMUM_RESULTS,
+};
+
 impl PageRequest {
     /// Reads `maxResults` (50 by default and at most; its shape was checked) and `nextToken`.
     pub(crate) fn of(context: &Context, call: &Call) -> Result<Self, Error> {
-        let key = context.services.token_keys.derive("nextToken");
-        let tokens = PageTokens { key, scope: call.list_scope() };
-        Self::read(tokens, call.query("maxResults"), call.query("nextToken"))
+        Self::named(context, call, &MEMBERS)
     }
 
-    fn read(tokens: PageTokens, max_results: Option<&str>, next_token: Option<&str>) -> Result<Self, Error> {
-        let limit = max_results.and_then(|text| text.parse().ok()).unwrap_or(MAXIMUM_RESULTS);
-        let after = next_token.map(|token| tokens.open(token, now())).transpose()?;
-        Ok(Self { limit: limit.clamp(1, MAXIMUM_RESULTS), after, tokens })
+    /// Reads members of other names, whose shapes were checked.
+    pub(crate) fn named(context: &Context, call: &Call, members: &PageMembers) -> Result<Self, Error> {
+        let key = context.services.token_keys.derive("nextToken");
+        let scope = call.list_scope(&[members.limit, members.token]);
+        Self::read(PageTokens { key, scope }, members, call.query(members.limit), call.query(members.token))
+    }
+
+    fn read(
+        tokens: PageTokens,
+        members: &PageMembers,
+        limit: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Self, Error> {
+        let limit: u32 = limit.and_then(|text| text.parse().ok()).unwrap_or(members.default);
+        let after = token.map(|token| tokens.open(token, now())).transpose()?;
+        Ok(Self { limit: limit.clamp(1, members.longest), after, tokens })
     }
 
     /// Makes the page from `found`, which holds one item more than the limit when there are more.
@@ -122,7 +149,8 @@ mod tests {
         for limit in ["1", "2", "3", "5", "50"] {
             let (mut seen, mut token) = (Vec::new(), None::<String>);
             loop {
-                let request = PageRequest::read(tokens("list"), Some(limit), token.as_deref()).unwrap();
+                let request =
+                    PageRequest::read(tokens("list"), &MEMBERS, Some(limit), token.as_deref()).unwrap();
                 let page = request.slice(vec![1, 2, 3, 4, 5], ToString::to_string, |n| n);
                 assert!(page.items.len() <= limit.parse::<usize>().unwrap());
                 seen.extend(page.items);

@@ -1,6 +1,8 @@
 //! Shapes of the requests, from the service model `lambda-microvms` 2025-09-09: one per operation, with all its members,
 //! wherever they are sent.
 
+pub(crate) mod network_connectors;
+
 use crate::validate::{Location, Member, Pattern, Shape, Text};
 
 const fn required(name: &'static str, shape: &'static Shape) -> Member {

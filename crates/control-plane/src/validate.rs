@@ -113,7 +113,8 @@ fn visit(value: &Value, shape: &Shape, path: &str, found: &mut Vec<String>) {
         }
         (Shape::Text(_) | Shape::Enumeration(_), _) => wrong_type("a string"),
         (Shape::List(member, minimum, maximum), Value::Array(items)) => {
-            check_length(items.len(), *minimum, *maximum, None, path, found);
+            let shown = shown_list(items, member);
+            check_length(items.len(), *minimum, *maximum, shown.as_deref(), path, found);
             for (index, item) in items.iter().enumerate() {
                 visit(item, member, &format!("{path}.{}.member", index + 1), found);
             }
@@ -144,7 +145,8 @@ fn visit(value: &Value, shape: &Shape, path: &str, found: &mut Vec<String>) {
 
 fn visit_members(object: &Map<String, Value>, members: &[Member], path: &str, found: &mut Vec<String>) {
     for member in members {
-        let path = if path.is_empty() { member.name.to_owned() } else { format!("{path}.{}", member.name) };
+        let name = in_camel_case(member.name);
+        let path = if path.is_empty() { name } else { format!("{path}.{name}") };
         match object.get(member.name) {
             None | Some(Value::Null) if member.required => found.push(format!(
                 "Value null at '{path}' failed to satisfy constraint: Member must not be null"
@@ -153,6 +155,21 @@ fn visit_members(object: &Map<String, Value>, members: &[Member], path: &str, fo
             Some(value) => visit(value, member.shape, &path, found),
         }
     }
+}
+
+/// The name as paths spell it, however it is spelled on the wire: `SubnetIds` of `lambda-core` is at `subnetIds`.
+fn in_camel_case(name: &str) -> String {
+    let mut characters = name.chars();
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+}
+
+/// How a list of strings is repeated, unless they are secret.
+fn shown_list(items: &[Value], member: &Shape) -> Option<String> {
+    if matches!(member, Shape::Text(Text { sensitive: true, .. })) {
+        return None;
+    }
+    let texts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+    texts.map(|texts| format!("[{}]", texts.join(", ")))
 }
 
 fn check_text(text: &str, limits: &Text, path: &str, found: &mut Vec<String>) {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
 use hearth_guest_protocol::{Reply, Request};
+use hearth_host_net::Egress;
 use hearth_vmm::{BootSource, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm};
 
 use crate::artefacts::Artefacts;
@@ -48,6 +49,8 @@ pub struct GuestPlan {
     pub root: Option<RootDisk>,
     /// Further disks.
     pub drives: Vec<Drive>,
+    /// What it may reach.
+    pub egress: Egress,
     /// Limits on the host.
     pub limits: Limits,
 }
@@ -143,7 +146,7 @@ impl GuestFactory {
     async fn prepare(&self, plan: GuestPlan) -> Result<(VmSpec, Holdings), Error> {
         let mut network = self
             .networks
-            .acquire()
+            .acquire(plan.egress)
             .await
             .map_err(|source| Error::Network { name: plan.name.clone(), source })?;
         let uid = self.uids.take();

@@ -13,5 +13,6 @@ pub mod uid;
 
 pub use artefacts::Artefacts;
 pub use guest::{Error, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+pub use hearth_host_net::Egress;
 pub use network::{GuestNetwork, HostNetworks, Networks};
 pub use uid::{Uid, UidPool};

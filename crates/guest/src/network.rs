@@ -12,8 +12,8 @@ use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 /// Makes networks.
 #[async_trait]
 pub trait Networks: Send + Sync + fmt::Debug {
-    /// A network that nothing else uses.
-    async fn acquire(&self) -> std::io::Result<Box<dyn GuestNetwork>>;
+    /// A network that nothing else uses, with this way out.
+    async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>>;
 }
 
 /// A network that one VM uses for one life.
@@ -47,8 +47,8 @@ struct AgentChannel(Connector);
 
 #[async_trait]
 impl Networks for HostNetworks {
-    async fn acquire(&self) -> std::io::Result<Box<dyn GuestNetwork>> {
-        let network = self.0.acquire(Egress::Internet).await.map_err(std::io::Error::other)?;
+    async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
+        let network = self.0.acquire(egress).await.map_err(std::io::Error::other)?;
         let taps = network.take_taps().expect("invariant: a new network has its TAPs");
         let interfaces = vec![
             NetworkInterface { tap: taps.app, guest_mac: APP_MAC },

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::archive::{self, ArchiveLimits};
 use crate::base_images::BaseImages;
 use crate::build_log::{BuildLog, Phase};
-use crate::container_build::ContainerBuild;
+use crate::container_build::{ContainerBuild, egress};
 use crate::deletion::remove_cache;
 use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
@@ -253,6 +253,7 @@ impl ImageBuilder {
             ca_bundle,
             vcpu_count: host_capped(4),
             memory_mib: config.build_memory_mib,
+            egress: egress(&row.configuration),
             timeout_seconds: config.build_timeout_seconds,
         };
         let image = container.run(&config.guests, log, &self.stopped).await?;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hearth_api::{ImageConfiguration, reaches_internet};
 use hearth_guest::guest::{Error as GuestError, wait_for_agent};
-use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits};
+use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits};
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{BuildSpec, Reply, Request};
 use hearth_vmm::{Drive, DriveImage};
@@ -35,6 +36,8 @@ pub(crate) struct ContainerBuild<'a> {
     pub(crate) ca_bundle: String,
     pub(crate) vcpu_count: u8,
     pub(crate) memory_mib: u32,
+    /// What the Dockerfile may reach.
+    pub(crate) egress: Egress,
     pub(crate) timeout_seconds: u64,
 }
 
@@ -93,6 +96,7 @@ impl ContainerBuild<'_> {
             memory_mib: self.memory_mib,
             root: None,
             drives,
+            egress: self.egress,
             limits: Limits { memory_mib: Some(self.memory_mib + 1024), cpu_percent: None },
         }
     }
@@ -140,6 +144,12 @@ impl ContainerBuild<'_> {
         }
         Err(broke(&GuestError::Refused("the build microVM ended before the build did".into())))
     }
+}
+
+/// What the image's egress connectors let its builds reach.
+pub(crate) fn egress(configuration: &ImageConfiguration) -> Egress {
+    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+    if reaches_internet(connectors) { Egress::Internet } else { Egress::None }
 }
 
 fn store_id(number: usize) -> String {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::build_log::BuildLog;
+use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
 
 const BOOT_TIMEOUT: Duration = Duration::from_mins(5);
@@ -87,6 +88,7 @@ impl ImageSnapshot<'_> {
             memory_mib: self.memory_mib,
             root: Some(RootDisk::Base(self.disk.to_owned())),
             drives: Vec::new(),
+            egress: egress(self.configuration),
             limits: Limits { memory_mib: Some(self.memory_mib + 1024), cpu_percent: None },
         };
         let guest = guests

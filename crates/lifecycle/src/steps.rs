@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_api::SizeClass;
+use hearth_api::{SizeClass, reaches_internet};
 use hearth_guest::guest::{self, Error as GuestError};
-use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
@@ -83,6 +83,7 @@ impl Host {
             memory_mib: app.memory_mib,
             root: Some(RootDisk::Clone { base: image.disk, overlay: own.overlay }),
             drives: Vec::new(),
+            egress: egress(record),
             limits: self.limits(app, version),
         };
         let guest = self.guests.restore(plan, &image.snapshot, &own.directory).await?;
@@ -172,6 +173,11 @@ impl Host {
             }
         })
     }
+}
+
+/// What the microVM's egress connectors let it reach.
+fn egress(record: &MicrovmRecord) -> Egress {
+    if reaches_internet(&record.settings.egress_network_connectors) { Egress::Internet } else { Egress::None }
 }
 
 /// Snapshots hold guests' memory: nobody but the service may look.

@@ -11,6 +11,7 @@ mod image_changes;
 mod images;
 mod logs;
 mod microvms;
+mod network_connectors;
 pub mod records;
 
 use std::path::Path;
@@ -25,6 +26,10 @@ pub use image_changes::Change;
 pub use images::InsertedImage;
 pub use logs::FilteredLogEvent;
 pub use microvms::{InsertedMicrovm, MicrovmFilter};
+pub use network_connectors::{
+    ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
+    NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
+};
 pub use records::*;
 
 /// Result of this crate.

@@ -22,6 +22,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let token = request.client_token.take();
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
+    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+    context.check_connectors(&call.account, connectors).await?;
 
     let now = Timestamp::now();
     let arn = ImageArn {

@@ -18,6 +18,7 @@ pub(crate) mod list_microvm_image_versions;
 pub(crate) mod list_microvm_images;
 pub(crate) mod list_microvms;
 pub(crate) mod managed_images;
+pub(crate) mod network_connectors;
 pub(crate) mod refusals;
 pub(crate) mod resume_microvm;
 pub(crate) mod run_microvm;

@@ -50,6 +50,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
         egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
     };
+    context.check_connectors(&call.account, &settings.egress_network_connectors).await?;
     let record = MicrovmRecord::pending(call.account.clone(), arn, version.version, settings);
     let answer = to_json(&views::microvm(&context, &record));
     let token = client_token(&call.account, OPERATION, token, &request, &answer);

@@ -34,6 +34,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     }
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
+    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+    context.check_connectors(&call.account, connectors).await?;
 
     let image = store.image(&arn).await.map_err(|error| store_failed(&error))?;
     let mut image = image.ok_or_else(|| image_not_found(&arn))?;

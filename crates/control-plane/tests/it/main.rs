@@ -6,6 +6,7 @@
 mod authentication;
 mod images;
 mod microvms;
+mod network_connectors;
 mod support;
 mod tags;
 mod versions;

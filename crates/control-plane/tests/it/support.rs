@@ -13,7 +13,7 @@ use hearth_api::{
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
 use hearth_control_plane::{ControlPlaneConfig, Services};
-use hearth_guest::{Artefacts, GuestFactory, GuestNetwork, Networks, UidPool};
+use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidPool};
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
     ImageBuilderConfig,
@@ -65,7 +65,7 @@ struct NoNetworks;
 
 #[async_trait]
 impl Networks for NoNetworks {
-    async fn acquire(&self) -> std::io::Result<Box<dyn GuestNetwork>> {
+    async fn acquire(&self, _: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
         Err(std::io::Error::other("this host has no networks to give"))
     }
 }

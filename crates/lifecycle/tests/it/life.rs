@@ -1,6 +1,7 @@
 //! Launch, sleep, wake, end.
 
 use hearth_api::{IdlePolicy, MicrovmId, MicrovmState};
+use hearth_guest::Egress;
 use hearth_lifecycle::{Refusal, Unreachable};
 use hearth_vmm::fake::FakeOperation;
 
@@ -30,6 +31,22 @@ async fn a_microvm_runs_sleeps_wakes_and_ends() {
     world.registry.terminate(&id).await.unwrap();
     assert_eq!(world.registry.resume(&id).await, Err(Refusal::Terminated));
     assert_eq!(world.registry.suspend(&MicrovmId::new()).await, Err(Refusal::NotFound));
+}
+
+#[tokio::test]
+async fn a_connector_of_the_account_gives_no_way_out_neither_at_the_launch_nor_at_a_resume() {
+    let world = World::new().await;
+    let own = "arn:aws:lambda:us-east-1:000000000000:network-connector:nc-1".to_owned();
+    world.egresses.lock().unwrap().clear();
+    let id = world.launch_with(None, vec![own]).await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    world.registry.resume(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Running).await;
+    assert_eq!(*world.egresses.lock().unwrap(), [Egress::None, Egress::None]);
+    world.running(None).await;
+    assert_eq!(world.egresses.lock().unwrap().last(), Some(&Egress::Internet));
 }
 
 #[tokio::test]

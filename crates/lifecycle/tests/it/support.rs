@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,9 @@ use hearth_api::{
     AccountId, Architecture, BuildId, BuildState, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
     ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
 };
-use hearth_guest::{Artefacts, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool};
+use hearth_guest::{
+    Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool,
+};
 use hearth_guest_protocol::{Reply, Request, codec};
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
@@ -32,6 +34,8 @@ pub(crate) struct World {
     pub(crate) files: Files,
     /// Networks in use.
     pub(crate) networks: Arc<AtomicUsize>,
+    /// Ways out of the networks that were made.
+    pub(crate) egresses: Arc<Mutex<Vec<Egress>>>,
     /// Set to make the app of every guest end with this code.
     pub(crate) app_exit_tx: watch::Sender<Option<i32>>,
     config: Box<dyn Fn() -> RegistryConfig>,
@@ -42,6 +46,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 struct TestNetworks {
     used: Arc<AtomicUsize>,
+    egresses: Arc<Mutex<Vec<Egress>>>,
     app_exit_rx: watch::Receiver<Option<i32>>,
 }
 
@@ -56,8 +61,9 @@ struct TestAgent(watch::Receiver<Option<i32>>);
 
 #[async_trait]
 impl Networks for TestNetworks {
-    async fn acquire(&self) -> std::io::Result<Box<dyn GuestNetwork>> {
+    async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
         self.used.fetch_add(1, Ordering::SeqCst);
+        self.egresses.lock().unwrap().push(egress);
         Ok(Box::new(TestNetwork { used: self.used.clone(), app_exit_rx: self.app_exit_rx.clone() }))
     }
 }
@@ -119,11 +125,16 @@ impl World {
         let store = Store::in_memory().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
         let networks = Arc::new(AtomicUsize::new(0));
+        let egresses = Arc::default();
         let (app_exit_tx, app_exit_rx) = watch::channel(None);
         let nowhere = PathBuf::from("/nonexistent");
         let guests = GuestFactory {
             vmm: vmm.clone(),
-            networks: Arc::new(TestNetworks { used: networks.clone(), app_exit_rx }),
+            networks: Arc::new(TestNetworks {
+                used: networks.clone(),
+                egresses: Arc::clone(&egresses),
+                app_exit_rx,
+            }),
             artefacts: Artefacts {
                 kernel: nowhere.clone(),
                 initrd: nowhere.clone(),
@@ -146,7 +157,8 @@ impl World {
         };
         let registry = Registry::new(config());
         let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
-        let world = Self { store, vmm, registry, files, networks, app_exit_tx, config, arn, directory };
+        let world =
+            Self { store, vmm, registry, files, networks, egresses, app_exit_tx, config, arn, directory };
         world.insert_image(&guests).await;
         world
     }
@@ -169,6 +181,7 @@ impl World {
             memory_mib: MEMORY_MIB,
             root: Some(RootDisk::Base(files.disk.clone())),
             drives: Vec::new(),
+            egress: Egress::Internet,
             limits: Limits::default(),
         };
         let guest = guests.boot(plan, Some(&files.snapshot)).await.unwrap();
@@ -224,13 +237,22 @@ impl World {
 
     /// Launches a microVM; its row is PENDING when this returns.
     pub(crate) async fn launch(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
+        self.launch_with(idle_policy, Vec::new()).await
+    }
+
+    /// The same with egress connectors.
+    pub(crate) async fn launch_with(
+        &self,
+        idle_policy: Option<IdlePolicy>,
+        egress_network_connectors: Vec<String>,
+    ) -> MicrovmId {
         let settings = MicrovmSettings {
             execution_role_arn: None,
             idle_policy,
             maximum_duration_in_seconds: 28_800,
             logging: None,
             ingress_network_connectors: Vec::new(),
-            egress_network_connectors: Vec::new(),
+            egress_network_connectors,
         };
         let account = AccountId::from_stored("000000000000");
         let record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);

@@ -1,0 +1,66 @@
+//! CreateNetworkConnector.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_api::{CreateNetworkConnectorRequest, NetworkConnectorArn};
+use hearth_store::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use http::StatusCode;
+
+use super::refusal::Outcome;
+use super::{conflict, first_answer, invalid, now, requirements, settled, views};
+use crate::answer::{Answer, to_json};
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::operations::idempotency::client_token;
+use crate::shapes::network_connectors::CREATE_NETWORK_CONNECTOR;
+
+const OPERATION: &str = "CreateNetworkConnector";
+
+pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let mut request: CreateNetworkConnectorRequest = call.input(&CREATE_NETWORK_CONNECTOR)?;
+    let token = request.client_token.take();
+    let token = token.ok_or_else(|| invalid("ClientToken is a required field"))?;
+    let mut configuration = request.configuration.clone();
+    requirements::complete(&mut configuration)?;
+    let operator_role = requirements::operator_role(request.operator_role.clone())?;
+
+    let now = now();
+    let arn = NetworkConnectorArn::new(&context.config.region, &call.account);
+    let connector = NetworkConnectorRecord {
+        arn: arn.clone(),
+        name: request.name.clone(),
+        tags: request.tags.clone().unwrap_or_default(),
+        modified_at: now,
+        active_at: settled(now),
+        updated: None,
+        gone_at: None,
+        latest_active: None,
+        latest: NetworkConnectorVersionRecord {
+            arn,
+            version: 1,
+            configuration,
+            operator_role,
+            created_at: now,
+            active_at: settled(now),
+            gone_at: None,
+        },
+    };
+    let answer = to_json(&views::description(&connector, &connector.latest, connector.state(now)));
+    let token = client_token(&call.account, OPERATION, Some(token), &request, &answer);
+    let inserted = context
+        .services
+        .store
+        .insert_network_connector(&connector, token, now)
+        .await
+        .map_err(|error| store_failed(&error))?;
+    let answer = match inserted {
+        InsertedNetworkConnector::Inserted => answer,
+        InsertedNetworkConnector::NameTaken => {
+            let message = format!("A network connector with the name '{}' already exists", connector.name);
+            return Err(conflict(message).into());
+        }
+        InsertedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
+    };
+    Ok(Answer::text(StatusCode::ACCEPTED, answer))
+}

@@ -1,0 +1,108 @@
+//! UpdateNetworkConnector: a new version, unless nothing changes.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use hearth_api::{
+    Error, NetworkConnectorState, NetworkConnectorUpdateStatus, Timestamp, UpdateNetworkConnectorRequest,
+};
+use hearth_store::{
+    ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
+};
+use http::StatusCode;
+
+use super::refusal::Outcome;
+use super::{conflict, first_answer, identifier, now, requirements, settled, views};
+use crate::answer::{Answer, to_json};
+use crate::call::Call;
+use crate::config::{Context, store_failed};
+use crate::operations::idempotency::client_token;
+use crate::shapes::network_connectors::UPDATE_NETWORK_CONNECTOR;
+
+const OPERATION: &str = "UpdateNetworkConnector";
+
+pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    let mut request: UpdateNetworkConnectorRequest = call.input(&UPDATE_NETWORK_CONNECTOR)?;
+    let token = request.client_token.take();
+    let now = now();
+    let arn = identifier::unqualified_arn(&context, &call)?;
+    let connector = identifier::connector(&context, &call, &arn, now).await?;
+    let store = &context.services.store;
+    let token = |answer: &str| {
+        client_token(&call.account, OPERATION, token.clone(), &(&connector.arn, &request), answer)
+    };
+    // A repeated call gets its answer although its first one is in progress.
+    if let Some(token) = token("")
+        && let Some(answer) =
+            first_answer(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
+    {
+        return Ok(Answer::text(StatusCode::ACCEPTED, answer));
+    }
+    check_state(&connector, now)?;
+    let changed = change(&connector, &request, now)?;
+    let answer = to_json(&views::updated(&changed, now));
+    let written = store
+        .update_network_connector(&changed, connector.latest.version, token(&answer))
+        .await
+        .map_err(|error| store_failed(&error))?;
+    let answer = match written {
+        UpdatedNetworkConnector::Updated => answer,
+        UpdatedNetworkConnector::Changed => {
+            let message = format!("The network connector {} was changed by another request.", connector.arn);
+            return Err(conflict(message).into());
+        }
+        UpdatedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
+    };
+    Ok(Answer::text(StatusCode::ACCEPTED, answer))
+}
+
+fn check_state(connector: &NetworkConnectorRecord, now: Timestamp) -> Result<(), Error> {
+    let state = connector.state(now);
+    if state != NetworkConnectorState::Active {
+        let message =
+            format!("The network connector {} is in state {}, not ACTIVE.", connector.arn, state.as_str());
+        return Err(conflict(message));
+    }
+    if connector.update_status(now) == Some(NetworkConnectorUpdateStatus::InProgress) {
+        return Err(conflict(format!(
+            "An update of the network connector {} is in progress.",
+            connector.arn
+        )));
+    }
+    Ok(())
+}
+
+/// The connector as the request wants it. A configuration replaces the former one as a whole.
+fn change(
+    connector: &NetworkConnectorRecord,
+    request: &UpdateNetworkConnectorRequest,
+    now: Timestamp,
+) -> Result<NetworkConnectorRecord, Error> {
+    let former = &connector.latest;
+    let configuration = match request.configuration.clone() {
+        Some(mut configuration) => {
+            requirements::complete(&mut configuration)?;
+            configuration
+        }
+        None => former.configuration.clone(),
+    };
+    let operator_role = request.operator_role.clone().unwrap_or_else(|| former.operator_role.clone());
+    if configuration == former.configuration && operator_role == former.operator_role {
+        return Ok(NetworkConnectorRecord { updated: Some(ConnectorUpdate::NoChange), ..connector.clone() });
+    }
+    let latest = NetworkConnectorVersionRecord {
+        arn: connector.arn.clone(),
+        version: former.version + 1,
+        configuration,
+        operator_role,
+        created_at: now,
+        active_at: settled(now),
+        gone_at: None,
+    };
+    Ok(NetworkConnectorRecord {
+        modified_at: now,
+        updated: Some(ConnectorUpdate::NewVersion),
+        latest,
+        ..connector.clone()
+    })
+}

@@ -1,0 +1,119 @@
+//! The rows as plain data, and the states that follow from them.
+
+use std::collections::BTreeMap;
+
+use hearth_api::{
+    NetworkConnectorArn, NetworkConnectorConfiguration, NetworkConnectorState, NetworkConnectorUpdateStatus,
+    NetworkConnectorVersion, Timestamp,
+};
+
+/// A network connector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConnectorRecord {
+    /// ARN without a version: the key.
+    pub arn: NetworkConnectorArn,
+    /// Name.
+    pub name: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Last change.
+    pub modified_at: Timestamp,
+    /// When it becomes ACTIVE.
+    pub active_at: Timestamp,
+    /// What the last update did, if there was one.
+    pub updated: Option<ConnectorUpdate>,
+    /// When it is gone, if it is deleted.
+    pub gone_at: Option<Timestamp>,
+    /// Newest version that is ACTIVE: what an unqualified reference means. Only read, never written.
+    pub latest_active: Option<NetworkConnectorVersion>,
+    /// Newest version.
+    pub latest: NetworkConnectorVersionRecord,
+}
+
+/// A version of a network connector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConnectorVersionRecord {
+    /// Connector: an ARN without a version.
+    pub arn: NetworkConnectorArn,
+    /// Version: with `arn` the key.
+    pub version: NetworkConnectorVersion,
+    /// What was asked for.
+    pub configuration: NetworkConnectorConfiguration,
+    /// Role of the service in the account.
+    pub operator_role: String,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// When it becomes ACTIVE.
+    pub active_at: Timestamp,
+    /// When it is gone, if it or the connector is deleted.
+    pub gone_at: Option<Timestamp>,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectorUpdate {
+    /// It made the latest version.
+    NewVersion,
+    /// Nothing.
+    NoChange,
+}
+
+impl ConnectorUpdate {
+    /// Spelling in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewVersion => "NEW_VERSION",
+            Self::NoChange => "NO_CHANGE",
+        }
+    }
+
+    /// Reads the spelling of [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::NewVersion, Self::NoChange].into_iter().find(|update| update.as_str() == text)
+    }
+}
+
+impl NetworkConnectorRecord {
+    /// Its state at this time.
+    pub fn state(&self, now: Timestamp) -> NetworkConnectorState {
+        state(self.active_at, self.gone_at, now)
+    }
+
+    /// Whether it is there no more.
+    pub fn is_gone(&self, now: Timestamp) -> bool {
+        self.gone_at.is_some_and(|gone_at| gone_at <= now)
+    }
+
+    /// How far the last update is, if there was one.
+    pub fn update_status(&self, now: Timestamp) -> Option<NetworkConnectorUpdateStatus> {
+        self.updated.map(|_| {
+            if self.latest.active_at > now {
+                NetworkConnectorUpdateStatus::InProgress
+            } else {
+                NetworkConnectorUpdateStatus::Successful
+            }
+        })
+    }
+}
+
+impl NetworkConnectorVersionRecord {
+    /// Its state at this time.
+    pub fn state(&self, now: Timestamp) -> NetworkConnectorState {
+        state(self.active_at, self.gone_at, now)
+    }
+
+    /// Whether it is there no more.
+    pub fn is_gone(&self, now: Timestamp) -> bool {
+        self.gone_at.is_some_and(|gone_at| gone_at <= now)
+    }
+}
+
+fn state(active_at: Timestamp, gone_at: Option<Timestamp>, now: Timestamp) -> NetworkConnectorState {
+    if gone_at.is_some() {
+        NetworkConnectorState::Deleting
+    } else if active_at > now {
+        NetworkConnectorState::Pending
+    } else {
+        NetworkConnectorState::Active
+    }
+}
