@@ -1,0 +1,102 @@
+//! Policies as they are written.
+
+use std::collections::BTreeSet;
+
+use crate::error::PolicyError;
+use crate::json::Json;
+use crate::matching::Variables;
+use crate::statement::Statement;
+
+/// What a policy is attached to; decides which elements it must and must not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentKind {
+    /// Inline and managed policies of users and roles, permissions boundaries, session policies: no Principal.
+    Identity,
+    /// Policies of a resource: Principal and Resource.
+    Resource,
+    /// Trust policies of roles: Principal, no Resource, actions of STS only.
+    Trust,
+}
+
+/// A policy that was understood completely.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    kind: DocumentKind,
+    statements: Vec<Statement>,
+}
+
+impl Document {
+    /// Reads a policy of at most `limit` characters. White space is not counted (user guide, "IAM and AWS STS quotas");
+    /// whoever reads from the network has to bound it as well.
+    ///
+    /// What is malformed or not supported is refused: half a policy may allow what its author forbade.
+    pub fn parse(text: &str, kind: DocumentKind, limit: usize) -> Result<Self, PolicyError> {
+        let length = text.chars().filter(|c| !c.is_whitespace()).count();
+        if length > limit {
+            return Err(PolicyError::TooLong { length, limit });
+        }
+        let json: Json =
+            serde_json::from_str(text).map_err(|error| PolicyError::NotJson(error.to_string()))?;
+        let envelope = Envelope::read(&json).map_err(PolicyError::Document)?;
+        let mut sids = BTreeSet::new();
+        let mut statements = Vec::with_capacity(envelope.statements.len());
+        for (index, json) in envelope.statements.iter().enumerate() {
+            let refuse = |problem| PolicyError::Statement { number: index + 1, problem };
+            let (sid, statement) = Statement::parse(json, kind, envelope.variables).map_err(refuse)?;
+            if !sid.is_empty() && !sids.insert(sid) {
+                return Err(refuse(format!(
+                    "The Sid \"{sid}\" is used twice; it must be unique within the policy."
+                )));
+            }
+            statements.push(statement);
+        }
+        Ok(Self { kind, statements })
+    }
+
+    /// What it was parsed as.
+    pub fn kind(&self) -> DocumentKind {
+        self.kind
+    }
+
+    pub(crate) fn statements(&self) -> &[Statement] {
+        &self.statements
+    }
+}
+
+/// What is around the statements.
+struct Envelope<'a> {
+    variables: Variables,
+    statements: &'a [Json],
+}
+
+impl<'a> Envelope<'a> {
+    fn read(json: &'a Json) -> Result<Self, String> {
+        let Json::Object(members) = json else {
+            return Err(format!("A policy must be a JSON object, not {}.", json.noun()));
+        };
+        // Without a Version it is the old one (user guide, "IAM JSON policy elements: Version").
+        let mut variables = Variables::Plain;
+        let mut statements: &[Json] = &[];
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                ("Version", Json::Text(version)) if version == "2012-10-17" => variables = Variables::Special,
+                ("Version", Json::Text(version)) if version == "2008-10-17" => {}
+                ("Version", _) => {
+                    return Err("Version must be \"2012-10-17\" or \"2008-10-17\".".to_owned());
+                }
+                ("Id", Json::Text(_)) => {}
+                ("Id", other) => return Err(format!("Id must be a string, not {}.", other.noun())),
+                ("Statement", value) => statements = value.one_or_many(),
+                (other, _) => {
+                    return Err(format!(
+                        "A policy has no element \"{other}\"; its elements are Version, Id and Statement."
+                    ));
+                }
+            }
+        }
+        if statements.is_empty() {
+            return Err("A policy must have a Statement: an object, or a list of at least one.".to_owned());
+        }
+        Ok(Self { variables, statements })
+    }
+}
