@@ -1,14 +1,12 @@
 //! Changes of images that must not overlap: each looks at the image's state and moves it on in one transaction.
 
-use std::collections::BTreeMap;
-
 use hearth_api::{ImageArn, ImageState, ImageVersion, ImageVersionStatus, Timestamp};
 use sqlx::SqliteConnection;
 
 use crate::client_tokens::{self, ClientToken};
 use crate::images::{insert_build, insert_version};
 use crate::records::{BuildRecord, ImageRecord, ImageVersionRecord, TokenClaim};
-use crate::{Result, Store, from_json, readable, to_json};
+use crate::{Result, Store, readable};
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,31 +179,6 @@ impl Store {
         set_state(&mut transaction, arn, ImageState::Deleting, now).await?;
         transaction.commit().await?;
         Ok(Change::Made)
-    }
-
-    /// Replaces an image's tags by what `change` makes of them; `None` when there is no such image.
-    pub async fn change_image_tags<E>(
-        &self,
-        arn: &ImageArn,
-        change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), E>,
-    ) -> Result<Option<Result<(), E>>> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let tags: Option<String> = sqlx::query_scalar("SELECT tags FROM images WHERE arn = ?")
-            .bind(arn.to_string())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let Some(tags) = tags else { return Ok(None) };
-        let mut tags = from_json("tags", &tags)?;
-        if let Err(refused) = change(&mut tags) {
-            return Ok(Some(Err(refused)));
-        }
-        sqlx::query("UPDATE images SET tags = ? WHERE arn = ?")
-            .bind(to_json(&tags))
-            .bind(arn.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(Some(Ok(())))
     }
 }
 

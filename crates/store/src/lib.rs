@@ -13,6 +13,7 @@ mod logs;
 mod microvms;
 mod network_connectors;
 pub mod records;
+mod tags;
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use network_connectors::{
     NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
 };
 pub use records::*;
+pub use tags::Taggable;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,15 +1,17 @@
-//! TagResource, UntagResource and ListTags, on images.
+//! TagResource, UntagResource and ListTags, on images and network connectors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{Error, ImageArn, Tags};
+use hearth_api::{Error, ErrorKind, NetworkConnectorArn, Tags};
+use hearth_store::Taggable;
 
 use crate::answer::{Answer, Outcome};
 use crate::arns::image_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
+use crate::connectors::connector_not_found;
 use crate::shapes::{LIST_TAGS, TAG_RESOURCE, UNTAG_RESOURCE};
 
 /// Most tags of a resource ("Tag naming limits and requirements", AWS General Reference).
@@ -38,9 +40,9 @@ pub(crate) async fn untag_resource(State(context): State<Arc<Context>>, call: Ca
 
 pub(crate) async fn list_tags(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_TAGS)?;
-    let arn = resource(&context, &call)?;
-    let image = context.services.store.image(&arn).await.map_err(|error| store_failed(&error))?;
-    Ok(Answer::ok(&Tags { tags: image.ok_or_else(|| image_not_found(&arn))?.tags }))
+    let resource = resource(&context, &call)?;
+    let tags = context.services.store.tags(&resource).await.map_err(|error| store_failed(&error))?;
+    Ok(Answer::ok(&Tags { tags: tags.ok_or_else(|| not_found(&resource))? }))
 }
 
 /// Refuses tags that a resource may not have.
@@ -64,13 +66,28 @@ async fn change(
     call: &Call,
     change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Error>,
 ) -> Outcome {
-    let arn = resource(context, call)?;
-    let changed = context.services.store.change_image_tags(&arn, change).await;
-    changed.map_err(|error| store_failed(&error))?.ok_or_else(|| image_not_found(&arn))??;
+    let resource = resource(context, call)?;
+    let changed = context.services.store.change_tags(&resource, change).await;
+    changed.map_err(|error| store_failed(&error))?.ok_or_else(|| not_found(&resource))??;
     Ok(Answer::no_content())
 }
 
-/// The image that is meant; its ARN's form was checked.
-fn resource(context: &Context, call: &Call) -> Result<ImageArn, Error> {
-    context.image_arn(call, call.path("Resource"))
+/// What is meant; its ARN's form was checked.
+fn resource(context: &Context, call: &Call) -> Result<Taggable, Error> {
+    let text = call.path("Resource");
+    match NetworkConnectorArn::parse(text) {
+        None => context.image_arn(call, text).map(Taggable::Image),
+        Some(arn) if arn.account == call.account => Ok(Taggable::NetworkConnector(arn)),
+        Some(arn) => {
+            let message = format!("Account {} has no access to {arn}.", call.account);
+            Err(Error::new(ErrorKind::AccessDenied, message))
+        }
+    }
+}
+
+fn not_found(resource: &Taggable) -> Error {
+    match resource {
+        Taggable::Image(arn) => image_not_found(arn),
+        Taggable::NetworkConnector(arn) => connector_not_found(&arn.to_string()),
+    }
 }

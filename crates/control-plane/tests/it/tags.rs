@@ -1,9 +1,9 @@
-//! Tags of images.
+//! Tags.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Api, image_arn};
+use crate::support::{ACCOUNT, Api, image_arn};
 
 fn target(name: &str) -> String {
     format!("/2017-03-31/tags/{}", image_arn(name))
@@ -27,13 +27,35 @@ async fn tags_are_set_listed_and_taken_away() {
 }
 
 #[tokio::test]
+async fn network_connectors_have_tags_too() {
+    let api = Api::start().await;
+    let request = json!({
+        "Name": "vpc",
+        "OperatorRole": format!("arn:aws:iam::{ACCOUNT}:role/operator"),
+        "ClientToken": "t",
+        "Tags": { "a": "1" },
+        "Configuration": { "VpcEgressConfiguration": {
+            "SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"], "NetworkProtocol": "IPv4",
+            "AssociatedComputeResourceTypes": ["MicroVm"],
+        } },
+    });
+    let made = api.call_at("POST", "/2026-04-04/network-connectors", request).await;
+    let target = format!("/2017-03-31/tags/{}", made.body["Arn"].as_str().unwrap());
+    api.call_at("POST", &target, json!({ "Tags": { "b": "2" } })).await;
+    api.call_at("DELETE", &format!("{target}?tagKeys=a"), Value::Null).await;
+    assert_eq!(api.call_at("GET", &target, Value::Null).await.body, json!({ "Tags": { "b": "2" } }));
+    let none = "/2017-03-31/tags/arn:aws:lambda:us-east-1:000000000000:network-connector:nc-none";
+    assert_eq!(api.call_at("GET", none, Value::Null).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn what_cannot_be_tagged_is_refused_and_changes_nothing() {
     let api = Api::start().await;
     api.built_image("app", |_| ()).await;
     let many: serde_json::Map<_, _> = (0..50).map(|n| (format!("k{n}"), json!("v"))).collect();
     for (path, body, status, expected) in [
         (target("none"), json!({ "Tags": {} }), StatusCode::NOT_FOUND, "MicroVMImage not found"),
-        (target("app"), json!({}), StatusCode::BAD_REQUEST, "Value null at 'Tags'"),
+        (target("app"), json!({}), StatusCode::BAD_REQUEST, "Value null at 'tags'"),
         (
             target("app"),
             json!({ "Tags": { "a%": "" } }),
@@ -42,7 +64,7 @@ async fn what_cannot_be_tagged_is_refused_and_changes_nothing() {
         ),
         (target("app"), json!({ "Tags": { "aws:x": "" } }), StatusCode::BAD_REQUEST, "reserved"),
         (target("app"), json!({ "Tags": many }), StatusCode::BAD_REQUEST, "at most 50 tags"),
-        ("/2017-03-31/tags/app".to_owned(), json!({ "Tags": {} }), StatusCode::BAD_REQUEST, "at 'Resource'"),
+        ("/2017-03-31/tags/app".to_owned(), json!({ "Tags": {} }), StatusCode::BAD_REQUEST, "at 'resource'"),
     ] {
         let reply = api.call_at("POST", &path, body).await;
         assert_eq!(reply.status, status, "{:?}", reply.body);

@@ -81,7 +81,7 @@ async fn every_change_makes_an_immutable_version() {
     };
     assert_eq!(numbers(&page), [3, 2]);
     let marker = page["NextMarker"].as_str().unwrap();
-    let rest = get(&api, &format!("/vpc/versions?MaxItems=2&Marker={marker}")).await.body;
+    let rest = get(&api, &format!("{path}/versions?MaxItems=2&Marker={marker}")).await.body;
     let item = json!({
         "Arn": arn,
         "VersionArn": format!("{arn}:1"),
