@@ -6,7 +6,7 @@ use hearth_api::{AccountId, EndpointLabel, Error};
 use hearth_auth::{Credentials, TokenKeys};
 use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
-use hearth_store::Store;
+use hearth_store::{Quotas, Store};
 
 /// Port that needs no mention in an endpoint.
 const HTTPS_PORT: u16 = 443;
@@ -26,6 +26,10 @@ pub struct ControlPlaneConfig {
     pub minimum_idle_seconds: u32,
     /// Whether `imageIdentifier` may be a bare name, which the service refuses.
     pub lenient_image_names: bool,
+    /// How much an account may have.
+    pub quotas: Quotas,
+    /// Memory in MiB that the host keeps available: no microVM is launched when there is less.
+    pub minimum_available_memory_mib: u64,
 }
 
 /// The parts of the server that operations use.

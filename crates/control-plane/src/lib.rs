@@ -9,6 +9,7 @@
 mod answer;
 mod arns;
 mod call;
+mod capacity;
 mod config;
 mod connectors;
 pub mod http;

@@ -88,10 +88,10 @@ impl ImageBuilder {
     }
 }
 
-/// What a change that was not made is to the caller; a client token is not looked at here.
+/// What a change that was not made is to the caller; client tokens and quotas are not looked at here.
 pub fn refusal(change: &Change, not_found: impl FnOnce() -> String) -> Result<(), Error> {
     match change {
-        Change::Made | Change::Token(_) => Ok(()),
+        Change::Made | Change::Token(_) | Change::QuotaExceeded(_) => Ok(()),
         Change::NotFound => Err(Error::not_found(not_found())),
         Change::Busy(state) => {
             Err(Error::conflict(format!("MicroVM Image is already in state: {}", state.as_str())))

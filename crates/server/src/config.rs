@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) minimum_idle_seconds: u32,
     /// Accept bare image names where the service wants an ARN.
     pub(crate) lenient_image_names: bool,
+    /// How much there may be.
+    pub(crate) quotas: QuotaConfig,
     /// Guest files.
     pub(crate) guest: GuestConfig,
     /// Builds.
@@ -108,6 +110,30 @@ pub(crate) struct NetworkConfig {
     pub(crate) pool_size: usize,
 }
 
+/// `[quotas]`: of the account, and what the host keeps.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct QuotaConfig {
+    /// Images.
+    pub(crate) images: u32,
+    /// Versions of an image.
+    pub(crate) versions_per_image: u32,
+    /// Builds that have not ended.
+    pub(crate) concurrent_builds: u32,
+    /// Baseline memory of all microVMs that have not ended.
+    pub(crate) memory_mib: u64,
+    /// Memory that the host keeps available.
+    pub(crate) minimum_available_memory_mib: u64,
+}
+
+impl Default for QuotaConfig {
+    fn default() -> Self {
+        let hearth_store::Quotas { images, versions_per_image, concurrent_builds, memory_mib } =
+            hearth_store::Quotas::default();
+        Self { images, versions_per_image, concurrent_builds, memory_mib, minimum_available_memory_mib: 512 }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -118,6 +144,7 @@ impl Default for Config {
             account_id: "000000000000".into(),
             minimum_idle_seconds: 60,
             lenient_image_names: false,
+            quotas: QuotaConfig::default(),
             guest: GuestConfig::default(),
             build: BuildConfig::default(),
             network: NetworkConfig::default(),

@@ -15,7 +15,7 @@ use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_image_builder::{ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig};
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_store::{Files, Store};
+use hearth_store::{Files, Quotas, Store};
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -225,6 +225,13 @@ async fn serve(
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
+        quotas: Quotas {
+            images: config.quotas.images,
+            versions_per_image: config.quotas.versions_per_image,
+            concurrent_builds: config.quotas.concurrent_builds,
+            memory_mib: config.quotas.memory_mib,
+        },
+        minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,
     };
     let services = Services {

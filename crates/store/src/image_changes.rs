@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 
 use crate::client_tokens::{self, ClientToken};
 use crate::images::{insert_build, insert_version};
+use crate::quotas::{Quota, Quotas};
 use crate::records::{BuildRecord, ImageRecord, ImageVersionRecord, TokenClaim};
 use crate::{Result, Store, readable};
 
@@ -21,6 +22,8 @@ pub enum Change {
     InUse,
     /// It is the only version.
     LastVersion,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
 }
@@ -39,6 +42,7 @@ impl Store {
         version: &ImageVersionRecord,
         build: &BuildRecord,
         token: Option<ClientToken>,
+        quotas: &Quotas,
     ) -> Result<Change> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
@@ -47,6 +51,9 @@ impl Store {
         }
         if let Some(refused) = unsettled(&mut transaction, &image.arn).await? {
             return Ok(refused);
+        }
+        if let Some(quota) = quotas.of_version(&mut transaction, &image.arn).await? {
+            return Ok(Change::QuotaExceeded(quota));
         }
         let updated = sqlx::query(
             "UPDATE images SET state = ?, last_version = ?, updated_at = ? WHERE arn = ? AND last_version = ?",

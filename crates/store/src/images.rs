@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::client_tokens::{self, ClientToken};
+use crate::quotas::{Quota, Quotas};
 use crate::records::{BuildRecord, ImageRecord, ImageVersionRecord, TokenClaim};
 use crate::{Result, Store, from_json, readable, to_json};
 
@@ -18,6 +19,8 @@ pub enum InsertedImage {
     Inserted,
     /// The account has an image of that name.
     NameTaken,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
 }
@@ -30,12 +33,14 @@ impl Store {
         version: &ImageVersionRecord,
         build: &BuildRecord,
         token: Option<ClientToken>,
+        quotas: &Quotas,
     ) -> Result<InsertedImage> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
             return Ok(InsertedImage::Token(claim));
         }
+        let exceeded = quotas.of_image(&mut transaction, &image.arn.account).await?;
         let inserted = sqlx::query(
             "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,
                  created_at, updated_at, tags)
@@ -56,6 +61,9 @@ impl Store {
         .await?;
         if inserted.rows_affected() == 0 {
             return Ok(InsertedImage::NameTaken);
+        }
+        if let Some(quota) = exceeded {
+            return Ok(InsertedImage::QuotaExceeded(quota));
         }
         insert_version(&mut transaction, version).await?;
         insert_build(&mut transaction, build).await?;

@@ -12,6 +12,7 @@ mod images;
 mod logs;
 mod microvms;
 mod network_connectors;
+mod quotas;
 pub mod records;
 mod tags;
 
@@ -31,6 +32,7 @@ pub use network_connectors::{
     ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
     NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
 };
+pub use quotas::{Quota, Quotas};
 pub use records::*;
 pub use tags::Taggable;
 

@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::client_tokens::{self, ClientToken};
+use crate::quotas::{Quota, Quotas};
 use crate::records::{MicrovmRecord, TokenClaim};
 use crate::{Error, Result, Store, from_json, readable, to_json};
 
@@ -26,6 +27,8 @@ pub enum InsertedMicrovm {
     Inserted,
     /// The version may not be launched any more.
     VersionGone,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
 }
@@ -37,6 +40,7 @@ impl Store {
         &self,
         record: &MicrovmRecord,
         token: Option<ClientToken>,
+        quotas: &Quotas,
     ) -> Result<InsertedMicrovm> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
@@ -54,6 +58,10 @@ impl Store {
         .await?;
         if !launchable {
             return Ok(InsertedMicrovm::VersionGone);
+        }
+        let memory_mib = record.settings.minimum_memory_mib;
+        if let Some(quota) = quotas.of_microvm(&mut transaction, &record.account, memory_mib).await? {
+            return Ok(InsertedMicrovm::QuotaExceeded(quota));
         }
         sqlx::query(
             "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, state_reason,

@@ -182,6 +182,9 @@ impl MicrovmRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MicrovmSettings {
+    /// Baseline memory in MiB, which counts for the quota; rows of before there were quotas have the default.
+    #[serde(default = "default_memory_mib")]
+    pub minimum_memory_mib: u32,
     /// Role of the app.
     pub execution_role_arn: Option<String>,
     /// Idle policy.
@@ -194,6 +197,10 @@ pub struct MicrovmSettings {
     pub ingress_network_connectors: Vec<String>,
     /// Egress connectors (ARNs).
     pub egress_network_connectors: Vec<String>,
+}
+
+fn default_memory_mib() -> u32 {
+    2048
 }
 
 /// One line of a log stream.

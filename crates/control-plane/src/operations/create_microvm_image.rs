@@ -14,6 +14,7 @@ use super::idempotency::{client_token, replay};
 use super::image_configuration::complete;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::call::Call;
+use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::shapes::CREATE_MICROVM_IMAGE;
 
@@ -49,7 +50,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let inserted = context
         .services
         .store
-        .insert_image(&image, &version, &build, token)
+        .insert_image(&image, &version, &build, token, &context.config.quotas)
         .await
         .map_err(|error| store_failed(&error))?;
     match inserted {
@@ -62,6 +63,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             let message = format!("A MicroVM image with the name '{name}' already exists in this account");
             Err(Error::validation(message).into())
         }
+        InsertedImage::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas).into()),
         InsertedImage::Token(claim) => {
             let answer = replay(claim)?.unwrap_or(answer);
             Ok(Answer::text(StatusCode::CREATED, answer))

@@ -15,6 +15,7 @@ use super::idempotency::{client_token, replay};
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::call::Call;
+use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::connectors::{egress, ingress};
 use crate::shapes::RUN_MICROVM;
@@ -41,6 +42,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let region = &context.config.region;
     let inherited = version.configuration.egress_network_connectors.as_deref();
     let settings = MicrovmSettings {
+        minimum_memory_mib: version.configuration.minimum_memory_mib(),
         execution_role_arn: request.execution_role_arn.clone(),
         idle_policy: request.idle_policy,
         maximum_duration_in_seconds: request
@@ -51,10 +53,12 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
     };
     context.check_connectors(&call.account, &settings.egress_network_connectors).await?;
+    context.check_capacity()?;
     let record = MicrovmRecord::pending(call.account.clone(), arn, version.version, settings);
     let answer = to_json(&views::microvm(&context, &record));
     let token = client_token(&call.account, OPERATION, token, &request, &answer);
-    let inserted = store.insert_microvm(&record, token).await.map_err(|error| store_failed(&error))?;
+    let inserted = store.insert_microvm(&record, token, &context.config.quotas).await;
+    let inserted = inserted.map_err(|error| store_failed(&error))?;
     let answer = match inserted {
         InsertedMicrovm::Inserted => {
             context.services.registry.launch(record);
@@ -62,6 +66,9 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         }
         InsertedMicrovm::VersionGone => {
             return Err(no_active_version(&record.image_arn, request.image_version.as_deref()).into());
+        }
+        InsertedMicrovm::QuotaExceeded(quota) => {
+            return Err(quota_exceeded(quota, &context.config.quotas).into());
         }
         InsertedMicrovm::Token(claim) => replay(claim)?.unwrap_or(answer),
     };

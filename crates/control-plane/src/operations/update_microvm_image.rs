@@ -15,6 +15,7 @@ use super::image_configuration::complete;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::arns::image_not_found;
 use crate::call::Call;
+use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::shapes::UPDATE_MICROVM_IMAGE;
 
@@ -47,8 +48,9 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let build = BuildRecord::pending(&version);
     let answer = to_json(&describe(&image, &version));
     let token = client_token(&call.account, OPERATION, token, &parameters, &answer);
-    let change = store.begin_update(&image, &version, &build, token).await;
+    let change = store.begin_update(&image, &version, &build, token, &context.config.quotas).await;
     match change.map_err(|error| store_failed(&error))? {
+        Change::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas).into()),
         Change::Token(claim) => {
             let answer = replay(claim)?.unwrap_or(answer);
             Ok(Answer::text(StatusCode::OK, answer))

@@ -7,6 +7,7 @@ mod authentication;
 mod images;
 mod microvms;
 mod network_connectors;
+mod quotas;
 mod support;
 mod tags;
 mod versions;

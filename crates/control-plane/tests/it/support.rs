@@ -20,7 +20,7 @@ use hearth_image_builder::{
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
-    BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store,
+    BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas, Store,
 };
 use hearth_vmm::fake::FakeVmm;
 use http::{Request, StatusCode};
@@ -140,6 +140,8 @@ impl Api {
             endpoint_port: 443,
             minimum_idle_seconds: 60,
             lenient_image_names: false,
+            quotas: Quotas::default(),
+            minimum_available_memory_mib: 0,
         };
         change(&mut config);
         let services = Services {
@@ -197,6 +199,7 @@ impl Api {
     /// The same with these managed ingress connectors.
     pub(crate) async fn recorded_microvm_with(&self, state: MicrovmState, ingress: &[&str]) -> MicrovmId {
         let settings = MicrovmSettings {
+            minimum_memory_mib: 2048,
             execution_role_arn: None,
             idle_policy: None,
             maximum_duration_in_seconds: 28_800,
@@ -213,7 +216,7 @@ impl Api {
             started_at: Timestamp::from_millis(1_700_000_000_000),
             ..MicrovmRecord::pending(AccountId::from_stored(ACCOUNT), image, ImageVersion::FIRST, settings)
         };
-        self.store.insert_microvm(&record, None).await.unwrap();
+        self.store.insert_microvm(&record, None, &Quotas::default()).await.unwrap();
         record.id
     }
 
@@ -263,7 +266,7 @@ impl Api {
             snapshot: Some(sizes),
             created_at: now,
         };
-        self.store.insert_image(&image, &version, &build, None).await.unwrap();
+        self.store.insert_image(&image, &version, &build, None, &Quotas::default()).await.unwrap();
         arn
     }
 }

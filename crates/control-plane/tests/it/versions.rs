@@ -1,7 +1,7 @@
 //! Later versions of an image: updates, activation, deletion.
 
 use hearth_api::{ImageVersion, ImageVersionState, MicrovmState};
-use hearth_store::{BuildRecord, Change, ImageVersionRecord};
+use hearth_store::{BuildRecord, Change, ImageVersionRecord, Quotas};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -21,7 +21,10 @@ async fn with_two_versions() -> Api {
     image.last_version = ImageVersion(2);
     let mut second = ImageVersionRecord::pending(arn, ImageVersion(2), first.configuration, image.updated_at);
     let mut build = BuildRecord::pending(&second);
-    assert_eq!(api.store.begin_update(&image, &second, &build, None).await.unwrap(), Change::Made);
+    assert_eq!(
+        api.store.begin_update(&image, &second, &build, None, &Quotas::default()).await.unwrap(),
+        Change::Made
+    );
     second.state = ImageVersionState::Successful;
     build.state = hearth_api::BuildState::Successful;
     image.state = hearth_api::ImageState::Updated;
@@ -86,7 +89,10 @@ async fn updates_of_nothing_of_a_busy_image_and_without_members_are_refused() {
     let first = api.store.image_version(&arn, ImageVersion::FIRST).await.unwrap().unwrap();
     let second = ImageVersionRecord::pending(arn, ImageVersion(2), first.configuration, image.updated_at);
     let build = BuildRecord::pending(&second);
-    assert_eq!(api.store.begin_update(&image, &second, &build, None).await.unwrap(), Change::Made);
+    assert_eq!(
+        api.store.begin_update(&image, &second, &build, None, &Quotas::default()).await.unwrap(),
+        Change::Made
+    );
     let patch = json!({ "status": "INACTIVE" });
     for (method, suffix, body) in [
         ("PUT", "", configuration()),

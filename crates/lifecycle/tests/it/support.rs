@@ -17,7 +17,8 @@ use hearth_guest::{
 use hearth_guest_protocol::{Reply, Request, codec};
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
-    AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store,
+    AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
+    Store,
 };
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface, SnapshotTarget};
@@ -232,7 +233,7 @@ impl World {
             snapshot: None,
             created_at: now,
         };
-        self.store.insert_image(&image, &version, &build, None).await.unwrap();
+        self.store.insert_image(&image, &version, &build, None, &Quotas::default()).await.unwrap();
     }
 
     /// Launches a microVM; its row is PENDING when this returns.
@@ -247,6 +248,7 @@ impl World {
         egress_network_connectors: Vec<String>,
     ) -> MicrovmId {
         let settings = MicrovmSettings {
+            minimum_memory_mib: 2048,
             execution_role_arn: None,
             idle_policy,
             maximum_duration_in_seconds: 28_800,
@@ -257,7 +259,7 @@ impl World {
         let account = AccountId::from_stored("000000000000");
         let record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
         let id = record.id.clone();
-        self.store.insert_microvm(&record, None).await.unwrap();
+        self.store.insert_microvm(&record, None, &Quotas::default()).await.unwrap();
         self.registry.launch(record);
         id
     }

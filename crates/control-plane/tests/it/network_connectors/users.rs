@@ -82,7 +82,7 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     record.id = MicrovmId::new();
     record.endpoint_label = EndpointLabel::new();
     record.settings.egress_network_connectors = vec![format!("{arn}:1")];
-    api.store.insert_microvm(&record, None).await.unwrap();
+    api.store.insert_microvm(&record, None, &hearth_store::Quotas::default()).await.unwrap();
     assert_eq!(call(&api, "DELETE", "/vpc", Value::Null).await.status, StatusCode::CONFLICT);
     record.state = MicrovmState::Terminated;
     api.store.update_microvm(&record).await.unwrap();

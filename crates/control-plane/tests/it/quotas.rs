@@ -1,0 +1,77 @@
+//! Quotas of the account and the capacity of the host.
+
+use hearth_api::MicrovmState;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Api, Reply, configuration, image_arn, with};
+
+fn assert_exceeded(reply: &Reply, sentence: &str) {
+    assert_eq!(
+        (reply.status, reply.error_type()),
+        (StatusCode::PAYMENT_REQUIRED, "ServiceQuotaExceededException")
+    );
+    assert!(reply.message().contains(sentence), "{}", reply.message());
+    for member in ["resourceId", "resourceType", "serviceCode", "quotaCode"] {
+        assert_eq!(reply.body.get(member), Some(&Value::Null), "{member}");
+    }
+}
+
+async fn create(api: &Api, name: &str) -> Reply {
+    api.call("POST", "microvm-images", with(configuration(), json!({ "name": name }))).await
+}
+
+#[tokio::test]
+async fn images_and_versions_are_counted() {
+    let api = Api::start_with(|config| {
+        config.quotas.images = 1;
+        config.quotas.versions_per_image = 2;
+    })
+    .await;
+    api.built_image("app", |_| ()).await;
+    assert_exceeded(&create(&api, "other").await, "maximum number of MicroVM images (1)");
+    let taken = create(&api, "app").await;
+    assert_eq!(taken.message(), "A MicroVM image with the name 'app' already exists in this account");
+
+    let image = format!("microvm-images/{}", image_arn("app"));
+    assert_eq!(api.call("PUT", &image, configuration()).await.status, StatusCode::OK);
+    api.wait(&image, |body| body["state"] == "UPDATE_FAILED").await;
+    assert_exceeded(&api.call("PUT", &image, configuration()).await, "maximum number of versions (2)");
+    assert_eq!(api.get(&image).await.body["state"], "UPDATE_FAILED", "nothing has begun");
+}
+
+#[tokio::test]
+async fn builds_that_have_not_ended_are_counted() {
+    let api = Api::start_with(|config| config.quotas.concurrent_builds = 0).await;
+    assert_exceeded(&create(&api, "app").await, "maximum number of concurrent builds (0)");
+    assert_eq!(api.get("microvm-images").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn memory_is_counted_until_a_microvm_has_ended() {
+    let api = Api::start_with(|config| config.quotas.memory_mib = 4096).await;
+    api.built_image("app", |_| ()).await;
+    api.recorded_microvm(MicrovmState::Suspended).await;
+    api.recorded_microvm(MicrovmState::Terminated).await;
+    let run = async || api.call("POST", "microvms", json!({ "imageIdentifier": image_arn("app") })).await;
+    // 2048 MiB are taken, 2048 more fit; it ends at once, for lack of a network, and frees them.
+    let fits = run().await;
+    assert_eq!(fits.status, StatusCode::OK, "{}", fits.message());
+    let id = fits.body["microvmId"].as_str().unwrap().to_owned();
+    api.wait(&format!("microvms/{id}"), |body| body["state"] == "TERMINATED").await;
+    api.recorded_microvm(MicrovmState::Running).await;
+    assert_exceeded(
+        &run().await,
+        "The base maximum allocated memory limit has been reached for this account.",
+    );
+}
+
+#[tokio::test]
+async fn a_full_host_launches_nothing() {
+    let api = Api::start_with(|config| config.minimum_available_memory_mib = u64::MAX).await;
+    api.built_image("app", |_| ()).await;
+    let reply = api.call("POST", "microvms", json!({ "imageIdentifier": image_arn("app") })).await;
+    assert_eq!(reply.error_type(), "InsufficientCapacityException");
+    assert!(reply.message().contains("MiB of memory left"), "{}", reply.message());
+    assert_eq!(api.get("microvms").await.body["items"], json!([]));
+}
