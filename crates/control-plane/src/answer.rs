@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use hearth_api::{Error, ErrorKind};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -99,6 +99,10 @@ pub(crate) fn error_response(kind: ErrorKind, body: &serde_json::Value) -> Respo
     let status = StatusCode::from_u16(kind.status()).expect("invariant: kinds have valid statuses");
     let mut response = Answer::text(status, body.to_string()).into_response();
     response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind.name()));
+    if kind == ErrorKind::Throttling {
+        // A second later a token is there at any rate.
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 

@@ -8,6 +8,8 @@ use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
 use hearth_store::{Quotas, Store};
 
+use crate::throttle::{Rates, Throttle};
+
 /// Port that needs no mention in an endpoint.
 const HTTPS_PORT: u16 = 443;
 
@@ -28,6 +30,8 @@ pub struct ControlPlaneConfig {
     pub lenient_image_names: bool,
     /// How much an account may have.
     pub quotas: Quotas,
+    /// How fast an account may call.
+    pub rates: Rates,
     /// Memory in MiB that the host keeps available: no microVM is launched when there is less.
     pub minimum_available_memory_mib: u64,
 }
@@ -52,6 +56,7 @@ pub struct Services {
 pub(crate) struct Context {
     pub(crate) config: ControlPlaneConfig,
     pub(crate) services: Services,
+    pub(crate) throttle: Throttle,
 }
 
 impl Context {

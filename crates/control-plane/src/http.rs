@@ -21,6 +21,7 @@ use crate::operations::{
     network_connectors, resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm,
     update_microvm_image, update_microvm_image_version,
 };
+use crate::throttle::Throttle;
 
 /// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`. Other paths are left to the
 /// fallback of whoever mounts this router.
@@ -68,7 +69,7 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         .route("/2017-03-31/{*rest}", any(unknown_operation))
         .method_not_allowed_fallback(unknown_operation)
         .layer(from_fn(with_request_id))
-        .with_state(Arc::new(Context { config, services }))
+        .with_state(Arc::new(Context { throttle: Throttle::new(config.rates), config, services }))
 }
 
 async fn unknown_operation(method: Method, uri: Uri) -> Refused {

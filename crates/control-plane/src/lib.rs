@@ -16,7 +16,9 @@ pub mod http;
 mod operations;
 mod page;
 mod shapes;
+mod throttle;
 mod validate;
 
 pub use config::{ControlPlaneConfig, Services};
 pub use http::router;
+pub use throttle::Rates;

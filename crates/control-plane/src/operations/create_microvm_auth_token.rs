@@ -14,12 +14,14 @@ use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::Context;
 use crate::shapes::CREATE_MICROVM_AUTH_TOKEN;
+use crate::throttle::Throttled;
 
 const MAXIMUM_EXPIRATION_MINUTES: u32 = 60;
 /// The header that the token is sent in.
 const HEADER: &str = "X-aws-proxy-auth";
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    context.throttle.admit(&call.account, Throttled::AuthToken).await?;
     let request: CreateMicrovmAuthTokenRequest = call.input(&CREATE_MICROVM_AUTH_TOKEN)?;
     for ports in &request.allowed_ports {
         if let PortSpecification::Range { start_port, end_port } = ports

@@ -11,11 +11,13 @@ use crate::answer::Outcome;
 use crate::call::Call;
 use crate::config::Context;
 use crate::shapes::CREATE_MICROVM_SHELL_AUTH_TOKEN;
+use crate::throttle::Throttled;
 
 /// Port that stands for the terminal in a token.
 const SHELL_PORT: u16 = 8022;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    context.throttle.admit(&call.account, Throttled::ShellAuthToken).await?;
     let request: CreateMicrovmShellAuthTokenRequest = call.input(&CREATE_MICROVM_SHELL_AUTH_TOKEN)?;
     let record = context.path_microvm(&call).await?;
     let shell = managed_connector_arn(&context.config.region, "SHELL_INGRESS");

@@ -9,8 +9,10 @@ use crate::answer::{Answer, Outcome};
 use crate::call::Call;
 use crate::config::Context;
 use crate::shapes::MICROVM_ONLY;
+use crate::throttle::Throttled;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    context.throttle.admit(&call.account, Throttled::Resume).await?;
     call.check(&MICROVM_ONLY)?;
     let id = context.path_microvm(&call).await?.id;
     context.services.registry.resume(&id).await.map_err(|refusal| translate(refusal, &id))?;

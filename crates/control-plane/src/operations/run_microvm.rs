@@ -19,12 +19,14 @@ use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::connectors::{egress, ingress};
 use crate::shapes::RUN_MICROVM;
+use crate::throttle::Throttled;
 use crate::validate::violation;
 
 const DEFAULT_MAXIMUM_DURATION_SECONDS: u32 = 28_800;
 const OPERATION: &str = "RunMicrovm";
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+    context.throttle.admit(&call.account, Throttled::Run).await?;
     let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
     let token = request.client_token.take();
     let store = &context.services.store;

@@ -75,3 +75,20 @@ async fn a_full_host_launches_nothing() {
     assert!(reply.message().contains("MiB of memory left"), "{}", reply.message());
     assert_eq!(api.get("microvms").await.body["items"], json!([]));
 }
+
+#[tokio::test]
+async fn who_calls_much_too_fast_is_refused_for_a_second() {
+    let api = Api::start_with(|config| config.rates.get = 2).await;
+    let get = || api.get("microvms/microvm-none");
+    let replies = futures::future::join_all((0..20).map(|_| get())).await;
+    let (refused, served): (Vec<&Reply>, Vec<&Reply>) =
+        replies.iter().partition(|reply| reply.status == StatusCode::TOO_MANY_REQUESTS);
+    // At least the two that may come at once; how many more is a matter of time.
+    assert!(served.len() >= 2 && !refused.is_empty(), "{} of 20 refused", refused.len());
+    for reply in refused {
+        assert_eq!((reply.error_type(), reply.message()), ("ThrottlingException", "Rate exceeded"));
+        assert_eq!(reply.headers["retry-after"], "1");
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(get().await.status, StatusCode::NOT_FOUND);
+}

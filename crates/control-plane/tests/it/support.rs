@@ -12,7 +12,7 @@ use hearth_api::{
 };
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
-use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidPool};
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
@@ -141,6 +141,7 @@ impl Api {
             minimum_idle_seconds: 60,
             lenient_image_names: false,
             quotas: Quotas::default(),
+            rates: Rates::default(),
             minimum_available_memory_mib: 0,
         };
         change(&mut config);
