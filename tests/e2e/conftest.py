@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+import answers
 from endpoint import Clients, Microvm
 from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
 from registry import Certificate, Registry
@@ -27,6 +28,13 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         item.session.keep_artifacts = True
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def answers_fit_the_model():
+    """Fails the session's last test when any answer that boto3 got did not fit the service's model."""
+    yield
+    assert not answers.wrong, "answers that do not fit botocore's model:\n" + "\n".join(answers.wrong)
 
 
 @pytest.fixture(scope="session")

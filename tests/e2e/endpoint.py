@@ -11,6 +11,7 @@ import subprocess
 import boto3
 from botocore.config import Config
 
+import answers
 from harness import ACCOUNT, REGION, VENV_BIN, Server, processes, wait_until
 
 MIB = 1 << 20
@@ -36,6 +37,7 @@ class Clients:
         self.microvms = self.boto("lambda-microvms")
         # boto3 itself refuses idle times below the service's minimum.
         self.unchecked = self.boto("lambda-microvms", parameter_validation=False)
+        self.core = self.boto("lambda-core")
         self.s3 = self.boto("s3")
         self.logs = self.boto("logs")
 
@@ -44,7 +46,9 @@ class Clients:
                   "aws_secret_access_key": self.env["AWS_SECRET_ACCESS_KEY"]} | credentials
         config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=60,
                         signature_version=signature_version, parameter_validation=parameter_validation)
-        return boto3.client(service, endpoint_url=self.server.api_url, region_name=REGION, config=config, **chosen)
+        client = boto3.client(service, endpoint_url=self.server.api_url, region_name=REGION, config=config, **chosen)
+        answers.watch(client)
+        return client
 
     def aws(self, *arguments: str, parse: bool = True):
         """Runs the AWS CLI; what it prints, as JSON unless told otherwise."""
@@ -73,13 +77,37 @@ class Clients:
         builds = self.microvms.list_microvm_image_builds(imageIdentifier=arn, imageVersion=version)["items"]
         return state, builds[0].get("stateReason")
 
+    def image_state(self, arn: str) -> str | None:
+        """None if there is no such image."""
+        try:
+            return self.microvms.get_microvm_image(imageIdentifier=arn)["state"]
+        except self.microvms.exceptions.ResourceNotFoundException:
+            return None
+
     def delete_image(self, arn: str) -> None:
         """Deletes an image, if there is one, and waits until its name is free."""
-        def exists() -> bool:
-            return arn in [item["imageArn"] for item in self.microvms.list_microvm_images()["items"]]
-        if exists():
+        if self.image_state(arn) not in (None, "DELETING"):
             self.microvms.delete_microvm_image(imageIdentifier=arn)
-            wait_until(lambda: not exists(), 30, f"{arn} is deleted")
+        wait_until(lambda: self.image_state(arn) is None, 30, f"{arn} is deleted")
+
+    def delete_connector(self, name: str) -> None:
+        """Deletes a network connector, if there is one, and waits until its name is free."""
+        def state() -> tuple[str, str] | None:
+            listed = self.core.list_network_connectors()["NetworkConnectors"]
+            return next(((item["Id"], item["State"]) for item in listed if item["Name"] == name), None)
+        if (found := state()) and found[1] != "DELETING":
+            self.core.delete_network_connector(Identifier=found[0])
+        wait_until(lambda: state() is None, 30, f"{name} is deleted")
+
+    def end_microvms(self, image: str) -> None:
+        """Terminates the microVMs of an image, and waits until they have ended."""
+        def left() -> list[str]:
+            pages = self.microvms.get_paginator("list_microvms").paginate()
+            return [item["microvmId"] for page in pages for item in page["items"]
+                    if item["imageArn"] == image and item["state"] != "TERMINATED"]
+        for identifier in left():
+            self.microvms.terminate_microvm(microvmIdentifier=identifier)
+        wait_until(lambda: not left(), 30, f"the microVMs of {image} have ended")
 
     def log_lines(self, group: str, stream: str = "", since: int = 0) -> list[str]:
         """Every line of a log group since a time in ms, from streams whose names contain `stream`."""

@@ -3,16 +3,13 @@ import datetime
 import json
 import os
 import signal
-import urllib.error
-import urllib.request
 import uuid
 
 import botocore.auth
 import pytest
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+import wire
 from artifact import zipped
 from harness import ACCOUNT, REGION
 
@@ -102,15 +99,8 @@ def test_hosts_that_are_none(shared):
 
 def call(clients, method: str, path: str, body: bytes, secret: str | None = None) -> tuple[int, str, dict]:
     """A signed request with any body: status, error type and message."""
-    keys = Credentials(clients.env["AWS_ACCESS_KEY_ID"], secret or clients.env["AWS_SECRET_ACCESS_KEY"])
-    request = AWSRequest(method, clients.server.api_url + path, {"Content-Type": "application/json"}, body)
-    botocore.auth.SigV4Auth(keys, "lambda", REGION).add_auth(request)
-    plain = urllib.request.Request(request.url, body, dict(request.headers), method=method)
-    try:
-        answer = urllib.request.urlopen(plain, timeout=20)
-    except urllib.error.HTTPError as error:
-        answer = error
-    return answer.status, answer.headers.get("x-amzn-errortype"), json.loads(answer.read() or b"null")
+    answer = wire.send(clients, method, path, body, secret=secret)
+    return answer.status, answer.error, answer.json
 
 
 IMAGES, MICROVMS = "/2025-09-09/microvm-images", "/2025-09-09/microvms"
