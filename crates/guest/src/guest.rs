@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
 use hearth_guest_protocol::{Reply, Request};
 use hearth_host_net::Egress;
-use hearth_vmm::{BootSource, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm};
+use hearth_vmm::{
+    BootSource, CONSOLE_FILE, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm,
+};
 
 use crate::artefacts::Artefacts;
 use crate::network::{GuestNetwork, Networks};
@@ -20,6 +22,10 @@ pub const ROOT_DISK: &str = "root";
 /// panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest is the TSC that QEMU emulates.
 const BOOT_ARGS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=reliable no_timer_check \
      random.trust_cpu=on mitigations=off ipv6.disable_ipv6=1 audit=0";
+
+/// How long a guest may take to come up, in the first and in the last attempt. A few seconds are usual; a busy host
+/// under TCG takes minutes.
+const BOOT_TIMEOUTS: [Duration; 2] = [Duration::from_mins(2), Duration::from_mins(5)];
 
 /// Starts guests on this host.
 #[derive(Debug, Clone)]
@@ -114,6 +120,9 @@ pub enum Error {
     /// The VMM ended by itself; see [`describe_exit`].
     #[error("the {0}")]
     Ended(String),
+    /// Its owner wanted it no longer.
+    #[error("the guest was stopped while it booted")]
+    Stopped,
     /// The agent did not answer in time.
     #[error("the guest's agent did not answer within {0:?}")]
     TimedOut(Duration),
@@ -134,6 +143,37 @@ impl GuestFactory {
         let (spec, holdings) = self.prepare(plan).await?;
         let vm = self.vmm.boot(spec, snapshot_directory).await;
         holdings.complete(vm).await
+    }
+
+    /// Boots a guest and waits until its agent answers, or until `stopped`. One that does not come up is given up and
+    /// booted once more: under TCG two in some 150 boots hung, why is not known. The console of the first goes to the
+    /// log.
+    pub async fn boot_until_up(
+        &self,
+        plan: impl Fn() -> GuestPlan,
+        snapshot_directory: Option<&Path>,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<Guest, Error> {
+        tokio::pin!(stopped);
+        let mut timeouts = BOOT_TIMEOUTS.into_iter();
+        loop {
+            let timeout = timeouts.next().unwrap_or_default();
+            let guest = self.boot(plan(), snapshot_directory).await?;
+            let up = tokio::select! {
+                up = guest.while_it_runs(wait_for_agent(guest.vm(), timeout)) => up.and_then(|answered| answered),
+                () = &mut stopped => Err(Error::Stopped),
+            };
+            match up {
+                Ok(()) => return Ok(guest),
+                Err(Error::Unreachable(_) | Error::Agent(_) | Error::TimedOut(_)) if timeouts.len() > 0 => {
+                    guest.give_up(timeout).await;
+                }
+                Err(error) => {
+                    guest.destroy().await;
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Restores a paused guest from an image's snapshot and, if there is one, its own.
@@ -217,6 +257,17 @@ impl Guest {
             done = work => Ok(done),
             reason = self.vm.wait() => Err(Error::Ended(describe_exit(&reason))),
         }
+    }
+
+    /// Ends a guest that did not come up, and logs what it had to say.
+    async fn give_up(self, timeout: Duration) {
+        if let Err(error) = self.vm.kill().await {
+            tracing::warn!(%error, "a VMM process could not be ended");
+        }
+        let console = std::fs::read(self.run_dir.join(CONSOLE_FILE)).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        tracing::warn!(?timeout, %console, "a guest did not come up and is booted once more");
+        self.destroy().await;
     }
 
     /// Ends the VMM process and gives everything back.

@@ -325,6 +325,14 @@ pub(crate) fn stopped_failure() -> BuildFailure {
     )
 }
 
+/// The failure of a build whose guest did not come up.
+pub(crate) fn not_up(action: &str, error: &hearth_guest::Error) -> BuildFailure {
+    match error {
+        hearth_guest::Error::Stopped => stopped_failure(),
+        error => BuildFailure::platform(action, error),
+    }
+}
+
 /// Free bytes below which a failed build is put down to the full disk.
 const FULL_BYTES: u64 = 64 << 20;
 

@@ -1,20 +1,18 @@
 //! Runs a Dockerfile in a fresh build microVM.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hearth_api::{ImageConfiguration, reaches_internet};
-use hearth_guest::guest::{Error as GuestError, wait_for_agent};
+use hearth_guest::guest::Error as GuestError;
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits};
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{BuildSpec, Reply, Request};
 use hearth_vmm::{Drive, DriveImage};
 
 use crate::build_log::BuildLog;
+use crate::builder::not_up;
 use crate::failure::{BuildFailure, FailureCode};
 
-/// How long a build microVM may take to boot; under emulation this is seconds.
-const BOOT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Size of an image's layer cache (sparse), in bytes.
 const CACHE_BYTES: u64 = 32 << 30;
 
@@ -67,9 +65,9 @@ impl ContainerBuild<'_> {
             sparse_file(self.cache, CACHE_BYTES).map_err(platform)?;
         }
         let guest = guests
-            .boot(self.plan(guests), None)
+            .boot_until_up(|| self.plan(guests), None, stopped.cancelled())
             .await
-            .map_err(|error| BuildFailure::platform("start the build microVM", &error))?;
+            .map_err(|error| not_up("boot the build microVM", &error))?;
         let result = tokio::select! {
             result = guest.while_it_runs(self.build_in(&guest, log)) => result
                 .unwrap_or_else(|error| Err(BuildFailure::platform("run the build microVM", &error))),
@@ -104,7 +102,6 @@ impl ContainerBuild<'_> {
     async fn build_in(&self, guest: &Guest, log: &mut BuildLog) -> Result<ContainerImage, BuildFailure> {
         let broke =
             |error: &dyn std::error::Error| BuildFailure::platform("talk to the build microVM", error);
-        wait_for_agent(guest.vm(), BOOT_TIMEOUT).await.map_err(|error| broke(&error))?;
         let build = BuildSpec {
             builder_disk: "builder".into(),
             context_disk: "context".into(),

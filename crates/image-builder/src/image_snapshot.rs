@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hearth_api::{HookState, ImageArn, ImageConfiguration, ImageVersion};
-use hearth_guest::guest::{ask, wait_for_agent};
+use hearth_guest::guest::ask;
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::client::Replies;
 use hearth_guest_protocol::{AppSpec, Capabilities, HookResult, Reply, Request};
@@ -14,10 +14,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::build_log::BuildLog;
+use crate::builder::not_up;
 use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
 
-const BOOT_TIMEOUT: Duration = Duration::from_mins(5);
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Default of `readyTimeoutInSeconds` (behaviour.md section 0).
 const READY_TIMEOUT_SECONDS: u32 = 60;
@@ -82,7 +82,7 @@ impl ImageSnapshot<'_> {
         let app = self.app(oci_config)?;
         std::fs::create_dir_all(self.directory)
             .map_err(|error| BuildFailure::platform("make the snapshot's directory", &error))?;
-        let plan = GuestPlan {
+        let plan = || GuestPlan {
             name: self.name.clone(),
             vcpu_count: self.vcpu_count,
             memory_mib: self.memory_mib,
@@ -92,9 +92,9 @@ impl ImageSnapshot<'_> {
             limits: Limits { memory_mib: Some(self.memory_mib + 1024), cpu_percent: None },
         };
         let guest = guests
-            .boot(plan, Some(self.directory))
+            .boot_until_up(plan, Some(self.directory), stopped.cancelled())
             .await
-            .map_err(|error| BuildFailure::platform("start the snapshot microVM", &error))?;
+            .map_err(|error| not_up("boot the snapshot microVM", &error))?;
         let result = tokio::select! {
             result = guest.while_it_runs(self.take_in(&guest, app, log)) => result
                 .unwrap_or_else(|error| Err(BuildFailure::platform("run the snapshot microVM", &error))),
@@ -112,9 +112,6 @@ impl ImageSnapshot<'_> {
     ) -> Result<TakenSnapshot, BuildFailure> {
         let vm = guest.vm();
         let platform = |action, error: &dyn std::error::Error| BuildFailure::platform(action, error);
-        wait_for_agent(vm, BOOT_TIMEOUT)
-            .await
-            .map_err(|error| platform("boot the snapshot microVM", &error))?;
         ask(vm, &Request::StartApp { app }, START_TIMEOUT).await.map_err(|error| {
             BuildFailure::new(FailureCode::NotReady, format!("The container could not be started: {error}."))
         })?;

@@ -19,7 +19,7 @@ pub mod vm;
 
 pub use error::{Error, Result};
 pub use process::jail;
-pub use qemu::{Accelerator, Qemu, QemuConfig};
+pub use qemu::{Accelerator, CONSOLE_FILE, Qemu, QemuConfig};
 pub use spec::{
     BootSource, Drive, DriveImage, GuestChannel, GuestStream, Isolation, NetworkInterface, VmSpec,
 };

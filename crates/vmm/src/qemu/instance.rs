@@ -18,8 +18,8 @@ pub(super) const SOCKET_FILE: &str = "qmp.sock";
 pub(super) const PID_FILE: &str = "vmm.pid";
 /// QEMU's standard error in the run directory.
 pub(super) const LOG_FILE: &str = "vmm.log";
-/// The serial console's last output, saved when a VM ends.
-pub(super) const CONSOLE_FILE: &str = "console.log";
+/// The serial console's last output in the run directory, saved when a VM ends.
+pub const CONSOLE_FILE: &str = "console.log";
 
 /// How much of a log is quoted in errors.
 const LOG_TAIL_BYTES: usize = 2000;

@@ -25,6 +25,7 @@ use crate::snapshot::{self, Manifest, Platform};
 use crate::spec::VmSpec;
 use crate::vm::{Capabilities, Vm, Vmm};
 
+pub use instance::CONSOLE_FILE;
 pub use probe::AcceleratorChoice;
 
 /// Environment variable that overrides [`QemuConfig::accelerator`]: `auto`, `kvm` or `tcg`.
