@@ -12,6 +12,7 @@ import pytest
 import answers
 import model
 import wire
+from harness import ROOT
 
 _RUNTIMES = "Lambda's custom runtimes are no part of MicroVMs."
 # Operations of the models that the server does not have. The list may only shrink: one of them that answers anything
@@ -54,6 +55,13 @@ def call(clients, name: str, values: dict) -> wire.Answer:
     answer = wire.send(clients, *model.request(operation, values))
     answers.record(operation, answer.status, answer.headers, answer.body)
     return answer
+
+
+def test_the_documentation_lists_what_is_served():
+    text = (ROOT / "docs/api-compatibility.md").read_text()
+    rows = re.findall(r"^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \| yes \|", text, re.MULTILINE)
+    listed = [name for row in rows for name in row.split(", ")]
+    assert sorted(listed) == sorted(SERVED)
 
 
 # What it refuses.

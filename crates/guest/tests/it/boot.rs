@@ -1,7 +1,5 @@
 //! Guests that do not come up, on the fake VMM.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::future::{pending, ready};
 use std::io;
 use std::os::fd::OwnedFd;
