@@ -29,37 +29,12 @@ pub struct CreateMicrovmImageRequest {
 
 /// CreateMicrovmImage, answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct CreateMicrovmImageResponse {
-    /// ARN.
-    pub image_arn: ImageArn,
-    /// UUID.
-    pub id: String,
-    /// Name.
-    pub name: ImageName,
-    /// State.
-    pub state: ImageState,
-    /// Version being built.
-    pub image_version: ImageVersion,
-    /// Version that a launch takes.
-    pub latest_active_image_version: Option<ImageVersion>,
-    /// Version that failed last.
-    pub latest_failed_image_version: Option<ImageVersion>,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// Last change.
-    pub updated_at: Timestamp,
+    /// Everything that the answer of UpdateMicrovmImage has.
+    #[serde(flatten)]
+    pub image: MicrovmImageDescription,
     /// Tags, if some were given.
     pub tags: Option<BTreeMap<String, String>>,
-    /// What was asked for, with defaults filled in.
-    #[serde(flatten)]
-    pub configuration: ImageConfiguration,
-    /// Always null.
-    #[serde(default)]
-    pub build_phase_overrides: (),
-    /// Always null.
-    #[serde(default)]
-    pub role_configuration: (),
 }
 
 /// UpdateMicrovmImage, request. Nothing is taken from the version before.
@@ -73,10 +48,10 @@ pub struct UpdateMicrovmImageRequest {
     pub configuration: ImageConfiguration,
 }
 
-/// UpdateMicrovmImage, answer.
+/// An image with the version that is being built: UpdateMicrovmImage, answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UpdateMicrovmImageResponse {
+pub struct MicrovmImageDescription {
     /// ARN.
     pub image_arn: ImageArn,
     /// UUID.
@@ -87,7 +62,7 @@ pub struct UpdateMicrovmImageResponse {
     pub state: ImageState,
     /// Version being built.
     pub image_version: ImageVersion,
-    /// Version that a launch takes until then.
+    /// Version that a launch takes until that is built.
     pub latest_active_image_version: Option<ImageVersion>,
     /// Version that failed last.
     pub latest_failed_image_version: Option<ImageVersion>,

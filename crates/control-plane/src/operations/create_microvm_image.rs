@@ -12,6 +12,7 @@ use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
 use super::image_configuration::complete;
+use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::call::Call;
 use crate::capacity::quota_exceeded;
@@ -45,7 +46,9 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     };
     let version = ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, now);
     let build = BuildRecord::pending(&version);
-    let answer = to_json(&describe(&image, &version, request.tags.clone()));
+    let shown =
+        CreateMicrovmImageResponse { image: views::image(&image, &version), tags: request.tags.clone() };
+    let answer = to_json(&shown);
     let token = client_token(&call.account, "CreateMicrovmImage", token, &request, &answer);
     let inserted = context
         .services
@@ -68,27 +71,5 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             let answer = replay(claim)?.unwrap_or(answer);
             Ok(Answer::text(StatusCode::CREATED, answer))
         }
-    }
-}
-
-fn describe(
-    image: &ImageRecord,
-    version: &ImageVersionRecord,
-    tags: Option<std::collections::BTreeMap<String, String>>,
-) -> CreateMicrovmImageResponse {
-    CreateMicrovmImageResponse {
-        image_arn: image.arn.clone(),
-        id: image.id.clone(),
-        name: image.arn.name.clone(),
-        state: image.state,
-        image_version: version.version,
-        latest_active_image_version: None,
-        latest_failed_image_version: None,
-        created_at: image.created_at,
-        updated_at: image.updated_at,
-        tags,
-        configuration: version.configuration.clone(),
-        build_phase_overrides: (),
-        role_configuration: (),
     }
 }

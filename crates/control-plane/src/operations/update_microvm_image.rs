@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{
-    ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest, UpdateMicrovmImageResponse,
-};
+use hearth_api::{ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest};
 use hearth_image_builder::refusal;
-use hearth_store::{BuildRecord, Change, ImageRecord, ImageVersionRecord};
+use hearth_store::{BuildRecord, Change, ImageVersionRecord};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
 use super::image_configuration::complete;
+use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::arns::image_not_found;
 use crate::call::Call;
@@ -46,7 +45,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     image.updated_at = now;
     let version = ImageVersionRecord::pending(arn.clone(), image.last_version, configuration, now);
     let build = BuildRecord::pending(&version);
-    let answer = to_json(&describe(&image, &version));
+    let answer = to_json(&views::image(&image, &version));
     let token = client_token(&call.account, OPERATION, token, &parameters, &answer);
     let change = store.begin_update(&image, &version, &build, token, &context.config.quotas).await;
     match change.map_err(|error| store_failed(&error))? {
@@ -60,22 +59,5 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             context.services.image_builder.start(arn, version.version, build.id);
             Ok(Answer::text(StatusCode::OK, answer))
         }
-    }
-}
-
-fn describe(image: &ImageRecord, version: &ImageVersionRecord) -> UpdateMicrovmImageResponse {
-    UpdateMicrovmImageResponse {
-        image_arn: image.arn.clone(),
-        id: image.id.clone(),
-        name: image.arn.name.clone(),
-        state: image.state,
-        image_version: version.version,
-        latest_active_image_version: image.latest_active_version,
-        latest_failed_image_version: image.latest_failed_version,
-        created_at: image.created_at,
-        updated_at: image.updated_at,
-        configuration: version.configuration.clone(),
-        build_phase_overrides: (),
-        role_configuration: (),
     }
 }

@@ -1,8 +1,8 @@
 //! Records as answers show them.
 
 use hearth_api::{
-    ImageVersionState, MicrovmDescription, MicrovmImageBuildSummary, MicrovmImageSummary,
-    MicrovmImageVersionDescription, MicrovmItem,
+    ImageVersionState, MicrovmDescription, MicrovmImageBuildSummary, MicrovmImageDescription,
+    MicrovmImageSummary, MicrovmImageVersionDescription, MicrovmItem,
 };
 use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord};
 
@@ -20,6 +20,24 @@ pub(crate) fn image_summary(record: &ImageRecord) -> MicrovmImageSummary {
         latest_active_image_version: record.latest_active_version,
         latest_failed_image_version: record.latest_failed_version,
         created_at: record.created_at,
+    }
+}
+
+/// An image with the version that is being built.
+pub(crate) fn image(image: &ImageRecord, version: &ImageVersionRecord) -> MicrovmImageDescription {
+    MicrovmImageDescription {
+        image_arn: image.arn.clone(),
+        id: image.id.clone(),
+        name: image.arn.name.clone(),
+        state: image.state,
+        image_version: version.version,
+        latest_active_image_version: image.latest_active_version,
+        latest_failed_image_version: image.latest_failed_version,
+        created_at: image.created_at,
+        updated_at: image.updated_at,
+        configuration: version.configuration.clone(),
+        build_phase_overrides: (),
+        role_configuration: (),
     }
 }
 
