@@ -169,7 +169,10 @@ pub struct ImageConfiguration {
 impl ImageConfiguration {
     /// Baseline memory of the size class in MiB; 2048 when not given.
     pub fn minimum_memory_mib(&self) -> u32 {
-        self.resources.as_ref().and_then(|list| list.first()).map_or(2048, |r| r.minimum_memory_in_mi_b)
+        self.resources
+            .as_ref()
+            .and_then(|list| list.first())
+            .map_or(SizeClass::DEFAULT_MEMORY_MIB, |r| r.minimum_memory_in_mi_b)
     }
 }
 
@@ -259,6 +262,8 @@ pub struct SizeClass {
 }
 
 impl SizeClass {
+    /// Baseline in MiB of an image that asks for none.
+    pub const DEFAULT_MEMORY_MIB: u32 = 2048;
     /// All classes, smallest first.
     pub const ALL: [Self; 5] = [
         Self::of(512, 1, 8),

@@ -1,7 +1,8 @@
 //! Which network connectors may be named where.
 
 use hearth_api::{
-    AccountId, ComputeResourceType, Error, NetworkConnectorArn, NetworkConnectorState, managed_connector_arn,
+    AccountId, ComputeResourceType, Error, NetworkConnectorArn, NetworkConnectorState, Timestamp,
+    managed_connector_arn,
 };
 use hearth_store::NetworkConnectorKey;
 
@@ -76,7 +77,7 @@ impl Context {
 
     /// An unqualified ARN stands for the newest version that is ACTIVE.
     async fn check_connector(&self, account: &AccountId, arn: &NetworkConnectorArn) -> Result<(), Error> {
-        let now = hearth_api::Timestamp(jiff::Timestamp::now());
+        let now = Timestamp::now();
         let not_found = || connector_not_found(&arn.to_string());
         let store = &self.services.store;
         let connector = store

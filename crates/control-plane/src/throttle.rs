@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hearth_api::{AccountId, Error, ErrorKind};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 /// Longest time that a request is held back.
@@ -13,27 +14,30 @@ const MAXIMUM_DELAY: Duration = Duration::from_secs(1);
 
 /// Requests per second, which is also how many may come at once; 0 is no limit. The defaults are the service's ("Lambda
 /// quotas", section MicroVMs).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is named after its operation")]
 pub struct Rates {
-    /// RunMicrovm.
-    pub run: u32,
-    /// ResumeMicrovm.
-    pub resume: u32,
-    /// SuspendMicrovm.
-    pub suspend: u32,
-    /// TerminateMicrovm.
-    pub terminate: u32,
-    /// GetMicrovm.
-    pub get: u32,
-    /// CreateMicrovmAuthToken.
-    pub auth_token: u32,
-    /// CreateMicrovmShellAuthToken.
-    pub shell_auth_token: u32,
+    pub run_microvm: u32,
+    pub resume_microvm: u32,
+    pub suspend_microvm: u32,
+    pub terminate_microvm: u32,
+    pub get_microvm: u32,
+    pub create_microvm_auth_token: u32,
+    pub create_microvm_shell_auth_token: u32,
 }
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { run: 5, resume: 5, suspend: 2, terminate: 10, get: 100, auth_token: 50, shell_auth_token: 5 }
+        Self {
+            run_microvm: 5,
+            resume_microvm: 5,
+            suspend_microvm: 2,
+            terminate_microvm: 10,
+            get_microvm: 100,
+            create_microvm_auth_token: 50,
+            create_microvm_shell_auth_token: 5,
+        }
     }
 }
 
@@ -90,13 +94,13 @@ impl Throttle {
 
     fn rate(&self, operation: Throttled) -> u32 {
         match operation {
-            Throttled::Run => self.rates.run,
-            Throttled::Resume => self.rates.resume,
-            Throttled::Suspend => self.rates.suspend,
-            Throttled::Terminate => self.rates.terminate,
-            Throttled::Get => self.rates.get,
-            Throttled::AuthToken => self.rates.auth_token,
-            Throttled::ShellAuthToken => self.rates.shell_auth_token,
+            Throttled::Run => self.rates.run_microvm,
+            Throttled::Resume => self.rates.resume_microvm,
+            Throttled::Suspend => self.rates.suspend_microvm,
+            Throttled::Terminate => self.rates.terminate_microvm,
+            Throttled::Get => self.rates.get_microvm,
+            Throttled::AuthToken => self.rates.create_microvm_auth_token,
+            Throttled::ShellAuthToken => self.rates.create_microvm_shell_auth_token,
         }
     }
 }
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_requests_are_slowed_then_refused() {
-        let throttle = Throttle::new(Rates { run: 4, get: 0, ..Rates::default() });
+        let throttle = Throttle::new(Rates { run_microvm: 4, get_microvm: 0, ..Rates::default() });
         let (one, other) = (AccountId::from_stored("1"), AccountId::from_stored("2"));
         let begin = Instant::now();
         let at =

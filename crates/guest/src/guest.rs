@@ -333,7 +333,7 @@ pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<Box<dyn Gue
 pub type AppStream = ForwardStream<Box<dyn GuestStream>>;
 
 /// Waits until a freshly booted guest's agent answers.
-pub async fn wait_for_agent(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<(), Error> {
+async fn wait_for_agent(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<(), Error> {
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         match ask(vm, &Request::Hello, Duration::from_secs(5)).await {

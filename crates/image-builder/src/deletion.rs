@@ -23,7 +23,9 @@ impl ImageBuilder {
                 let message = format!("Cannot delete MicroVM image in its current state: {arn}");
                 return Err(Error::validation(message));
             }
-            change => refusal(&change, || format!("MicroVMImage not found for MicroVMImageID: {arn}"))?,
+            change => refusal(change, || {
+                Error::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}"))
+            })?,
         }
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
@@ -41,8 +43,8 @@ impl ImageBuilder {
         version: ImageVersion,
     ) -> Result<(), Error> {
         let change = self.config.store.begin_version_deletion(arn, version, Timestamp::now()).await;
-        refusal(&change.map_err(|error| failed(arn, &error))?, || {
-            format!("MicroVMImage not found for MicroVMImage: {arn}, Version: {version}")
+        refusal(change.map_err(|error| failed(arn, &error))?, || {
+            Error::not_found(format!("MicroVMImage not found for MicroVMImage: {arn}, Version: {version}"))
         })?;
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
@@ -88,11 +90,11 @@ impl ImageBuilder {
     }
 }
 
-/// What a change that was not made is to the caller; client tokens and quotas are not looked at here.
-pub fn refusal(change: &Change, not_found: impl FnOnce() -> String) -> Result<(), Error> {
+/// What a change that was not made is to the caller.
+pub fn refusal(change: Change, not_found: impl FnOnce() -> Error) -> Result<(), Error> {
     match change {
-        Change::Made | Change::Token(_) | Change::QuotaExceeded(_) => Ok(()),
-        Change::NotFound => Err(Error::not_found(not_found())),
+        Change::Made => Ok(()),
+        Change::NotFound => Err(not_found()),
         Change::Busy(state) => {
             Err(Error::conflict(format!("MicroVM Image is already in state: {}", state.as_str())))
         }

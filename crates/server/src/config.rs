@@ -51,8 +51,8 @@ pub(crate) struct Config {
     pub(crate) lenient_image_names: bool,
     /// How much there may be.
     pub(crate) quotas: QuotaConfig,
-    /// How fast the account may call.
-    pub(crate) rates: RateConfig,
+    /// `[rates]`: how fast the account may call.
+    pub(crate) rates: Rates,
     /// Guest files.
     pub(crate) guest: GuestConfig,
     /// Builds.
@@ -137,49 +137,6 @@ impl Default for QuotaConfig {
     }
 }
 
-/// `[rates]`: requests per second; 0 is no limit.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct RateConfig {
-    pub(crate) run_microvm: u32,
-    pub(crate) resume_microvm: u32,
-    pub(crate) suspend_microvm: u32,
-    pub(crate) terminate_microvm: u32,
-    pub(crate) get_microvm: u32,
-    pub(crate) create_microvm_auth_token: u32,
-    pub(crate) create_microvm_shell_auth_token: u32,
-}
-
-impl Default for RateConfig {
-    fn default() -> Self {
-        let rates = Rates::default();
-        Self {
-            run_microvm: rates.run,
-            resume_microvm: rates.resume,
-            suspend_microvm: rates.suspend,
-            terminate_microvm: rates.terminate,
-            get_microvm: rates.get,
-            create_microvm_auth_token: rates.auth_token,
-            create_microvm_shell_auth_token: rates.shell_auth_token,
-        }
-    }
-}
-
-impl RateConfig {
-    /// As the control plane takes them.
-    pub(crate) fn rates(&self) -> Rates {
-        Rates {
-            run: self.run_microvm,
-            resume: self.resume_microvm,
-            suspend: self.suspend_microvm,
-            terminate: self.terminate_microvm,
-            get: self.get_microvm,
-            auth_token: self.create_microvm_auth_token,
-            shell_auth_token: self.create_microvm_shell_auth_token,
-        }
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -191,7 +148,7 @@ impl Default for Config {
             minimum_idle_seconds: 60,
             lenient_image_names: false,
             quotas: QuotaConfig::default(),
-            rates: RateConfig::default(),
+            rates: Rates::default(),
             guest: GuestConfig::default(),
             build: BuildConfig::default(),
             network: NetworkConfig::default(),

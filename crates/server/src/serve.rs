@@ -231,7 +231,7 @@ async fn serve(
             concurrent_builds: config.quotas.concurrent_builds,
             memory_mib: config.quotas.memory_mib,
         },
-        rates: config.rates.rates(),
+        rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,
     };

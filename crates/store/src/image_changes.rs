@@ -10,7 +10,7 @@ use crate::records::{BuildRecord, ImageRecord, ImageVersionRecord, TokenClaim};
 use crate::{Result, Store, readable};
 
 /// What became of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It is done, or has begun.
     Made,
@@ -22,6 +22,13 @@ pub enum Change {
     InUse,
     /// It is the only version.
     LastVersion,
+}
+
+/// What became of [`Store::begin_update`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BegunUpdate {
+    /// It has begun, or the image does not allow it.
+    Changed(Change),
     /// The account has as much as it may have.
     QuotaExceeded(Quota),
     /// The client token was used before.
@@ -43,17 +50,17 @@ impl Store {
         build: &BuildRecord,
         token: Option<ClientToken>,
         quotas: &Quotas,
-    ) -> Result<Change> {
+    ) -> Result<BegunUpdate> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
-            return Ok(Change::Token(claim));
+            return Ok(BegunUpdate::Token(claim));
         }
         if let Some(refused) = unsettled(&mut transaction, &image.arn).await? {
-            return Ok(refused);
+            return Ok(BegunUpdate::Changed(refused));
         }
         if let Some(quota) = quotas.of_version(&mut transaction, &image.arn).await? {
-            return Ok(Change::QuotaExceeded(quota));
+            return Ok(BegunUpdate::QuotaExceeded(quota));
         }
         let updated = sqlx::query(
             "UPDATE images SET state = ?, last_version = ?, updated_at = ? WHERE arn = ? AND last_version = ?",
@@ -67,12 +74,12 @@ impl Store {
         .await?;
         if updated.rows_affected() == 0 {
             // Somebody else's update began and ended since the image was read.
-            return Ok(Change::Busy(ImageState::Updating));
+            return Ok(BegunUpdate::Changed(Change::Busy(ImageState::Updating)));
         }
         insert_version(&mut transaction, version).await?;
         insert_build(&mut transaction, build).await?;
         transaction.commit().await?;
-        Ok(Change::Made)
+        Ok(BegunUpdate::Changed(Change::Made))
     }
 
     /// Lets a version be launched, or no longer.

@@ -24,7 +24,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub use client_tokens::ClientToken;
 pub use files::{Files, ImageFiles, MicrovmFiles};
-pub use image_changes::Change;
+pub use image_changes::{BegunUpdate, Change};
 pub use images::InsertedImage;
 pub use logs::FilteredLogEvent;
 pub use microvms::{InsertedMicrovm, MicrovmFilter};

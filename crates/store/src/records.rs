@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hearth_api::{
     AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration,
     ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, Logging, MicrovmId, MicrovmState,
-    SnapshotBuild, Timestamp,
+    SizeClass, SnapshotBuild, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -200,7 +200,7 @@ pub struct MicrovmSettings {
 }
 
 fn default_memory_mib() -> u32 {
-    2048
+    SizeClass::DEFAULT_MEMORY_MIB
 }
 
 /// One line of a log stream.

@@ -4,6 +4,8 @@ use hearth_api::{AccountId, Error};
 use hearth_store::{ClientToken, TokenClaim};
 use serde::Serialize;
 
+use crate::config::{Context, store_failed};
+
 /// The token of a request, if it has one. `parameters` is the request without it, `answer` what it will be given.
 pub(crate) fn client_token(
     account: &AccountId,
@@ -21,6 +23,14 @@ pub(crate) fn client_token(
         parameters_hash: blake3::hash(&parameters).to_hex().to_string(),
         answer: answer.to_owned(),
     })
+}
+
+impl Context {
+    /// The answer that a token stands for already, if there is a token and it does.
+    pub(crate) async fn first_answer(&self, token: Option<ClientToken>) -> Result<Option<String>, Error> {
+        let Some(token) = token else { return Ok(None) };
+        replay(self.services.store.client_token(&token).await.map_err(|error| store_failed(&error))?)
+    }
 }
 
 /// `None`: go on. `Some`: give this answer again.

@@ -6,8 +6,6 @@ use super::managed_images;
 use crate::config::Context;
 use crate::connectors::egress;
 
-const DEFAULT_MEMORY_MIB: u32 = 2048;
-
 /// Checks what no single member tells, and fills in the defaults that are echoed.
 pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration) -> Result<(), Error> {
     let region = &context.config.region;
@@ -53,7 +51,8 @@ fn check_architecture(configuration: &ImageConfiguration) -> Result<(), Error> {
 
 fn check_size(configuration: &mut ImageConfiguration) -> Result<(), Error> {
     if configuration.resources.as_ref().is_none_or(Vec::is_empty) {
-        configuration.resources = Some(vec![Resources { minimum_memory_in_mi_b: DEFAULT_MEMORY_MIB }]);
+        configuration.resources =
+            Some(vec![Resources { minimum_memory_in_mi_b: SizeClass::DEFAULT_MEMORY_MIB }]);
     }
     let wanted = configuration.minimum_memory_mib();
     if SizeClass::for_baseline(wanted).is_some() {

@@ -31,9 +31,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let token = request.client_token.take();
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has gone since.
-    if let Some(token) = client_token(&call.account, OPERATION, token.clone(), &request, "")
-        && let Some(answer) = replay(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
-    {
+    let repeated = client_token(&call.account, OPERATION, token.clone(), &request, "");
+    if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
     check_idle_policy(&context, &request)?;

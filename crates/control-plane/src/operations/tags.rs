@@ -46,7 +46,7 @@ pub(crate) async fn list_tags(State(context): State<Arc<Context>>, call: Call) -
 }
 
 /// Refuses tags that a resource may not have.
-pub(crate) fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
     if let Some(key) = tags.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
         return Err(Error::validation(format!(
             "The tag key {key} begins with '{RESERVED_PREFIX}', which is reserved."

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use hearth_api::{ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest};
 use hearth_image_builder::refusal;
-use hearth_store::{BuildRecord, Change, ImageVersionRecord};
+use hearth_store::{BegunUpdate, BuildRecord, ImageVersionRecord};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
@@ -27,9 +27,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let parameters = (arn.to_string(), &request);
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has changed since.
-    if let Some(token) = client_token(&call.account, OPERATION, token.clone(), &parameters, "")
-        && let Some(answer) = replay(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
-    {
+    let repeated = client_token(&call.account, OPERATION, token.clone(), &parameters, "");
+    if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
     let mut configuration = request.configuration.clone();
@@ -47,15 +46,15 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let build = BuildRecord::pending(&version);
     let answer = to_json(&views::image(&image, &version));
     let token = client_token(&call.account, OPERATION, token, &parameters, &answer);
-    let change = store.begin_update(&image, &version, &build, token, &context.config.quotas).await;
-    match change.map_err(|error| store_failed(&error))? {
-        Change::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas).into()),
-        Change::Token(claim) => {
+    let begun = store.begin_update(&image, &version, &build, token, &context.config.quotas).await;
+    match begun.map_err(|error| store_failed(&error))? {
+        BegunUpdate::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas).into()),
+        BegunUpdate::Token(claim) => {
             let answer = replay(claim)?.unwrap_or(answer);
             Ok(Answer::text(StatusCode::OK, answer))
         }
-        change => {
-            refusal(&change, || image_not_found(&arn).message)?;
+        BegunUpdate::Changed(change) => {
+            refusal(change, || image_not_found(&arn))?;
             context.services.image_builder.start(arn, version.version, build.id);
             Ok(Answer::text(StatusCode::OK, answer))
         }

@@ -19,7 +19,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let store = &context.services.store;
     let change = store.set_version_status(&arn, version, request.status, Timestamp::now()).await;
     let not_found = || version_not_found(&arn, version);
-    refusal(&change.map_err(|error| store_failed(&error))?, || not_found().message)?;
+    refusal(change.map_err(|error| store_failed(&error))?, not_found)?;
     let record = store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?;
     Ok(Answer::ok(&views::version(record.ok_or_else(not_found)?)))
 }

@@ -78,7 +78,7 @@ async fn a_full_host_launches_nothing() {
 
 #[tokio::test]
 async fn who_calls_much_too_fast_is_refused_for_a_second() {
-    let api = Api::start_with(|config| config.rates.get = 2).await;
+    let api = Api::start_with(|config| config.rates.get_microvm = 2).await;
     let get = || api.get("microvms/microvm-none");
     let replies = futures::future::join_all((0..20).map(|_| get())).await;
     let (refused, served): (Vec<&Reply>, Vec<&Reply>) =

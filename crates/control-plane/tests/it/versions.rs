@@ -1,7 +1,7 @@
 //! Later versions of an image: updates, activation, deletion.
 
 use hearth_api::{ImageVersion, ImageVersionState, MicrovmState};
-use hearth_store::{BuildRecord, Change, ImageVersionRecord, Quotas};
+use hearth_store::{BegunUpdate, BuildRecord, Change, ImageVersionRecord, Quotas};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ async fn with_two_versions() -> Api {
     let mut build = BuildRecord::pending(&second);
     assert_eq!(
         api.store.begin_update(&image, &second, &build, None, &Quotas::default()).await.unwrap(),
-        Change::Made
+        BegunUpdate::Changed(Change::Made)
     );
     second.state = ImageVersionState::Successful;
     build.state = hearth_api::BuildState::Successful;
@@ -91,7 +91,7 @@ async fn updates_of_nothing_of_a_busy_image_and_without_members_are_refused() {
     let build = BuildRecord::pending(&second);
     assert_eq!(
         api.store.begin_update(&image, &second, &build, None, &Quotas::default()).await.unwrap(),
-        Change::Made
+        BegunUpdate::Changed(Change::Made)
     );
     let patch = json!({ "status": "INACTIVE" });
     for (method, suffix, body) in [
