@@ -19,6 +19,8 @@ pub enum ErrorKind {
     IncompleteSignature,
     /// 403, unknown access key or session token.
     UnrecognizedClient,
+    /// 403, temporary credentials whose time is over.
+    ExpiredToken,
     /// 404.
     ResourceNotFound,
     /// 404, a path and method that no operation has.
@@ -47,7 +49,8 @@ impl ErrorKind {
             | Self::InvalidSignature
             | Self::MissingAuthenticationToken
             | Self::IncompleteSignature
-            | Self::UnrecognizedClient => 403,
+            | Self::UnrecognizedClient
+            | Self::ExpiredToken => 403,
             Self::ResourceNotFound | Self::UnknownOperation => 404,
             Self::Conflict | Self::ResourceConflict => 409,
             Self::Throttling => 429,
@@ -66,6 +69,7 @@ impl ErrorKind {
             Self::MissingAuthenticationToken => "MissingAuthenticationTokenException",
             Self::IncompleteSignature => "IncompleteSignatureException",
             Self::UnrecognizedClient => "UnrecognizedClientException",
+            Self::ExpiredToken => "ExpiredTokenException",
             Self::ResourceNotFound => "ResourceNotFoundException",
             Self::UnknownOperation => "UnknownOperationException",
             Self::Conflict => "ConflictException",

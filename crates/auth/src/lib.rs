@@ -7,5 +7,5 @@ pub mod credentials;
 pub mod endpoint_token;
 pub mod sigv4;
 
-pub use credentials::{Credential, Credentials};
+pub use credentials::{Credential, Lookup};
 pub use endpoint_token::{Claims, TokenError, TokenKey, TokenKeys, TokenKind};

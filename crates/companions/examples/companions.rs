@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_auth::{Credential, Credentials};
 use hearth_companions::ObjectStorage;
+use hearth_identity::{Identities, RootKey};
 use hearth_store::Store;
 
 #[tokio::main]
@@ -16,14 +16,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = PathBuf::from(arguments.next().ok_or("usage: companions DIRECTORY PORT")?);
     let port: u16 = arguments.next().ok_or("usage: companions DIRECTORY PORT")?.parse()?;
     let account = AccountId::from_stored("000000000000");
-    let credential = Credential { secret: "test".to_owned(), account: account.clone() };
-    let credentials = Arc::new(Credentials::from_iter([("test".to_owned(), credential)]));
+    let root = RootKey { account: account.clone(), access_key: "test".to_owned(), secret: "test".to_owned() };
     let storage = ObjectStorage::open(&directory, "us-east-1", &account)?;
     let store = Store::in_memory().await?;
     let now = jiff::Timestamp::now().as_millisecond();
     let lines: Vec<_> = (0..25).map(|n| (Timestamp::from_millis(now + n), format!("line {n}"))).collect();
     store.append_log("/aws/lambda-microvms/demo", "build", &lines).await?;
-    let router = hearth_companions::router(&storage, store, credentials, "us-east-1", &account);
+    let identities = Arc::new(Identities::open(store.clone(), vec![root]).await?);
+    let router = hearth_companions::router(&storage, store, identities, "us-east-1", &account);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;
     Ok(())

@@ -11,8 +11,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use hearth_api::AccountId;
-use hearth_auth::Credentials;
-use hearth_auth::sigv4::{Identity, claimed_service};
+use hearth_auth::sigv4::claimed_service;
+use hearth_identity::{Caller, Identities};
 use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
@@ -32,21 +32,21 @@ const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
 struct Companions {
     s3: S3Service,
     logs: Logs,
-    credentials: Arc<Credentials>,
+    identities: Arc<Identities>,
 }
 
 /// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane.
 pub fn router(
     storage: &ObjectStorage,
     store: Store,
-    credentials: Arc<Credentials>,
+    identities: Arc<Identities>,
     region: &str,
     account: &AccountId,
 ) -> Router {
     let companions = Companions {
-        s3: storage.service(credentials.clone()),
+        s3: storage.service(identities.clone()),
         logs: Logs::new(store, region, account),
-        credentials,
+        identities,
     };
     Router::new().fallback(dispatch).with_state(companions)
 }
@@ -159,14 +159,14 @@ impl Companions {
         service: &str,
         parts: &Parts,
         body: Body,
-    ) -> Result<(Identity, Bytes), hearth_api::Error> {
+    ) -> Result<(Caller, Bytes), hearth_api::Error> {
         let body = http_body_util::Limited::new(body, MAXIMUM_BODY_BYTES)
             .collect()
             .await
             .map_err(|_| hearth_api::Error::validation("The body of the request is too long or broke off."))?
             .to_bytes();
-        let identity = self.credentials.authenticate(parts, &body, service, jiff::Timestamp::now())?;
-        Ok((identity, body))
+        let caller = self.identities.authenticate(parts, &body, service, jiff::Timestamp::now())?;
+        Ok((caller, body))
     }
 }
 

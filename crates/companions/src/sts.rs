@@ -1,6 +1,6 @@
 //! STS GetCallerIdentity (query protocol), because every script asks who it is.
 
-use hearth_auth::sigv4::Identity;
+use hearth_identity::Caller;
 
 /// Version of the STS API, also the XML namespace.
 const VERSION: &str = "2011-06-15";
@@ -15,16 +15,16 @@ pub(crate) enum Answer {
 }
 
 /// Answers one call whose signature was verified.
-pub(crate) fn call(form: &str, identity: &Identity, request_id: &str) -> Answer {
+pub(crate) fn call(form: &str, caller: &Caller, request_id: &str) -> Answer {
     let action = form.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or("");
     if action != "GetCallerIdentity" {
         let message = "Only the action GetCallerIdentity of STS is served here.";
         return Answer::Refused(error("InvalidAction", message, request_id));
     }
-    let account = &identity.account;
+    let (account, arn) = (&caller.account, caller.principal.arn());
     Answer::Ok(format!(
         "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/{VERSION}/\"><GetCallerIdentityResult>\
-         <Arn>arn:aws:iam::{account}:root</Arn><UserId>{account}</UserId><Account>{account}</Account>\
+         <Arn>{arn}</Arn><UserId>{account}</UserId><Account>{account}</Account>\
          </GetCallerIdentityResult><ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>\
          </GetCallerIdentityResponse>"
     ))
@@ -46,15 +46,20 @@ mod tests {
 
     #[test]
     fn only_get_caller_identity_is_served() {
-        let identity = Identity {
+        let account = AccountId::from_stored("000000000000");
+        let caller = Caller {
             access_key: "AK".to_owned(),
-            account: AccountId::from_stored("000000000000"),
-            region: "us-east-1".to_owned(),
+            account: account.clone(),
+            principal: hearth_iam::Principal::Root { account },
+            session: None,
+            source_ip: None,
+            user_agent: None,
+            at: jiff::Timestamp::UNIX_EPOCH,
         };
-        let Answer::Ok(xml) = call("Action=GetCallerIdentity&Version=2011-06-15", &identity, "r") else {
+        let Answer::Ok(xml) = call("Action=GetCallerIdentity&Version=2011-06-15", &caller, "r") else {
             panic!("refused");
         };
         assert!(xml.contains("<Account>000000000000</Account>"));
-        assert!(matches!(call("Action=AssumeRole", &identity, "r"), Answer::Refused(_)));
+        assert!(matches!(call("Action=AssumeRole", &caller, "r"), Answer::Refused(_)));
     }
 }

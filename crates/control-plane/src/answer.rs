@@ -86,6 +86,7 @@ impl IntoResponse for Refused {
             | ErrorKind::MissingAuthenticationToken
             | ErrorKind::IncompleteSignature
             | ErrorKind::UnrecognizedClient
+            | ErrorKind::ExpiredToken
             | ErrorKind::UnknownOperation
             | ErrorKind::InternalServer
             | ErrorKind::InsufficientCapacity => json!({ "message": message }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
 use bytes::Bytes;
 use hearth_api::{AccountId, Error};
-use http::request::Parts;
+use hearth_identity::Caller;
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,8 @@ const SERVICE: &str = "lambda";
 pub(crate) struct Call {
     /// Account that calls.
     pub(crate) account: AccountId,
+    /// Who calls.
+    pub(crate) caller: Caller,
     /// Path as it was sent.
     target: String,
     path: Vec<(String, String)>,
@@ -45,21 +47,17 @@ impl FromRequest<Arc<Context>> for Call {
             })
         })?;
         let body = body.to_bytes();
-        let account = authenticate(&parts, &body, context)?;
+        let identities = &context.services.identities;
+        let caller =
+            identities.authenticate(&parts, &body, SERVICE, jiff::Timestamp::now()).map_err(Error::from)?;
         let path = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|_| Error::validation("The path of the request is not valid percent-encoded UTF-8."))?;
         let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let query = decode_query(parts.uri.query().unwrap_or(""))?;
         let target = parts.uri.path().to_owned();
-        Ok(Self { account, target, path, query, body })
+        Ok(Self { account: caller.account.clone(), caller, target, path, query, body })
     }
-}
-
-fn authenticate(parts: &Parts, body: &[u8], context: &Context) -> Result<AccountId, Error> {
-    let credentials = &context.services.credentials;
-    let identity = credentials.authenticate(parts, body, SERVICE, jiff::Timestamp::now())?;
-    Ok(identity.account)
 }
 
 fn decode_query(query: &str) -> Result<Vec<(String, String)>, Error> {

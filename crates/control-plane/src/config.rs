@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use hearth_api::{AccountId, EndpointLabel, Error};
-use hearth_auth::{Credentials, TokenKeys};
+use hearth_auth::TokenKeys;
+use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
 use hearth_store::{Quotas, Store};
@@ -46,7 +47,7 @@ pub struct Services {
     /// Image builds.
     pub image_builder: Arc<ImageBuilder>,
     /// Access keys.
-    pub credentials: Arc<Credentials>,
+    pub identities: Arc<Identities>,
     /// Keys of endpoint tokens.
     pub token_keys: Arc<TokenKeys>,
 }

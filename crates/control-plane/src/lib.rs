@@ -8,6 +8,7 @@
 
 mod answer;
 mod arns;
+mod authorize;
 mod call;
 mod capacity;
 mod config;

@@ -1,16 +1,18 @@
-//! Secrets of the server: the default access key, made at the first start, and the key of endpoint tokens.
+//! Secrets of the server: the access keys of the accounts' root users, made at the first start, and the key of endpoint
+//! tokens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use hearth_api::AccountId;
-use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
+use hearth_auth::{TokenKey, TokenKeys};
+use hearth_identity::RootKey;
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::write_private;
 
-/// `credentials.json` in the data directory.
+/// A file with an account's access key.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredCredentials {
     pub(crate) access_key_id: String,
@@ -24,28 +26,44 @@ struct StoredTokenKey {
     secret: String,
 }
 
-/// File name of the default credentials.
-pub(crate) const CREDENTIALS_FILE: &str = "credentials.json";
+/// File name of the first account's credentials.
+const CREDENTIALS_FILE: &str = "credentials.json";
+/// Directory of the other accounts' credentials.
+const ACCOUNTS_DIRECTORY: &str = "accounts";
 const TOKEN_KEY_FILE: &str = "endpoint-token-key.json";
 
-/// Reads or makes the default credentials.
-pub(crate) fn credentials(data_dir: &Path, account: &AccountId) -> anyhow::Result<Arc<Credentials>> {
-    let stored = stored_credentials(data_dir, account)?;
-    let credential = Credential { secret: stored.secret_access_key, account: account.clone() };
-    Ok(Arc::new([(stored.access_key_id, credential)].into_iter().collect()))
+/// Reads or makes the key of an account's root user. That of the first account is in [`CREDENTIALS_FILE`], the others'
+/// are in `accounts/<account>.json`.
+pub(crate) fn root_key(data_dir: &Path, account: &AccountId, first: bool) -> anyhow::Result<RootKey> {
+    let stored = stored_credentials(&credentials_file(data_dir, (!first).then_some(account)), account)?;
+    Ok(RootKey {
+        account: account.clone(),
+        access_key: stored.access_key_id,
+        secret: stored.secret_access_key,
+    })
 }
 
-fn stored_credentials(data_dir: &Path, account: &AccountId) -> anyhow::Result<StoredCredentials> {
-    let path = data_dir.join(CREDENTIALS_FILE);
-    if let Some(stored) = read(&path)? {
+/// Where the key of an account is; `None` for the first account.
+pub(crate) fn credentials_file(data_dir: &Path, account: Option<&AccountId>) -> PathBuf {
+    match account {
+        None => data_dir.join(CREDENTIALS_FILE),
+        Some(account) => data_dir.join(ACCOUNTS_DIRECTORY).join(format!("{account}.json")),
+    }
+}
+
+fn stored_credentials(path: &Path, account: &AccountId) -> anyhow::Result<StoredCredentials> {
+    if let Some(stored) = read(path)? {
         return Ok(stored);
+    }
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
     let made = StoredCredentials {
         access_key_id: format!("AKIA{}", hex::encode_upper(rand::random::<[u8; 8]>())),
         secret_access_key: hex::encode(rand::random::<[u8; 20]>()),
         account_id: account.to_string(),
     };
-    write_private(&path, &serde_json::to_string_pretty(&made)?)?;
+    write_private(path, &serde_json::to_string_pretty(&made)?)?;
     Ok(made)
 }
 

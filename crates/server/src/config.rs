@@ -43,8 +43,10 @@ pub(crate) struct Config {
     pub(crate) endpoint_domain: String,
     /// Region.
     pub(crate) region: String,
-    /// Account, twelve digits.
+    /// First account, twelve digits.
     pub(crate) account_id: String,
+    /// Further accounts.
+    pub(crate) accounts: Vec<String>,
     /// Least `maxIdleDurationSeconds` that RunMicrovm accepts.
     pub(crate) minimum_idle_seconds: u32,
     /// Accept bare image names where the service wants an ARN.
@@ -145,6 +147,7 @@ impl Default for Config {
             endpoint_domain: "localhost".into(),
             region: "us-east-1".into(),
             account_id: "000000000000".into(),
+            accounts: Vec::new(),
             minimum_idle_seconds: 60,
             lenient_image_names: false,
             quotas: QuotaConfig::default(),
@@ -204,11 +207,12 @@ impl Config {
         config.endpoint_addr = endpoint_addr.unwrap_or(config.endpoint_addr);
         config.endpoint_domain = endpoint_domain.clone().unwrap_or(config.endpoint_domain);
         config.region = region.clone().unwrap_or(config.region);
-        let account = &config.account_id;
-        anyhow::ensure!(
-            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
-            "account_id is {account:?}; it must be twelve digits"
-        );
+        for account in std::iter::once(&config.account_id).chain(&config.accounts) {
+            anyhow::ensure!(
+                account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
+                "the account {account:?} is not twelve digits"
+            );
+        }
         Ok(config)
     }
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use hearth_api::AccountId;
 use serde::{Deserialize, Serialize};
 
-use crate::access::{CREDENTIALS_FILE, StoredCredentials};
+use crate::access::{StoredCredentials, credentials_file};
 use crate::data_dir::write_private;
 
 /// Arguments of `hearth env`.
@@ -15,6 +16,9 @@ pub(crate) struct EnvArgs {
     /// Data directory of the server
     #[arg(long)]
     data_dir: PathBuf,
+    /// Account, if not the first one
+    #[arg(long)]
+    account: Option<String>,
 }
 
 /// `server.json` in the data directory: where the server that last started can be found.
@@ -39,7 +43,13 @@ impl ServerAddress {
 #[expect(clippy::print_stdout, reason = "the lines are what the command is for")]
 pub(crate) fn run(args: &EnvArgs) -> anyhow::Result<()> {
     let directory = std::path::absolute(&args.data_dir)?;
-    let credentials: StoredCredentials = read(&directory.join(CREDENTIALS_FILE))?;
+    let account = args.account.as_ref().map(AccountId::from_stored);
+    let first: StoredCredentials = read(&credentials_file(&directory, None))?;
+    let other = account.filter(|account| account.as_str() != first.account_id);
+    let credentials: StoredCredentials = match other {
+        None => first,
+        Some(account) => read(&credentials_file(&directory, Some(&account)))?,
+    };
     let server: ServerAddress = read(&directory.join(ServerAddress::FILE))?;
     let ca_bundle = directory.join("ca/ca.pem");
     let lines = [

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use axum::extract::ConnectInfo;
+use axum::middleware::map_request;
 use hearth_api::AccountId;
-use hearth_auth::{Credentials, TokenKeys};
+use hearth_auth::TokenKeys;
 use hearth_companions::ObjectStorage;
 use hearth_control_plane::{ControlPlaneConfig, Services};
 use hearth_data_plane::{CertificateAuthority, DataPlane, EndpointHosts};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
+use hearth_identity::{Identities, RootKey, SourceAddress};
 use hearth_image_builder::{ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig};
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{Files, Quotas, Store};
@@ -42,7 +45,7 @@ struct Parts {
 /// What the planes are given besides.
 struct Access {
     account: AccountId,
-    credentials: Arc<Credentials>,
+    root_keys: Vec<RootKey>,
     tokens: Arc<TokenKeys>,
 }
 
@@ -93,11 +96,11 @@ impl StopSignal {
 
 fn access(config: &Config, data_dir: &Path) -> anyhow::Result<Access> {
     let account = AccountId::from_stored(config.account_id.clone());
-    Ok(Access {
-        credentials: access::credentials(data_dir, &account)?,
-        tokens: access::token_keys(data_dir)?,
-        account,
-    })
+    let mut root_keys = vec![access::root_key(data_dir, &account, true)?];
+    for other in config.accounts.iter().filter(|other| **other != config.account_id) {
+        root_keys.push(access::root_key(data_dir, &AccountId::from_stored(other), false)?);
+    }
+    Ok(Access { root_keys, tokens: access::token_keys(data_dir)?, account })
 }
 
 async fn start(config: &Config, data_dir: &Path, storage: ObjectStorage) -> anyhow::Result<Parts> {
@@ -212,10 +215,11 @@ async fn serve(
     let hosts = EndpointHosts::new(&config.region, &config.endpoint_domain);
     let backend = parts.registry.clone();
     let data_plane = DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
+    let identities = Arc::new(Identities::open(parts.store.clone(), access.root_keys.clone()).await?);
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),
-        access.credentials.clone(),
+        identities.clone(),
         &config.region,
         &access.account,
     );
@@ -239,14 +243,16 @@ async fn serve(
         store: parts.store.clone(),
         registry: parts.registry.clone(),
         image_builder: parts.builder.clone(),
-        credentials: access.credentials.clone(),
+        identities,
         token_keys: access.tokens.clone(),
     };
     let router = hearth_control_plane::router(control_plane, services).fallback_service(companions);
     let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
+    let router = router.layer(map_request(with_source_address));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let api =
-        tokio::spawn(async move { axum::serve(api_listener, router).with_graceful_shutdown(stopped).await });
+        tokio::spawn(async move { axum::serve(api_listener, service).with_graceful_shutdown(stopped).await });
     announce(config, data_dir, api_addr, endpoint_addr)?;
     stop.recv().await;
     tracing::info!("stopping");
@@ -257,6 +263,15 @@ async fn serve(
         api_abort.abort();
     }
     Ok(())
+}
+
+/// Tells policies (`aws:SourceIp`) where a request came from.
+async fn with_source_address(
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    mut request: axum::extract::Request,
+) -> axum::extract::Request {
+    request.extensions_mut().insert(SourceAddress(address));
+    request
 }
 
 #[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]

@@ -7,6 +7,7 @@
 
 mod client_tokens;
 pub mod files;
+mod identities;
 mod image_changes;
 mod images;
 mod logs;
@@ -24,6 +25,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 pub use client_tokens::ClientToken;
 pub use files::{Files, ImageFiles, MicrovmFiles};
+pub use identities::{IdentityKind, IdentityRow, IdentityWrite};
 pub use image_changes::{BegunUpdate, Change};
 pub use images::InsertedImage;
 pub use logs::FilteredLogEvent;

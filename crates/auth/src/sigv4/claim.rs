@@ -38,6 +38,7 @@ pub(super) struct Claim {
     pub(super) signed_headers: Vec<String>,
     pub(super) signature: String,
     pub(super) amz_date: String,
+    pub(super) session_token: Option<String>,
     pub(super) form: Form,
 }
 
@@ -81,6 +82,7 @@ impl Claim {
             signed_headers: header_names(&find("SignedHeaders")?),
             signature: find("Signature")?,
             amz_date: amz_date.to_owned(),
+            session_token: request.header("x-amz-security-token").map(str::to_owned),
             form: Form::Header,
         })
     }
@@ -105,6 +107,7 @@ impl Claim {
             signed_headers: header_names(&find("X-Amz-SignedHeaders")?),
             signature: find("X-Amz-Signature")?,
             amz_date: find("X-Amz-Date")?,
+            session_token: query_value(query, "X-Amz-Security-Token"),
             form: Form::Presigned { expires_seconds },
         })
     }

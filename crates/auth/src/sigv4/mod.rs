@@ -11,7 +11,7 @@ mod tests;
 
 pub use claim::claimed_service;
 pub use sign::{Scope, sign};
-pub use verify::{Denial, Identity, verify};
+pub use verify::{Denial, Identity, check_token, verify};
 
 use aws_lc_rs::{digest, hmac};
 

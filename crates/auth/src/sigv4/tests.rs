@@ -4,7 +4,7 @@ use hearth_api::AccountId;
 use jiff::Timestamp;
 
 use super::*;
-use crate::credentials::Credential;
+use crate::credentials::{Credential, Lookup};
 
 const HOST: (&str, &[u8]) = ("host", b"127.0.0.1:9400");
 const DATE: (&str, &[u8]) = ("X-Amz-Date", b"20260102T030405Z");
@@ -14,13 +14,14 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn lookup(access_key: &str) -> Option<Credential> {
+fn lookup(access_key: &str) -> Lookup {
     let secret = match access_key {
         "AKIDEXAMPLE" => "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
         "AKIAIOSFODNN7EXAMPLE" => "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        _ => return None,
+        _ => return Err(Denial::UnknownAccessKey),
     };
-    Some(Credential { secret: secret.to_owned(), account: AccountId::from_stored("000000000000") })
+    let account = AccountId::from_stored("000000000000");
+    Ok(Credential { secret: secret.to_owned(), account, session_token: None })
 }
 
 fn authorization(service: &str, signed: &str, signature: &str) -> String {

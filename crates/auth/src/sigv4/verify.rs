@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use super::canonical::{PathEncoding, canonical_request};
 use super::claim::{Claim, Form, Unreadable};
 use super::{AMZ_DATE, SignedRequest, UNSIGNED_PAYLOAD, sha256_hex, signature};
-use crate::credentials::Credential;
+use crate::credentials::Lookup;
 
 /// How far the caller's clock may be off.
 const MAXIMUM_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -35,6 +35,12 @@ pub enum Denial {
     /// An access key that nobody has.
     #[error("unknown access key")]
     UnknownAccessKey,
+    /// Temporary credentials with another token than theirs, or long-term ones with a token.
+    #[error("wrong session token")]
+    WrongToken,
+    /// Temporary credentials whose time is over.
+    #[error("expired session token")]
+    ExpiredToken,
     /// Signed for another service.
     #[error("signed for another service than {expected}")]
     WrongService {
@@ -69,9 +75,13 @@ impl From<Denial> for Error {
         let (kind, message) = match denial {
             Denial::Missing => (ErrorKind::MissingAuthenticationToken, "Missing Authentication Token".to_owned()),
             Denial::Incomplete(what) => (ErrorKind::IncompleteSignature, what),
-            Denial::UnknownAccessKey => (
+            Denial::UnknownAccessKey | Denial::WrongToken => (
                 ErrorKind::UnrecognizedClient,
                 "The security token included in the request is invalid.".to_owned(),
+            ),
+            Denial::ExpiredToken => (
+                ErrorKind::ExpiredToken,
+                "The security token included in the request is expired".to_owned(),
             ),
             Denial::WrongService { expected } => (
                 ErrorKind::InvalidSignature,
@@ -101,7 +111,7 @@ pub fn verify(
     request: &SignedRequest<'_>,
     service: &str,
     now: Timestamp,
-    lookup: impl FnOnce(&str) -> Option<Credential>,
+    lookup: impl FnOnce(&str) -> Lookup,
 ) -> Result<Identity, Denial> {
     let claim = Claim::read(request)?;
     let (access_key, scope) = claim.credential()?;
@@ -115,7 +125,7 @@ pub fn verify(
         return Err(Denial::Incomplete("The 'Host' header must be signed.".to_owned()));
     }
     check_time(&claim, now)?;
-    let credential = lookup(access_key).ok_or(Denial::UnknownAccessKey)?;
+    let credential = lookup(access_key)?;
     let payload_hash = payload_hash(request, service, claim.form)?;
     let matches = PathEncoding::of_service(service).candidates(request.path).iter().any(|path| {
         let canonical = canonical_request(request, path, &claim.signed_headers, &payload_hash);
@@ -125,11 +135,25 @@ pub fn verify(
     if !matches {
         return Err(Denial::Mismatch);
     }
+    check_token(claim.session_token.as_deref(), credential.session_token.as_deref())?;
     Ok(Identity {
         access_key: access_key.to_owned(),
         account: credential.account,
         region: scope.region.to_owned(),
     })
+}
+
+/// Compares the token that was sent with the one that belongs to the key.
+pub fn check_token(sent: Option<&str>, expected: Option<&str>) -> Result<(), Denial> {
+    match (sent.filter(|token| !token.is_empty()), expected) {
+        (None, None) => Ok(()),
+        (Some(sent), Some(expected))
+            if verify_slices_are_equal(sent.as_bytes(), expected.as_bytes()).is_ok() =>
+        {
+            Ok(())
+        }
+        _ => Err(Denial::WrongToken),
+    }
 }
 
 fn check_time(claim: &Claim, now: Timestamp) -> Result<(), Denial> {

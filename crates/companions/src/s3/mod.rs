@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_api::AccountId;
-use hearth_auth::Credentials;
+use hearth_auth::sigv4::Denial;
+use hearth_identity::Identities;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -119,12 +120,12 @@ impl ObjectStorage {
         .await
     }
 
-    /// The HTTP service; every request must be signed with a key of `credentials`.
-    pub fn service(&self, credentials: Arc<Credentials>) -> S3Service {
+    /// The HTTP service; every request must be signed with a key of `identities`.
+    pub fn service(&self, identities: Arc<Identities>) -> S3Service {
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = MAXIMUM_SKEW_SECONDS;
         let mut builder = S3ServiceBuilder::new(self.clone());
-        builder.set_auth(Secrets(credentials));
+        builder.set_auth(Secrets(identities));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.build()
     }
@@ -139,13 +140,18 @@ impl ObjectStorage {
     }
 }
 
-struct Secrets(Arc<Credentials>);
+struct Secrets(Arc<Identities>);
 
 #[async_trait::async_trait]
 impl S3Auth for Secrets {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        self.0.lookup(access_key).map(|credential| SecretKey::from(credential.secret)).ok_or_else(|| {
-            s3_error!(InvalidAccessKeyId, "The access key id of the request does not exist in our records.")
-        })
+        match self.0.credential(access_key) {
+            Ok(credential) => Ok(SecretKey::from(credential.secret)),
+            Err(Denial::ExpiredToken) => Err(s3_error!(ExpiredToken, "The provided token has expired.")),
+            Err(_) => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The access key id of the request does not exist in our records."
+            )),
+        }
     }
 }

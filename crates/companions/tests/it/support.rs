@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use hearth_api::AccountId;
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
-use hearth_auth::{Credential, Credentials};
 use hearth_companions::ObjectStorage;
+use hearth_identity::{Identities, RootKey};
 use hearth_store::Store;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -43,9 +43,10 @@ impl Neighbours {
         let account = AccountId::from_stored(ACCOUNT);
         let storage = ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap();
         let store = Store::in_memory().await.unwrap();
-        let credential = Credential { secret: "secret".to_owned(), account: account.clone() };
-        let credentials = Arc::new(Credentials::from_iter([("AKID".to_owned(), credential)]));
-        let router = hearth_companions::router(&storage, store.clone(), credentials, "us-east-1", &account);
+        let root =
+            RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
+        let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
+        let router = hearth_companions::router(&storage, store.clone(), identities, "us-east-1", &account);
         Self { directory, storage, store, router }
     }
 

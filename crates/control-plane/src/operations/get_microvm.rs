@@ -15,5 +15,6 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     context.throttle.admit(&call.account, Throttled::Get).await?;
     call.check(&MICROVM_ONLY)?;
     let record = context.path_microvm(&call).await?;
+    context.authorize(&call, "GetMicrovm", &record.image_arn)?;
     Ok(Answer::ok(&views::microvm(&context, &record)))
 }

@@ -11,9 +11,10 @@ use hearth_api::{
     ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
 };
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
-use hearth_auth::{Credential, Credentials, TokenKey, TokenKeys};
+use hearth_auth::{TokenKey, TokenKeys};
 use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidPool};
+use hearth_identity::{Identities, RootKey};
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
     ImageBuilderConfig,
@@ -129,8 +130,9 @@ impl Api {
             listen_timeout_seconds: 1,
         });
         let account = AccountId::from_stored(ACCOUNT);
-        let credential = Credential { secret: "secret".to_owned(), account: account.clone() };
-        let credentials = Arc::new(Credentials::from_iter([("AKID".to_owned(), credential)]));
+        let root =
+            RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
+        let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
         let token_key = TokenKey { kid: uuid::Uuid::from_bytes([1; 16]), secret: [7; 32] };
         let token_keys = Arc::new(TokenKeys::new(token_key, Vec::new()));
         let mut config = ControlPlaneConfig {
@@ -149,7 +151,7 @@ impl Api {
             store: store.clone(),
             registry,
             image_builder,
-            credentials,
+            identities: identities.clone(),
             token_keys: token_keys.clone(),
         };
         let router = hearth_control_plane::router(config, services);

@@ -1,0 +1,58 @@
+//! Who made a request, and under which circumstances.
+
+use std::net::IpAddr;
+
+use hearth_api::AccountId;
+use hearth_iam::{Principal, Request};
+use jiff::Timestamp;
+
+use crate::session::Session;
+
+/// Who made a request, and under which circumstances.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Access key that signed.
+    pub access_key: String,
+    /// Account that the caller belongs to.
+    pub account: AccountId,
+    /// Who that is.
+    pub principal: Principal,
+    /// The temporary credentials that signed, if they were ones.
+    pub session: Option<std::sync::Arc<Session>>,
+    /// Where the request came from, when that is known.
+    pub source_ip: Option<IpAddr>,
+    /// `User-Agent` of the request.
+    pub user_agent: Option<String>,
+    /// When it came.
+    pub at: Timestamp,
+}
+
+impl Caller {
+    /// Whether no policy of its own limits the caller: the root user, and its sessions without policies.
+    pub fn is_root(&self) -> bool {
+        matches!(self.principal, Principal::Root { .. })
+    }
+
+    /// The question whether this caller may do `action`, such as `lambda:RunMicrovm`, to `resource`: an ARN, or `*` for
+    /// actions that have none. The global condition keys of the request are set (IAM user guide, "AWS global condition
+    /// context keys"); keys of the resource and of the parameters are to be added with [`Request::with`].
+    pub fn request(&self, action: impl Into<String>, resource: impl Into<String>) -> Request {
+        let mut request = Request::new(self.principal.clone(), action, resource)
+            .with("aws:CurrentTime", [self.at.to_string()])
+            .with("aws:EpochTime", [self.at.as_second().to_string()])
+            .with("aws:SecureTransport", ["false"])
+            .with("aws:ViaAWSService", ["false"]);
+        if let Some(address) = self.source_ip {
+            request = request.with("aws:SourceIp", [address.to_canonical().to_string()]);
+        }
+        if let Some(agent) = &self.user_agent {
+            request = request.with("aws:UserAgent", [agent.clone()]);
+        }
+        if let Some(session) = &self.session {
+            request = request
+                .with("aws:TokenIssueTime", [session.issued_at.0.to_string()])
+                .with("aws:MultiFactorAuthPresent", ["false"]);
+        }
+        request
+    }
+}

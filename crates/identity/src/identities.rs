@@ -1,0 +1,305 @@
+//! All accounts, and whose signature a request bears.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hearth_api::{AccountId, Timestamp};
+use hearth_auth::sigv4::{Denial, SignedRequest, verify};
+use hearth_auth::{Credential, Lookup};
+use hearth_iam::Principal;
+use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
+use http::header::USER_AGENT;
+
+use crate::account::{Account, from_json, to_json};
+use crate::caller::Caller;
+use crate::session::{Session, SessionOf};
+
+/// Key of an account's root user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RootKey {
+    /// Account.
+    pub account: AccountId,
+    /// Access key.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RootKey").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// The identities could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] hearth_store::Error),
+    /// A stored value does not fit its type.
+    #[error("the database holds an unreadable {kind:?} {name}")]
+    Unreadable {
+        /// What it should be.
+        kind: IdentityKind,
+        /// Its key.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Whose an access key is.
+#[derive(Debug, Clone)]
+enum KeyOf {
+    Root(RootKey),
+    User { account: AccountId, name: String },
+    Session(Arc<Session>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    accounts: BTreeMap<AccountId, Arc<Account>>,
+    keys: HashMap<String, KeyOf>,
+}
+
+/// All accounts with their users, roles, policies, keys and sessions.
+#[derive(Debug)]
+pub struct Identities {
+    store: Store,
+    directory: RwLock<Directory>,
+    /// Changes come one after the other.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Identities {
+    /// Reads what is stored. There are the accounts of `roots` and no others; what others once had stays stored and
+    /// counts for nothing.
+    pub async fn open(store: Store, roots: Vec<RootKey>) -> Result<Self, IdentityError> {
+        let mut directory = Directory::default();
+        let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
+        for root in roots {
+            accounts.insert(root.account.clone(), Account::new(root.account.clone()));
+            directory.keys.insert(root.access_key.clone(), KeyOf::Root(root));
+        }
+        for row in store.identities().await? {
+            let Some(account) = accounts.get_mut(&row.account) else { continue };
+            let unreadable =
+                |source| IdentityError::Unreadable { kind: row.kind, name: row.name.clone(), source };
+            account.load(&row).map_err(unreadable)?;
+            if row.kind == IdentityKind::Session {
+                let session: Session = from_json(&row.value).map_err(unreadable)?;
+                directory.keys.insert(row.name.clone(), KeyOf::Session(Arc::new(session)));
+            }
+        }
+        for (_, account) in accounts {
+            directory.put(account);
+        }
+        let changing = tokio::sync::Mutex::default();
+        Ok(Self { store, directory: RwLock::new(directory), changing })
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> Vec<AccountId> {
+        self.read().accounts.keys().cloned().collect()
+    }
+
+    /// An account as it is now.
+    pub fn account(&self, id: &AccountId) -> Option<Arc<Account>> {
+        self.read().accounts.get(id).cloned()
+    }
+
+    /// Changes an account: all that `change` did is stored and then visible; nothing when it refuses. `None` when there
+    /// is no such account.
+    pub async fn change<T, E>(
+        &self,
+        id: &AccountId,
+        change: impl FnOnce(&mut Account) -> Result<T, E>,
+    ) -> Result<Option<Result<T, E>>, IdentityError> {
+        let _changing = self.changing.lock().await;
+        let Some(account) = self.account(id) else { return Ok(None) };
+        let mut account = Account::clone(&account);
+        let answer = match change(&mut account) {
+            Ok(answer) => answer,
+            Err(refused) => return Ok(Some(Err(refused))),
+        };
+        self.store.write_identities(&account.take_writes()).await?;
+        self.directory.write().unwrap_or_else(PoisonError::into_inner).put(account);
+        Ok(Some(Ok(answer)))
+    }
+
+    /// Puts temporary credentials in force, and forgets those that have expired.
+    pub async fn add_session(&self, session: Session) -> Result<(), IdentityError> {
+        let _changing = self.changing.lock().await;
+        let now = Timestamp::now();
+        let expired = self.read().sessions().filter(|session| session.expires_at < now).cloned().collect();
+        let expired: Vec<Arc<Session>> = expired;
+        let mut writes = vec![IdentityWrite::Put(IdentityRow {
+            account: session.account.clone(),
+            kind: IdentityKind::Session,
+            name: session.access_key.clone(),
+            value: to_json(&session),
+        })];
+        writes.extend(expired.iter().map(|session| IdentityWrite::Delete {
+            account: session.account.clone(),
+            kind: IdentityKind::Session,
+            name: session.access_key.clone(),
+        }));
+        self.store.write_identities(&writes).await?;
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        for session in expired {
+            directory.keys.remove(&session.access_key);
+        }
+        directory.keys.insert(session.access_key.clone(), KeyOf::Session(Arc::new(session)));
+        Ok(())
+    }
+
+    /// The secret of an access key, and the session token that has to come with it.
+    pub fn credential(&self, access_key: &str) -> Lookup {
+        self.read().credential(access_key)
+    }
+
+    /// Who calls with an access key whose signature was verified; `None` when it is nobody's by now.
+    pub fn caller(
+        &self,
+        access_key: &str,
+        parts: &http::request::Parts,
+        at: jiff::Timestamp,
+    ) -> Option<Caller> {
+        let directory = self.read();
+        let key = directory.keys.get(access_key)?;
+        let (account, principal) = directory.principal(key)?;
+        Some(Caller {
+            access_key: access_key.to_owned(),
+            account,
+            principal,
+            session: match key {
+                KeyOf::Session(session) => Some(session.clone()),
+                _ => None,
+            },
+            source_ip: parts.extensions.get::<SourceAddress>().map(|address| address.0.ip()),
+            user_agent: parts.headers.get(USER_AGENT).and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+            at,
+        })
+    }
+
+    /// Verifies that a known key signed this request for `service` at about `now`. `body` is the whole body.
+    pub fn authenticate(
+        &self,
+        parts: &http::request::Parts,
+        body: &[u8],
+        service: &str,
+        now: jiff::Timestamp,
+    ) -> Result<Caller, Denial> {
+        let headers: Vec<(&str, &[u8])> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = SignedRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+            body,
+        };
+        let identity = verify(&request, service, now, |access_key| self.credential(access_key))?;
+        self.caller(&identity.access_key, parts, now).ok_or(Denial::UnknownAccessKey)
+    }
+
+    pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a request came from; the server puts it into the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceAddress(pub SocketAddr);
+
+impl SourceAddress {
+    /// The address without its port.
+    pub fn ip(self) -> IpAddr {
+        self.0.ip()
+    }
+}
+
+impl Directory {
+    /// Puts an account in force, with the keys of its users instead of those it had.
+    fn put(&mut self, account: Account) {
+        let id = account.id().clone();
+        self.keys.retain(|_, of| !matches!(of, KeyOf::User { account, .. } if *account == id));
+        for user in account.users() {
+            for key in &user.access_keys {
+                let of = KeyOf::User { account: id.clone(), name: user.name.clone() };
+                self.keys.insert(key.id.clone(), of);
+            }
+        }
+        self.accounts.insert(id, Arc::new(account));
+    }
+
+    pub(crate) fn account(&self, id: &AccountId) -> Option<&Account> {
+        self.accounts.get(id).map(|account| &**account)
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.keys.values().filter_map(|of| match of {
+            KeyOf::Session(session) => Some(session),
+            _ => None,
+        })
+    }
+
+    fn credential(&self, access_key: &str) -> Lookup {
+        let unknown = || Denial::UnknownAccessKey;
+        match self.keys.get(access_key).ok_or_else(unknown)? {
+            KeyOf::Root(root) => Ok(Credential {
+                secret: root.secret.clone(),
+                account: root.account.clone(),
+                session_token: None,
+            }),
+            KeyOf::User { account, name } => {
+                let user =
+                    self.account(account).and_then(|account| account.user(name)).ok_or_else(unknown)?;
+                let key = user.access_keys.iter().find(|key| key.id == access_key && key.active);
+                let secret = key.ok_or_else(unknown)?.secret.clone();
+                Ok(Credential { secret, account: account.clone(), session_token: None })
+            }
+            KeyOf::Session(session) if session.expires_at < Timestamp::now() => Err(Denial::ExpiredToken),
+            KeyOf::Session(session) => Ok(Credential {
+                secret: session.secret.clone(),
+                account: session.account.clone(),
+                session_token: Some(session.token.clone()),
+            }),
+        }
+    }
+
+    /// Account and principal behind a key. A session outlives the user or role that it is of; then it has no rights,
+    /// see `policies`.
+    fn principal(&self, of: &KeyOf) -> Option<(AccountId, Principal)> {
+        let (account, principal) = match of {
+            KeyOf::Root(RootKey { account, .. }) => (account, Principal::Root { account: account.clone() }),
+            KeyOf::User { account, name } => {
+                let user = self.account(account)?.user(name)?;
+                let (path, name, id) = (user.path.clone(), user.name.clone(), user.id.clone());
+                (account, Principal::User { account: account.clone(), path, name, id })
+            }
+            KeyOf::Session(session) => (&session.account, self.session_principal(session)?),
+        };
+        Some((account.clone(), principal))
+    }
+
+    fn session_principal(&self, session: &Session) -> Option<Principal> {
+        let account = session.account.clone();
+        let here = self.account(&account)?;
+        Some(match &session.of {
+            SessionOf::Root => Principal::Root { account },
+            SessionOf::User { name, id } => {
+                let path = here.user(name).map_or_else(|| "/".to_owned(), |user| user.path.clone());
+                Principal::User { account, path, name: name.clone(), id: id.clone() }
+            }
+            SessionOf::Role { name, id, session } => {
+                let path = here.role(name).map_or_else(|| "/".to_owned(), |role| role.path.clone());
+                let (role, id, session) = (name.clone(), id.clone(), session.clone());
+                Principal::AssumedRole { account, path, role, id, session }
+            }
+        })
+    }
+}

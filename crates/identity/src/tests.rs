@@ -1,0 +1,204 @@
+//! What callers may do after the identities changed, and after they were read again.
+
+use hearth_api::{AccountId, Timestamp};
+use hearth_iam::{DocumentKind, Principal};
+use hearth_store::Store;
+
+use crate::entities::{Attachments, Tags};
+use crate::service_role::ServiceRole;
+use crate::{AccessKey, Caller, Identities, Policy, Role, RootKey, Session, SessionOf, User};
+
+const ACCOUNT: &str = "111122223333";
+const RUN: &str = "lambda:RunMicrovm";
+const IMAGE: &str = "arn:aws:lambda:us-east-1:111122223333:microvm-image:app";
+const ROLE: &str = "arn:aws:iam::111122223333:role/build";
+
+fn account() -> AccountId {
+    AccountId::from_stored(ACCOUNT)
+}
+
+async fn open(store: &Store) -> Identities {
+    let root = RootKey { account: account(), access_key: "AKIAROOT".into(), secret: "root".into() };
+    Identities::open(store.clone(), vec![root]).await.unwrap()
+}
+
+fn policy(text: &str) -> Policy {
+    Policy::parse(text, DocumentKind::Identity, 6144).unwrap()
+}
+
+fn may_run() -> Attachments {
+    let text =
+        r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"lambda:Run*","Resource":"*"}}"#;
+    Attachments { inline: [("run".to_owned(), policy(text))].into(), ..Attachments::default() }
+}
+
+fn user(id: &str, policies: Attachments) -> User {
+    let key = AccessKey {
+        id: "AKIAUSER".into(),
+        secret: "user".into(),
+        active: true,
+        created_at: Timestamp::now(),
+    };
+    User {
+        account: account(),
+        path: "/".into(),
+        name: "Ann".into(),
+        id: id.into(),
+        created_at: Timestamp::now(),
+        policies,
+        access_keys: vec![key],
+        tags: Tags::new(),
+    }
+}
+
+fn role(service: &str, policies: Attachments) -> Role {
+    let trust = format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{{"Service":"{service}"}}}}}}"#
+    );
+    Role {
+        account: account(),
+        path: "/".into(),
+        name: "build".into(),
+        id: "AROA1".into(),
+        created_at: Timestamp::now(),
+        trust: Policy::parse(&trust, DocumentKind::Trust, 2048).unwrap(),
+        policies,
+        description: None,
+        maximum_session_seconds: 3600,
+        tags: Tags::new(),
+    }
+}
+
+async fn put(identities: &Identities, put: impl FnOnce(&mut crate::Account)) {
+    let change = |account: &mut crate::Account| {
+        put(account);
+        Ok::<(), ()>(())
+    };
+    assert_eq!(identities.change(&account(), change).await.unwrap(), Some(Ok(())));
+}
+
+fn caller(identities: &Identities, access_key: &str) -> Caller {
+    let (parts, ()) = http::Request::new(()).into_parts();
+    identities.caller(access_key, &parts, jiff::Timestamp::now()).unwrap()
+}
+
+fn refusal(identities: &Identities, caller: &Caller) -> Option<String> {
+    identities.authorize(caller, &caller.request(RUN, IMAGE)).err().map(|error| error.message)
+}
+
+#[tokio::test]
+async fn a_user_may_do_what_its_policies_say_also_after_a_restart() {
+    let store = Store::in_memory().await.unwrap();
+    let identities = open(&store).await;
+    assert_eq!(refusal(&identities, &caller(&identities, "AKIAROOT")), None);
+    put(&identities, |account| account.put_user(user("AIDA1", Attachments::default()))).await;
+    let ann = caller(&identities, "AKIAUSER");
+    let denial = format!(
+        "User: arn:aws:iam::{ACCOUNT}:user/Ann is not authorized to perform: {RUN} on resource: {IMAGE} because no \
+         identity-based policy allows the {RUN} action"
+    );
+    assert_eq!(refusal(&identities, &ann), Some(denial));
+
+    put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
+    assert_eq!(refusal(&identities, &ann), None, "a policy counts at once");
+    let again = open(&store).await;
+    assert_eq!(refusal(&again, &caller(&again, "AKIAUSER")), None);
+    assert_eq!(again.credential("AKIAUSER").unwrap().secret, "user");
+}
+
+#[tokio::test]
+async fn managed_policies_and_boundaries_count() {
+    let identities = open(&Store::in_memory().await.unwrap()).await;
+    let everything = "arn:aws:iam::aws:policy/AdministratorAccess".to_owned();
+    let mut policies = Attachments { managed: [everything.clone()].into(), ..Attachments::default() };
+    put(&identities, |account| account.put_user(user("AIDA1", policies.clone()))).await;
+    let ann = caller(&identities, "AKIAUSER");
+    assert_eq!(refusal(&identities, &ann), None);
+    for (boundary, allowed) in [
+        (everything, true),
+        ("arn:aws:iam::aws:policy/AmazonS3FullAccess".to_owned(), false),
+        (format!("arn:aws:iam::{ACCOUNT}:policy/gone"), false),
+    ] {
+        policies.boundary = Some(boundary.clone());
+        put(&identities, |account| account.put_user(user("AIDA1", policies.clone()))).await;
+        assert_eq!(refusal(&identities, &ann).is_none(), allowed, "{boundary}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_end_and_have_no_more_rights_than_their_user() {
+    let store = Store::in_memory().await.unwrap();
+    let identities = open(&store).await;
+    put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
+    let of = SessionOf::User { name: "Ann".into(), id: "AIDA1".into() };
+    let session = Session::new(account(), of.clone(), None, 900);
+    let key = session.access_key.clone();
+    identities.add_session(session).await.unwrap();
+    assert_eq!(refusal(&identities, &caller(&identities, &key)), None);
+    assert!(identities.credential(&key).unwrap().session_token.is_some());
+    let again = open(&store).await;
+    assert_eq!(refusal(&again, &caller(&again, &key)), None, "sessions survive a restart");
+
+    // Another user of the same name does not inherit the session.
+    put(&identities, |account| account.put_user(user("AIDA2", may_run()))).await;
+    assert!(refusal(&identities, &caller(&identities, &key)).is_some());
+
+    let mut over = Session::new(account(), of, Some(vec![]), 900);
+    over.expires_at = Timestamp::from_millis(0);
+    let over_key = over.access_key.clone();
+    identities.add_session(over).await.unwrap();
+    assert_eq!(identities.credential(&over_key), Err(hearth_auth::sigv4::Denial::ExpiredToken));
+}
+
+#[tokio::test]
+async fn an_empty_list_of_session_policies_allows_nothing() {
+    let identities = open(&Store::in_memory().await.unwrap()).await;
+    put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
+    let of = SessionOf::User { name: "Ann".into(), id: "AIDA1".into() };
+    let session = Session::new(account(), of, Some(vec![]), 900);
+    let key = session.access_key.clone();
+    identities.add_session(session).await.unwrap();
+    assert!(refusal(&identities, &caller(&identities, &key)).unwrap().contains("no session policy allows"));
+}
+
+#[tokio::test]
+async fn a_role_serves_the_service_only_if_it_trusts_it() {
+    let store = Store::in_memory().await.unwrap();
+    let identities = open(&store).await;
+    let may = |identities: &Identities| identities.service_role_may(ROLE, "s", RUN, IMAGE);
+    assert_eq!(identities.service_role(ROLE), ServiceRole::NeverMade);
+    assert!(may(&identities));
+    put(&identities, |account| account.put_role(role("ec2.amazonaws.com", may_run()))).await;
+    assert_eq!(identities.service_role(ROLE), ServiceRole::Refused);
+    put(&identities, |account| account.put_role(role("lambda.amazonaws.com", Attachments::default()))).await;
+    assert_eq!(identities.service_role(ROLE), ServiceRole::Assumable);
+    assert!(!may(&identities));
+    put(&identities, |account| account.put_role(role("lambda.amazonaws.com", may_run()))).await;
+    assert!(may(&identities));
+    assert_eq!(identities.service_role(&ROLE.replace("role/", "role/x/")), ServiceRole::Refused);
+
+    put(&identities, |account| account.remove_role("Build")).await;
+    for identities in [&identities, &open(&store).await] {
+        assert_eq!(
+            identities.service_role(ROLE),
+            ServiceRole::Refused,
+            "what was deleted is not free for all"
+        );
+        assert!(!may(identities));
+    }
+    for other in ["arn:aws:iam::999999999999:role/build", "build", "arn:aws:iam::111122223333:user/build"] {
+        assert_eq!(identities.service_role(other), ServiceRole::Refused, "{other}");
+    }
+}
+
+#[test]
+fn the_arn_of_a_session_is_that_of_its_role() {
+    let principal = Principal::AssumedRole {
+        account: account(),
+        path: "/".into(),
+        role: "build".into(),
+        id: "AROA1".into(),
+        session: "s".into(),
+    };
+    assert_eq!(principal.arn(), format!("arn:aws:sts::{ACCOUNT}:assumed-role/build/s"));
+}

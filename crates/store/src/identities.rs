@@ -1,0 +1,113 @@
+//! Users, roles, policies and sessions. What is in the values is the crate `identity`'s business.
+
+use hearth_api::AccountId;
+use sqlx::Row as _;
+
+use crate::{Result, Store, readable};
+
+/// What a row describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// A user.
+    User,
+    /// A role.
+    Role,
+    /// The name of a role that was deleted.
+    GoneRole,
+    /// A managed policy.
+    Policy,
+    /// Temporary credentials.
+    Session,
+}
+
+impl IdentityKind {
+    const ALL: [Self; 5] = [Self::User, Self::Role, Self::GoneRole, Self::Policy, Self::Session];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Role => "role",
+            Self::GoneRole => "gone-role",
+            Self::Policy => "policy",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// Account that has it.
+    pub account: AccountId,
+    /// What it is.
+    pub kind: IdentityKind,
+    /// Key among those of its kind.
+    pub name: String,
+    /// JSON.
+    pub value: String,
+}
+
+/// A change of one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityWrite {
+    /// Makes or replaces it.
+    Put(IdentityRow),
+    /// Removes it.
+    Delete {
+        /// Account that has it.
+        account: AccountId,
+        /// What it is.
+        kind: IdentityKind,
+        /// Key among those of its kind.
+        name: String,
+    },
+}
+
+impl Store {
+    /// All rows.
+    pub async fn identities(&self) -> Result<Vec<IdentityRow>> {
+        let rows = sqlx::query("SELECT * FROM identities").fetch_all(&self.pool).await?;
+        let row = |row: &sqlx::sqlite::SqliteRow| {
+            let kind: String = row.try_get("kind")?;
+            Ok(IdentityRow {
+                account: AccountId::from_stored(row.try_get::<String, _>("account")?),
+                kind: readable("kind", &kind, |text| {
+                    IdentityKind::ALL.into_iter().find(|kind| kind.as_str() == text)
+                })?,
+                name: row.try_get("name")?,
+                value: row.try_get("value")?,
+            })
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Makes changes, all or none.
+    pub async fn write_identities(&self, writes: &[IdentityWrite]) -> Result<()> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for write in writes {
+            match write {
+                IdentityWrite::Put(row) => {
+                    sqlx::query(
+                        "INSERT OR REPLACE INTO identities (account, kind, name, value) VALUES (?, ?, ?, ?)",
+                    )
+                    .bind(row.account.as_str())
+                    .bind(row.kind.as_str())
+                    .bind(&row.name)
+                    .bind(&row.value)
+                    .execute(&mut *transaction)
+                    .await?;
+                }
+                IdentityWrite::Delete { account, kind, name } => {
+                    sqlx::query("DELETE FROM identities WHERE account = ? AND kind = ? AND name = ?")
+                        .bind(account.as_str())
+                        .bind(kind.as_str())
+                        .bind(name)
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+            }
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
