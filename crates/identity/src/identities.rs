@@ -168,6 +168,17 @@ impl Identities {
         parts: &http::request::Parts,
         at: jiff::Timestamp,
     ) -> Option<Caller> {
+        self.caller_with(access_key, &parts.headers, parts.extensions.get().copied(), at)
+    }
+
+    /// As [`Self::caller`], for who has the parts of the request one by one.
+    pub fn caller_with(
+        &self,
+        access_key: &str,
+        headers: &http::HeaderMap,
+        source: Option<SourceAddress>,
+        at: jiff::Timestamp,
+    ) -> Option<Caller> {
         let directory = self.read();
         let key = directory.keys.get(access_key)?;
         let (account, principal) = directory.principal(key)?;
@@ -179,8 +190,8 @@ impl Identities {
                 KeyOf::Session(session) => Some(session.clone()),
                 _ => None,
             },
-            source_ip: parts.extensions.get::<SourceAddress>().map(|address| address.0.ip()),
-            user_agent: parts.headers.get(USER_AGENT).and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+            source_ip: source.map(SourceAddress::ip),
+            user_agent: headers.get(USER_AGENT).and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
             at,
         })
     }

@@ -21,7 +21,7 @@ use crate::deletion::remove_cache;
 use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
-use crate::source::{ArtifactError, ArtifactSource, parse_uri};
+use crate::source::{ArtifactError, ArtifactSource, Reader, parse_uri};
 
 /// What an image builder needs.
 #[derive(Debug)]
@@ -222,9 +222,8 @@ impl ImageBuilder {
             BuildFailure::new(FailureCode::InternalPlatformError, "The version has no valid size class.")
         })?;
         let (zip, tar) = (scratch.join("code.zip"), scratch.join("context.tar"));
-        let uri = row.configuration.code_artifact.uri.clone();
-        log.line(&format!("Fetching {uri}")).await;
-        self.fetch(&uri, &zip).await?;
+        log.line(&format!("Fetching {}", row.configuration.code_artifact.uri)).await;
+        self.fetch(row, build, &zip).await?;
         let limits = config.archive_limits;
         let context = {
             let (zip, tar) = (zip.clone(), tar.clone());
@@ -261,12 +260,19 @@ impl ImageBuilder {
         Ok((image, class))
     }
 
-    async fn fetch(&self, uri: &str, to: &Path) -> Result<(), BuildFailure> {
+    async fn fetch(
+        &self,
+        row: &ImageVersionRecord,
+        build: &BuildRecord,
+        to: &Path,
+    ) -> Result<(), BuildFailure> {
+        let (uri, role) = (&row.configuration.code_artifact.uri, &row.configuration.build_role_arn);
         let invalid = |message| BuildFailure::new(FailureCode::S3InvalidObject, message);
         let (bucket, key) = parse_uri(uri)
             .ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
         let max_bytes = self.config.archive_limits.zip_bytes;
-        let Err(error) = self.config.artifacts.fetch(bucket, key, to, max_bytes).await else {
+        let reader = Reader { account: &row.arn.account, role, session: build.id.as_str() };
+        let Err(error) = self.config.artifacts.fetch(reader, bucket, key, to, max_bytes).await else {
             return Ok(());
         };
         Err(match error {
@@ -277,9 +283,10 @@ impl ImageBuilder {
                 FailureCode::S3NoSuchKey,
                 format!("The object {key} does not exist in the bucket {bucket}."),
             ),
-            ArtifactError::AccessDenied => {
-                BuildFailure::new(FailureCode::S3AccessDenied, format!("The build role may not read {uri}."))
-            }
+            ArtifactError::AccessDenied => BuildFailure::new(
+                FailureCode::S3AccessDenied,
+                format!("The build role {role} may not read {uri}."),
+            ),
             ArtifactError::TooLarge { max_bytes } => {
                 invalid(format!("{uri} is larger than the {max_bytes} bytes that are allowed."))
             }

@@ -23,4 +23,4 @@ pub use base_images::{BaseImages, BaseImagesConfig};
 pub use builder::{ImageBuilder, ImageBuilderConfig};
 pub use deletion::refusal;
 pub use failure::{BuildFailure, FailureCode};
-pub use source::{ArtifactError, ArtifactSource};
+pub use source::{ArtifactError, ArtifactSource, Reader};

@@ -3,12 +3,32 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use hearth_api::AccountId;
+
+/// On whose behalf a build reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reader<'a> {
+    /// Account of the image.
+    pub account: &'a AccountId,
+    /// ARN of the build role.
+    pub role: &'a str,
+    /// Name of the role's session.
+    pub session: &'a str,
+}
 
 /// Reads objects of the S3 that holds code artifacts.
 #[async_trait]
 pub trait ArtifactSource: Send + Sync + std::fmt::Debug {
-    /// Copies an object of at most `max_bytes` into the file `to`; returns its size in bytes.
-    async fn fetch(&self, bucket: &str, key: &str, to: &Path, max_bytes: u64) -> Result<u64, ArtifactError>;
+    /// Copies an object that `reader` may read and that has at most `max_bytes` into the file `to`; returns its size in
+    /// bytes.
+    async fn fetch(
+        &self,
+        reader: Reader<'_>,
+        bucket: &str,
+        key: &str,
+        to: &Path,
+        max_bytes: u64,
+    ) -> Result<u64, ArtifactError>;
 }
 
 /// An object could not be fetched.

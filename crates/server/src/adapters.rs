@@ -2,22 +2,122 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use hearth_companions::{ObjectStorage, StorageError};
-use hearth_image_builder::{ArtifactError, ArtifactSource};
+use hearth_identity::Identities;
+use hearth_identity::service_role::RoleArn;
+use hearth_image_builder::{ArtifactError, ArtifactSource, Reader};
 
-/// Code artifacts come from our own S3.
+/// Code artifacts come from our own S3, as far as the build role may read there.
 #[derive(Debug)]
-pub(crate) struct Artifacts(pub(crate) ObjectStorage);
+pub(crate) struct Artifacts {
+    pub(crate) storage: ObjectStorage,
+    pub(crate) identities: Arc<Identities>,
+}
 
 #[async_trait::async_trait]
 impl ArtifactSource for Artifacts {
-    async fn fetch(&self, bucket: &str, key: &str, to: &Path, max_bytes: u64) -> Result<u64, ArtifactError> {
-        self.0.fetch(bucket, key, to, max_bytes).await.map_err(|error| match error {
+    async fn fetch(
+        &self,
+        reader: Reader<'_>,
+        bucket: &str,
+        key: &str,
+        to: &Path,
+        max_bytes: u64,
+    ) -> Result<u64, ArtifactError> {
+        let own = RoleArn::parse(reader.role).is_some_and(|role| role.account() == reader.account);
+        let object = format!("arn:aws:s3:::{bucket}/{key}");
+        if !own || !self.identities.service_role_may(reader.role, reader.session, "s3:GetObject", &object) {
+            return Err(ArtifactError::AccessDenied);
+        }
+        let fetched = self.storage.fetch(reader.account, bucket, key, to, max_bytes).await;
+        fetched.map_err(|error| match error {
             StorageError::NoSuchBucket(_) => ArtifactError::NoSuchBucket,
             StorageError::NoSuchKey(_) => ArtifactError::NoSuchKey,
+            StorageError::ForeignBucket(_) => ArtifactError::AccessDenied,
             StorageError::TooLarge { max_bytes, .. } => ArtifactError::TooLarge { max_bytes },
             other @ StorageError::Io { .. } => ArtifactError::Io(io::Error::other(other)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_api::{AccountId, Timestamp};
+    use hearth_iam::DocumentKind;
+    use hearth_identity::entities::{Attachments, Tags};
+    use hearth_identity::{Account, Policy, Role, RootKey};
+    use hearth_store::Store;
+
+    use super::*;
+
+    const ROLE: &str = "arn:aws:iam::111122223333:role/build";
+
+    fn role(service: &str, resource: &str) -> Role {
+        let trust = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":["sts:AssumeRole","sts:TagSession"],"Principal":{{"Service":"{service}"}}}}}}"#
+        );
+        let policy = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"s3:GetObject","Resource":"{resource}"}}}}"#
+        );
+        let policy = Policy::parse(&policy, DocumentKind::Identity, 6144).unwrap();
+        Role {
+            account: AccountId::from_stored("111122223333"),
+            path: "/".into(),
+            name: "build".into(),
+            id: "AROA1".into(),
+            created_at: Timestamp::now(),
+            trust: Policy::parse(&trust, DocumentKind::Trust, 2048).unwrap(),
+            policies: Attachments { inline: [("p".to_owned(), policy)].into(), ..Attachments::default() },
+            description: None,
+            maximum_session_seconds: 3600,
+            tags: Tags::new(),
+        }
+    }
+
+    /// What comes of reading `s3://<bucket>/app.zip`, which is nowhere: `NoSuchBucket` is what an allowed reader is told.
+    async fn read(artifacts: &Artifacts, role: &str, bucket: &str) -> ArtifactError {
+        let account = AccountId::from_stored("111122223333");
+        let reader = Reader { account: &account, role, session: "s" };
+        artifacts.fetch(reader, bucket, "app.zip", Path::new("/nonexistent/zip"), 1).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_build_reads_what_its_role_may_read_in_its_account() {
+        let (directory, account) = (tempfile::tempdir().unwrap(), AccountId::from_stored("111122223333"));
+        let root = RootKey { account: account.clone(), access_key: "AK".into(), secret: "s".into() };
+        let identities = Identities::open(Store::in_memory().await.unwrap(), vec![root]).await.unwrap();
+        let artifacts = Artifacts {
+            storage: ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap(),
+            identities: Arc::new(identities),
+        };
+        let put = async |role: Option<Role>| {
+            let change = |account: &mut Account| {
+                match role {
+                    Some(role) => account.put_role(role),
+                    None => account.remove_role("build"),
+                }
+                Ok::<(), ()>(())
+            };
+            artifacts.identities.change(&account, change).await.unwrap().unwrap().unwrap();
+        };
+        assert!(matches!(read(&artifacts, ROLE, "code").await, ArtifactError::NoSuchBucket), "never made");
+        put(Some(role("lambda.amazonaws.com", "arn:aws:s3:::code/*"))).await;
+        assert!(matches!(read(&artifacts, ROLE, "code").await, ArtifactError::NoSuchBucket));
+        assert!(matches!(read(&artifacts, ROLE, "other").await, ArtifactError::AccessDenied));
+        put(Some(role("ec2.amazonaws.com", "*"))).await;
+        assert!(matches!(read(&artifacts, ROLE, "code").await, ArtifactError::AccessDenied), "no trust");
+        put(None).await;
+        assert!(matches!(read(&artifacts, ROLE, "code").await, ArtifactError::AccessDenied), "deleted");
+
+        std::fs::create_dir_all(directory.path().join("theirs")).unwrap();
+        let record = r#"{"created_ms":0,"owner":"999999999999"}"#;
+        std::fs::write(directory.path().join("theirs/bucket.json"), record).unwrap();
+        put(Some(role("lambda.amazonaws.com", "*"))).await;
+        assert!(
+            matches!(read(&artifacts, ROLE, "theirs").await, ArtifactError::AccessDenied),
+            "foreign bucket"
+        );
     }
 }

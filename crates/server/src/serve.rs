@@ -37,6 +37,7 @@ const VMM_OVERHEAD_MIB: u32 = 512;
 /// The parts that have something to put back.
 struct Parts {
     store: Store,
+    identities: Arc<Identities>,
     host_net: Arc<HostNet>,
     registry: Arc<Registry>,
     builder: Arc<ImageBuilder>,
@@ -66,7 +67,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let access = access(&config, &data_dir)?;
     let storage = ObjectStorage::open(&data_dir.join("s3"), &config.region, &access.account)?;
     let parts = tokio::select! {
-        parts = start(&config, &data_dir, storage.clone()) => parts?,
+        parts = start(&config, &data_dir, &access, storage.clone()) => parts?,
         () = stop.recv() => return Ok(()),
     };
     let served =
@@ -103,7 +104,15 @@ fn access(config: &Config, data_dir: &Path) -> anyhow::Result<Access> {
     Ok(Access { root_keys, tokens: access::token_keys(data_dir)?, account })
 }
 
-async fn start(config: &Config, data_dir: &Path, storage: ObjectStorage) -> anyhow::Result<Parts> {
+async fn start(
+    config: &Config,
+    data_dir: &Path,
+    access: &Access,
+    storage: ObjectStorage,
+) -> anyhow::Result<Parts> {
+    let store = Store::open(&data_dir.join("hearth.db")).await?;
+    let identities = Arc::new(Identities::open(store.clone(), access.root_keys.clone()).await?);
+    let code = Artifacts { storage, identities: identities.clone() };
     let run_root = data_dir.join("run");
     leftovers::remove(&run_root);
     let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
@@ -117,7 +126,8 @@ async fn start(config: &Config, data_dir: &Path, storage: ObjectStorage) -> anyh
     }
     let instance = blake3::hash(data_dir.as_os_str().as_encoded_bytes());
     let host_net = HostNet::start(host_net_config(config, &instance)?).await?;
-    let started = start_on(config, data_dir, storage, artefacts, Arc::new(qemu), &host_net, &instance).await;
+    let records = (store, identities, code);
+    let started = start_on(config, data_dir, records, artefacts, Arc::new(qemu), &host_net, &instance).await;
     if started.is_err()
         && let Err(error) = host_net.shutdown().await
     {
@@ -152,13 +162,12 @@ fn derived_uid(instance: &blake3::Hash) -> u32 {
 async fn start_on(
     config: &Config,
     data_dir: &Path,
-    storage: ObjectStorage,
+    (store, identities, code): (Store, Arc<Identities>, Artifacts),
     artefacts: Artefacts,
     qemu: Arc<Qemu>,
     host_net: &Arc<HostNet>,
     instance: &blake3::Hash,
 ) -> anyhow::Result<Parts> {
-    let store = Store::open(&data_dir.join("hearth.db")).await?;
     let files = Files::new(data_dir);
     let guests = GuestFactory {
         vmm: qemu,
@@ -185,7 +194,7 @@ async fn start_on(
             cache: data_dir.join("base-images"),
             ca_bundle: build.ca_bundle.clone(),
         }),
-        artifacts: Arc::new(Artifacts(storage)),
+        artifacts: Arc::new(code),
         archive_limits: ArchiveLimits { zip_bytes: build.zip_bytes, ..ArchiveLimits::default() },
         ca_bundle: build.ca_bundle.clone(),
         concurrent_builds: build.concurrent_builds,
@@ -195,7 +204,7 @@ async fn start_on(
     });
     builder.recover().await?;
     hearth_lifecycle::recover::recover(&registry).await?;
-    Ok(Parts { store, host_net: host_net.clone(), registry, builder })
+    Ok(Parts { store, identities, host_net: host_net.clone(), registry, builder })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where everything meets")]
@@ -215,7 +224,7 @@ async fn serve(
     let hosts = EndpointHosts::new(&config.region, &config.endpoint_domain);
     let backend = parts.registry.clone();
     let data_plane = DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
-    let identities = Arc::new(Identities::open(parts.store.clone(), access.root_keys.clone()).await?);
+    let identities = parts.identities.clone();
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),

@@ -1,200 +1,179 @@
-//! Buckets and their listings.
+//! Buckets: made, shown, removed.
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use hearth_api::AccountId;
 use s3s::dto::{
-    Bucket, BucketLocationConstraint, CommonPrefix, CreateBucketOutput, ETag, EncodingType,
-    GetBucketLocationOutput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, Object, Owner,
+    Bucket, BucketLocationConstraint, CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput,
+    DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput,
+    HeadBucketOutput, ListBucketsInput, ListBucketsOutput, Owner,
 };
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::disk::{BucketRecord, ObjectRecord, blocking, read_json, write_json};
-use super::listing::{Page, Query, page};
+use super::access::Asker;
+use super::disk::{BucketRecord, Disk, blocking};
+use super::listings::read_token;
 use super::objects::timestamp;
+use super::settings::check_ownership;
 use super::{ObjectStorage, StorageError};
 
-/// Characters that `encoding-type=url` leaves alone.
-const KEY: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'*');
-const MAXIMUM_KEYS: i32 = 1000;
+const US_EAST_1: &str = "us-east-1";
+/// Most buckets of one page ("ListBuckets", S3 API reference).
+const MAXIMUM_BUCKETS: i32 = 10_000;
 
 impl ObjectStorage {
-    /// Makes a bucket; one that the account has already is fine, as it is in us-east-1.
-    pub(super) async fn make_bucket(&self, name: String) -> S3Result<CreateBucketOutput> {
-        let disk = self.disk.clone();
+    /// Makes a bucket. One that the account has already is fine in us-east-1 and nowhere else, as in S3.
+    pub(super) async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<CreateBucketOutput> {
+        let caller = Asker::of(&request)?.caller().account.clone();
+        let input = request.input;
+        self.check_location(input.create_bucket_configuration.as_ref())?;
+        if let Some(ownership) = &input.object_ownership {
+            check_ownership(ownership)?;
+        }
+        let (disk, name, first_region) = (self.disk.clone(), input.bucket, self.region == US_EAST_1);
         let location = format!("/{name}");
         blocking(move || {
-            if disk.bucket(&name).is_ok() {
-                return Ok(());
-            }
             let path = disk.bucket_path(&name).ok_or_else(|| s3_error!(InvalidBucketName))?;
-            fs::create_dir_all(path.join("objects")).map_err(StorageError::io(&path))?;
-            let record = BucketRecord { created_ms: jiff::Timestamp::now().as_millisecond() };
-            write_json(&path.join("bucket.json"), &record).map_err(s3s::S3Error::from)
+            let _alone = disk.lock(&path);
+            match disk.owner(&name) {
+                Ok(owner) if owner == caller && first_region => Ok(()),
+                Ok(owner) if owner == caller => Err(s3_error!(
+                    BucketAlreadyOwnedByYou,
+                    "Your previous request to create the named bucket succeeded and you already own it."
+                )),
+                Ok(_) => Err(s3_error!(
+                    BucketAlreadyExists,
+                    "The requested bucket name is not available. The bucket namespace is shared by all users of the \
+                     system. Select a different name and try again."
+                )),
+                Err(StorageError::NoSuchBucket(_)) => {
+                    fs::create_dir_all(path.join("objects")).map_err(StorageError::io(&path))?;
+                    Ok(disk.write_bucket(&path.join("bucket.json"), &BucketRecord::new(&caller))?)
+                }
+                Err(error) => Err(error.into()),
+            }
         })
         .await?;
         Ok(CreateBucketOutput { location: Some(location) })
     }
 
-    /// Removes a bucket that has no objects; unfinished uploads go with it.
-    pub(super) async fn remove_bucket(&self, name: String) -> S3Result<()> {
-        let disk = self.disk.clone();
-        blocking(move || {
-            let path = disk.bucket(&name)?;
-            match fs::remove_dir(path.join("objects")) {
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    Err(s3_error!(BucketNotEmpty, "The bucket you tried to delete is not empty"))
-                }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(StorageError::io(&path)(error).into())
-                }
-                _ => fs::remove_dir_all(&path).map_err(|error| StorageError::io(&path)(error).into()),
+    /// There is one region. That it is not named is let pass everywhere.
+    fn check_location(&self, configuration: Option<&CreateBucketConfiguration>) -> S3Result<()> {
+        let constraint = configuration.and_then(|configuration| configuration.location_constraint.as_ref());
+        match constraint.map(BucketLocationConstraint::as_str).filter(|constraint| !constraint.is_empty()) {
+            None => Ok(()),
+            Some(US_EAST_1) => {
+                Err(s3_error!(InvalidLocationConstraint, "The specified location-constraint is not valid"))
             }
-        })
-        .await
+            Some(constraint) if constraint == self.region => Ok(()),
+            Some(constraint) => Err(s3_error!(
+                IllegalLocationConstraintException,
+                "The {constraint} location constraint is incompatible for the region specific endpoint this \
+                 request was sent to."
+            )),
+        }
     }
 
-    pub(super) async fn buckets(&self) -> S3Result<ListBucketsOutput> {
-        let disk = self.disk.clone();
-        let buckets = blocking(move || {
-            let mut buckets = Vec::new();
-            for name in disk.bucket_names()? {
-                let record: BucketRecord = read_json(&disk.bucket(&name)?.join("bucket.json"))?;
-                let creation_date = Some(timestamp(record.created_ms));
-                buckets.push(Bucket { creation_date, name: Some(name), ..Default::default() });
-            }
-            Ok::<_, StorageError>(buckets)
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
+    pub(super) async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<HeadBucketOutput> {
+        self.disk.bucket(&request.input.bucket)?;
+        Ok(HeadBucketOutput { bucket_region: Some(self.region.clone()), ..Default::default() })
+    }
+
+    /// Removes a bucket that has no objects and no versions; unfinished uploads go with it.
+    pub(super) async fn delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> S3Result<DeleteBucketOutput> {
+        let (disk, name) = (self.disk.clone(), request.input.bucket);
+        blocking(move || {
+            let path = disk.bucket(&name)?;
+            let _alone = disk.lock(&path);
+            // The second is not touched when the first is not empty.
+            remove_empty(&path.join("versions"))?;
+            remove_empty(&path.join("objects"))?;
+            fs::remove_dir_all(&path).map_err(|error| S3Error::from(StorageError::io(&path)(error)))
         })
         .await?;
-        let account = self.account.to_string();
-        let owner = Owner { display_name: Some(account.clone()), id: Some(account) };
-        Ok(ListBucketsOutput { buckets: Some(buckets), owner: Some(owner), ..Default::default() })
+        Ok(DeleteBucketOutput {})
+    }
+
+    /// The buckets of the caller's account.
+    pub(super) async fn list_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> S3Result<ListBucketsOutput> {
+        let account = Asker::of(&request)?.caller().account.clone();
+        let input = request.input;
+        let limit = match input.max_buckets.unwrap_or(MAXIMUM_BUCKETS) {
+            limit @ 1..=MAXIMUM_BUCKETS => limit as usize,
+            _ => return Err(s3_error!(InvalidArgument, "max-buckets must be between 1 and 10000")),
+        };
+        let after = input.continuation_token.as_deref().map(read_token).transpose()?.unwrap_or_default();
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let elsewhere = input.bucket_region.is_some_and(|region| region != self.region);
+        let (disk, of) = (self.disk.clone(), account.clone());
+        let mut buckets = blocking(move || buckets_of(&disk, &of)).await?;
+        buckets.retain(|bucket| {
+            let name = bucket.name.as_deref().unwrap_or_default();
+            !elsewhere && name.starts_with(&prefix) && name > after.as_str()
+        });
+        let more = buckets.len() > limit;
+        buckets.truncate(limit);
+        let last = buckets.last().and_then(|bucket| bucket.name.as_deref()).filter(|_| more);
+        let continuation_token = last.map(|name| URL_SAFE_NO_PAD.encode(name));
+        for bucket in &mut buckets {
+            bucket.bucket_region = Some(self.region.clone());
+        }
+        let account = account.to_string();
+        let owner = Some(Owner { display_name: Some(account.clone()), id: Some(account) });
+        Ok(ListBucketsOutput { buckets: Some(buckets), owner, continuation_token, prefix: input.prefix })
     }
 
     /// `us-east-1` is spelled as nothing.
-    pub(super) fn location(&self, bucket: &str) -> S3Result<GetBucketLocationOutput> {
-        self.disk.bucket(bucket)?;
-        let region = Some(&self.region).filter(|region| *region != "us-east-1");
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
+    pub(super) async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<GetBucketLocationOutput> {
+        self.disk.bucket(&request.input.bucket)?;
+        let region = Some(&self.region).filter(|region| *region != US_EAST_1);
         let location_constraint = region.cloned().map(BucketLocationConstraint::from);
         Ok(GetBucketLocationOutput { location_constraint })
     }
+}
 
-    pub(super) async fn list_v2(&self, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
-        let records = self.records(input.bucket.clone()).await?;
-        let after = match (&input.continuation_token, &input.start_after) {
-            (Some(token), _) => read_token(token)?,
-            (None, start_after) => start_after.clone().unwrap_or_default(),
-        };
-        let max_keys = max_keys(input.max_keys)?;
-        let prefix = input.prefix.clone().unwrap_or_default();
-        let delimiter = input.delimiter.as_deref();
-        let found =
-            page(&records, &Query { prefix: &prefix, delimiter, after: &after, limit: max_keys as usize });
-        let spelling = Spelling::of(input.encoding_type.as_ref());
-        Ok(ListObjectsV2Output {
-            contents: Some(spelling.objects(&found)),
-            common_prefixes: Some(spelling.common_prefixes(&found)),
-            key_count: Some((found.objects.len() + found.common_prefixes.len()) as i32),
-            is_truncated: Some(found.next.is_some()),
-            next_continuation_token: found.next.map(|next| URL_SAFE_NO_PAD.encode(next)),
-            max_keys: Some(max_keys),
-            name: Some(input.bucket),
-            prefix: Some(spelling.key(&prefix)),
-            delimiter: input.delimiter.as_deref().map(|text| spelling.key(text)),
-            start_after: input.start_after.as_deref().map(|text| spelling.key(text)),
-            continuation_token: input.continuation_token,
-            encoding_type: input.encoding_type,
-            ..Default::default()
-        })
-    }
-
-    pub(super) async fn list_v1(&self, input: ListObjectsInput) -> S3Result<ListObjectsOutput> {
-        let records = self.records(input.bucket.clone()).await?;
-        let after = input.marker.clone().unwrap_or_default();
-        let max_keys = max_keys(input.max_keys)?;
-        let prefix = input.prefix.clone().unwrap_or_default();
-        let delimiter = input.delimiter.as_deref();
-        let found =
-            page(&records, &Query { prefix: &prefix, delimiter, after: &after, limit: max_keys as usize });
-        let spelling = Spelling::of(input.encoding_type.as_ref());
-        Ok(ListObjectsOutput {
-            contents: Some(spelling.objects(&found)),
-            common_prefixes: Some(spelling.common_prefixes(&found)),
-            is_truncated: Some(found.next.is_some()),
-            next_marker: found.next.map(|next| spelling.key(next)),
-            max_keys: Some(max_keys),
-            name: Some(input.bucket),
-            prefix: Some(spelling.key(&prefix)),
-            delimiter: input.delimiter.as_deref().map(|text| spelling.key(text)),
-            marker: Some(spelling.key(&after)),
-            encoding_type: input.encoding_type,
-            ..Default::default()
-        })
-    }
-
-    async fn records(&self, bucket: String) -> S3Result<Vec<ObjectRecord>> {
-        let disk = self.disk.clone();
-        Ok(blocking(move || disk.records(&bucket)).await?)
+/// Removes a directory of a bucket if nothing is in it.
+fn remove_empty(path: &Path) -> S3Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            let message =
+                "The bucket you tried to delete is not empty. You must delete all versions in the bucket.";
+            Err(s3_error!(BucketNotEmpty, "{message}"))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io(path)(error).into()),
+        _ => Ok(()),
     }
 }
 
-fn max_keys(wanted: Option<i32>) -> S3Result<i32> {
-    match wanted.unwrap_or(MAXIMUM_KEYS) {
-        negative if negative < 0 => Err(s3_error!(InvalidArgument, "max-keys must not be negative")),
-        wanted => Ok(wanted.min(MAXIMUM_KEYS)),
-    }
-}
-
-fn read_token(token: &str) -> S3Result<String> {
-    URL_SAFE_NO_PAD
-        .decode(token)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
-}
-
-/// How keys are written in an answer.
-#[derive(Debug, Clone, Copy)]
-enum Spelling {
-    Plain,
-    /// `encoding-type=url`.
-    Percent,
-}
-
-impl Spelling {
-    fn of(encoding: Option<&EncodingType>) -> Self {
-        if encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL) {
-            Self::Percent
-        } else {
-            Self::Plain
+/// Buckets in the order of their names.
+fn buckets_of(disk: &Disk, account: &AccountId) -> Result<Vec<Bucket>, StorageError> {
+    let mut buckets = Vec::new();
+    for name in disk.bucket_names()? {
+        if disk.owner(&name)? == *account {
+            let creation_date = Some(timestamp(disk.bucket_record(&name)?.created_ms));
+            buckets.push(Bucket { creation_date, name: Some(name), ..Default::default() });
         }
     }
-
-    fn key(self, key: &str) -> String {
-        match self {
-            Self::Plain => key.to_owned(),
-            Self::Percent => utf8_percent_encode(key, KEY).to_string(),
-        }
-    }
-
-    fn objects(self, page: &Page<'_>) -> Vec<Object> {
-        let object = |record: &&ObjectRecord| Object {
-            key: Some(self.key(&record.key)),
-            size: Some(record.size as i64),
-            e_tag: Some(ETag::Strong(record.e_tag.clone())),
-            last_modified: Some(timestamp(record.modified_ms)),
-            storage_class: Some("STANDARD".to_owned().into()),
-            ..Default::default()
-        };
-        page.objects.iter().map(object).collect()
-    }
-
-    fn common_prefixes(self, page: &Page<'_>) -> Vec<CommonPrefix> {
-        page.common_prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(self.key(prefix)) }).collect()
-    }
+    Ok(buckets)
 }

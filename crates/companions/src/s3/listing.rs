@@ -1,8 +1,26 @@
-//! One page of a bucket's listing; pure.
+//! One page of a bucket's listing, of objects or of versions; pure.
 
 use std::collections::BTreeSet;
 
 use super::disk::ObjectRecord;
+use super::versions::ListedVersion;
+
+/// What can be listed.
+pub(super) trait Listed {
+    fn key(&self) -> &str;
+}
+
+impl Listed for ObjectRecord {
+    fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl Listed for ListedVersion {
+    fn key(&self) -> &str {
+        &self.record.key
+    }
+}
 
 /// What is to be listed.
 #[derive(Debug, Clone, Copy)]
@@ -16,19 +34,19 @@ pub(super) struct Query<'a> {
 
 /// A page: objects and common prefixes, together at most `limit`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page<'a> {
-    pub(super) objects: Vec<&'a ObjectRecord>,
+pub(super) struct Page<'a, T> {
+    pub(super) objects: Vec<&'a T>,
     pub(super) common_prefixes: BTreeSet<&'a str>,
     /// Last key or common prefix of this page, when there is more.
     pub(super) next: Option<&'a str>,
 }
 
 /// The page of `records` (in the order of their keys) that `query` asks for.
-pub(super) fn page<'a>(records: &'a [ObjectRecord], query: &Query<'_>) -> Page<'a> {
+pub(super) fn page<'a, T: Listed>(records: &'a [T], query: &Query<'_>) -> Page<'a, T> {
     let mut page = Page { objects: Vec::new(), common_prefixes: BTreeSet::new(), next: None };
     let mut last = None;
     for record in records {
-        let key = record.key.as_str();
+        let key = record.key();
         if !key.starts_with(query.prefix) || key <= query.after {
             continue;
         }
@@ -63,14 +81,7 @@ mod tests {
     use super::*;
 
     fn records(keys: &[&str]) -> Vec<ObjectRecord> {
-        let record = |key: &&str| ObjectRecord {
-            key: (*key).to_owned(),
-            size: 0,
-            e_tag: String::new(),
-            modified_ms: 0,
-            checksums: super::super::checksums::Checksums::default(),
-            attributes: super::super::disk::Attributes::default(),
-        };
+        let record = |key: &&str| ObjectRecord::new((*key).to_owned(), 0, String::new());
         keys.iter().map(record).collect()
     }
 

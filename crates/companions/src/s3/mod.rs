@@ -3,17 +3,29 @@
 //! `s3s-fs`, the file backend next to `s3s`, was tried and not taken: it puts objects into buckets that do not exist,
 //! deletes buckets with content, keeps an object whose checksum turned out wrong, and maps keys to paths.
 //!
-//! Reading order: `disk` (what is on disk), `receive` (bodies coming in), `objects`, `listing`, `multipart`,
-//! `buckets`, `operations` (the trait of `s3s`).
+//! Reading order: `disk` and `versions` (what is on disk), `receive` (bodies coming in), `objects`, `copy`, `listing`,
+//! `multipart`, `buckets`, `settings`, `operations` (the trait of `s3s`), `access` and `actions` (who may do what).
 
+mod access;
+mod actions;
 mod buckets;
 mod checksums;
+mod copy;
 mod disk;
+mod forms;
 mod listing;
+mod listings;
 mod multipart;
 mod objects;
 mod operations;
 mod receive;
+mod refusals;
+mod settings;
+mod tagging;
+mod unset;
+mod versions;
+
+pub use operations::SERVED;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,12 +36,14 @@ use hearth_identity::Identities;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use disk::Disk;
 
 /// How far the caller's clock may be off.
 const MAXIMUM_SKEW_SECONDS: u32 = 300;
+/// Forms are refused, but `s3s` reads their fields first.
+const MAXIMUM_FORM_BYTES: usize = 64 * 1024;
 
 /// Why an object could not be fetched or a bucket not be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +54,9 @@ pub enum StorageError {
     /// No such object.
     #[error("object {0} does not exist")]
     NoSuchKey(String),
+    /// Another account's bucket.
+    #[error("bucket {0} is another account's")]
+    ForeignBucket(String),
     /// More bytes than the caller takes.
     #[error("object {key} has {size_bytes} bytes, more than {max_bytes}")]
     TooLarge {
@@ -73,6 +90,7 @@ impl From<StorageError> for S3Error {
         match &error {
             StorageError::NoSuchBucket(_) => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
             StorageError::NoSuchKey(_) => s3_error!(NoSuchKey, "The specified key does not exist."),
+            StorageError::ForeignBucket(_) => s3_error!(AccessDenied),
             StorageError::TooLarge { .. } => s3_error!(EntityTooLarge),
             StorageError::Io { path, source } => {
                 tracing::error!(path = %path.display(), error = %source, "S3 storage failed");
@@ -87,27 +105,32 @@ impl From<StorageError> for S3Error {
 pub struct ObjectStorage {
     disk: Arc<Disk>,
     region: String,
-    account: AccountId,
 }
 
 impl ObjectStorage {
-    /// Uses `directory`, which is made when missing. One server at a time may use it.
-    pub fn open(directory: &Path, region: &str, account: &AccountId) -> Result<Self, StorageError> {
-        let disk = Arc::new(Disk::open(directory)?);
-        Ok(Self { disk, region: region.to_owned(), account: account.clone() })
+    /// Uses `directory`, which is made when missing. One server at a time may use it. Buckets without an owner, which
+    /// are from before there were several accounts, belong to `first_account`.
+    pub fn open(directory: &Path, region: &str, first_account: &AccountId) -> Result<Self, StorageError> {
+        let disk = Arc::new(Disk::open(directory, first_account)?);
+        Ok(Self { disk, region: region.to_owned() })
     }
 
-    /// Copies an object to the file `to` and returns its size in bytes; nothing is written when it has more than
-    /// `max_bytes`.
+    /// Copies an object of a bucket of `account` to the file `to` and returns its size in bytes; nothing is written when
+    /// it has more than `max_bytes`. What else the account's roles may do is not asked.
     pub async fn fetch(
         &self,
+        account: &AccountId,
         bucket: &str,
         key: &str,
         to: &Path,
         max_bytes: u64,
     ) -> Result<u64, StorageError> {
         let (disk, bucket, key, to) = (self.disk.clone(), bucket.to_owned(), key.to_owned(), to.to_owned());
+        let account = account.clone();
         disk::blocking(move || {
+            if disk.owner(&bucket)? != account {
+                return Err(StorageError::ForeignBucket(bucket));
+            }
             let mut object = disk.object(&bucket, &key)?;
             let size_bytes = object.record.size;
             if size_bytes > max_bytes {
@@ -124,20 +147,23 @@ impl ObjectStorage {
     pub fn service(&self, identities: Arc<Identities>) -> S3Service {
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = MAXIMUM_SKEW_SECONDS;
+        config.form_max_field_size = MAXIMUM_FORM_BYTES;
+        config.form_max_fields_size = MAXIMUM_FORM_BYTES;
+        config.post_object_max_file_size = 0;
         let mut builder = S3ServiceBuilder::new(self.clone());
-        builder.set_auth(Secrets(identities));
+        builder.set_auth(Secrets(identities.clone()));
+        builder.set_access(access::Gate { identities, disk: self.disk.clone() });
+        builder.set_route(forms::Forms);
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.build()
     }
+}
 
-    /// `x-amz-expected-bucket-owner`: refuses when the caller thinks that someone else owns the bucket.
-    fn check_owner(&self, expected: Option<&str>) -> S3Result<()> {
-        if expected.is_none_or(|owner| owner == self.account.as_str()) {
-            Ok(())
-        } else {
-            Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one expected."))
-        }
-    }
+/// An error with a code that `s3s` does not know.
+fn custom_error(code: &'static str, status: http::StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    error.set_status_code(status);
+    error
 }
 
 struct Secrets(Arc<Identities>);

@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, ETag, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput,
+    ETag, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,
     MultipartUpload, Part, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Request, S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
-use super::checksums::{Checksums, checksums_of, set_checksums};
+use super::checksums::{checksums_of, set_checksums};
 use super::disk::{
-    Attributes, Disk, Existing, ObjectRecord, OpenObject, blocking, commit, read_json, write_json,
+    Attributes, Disk, ObjectRecord, OpenObject, Tags, blocking, commit, read_json, write_json,
 };
 use super::objects::{Condition, attributes_of, check_key, timestamp};
 use super::receive::{Expected, receive};
+use super::tagging::tags_of_header;
 use super::{ObjectStorage, StorageError};
 
 /// Smallest part but the last ("Amazon S3 multipart upload limits", S3 user guide).
@@ -30,18 +32,20 @@ const MAXIMUM_PART_NUMBER: i32 = 10_000;
 struct UploadRecord {
     key: String,
     attributes: Attributes,
+    #[serde(default)]
+    tags: Tags,
     initiated_ms: i64,
 }
 
 /// An upload in progress.
 #[derive(Debug)]
-struct Upload {
+pub(super) struct Upload {
     directory: PathBuf,
     record: UploadRecord,
 }
 
 impl Upload {
-    fn open(disk: &Disk, bucket: &str, upload_id: &str, key: &str) -> S3Result<Self> {
+    pub(super) fn open(disk: &Disk, bucket: &str, upload_id: &str, key: &str) -> S3Result<Self> {
         let missing = || s3_error!(NoSuchUpload, "The specified multipart upload does not exist.");
         // A UUID is also what keeps the id from being a path.
         let upload_id = uuid::Uuid::parse_str(upload_id).map_err(|_| missing())?;
@@ -53,7 +57,7 @@ impl Upload {
         if record.key == key { Ok(Self { directory, record }) } else { Err(missing()) }
     }
 
-    fn part_path(&self, number: i32) -> PathBuf {
+    pub(super) fn part_path(&self, number: i32) -> PathBuf {
         self.directory.join(number.to_string())
     }
 
@@ -92,15 +96,17 @@ impl Upload {
 }
 
 impl ObjectStorage {
-    pub(super) async fn begin_upload(
+    pub(super) async fn create_multipart_upload(
         &self,
-        input: CreateMultipartUploadInput,
+        request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<CreateMultipartUploadOutput> {
+        let input = request.input;
         check_key(&input.key)?;
         let upload_id = uuid::Uuid::new_v4().to_string();
         let record = UploadRecord {
             key: input.key.clone(),
             attributes: attributes_of!(input),
+            tags: tags_of_header(input.tagging.as_deref())?,
             initiated_ms: jiff::Timestamp::now().as_millisecond(),
         };
         let directory = self.disk.bucket(&input.bucket)?.join("uploads").join(&upload_id);
@@ -119,11 +125,12 @@ impl ObjectStorage {
         })
     }
 
-    pub(super) async fn put_part(&self, request: S3Request<UploadPartInput>) -> S3Result<UploadPartOutput> {
+    pub(super) async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<UploadPartOutput> {
         let S3Request { input, headers, trailing_headers: trailers, .. } = request;
-        if !(1..=MAXIMUM_PART_NUMBER).contains(&input.part_number) {
-            return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000"));
-        }
+        check_part_number(input.part_number)?;
         let upload = Upload::open(&self.disk, &input.bucket, &input.upload_id, &input.key)?;
         let expected = Expected {
             checksums: checksums_of!(input),
@@ -134,67 +141,69 @@ impl ObjectStorage {
         };
         let received = receive(&self.disk, input.body, expected).await?;
         let record = ObjectRecord {
-            key: input.key,
-            size: received.size,
-            e_tag: received.e_tag,
-            modified_ms: jiff::Timestamp::now().as_millisecond(),
             checksums: received.checksums,
-            attributes: Attributes::default(),
+            ..ObjectRecord::new(input.key, received.size, received.e_tag)
         };
         let mut output =
             UploadPartOutput { e_tag: Some(ETag::Strong(record.e_tag.clone())), ..Default::default() };
         set_checksums!(output, record.checksums.clone());
         let path = upload.part_path(input.part_number);
-        blocking(move || commit(received.content, &record, &path, Existing::Replace)).await?;
+        blocking(move || commit(received.content, &record, &path)).await?;
         Ok(output)
     }
 
-    pub(super) async fn complete_upload(
+    pub(super) async fn complete_multipart_upload(
         &self,
-        input: CompleteMultipartUploadInput,
+        request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<CompleteMultipartUploadOutput> {
+        let input = request.input;
         let disk = self.disk.clone();
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
-        let e_tag = blocking(move || {
+        let record = blocking(move || {
             let upload = Upload::open(&disk, &input.bucket, &input.upload_id, &input.key)?;
             let wanted = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
             let mut parts = upload.chosen_parts(&wanted)?;
             let content = disk.temporary()?;
             join(&mut parts, content.path())?;
+            let size = parts.iter().map(|part| part.record.size).sum();
             let record = ObjectRecord {
-                key: input.key,
-                size: parts.iter().map(|part| part.record.size).sum(),
-                e_tag: joined_e_tag(&parts),
-                modified_ms: jiff::Timestamp::now().as_millisecond(),
-                checksums: Checksums::default(),
                 attributes: upload.record.attributes,
+                tags: upload.record.tags,
+                ..ObjectRecord::new(input.key, size, joined_e_tag(&parts))
             };
             let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-            condition.commit(&disk, &input.bucket, content, &record)?;
+            let record = disk.put(&input.bucket, content, record, &condition)?;
             fs::remove_dir_all(&upload.directory).map_err(StorageError::io(&upload.directory))?;
-            Ok::<_, s3s::S3Error>(record.e_tag)
+            Ok::<_, s3s::S3Error>(record)
         })
         .await?;
         Ok(CompleteMultipartUploadOutput {
             location: Some(format!("/{bucket}/{key}")),
             bucket: Some(bucket),
             key: Some(key),
-            e_tag: Some(ETag::Strong(e_tag)),
+            e_tag: Some(ETag::Strong(record.e_tag)),
+            version_id: record.version,
             ..Default::default()
         })
     }
 
-    pub(super) async fn abort_upload(&self, bucket: String, key: String, upload_id: String) -> S3Result<()> {
+    pub(super) async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<AbortMultipartUploadOutput> {
+        let AbortMultipartUploadInput { bucket, key, upload_id, .. } = request.input;
         let disk = self.disk.clone();
         blocking(move || {
             let upload = Upload::open(&disk, &bucket, &upload_id, &key)?;
             fs::remove_dir_all(&upload.directory).map_err(StorageError::io(&upload.directory))?;
-            Ok(())
+            Ok::<_, s3s::S3Error>(())
         })
-        .await
+        .await?;
+        Ok(AbortMultipartUploadOutput::default())
     }
 
-    pub(super) async fn parts(&self, input: ListPartsInput) -> S3Result<ListPartsOutput> {
+    pub(super) async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<ListPartsOutput> {
+        let input = request.input;
         let upload = Upload::open(&self.disk, &input.bucket, &input.upload_id, &input.key)?;
         let parts = blocking(move || {
             let mut parts = Vec::new();
@@ -224,7 +233,11 @@ impl ObjectStorage {
         })
     }
 
-    pub(super) async fn uploads(&self, bucket: String) -> S3Result<ListMultipartUploadsOutput> {
+    pub(super) async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<ListMultipartUploadsOutput> {
+        let bucket = request.input.bucket;
         let directory = self.disk.bucket(&bucket)?.join("uploads");
         let uploads = blocking(move || {
             let entries = match fs::read_dir(&directory) {
@@ -249,6 +262,14 @@ impl ObjectStorage {
             is_truncated: Some(false),
             ..Default::default()
         })
+    }
+}
+
+pub(super) fn check_part_number(number: i32) -> S3Result<()> {
+    if (1..=MAXIMUM_PART_NUMBER).contains(&number) {
+        Ok(())
+    } else {
+        Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000"))
     }
 }
 

@@ -1,24 +1,29 @@
-//! Single objects: put, get, head, copy, delete.
+//! Single objects: put, get, head, delete, attributes.
 
-use std::fs;
-use std::io;
 use std::io::{Seek as _, SeekFrom};
 use std::time::{Duration, SystemTime};
 
 use s3s::dto::{
-    CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, ETagCondition, GetObjectInput,
-    GetObjectOutput, HeadObjectInput, HeadObjectOutput, MetadataDirective, PutObjectInput, PutObjectOutput,
-    StreamingBlob, Timestamp,
+    Checksum, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
+    ETag, ETagCondition, Error, GetObjectAttributesInput, GetObjectAttributesOutput,
+    GetObjectAttributesParts, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+    ObjectAttributes, ObjectIdentifier, PutObjectInput, PutObjectOutput, StorageClass, StreamingBlob,
+    Timestamp,
 };
-use s3s::{S3Request, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
-use super::checksums::{checksums_of, set_checksums};
-use super::disk::{Attributes, Disk, Existing, ObjectRecord, OpenObject, blocking, commit};
+use super::ObjectStorage;
+use super::access::Asker;
+use super::checksums::{Checksums, checksums_of, set_checksums};
+use super::disk::{Attributes, Disk, ObjectRecord, OpenObject, blocking};
 use super::receive::{Expected, receive};
-use super::{ObjectStorage, StorageError};
+use super::tagging::tags_of_header;
+use super::versions::{Deletion, NULL};
 
+/// Most keys of one DeleteObjects ("DeleteObjects", S3 API reference).
+const MAXIMUM_DELETED_KEYS: usize = 1000;
 const READ_BYTES: usize = 64 * 1024;
 /// Longest key in bytes ("Naming Amazon S3 objects", S3 user guide).
 const MAXIMUM_KEY_BYTES: usize = 1024;
@@ -37,16 +42,18 @@ macro_rules! attributes_of {
     };
 }
 
-/// Sets the members that GetObject and HeadObject have in common.
+/// Sets the members that GetObject and HeadObject have in common; the caller may ask for other headers.
 macro_rules! describe {
-    ($output:expr, $record:expr) => {
+    ($output:expr, $record:expr, $input:expr) => {
         let attributes: Attributes = $record.attributes;
+        let content_type = attributes.content_type.or_else(|| Some("binary/octet-stream".to_owned()));
         $output.accept_ranges = Some("bytes".to_owned());
-        $output.cache_control = attributes.cache_control;
-        $output.content_disposition = attributes.content_disposition;
-        $output.content_encoding = attributes.content_encoding;
-        $output.content_language = attributes.content_language;
-        $output.content_type = attributes.content_type.or_else(|| Some("binary/octet-stream".to_owned()));
+        $output.cache_control = $input.response_cache_control.or(attributes.cache_control);
+        $output.content_disposition = $input.response_content_disposition.or(attributes.content_disposition);
+        $output.content_encoding = $input.response_content_encoding.or(attributes.content_encoding);
+        $output.content_language = $input.response_content_language.or(attributes.content_language);
+        $output.content_type = $input.response_content_type.or(content_type);
+        $output.version_id = $record.version;
         $output.e_tag = Some(ETag::Strong($record.e_tag));
         $output.last_modified = Some(timestamp($record.modified_ms));
         $output.metadata = Some(attributes.metadata.into_iter().collect());
@@ -56,11 +63,12 @@ macro_rules! describe {
 pub(super) use attributes_of;
 
 impl ObjectStorage {
-    pub(super) async fn put(&self, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
+    pub(super) async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
         let S3Request { input, headers, trailing_headers: trailers, .. } = request;
         check_key(&input.key)?;
         self.disk.bucket(&input.bucket)?;
         let attributes = attributes_of!(input);
+        let tags = tags_of_header(input.tagging.as_deref())?;
         let expected = Expected {
             checksums: checksums_of!(input),
             algorithm: input.checksum_algorithm,
@@ -70,34 +78,39 @@ impl ObjectStorage {
         };
         let received = receive(&self.disk, input.body, expected).await?;
         let record = ObjectRecord {
-            key: input.key,
-            size: received.size,
-            e_tag: received.e_tag,
-            modified_ms: jiff::Timestamp::now().as_millisecond(),
             checksums: received.checksums,
             attributes,
+            tags,
+            ..ObjectRecord::new(input.key, received.size, received.e_tag)
         };
-        let mut output =
-            PutObjectOutput { e_tag: Some(ETag::Strong(record.e_tag.clone())), ..Default::default() };
-        set_checksums!(output, record.checksums.clone());
         let (disk, bucket) = (self.disk.clone(), input.bucket);
         let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-        blocking(move || condition.commit(&disk, &bucket, received.content, &record)).await?;
+        let record = blocking(move || disk.put(&bucket, received.content, record, &condition)).await?;
+        let mut output = PutObjectOutput {
+            e_tag: Some(ETag::Strong(record.e_tag)),
+            version_id: record.version,
+            ..Default::default()
+        };
+        set_checksums!(output, record.checksums);
         Ok(output)
     }
 
-    pub(super) async fn get(&self, input: GetObjectInput) -> S3Result<GetObjectOutput> {
+    pub(super) async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
+        let may_list = Asker::of(&request)?.may_list(&request.input.bucket);
+        let input = request.input;
         let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-        let object = self.open_object(input.bucket, input.key).await?;
+        let object = self.open_object(input.bucket, input.key, input.version_id).await;
+        let object = object.map_err(|error| hide_missing(error, may_list))?;
         condition.check_read(&object.record)?;
         let (record, mut file) = (object.record, object.file);
         let range = input.range.map(|range| range.check(record.size)).transpose()?;
         let (start, end) = range.as_ref().map_or((0, record.size), |range| (range.start, range.end));
-        file.seek(SeekFrom::Start(start)).map_err(s3s::S3Error::internal_error)?;
+        file.seek(SeekFrom::Start(start)).map_err(S3Error::internal_error)?;
         let bytes = tokio::fs::File::from_std(file).take(end - start);
         let mut output = GetObjectOutput {
             body: Some(StreamingBlob::wrap(ReaderStream::with_capacity(bytes, READ_BYTES))),
             content_length: Some((end - start) as i64),
+            tag_count: Some(record.tags.len() as i32).filter(|count| *count > 0),
             ..Default::default()
         };
         if range.is_some() {
@@ -105,73 +118,156 @@ impl ObjectStorage {
         } else {
             set_checksums!(output, record.checksums);
         }
-        describe!(output, record);
+        describe!(output, record, input);
         Ok(output)
     }
 
-    pub(super) async fn head(&self, input: HeadObjectInput) -> S3Result<HeadObjectOutput> {
+    pub(super) async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<HeadObjectOutput> {
+        let may_list = Asker::of(&request)?.may_list(&request.input.bucket);
+        let input = request.input;
         let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-        let record = self.open_object(input.bucket, input.key).await?.record;
+        let object = self.open_object(input.bucket, input.key, input.version_id).await;
+        let record = object.map_err(|error| hide_missing(error, may_list))?.record;
         condition.check_read(&record)?;
         let mut output = HeadObjectOutput { content_length: Some(record.size as i64), ..Default::default() };
         set_checksums!(output, record.checksums);
-        describe!(output, record);
+        describe!(output, record, input);
         Ok(output)
     }
 
-    pub(super) async fn copy(&self, input: CopyObjectInput) -> S3Result<CopyObjectOutput> {
-        check_key(&input.key)?;
-        let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
-            return Err(s3_error!(NotImplemented, "Only objects of buckets can be copied"));
-        };
-        let (bucket, key, disk) = (bucket.to_string(), key.to_string(), self.disk.clone());
-        let replace = input
-            .metadata_directive
-            .as_ref()
-            .is_some_and(|directive| directive.as_str() == MetadataDirective::REPLACE);
-        let attributes = replace.then(|| attributes_of!(input));
-        let record = blocking(move || {
-            let mut source = disk.object(&bucket, &key)?;
-            let target = disk.object_path(&input.bucket, &input.key)?;
-            let mut content = disk.temporary()?;
-            source.copy_to(content.as_file_mut()).map_err(StorageError::io(&target))?;
-            let mut record = ObjectRecord { key: input.key, ..source.record };
-            record.modified_ms = jiff::Timestamp::now().as_millisecond();
-            record.attributes = attributes.unwrap_or(record.attributes);
-            commit(content, &record, &target, Existing::Replace)?;
-            Ok::<_, StorageError>(record)
+    /// Deletes an object; one that is not there counts as deleted.
+    pub(super) async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<DeleteObjectOutput> {
+        let DeleteObjectInput { bucket, key, version_id, .. } = request.input;
+        let disk = self.disk.clone();
+        let named = version_id.clone();
+        let deletion = blocking(move || disk.delete(&bucket, &key, named.as_deref())).await?;
+        Ok(match deletion {
+            Deletion::Gone => DeleteObjectOutput::default(),
+            Deletion::Marked(version) => DeleteObjectOutput {
+                delete_marker: Some(true),
+                version_id: Some(version.unwrap_or_else(|| NULL.to_owned())),
+                ..Default::default()
+            },
+            Deletion::Erased { marker } => {
+                DeleteObjectOutput { delete_marker: marker.then_some(true), version_id, ..Default::default() }
+            }
         })
-        .await?;
-        let copy_object_result = CopyObjectResult {
-            e_tag: Some(ETag::Strong(record.e_tag)),
-            last_modified: Some(timestamp(record.modified_ms)),
-            ..Default::default()
-        };
-        Ok(CopyObjectOutput { copy_object_result: Some(copy_object_result), ..Default::default() })
     }
 
-    /// Deletes objects; those that are not there count as deleted.
-    pub(super) async fn delete(&self, bucket: String, keys: Vec<String>) -> S3Result<()> {
-        let disk = self.disk.clone();
-        blocking(move || {
-            for key in keys {
-                let path = disk.object_path(&bucket, &key)?;
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(StorageError::io(&path)(error));
-                    }
-                    _ => {}
+    /// Deletes objects, each on its own: what may not be deleted is named with its error.
+    pub(super) async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<DeleteObjectsOutput> {
+        let asker = Asker::of(&request)?;
+        let input = request.input;
+        if input.delete.objects.len() > MAXIMUM_DELETED_KEYS {
+            return Err(s3_error!(MalformedXML, "More than 1000 keys cannot be deleted at once."));
+        }
+        self.disk.bucket(&input.bucket)?;
+        let (disk, quiet) = (self.disk.clone(), input.delete.quiet == Some(true));
+        let (deleted, errors) = blocking(move || {
+            let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+            for object in input.delete.objects {
+                match delete_one(&disk, &asker, &input.bucket, &object) {
+                    Ok(entry) => deleted.push(entry),
+                    Err(error) => errors.push(Error {
+                        code: Some(error.code().as_str().to_owned()),
+                        message: error.message().map(str::to_owned),
+                        key: Some(object.key),
+                        version_id: object.version_id,
+                    }),
                 }
             }
-            Ok(())
+            Ok::<_, S3Error>((deleted, errors))
         })
         .await?;
-        Ok(())
+        let deleted = (!quiet).then_some(deleted);
+        Ok(DeleteObjectsOutput { deleted, errors: Some(errors), ..Default::default() })
     }
 
-    async fn open_object(&self, bucket: String, key: String) -> S3Result<OpenObject> {
+    pub(super) async fn get_object_attributes(
+        &self,
+        request: S3Request<GetObjectAttributesInput>,
+    ) -> S3Result<GetObjectAttributesOutput> {
+        let may_list = Asker::of(&request)?.may_list(&request.input.bucket);
+        let input = request.input;
+        let object = self.open_object(input.bucket, input.key, input.version_id).await;
+        let record = object.map_err(|error| hide_missing(error, may_list))?.record;
+        // SDKs send one header with commas, which `s3s` takes for one attribute.
+        let wanted = input.object_attributes.iter().flat_map(|attribute| attribute.as_str().split(','));
+        let wanted: Vec<&str> = wanted.map(str::trim).collect();
+        let wanted = |name: &str| wanted.contains(&name);
+        let mut checksum = Checksum::default();
+        let has_checksum = record.checksums != Checksums::default();
+        set_checksums!(checksum, record.checksums);
+        // The parts of an object are not remembered, only their number is.
+        let parts = record.e_tag.split_once('-').and_then(|(_, number)| number.parse().ok());
+        let parts = GetObjectAttributesParts { total_parts_count: parts, ..Default::default() };
+        Ok(GetObjectAttributesOutput {
+            e_tag: wanted(ObjectAttributes::ETAG).then(|| ETag::Strong(record.e_tag.clone())),
+            object_size: wanted(ObjectAttributes::OBJECT_SIZE).then_some(record.size as i64),
+            storage_class: wanted(ObjectAttributes::STORAGE_CLASS)
+                .then(|| StorageClass::from_static(StorageClass::STANDARD)),
+            checksum: (has_checksum && wanted(ObjectAttributes::CHECKSUM)).then_some(checksum),
+            object_parts: (parts.total_parts_count.is_some() && wanted(ObjectAttributes::OBJECT_PARTS))
+                .then_some(parts),
+            last_modified: Some(timestamp(record.modified_ms)),
+            version_id: record.version,
+            ..Default::default()
+        })
+    }
+
+    pub(super) async fn open_object(
+        &self,
+        bucket: String,
+        key: String,
+        version: Option<String>,
+    ) -> S3Result<OpenObject> {
         let disk = self.disk.clone();
-        Ok(blocking(move || disk.object(&bucket, &key)).await?)
+        blocking(move || disk.version(&bucket, &key, version.as_deref())).await
+    }
+}
+
+fn delete_one(
+    disk: &Disk,
+    asker: &Asker,
+    bucket: &str,
+    object: &ObjectIdentifier,
+) -> S3Result<DeletedObject> {
+    let (key, version) = (&object.key, object.version_id.as_deref());
+    let action = if version.is_some() { "DeleteObjectVersion" } else { "DeleteObject" };
+    asker.check_object(action, bucket, key, version)?;
+    let mut entry = DeletedObject { key: Some(key.clone()), ..Default::default() };
+    match disk.delete(bucket, key, version)? {
+        Deletion::Gone => {}
+        Deletion::Marked(marker) => {
+            entry.delete_marker = Some(true);
+            entry.delete_marker_version_id = Some(marker.unwrap_or_else(|| NULL.to_owned()));
+        }
+        Deletion::Erased { marker } => {
+            entry.version_id.clone_from(&object.version_id);
+            if marker {
+                entry.delete_marker = Some(true);
+                entry.delete_marker_version_id.clone_from(&object.version_id);
+            }
+        }
+    }
+    Ok(entry)
+}
+
+/// Who may not list a bucket is not told that an object is missing ("GetObject", S3 API reference).
+fn hide_missing(error: S3Error, may_list: bool) -> S3Error {
+    if !may_list && *error.code() == S3ErrorCode::NoSuchKey {
+        s3_error!(AccessDenied, "Access Denied")
+    } else {
+        error
     }
 }
 
@@ -183,28 +279,22 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    /// Puts `content` in place if the conditions hold.
-    pub(super) fn commit(
-        &self,
-        disk: &Disk,
-        bucket: &str,
-        content: tempfile::NamedTempFile,
-        record: &ObjectRecord,
-    ) -> S3Result<()> {
+    /// Whether an object may take the place of `current`.
+    pub(super) fn check_write(&self, current: Option<&ObjectRecord>) -> S3Result<()> {
         let failed =
             || s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold");
-        if self.if_match.is_some() {
-            let current = disk.object(bucket, &record.key)?.record;
-            if !self.matches(&current) {
-                return Err(failed());
-            }
+        match (&self.if_match, current) {
+            (Some(_), None) => return Err(s3_error!(NoSuchKey, "The specified key does not exist.")),
+            (Some(condition), Some(current)) if !covers(condition, current) => return Err(failed()),
+            _ => {}
         }
-        let existing = if self.if_none_match.is_some() { Existing::Keep } else { Existing::Replace };
-        let path = disk.object_path(bucket, &record.key)?;
-        if commit(content, record, &path, existing)? { Ok(()) } else { Err(failed()) }
+        match (&self.if_none_match, current) {
+            (Some(condition), Some(current)) if covers(condition, current) => Err(failed()),
+            _ => Ok(()),
+        }
     }
 
-    fn check_read(&self, record: &ObjectRecord) -> S3Result<()> {
+    pub(super) fn check_read(&self, record: &ObjectRecord) -> S3Result<()> {
         if !self.matches(record) {
             return Err(s3_error!(PreconditionFailed));
         }

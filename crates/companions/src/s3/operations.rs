@@ -1,144 +1,81 @@
-//! The S3 operations that are served; `s3s` answers NotImplemented to every other.
+//! The S3 operations that are served: each is a method of [`ObjectStorage`] of the same name. `s3s` answers
+//! NotImplemented to every other, after the gate did (see `access`).
 
-use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
-    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
-    GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput,
-    PutObjectOutput, UploadPartInput, UploadPartOutput,
-};
-use s3s::{S3, S3Request, S3Response, S3Result};
+use s3s::{S3, S3Request, S3Response, S3Result, dto};
 
 use super::ObjectStorage;
 
-type Answer<T> = S3Result<S3Response<T>>;
+/// Implements the trait, and lists what it implements, so that tests can hold other tables against it.
+macro_rules! serve {
+    ($($name:literal $method:ident($input:ident) -> $output:ident;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for ObjectStorage {
+            $(
+                async fn $method(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
+                    // The inherent method: the trait's would not answer a bare output.
+                    let output: dto::$output = self.$method(request).await?;
+                    Ok(S3Response::new(output))
+                }
+            )*
+        }
 
-#[async_trait::async_trait]
-impl S3 for ObjectStorage {
-    async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
-        self.buckets().await.map(S3Response::new)
-    }
+        /// Names of all operations that are served.
+        pub const SERVED: &[&str] = &[$($name),*];
+    };
+}
 
-    async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
-        self.make_bucket(request.input.bucket).await.map(S3Response::new)
-    }
-
-    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.disk.bucket(&request.input.bucket)?;
-        let bucket_region = Some(self.region.clone());
-        Ok(S3Response::new(HeadBucketOutput { bucket_region, ..Default::default() }))
-    }
-
-    async fn get_bucket_location(
-        &self,
-        request: S3Request<GetBucketLocationInput>,
-    ) -> Answer<GetBucketLocationOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.location(&request.input.bucket).map(S3Response::new)
-    }
-
-    async fn delete_bucket(&self, request: S3Request<DeleteBucketInput>) -> Answer<DeleteBucketOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.remove_bucket(request.input.bucket).await?;
-        Ok(S3Response::new(DeleteBucketOutput {}))
-    }
-
-    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.list_v1(request.input).await.map(S3Response::new)
-    }
-
-    async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.list_v2(request.input).await.map(S3Response::new)
-    }
-
-    async fn put_object(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.put(request).await.map(S3Response::new)
-    }
-
-    async fn get_object(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.get(request.input).await.map(S3Response::new)
-    }
-
-    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.head(request.input).await.map(S3Response::new)
-    }
-
-    async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.copy(request.input).await.map(S3Response::new)
-    }
-
-    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.delete(request.input.bucket, vec![request.input.key]).await?;
-        Ok(S3Response::new(DeleteObjectOutput::default()))
-    }
-
-    async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
-        let input = request.input;
-        self.check_owner(input.expected_bucket_owner.as_deref())?;
-        let keys: Vec<String> = input.delete.objects.into_iter().map(|object| object.key).collect();
-        self.delete(input.bucket, keys.clone()).await?;
-        let deleted = |key| DeletedObject { key: Some(key), ..Default::default() };
-        let deleted = if input.delete.quiet == Some(true) {
-            Vec::new()
-        } else {
-            keys.into_iter().map(deleted).collect()
-        };
-        Ok(S3Response::new(DeleteObjectsOutput { deleted: Some(deleted), ..Default::default() }))
-    }
-
-    async fn create_multipart_upload(
-        &self,
-        request: S3Request<CreateMultipartUploadInput>,
-    ) -> Answer<CreateMultipartUploadOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.begin_upload(request.input).await.map(S3Response::new)
-    }
-
-    async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.put_part(request).await.map(S3Response::new)
-    }
-
-    async fn complete_multipart_upload(
-        &self,
-        request: S3Request<CompleteMultipartUploadInput>,
-    ) -> Answer<CompleteMultipartUploadOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.complete_upload(request.input).await.map(S3Response::new)
-    }
-
-    async fn abort_multipart_upload(
-        &self,
-        request: S3Request<AbortMultipartUploadInput>,
-    ) -> Answer<AbortMultipartUploadOutput> {
-        let input = request.input;
-        self.check_owner(input.expected_bucket_owner.as_deref())?;
-        self.abort_upload(input.bucket, input.key, input.upload_id).await?;
-        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
-    }
-
-    async fn list_parts(&self, request: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.parts(request.input).await.map(S3Response::new)
-    }
-
-    async fn list_multipart_uploads(
-        &self,
-        request: S3Request<ListMultipartUploadsInput>,
-    ) -> Answer<ListMultipartUploadsOutput> {
-        self.check_owner(request.input.expected_bucket_owner.as_deref())?;
-        self.uploads(request.input.bucket).await.map(S3Response::new)
-    }
+serve! {
+    "ListBuckets" list_buckets(ListBucketsInput) -> ListBucketsOutput;
+    "CreateBucket" create_bucket(CreateBucketInput) -> CreateBucketOutput;
+    "HeadBucket" head_bucket(HeadBucketInput) -> HeadBucketOutput;
+    "DeleteBucket" delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
+    "GetBucketLocation" get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
+    "ListObjects" list_objects(ListObjectsInput) -> ListObjectsOutput;
+    "ListObjectsV2" list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
+    "ListObjectVersions" list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput;
+    "ListMultipartUploads" list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput;
+    "GetBucketVersioning" get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
+    "PutBucketVersioning" put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput;
+    "GetPublicAccessBlock" get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;
+    "PutPublicAccessBlock" put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput;
+    "DeletePublicAccessBlock" delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput;
+    "GetBucketEncryption" get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput;
+    "PutBucketEncryption" put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput;
+    "DeleteBucketEncryption" delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
+    "GetBucketTagging" get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput;
+    "PutBucketTagging" put_bucket_tagging(PutBucketTaggingInput) -> PutBucketTaggingOutput;
+    "DeleteBucketTagging" delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput;
+    "GetBucketOwnershipControls" get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
+    "PutBucketOwnershipControls" put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput;
+    "DeleteBucketOwnershipControls" delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput;
+    "GetBucketAcl" get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
+    "GetBucketPolicy" get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
+    "GetBucketPolicyStatus" get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput;
+    "DeleteBucketPolicy" delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
+    "GetBucketCors" get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
+    "GetBucketWebsite" get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
+    "GetBucketLifecycleConfiguration" get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput;
+    "GetBucketReplication" get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
+    "GetObjectLockConfiguration" get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
+    "GetBucketAccelerateConfiguration" get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
+    "GetBucketLogging" get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
+    "GetBucketNotificationConfiguration" get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
+    "GetBucketRequestPayment" get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
+    "DeleteObjects" delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
+    "PutObject" put_object(PutObjectInput) -> PutObjectOutput;
+    "CopyObject" copy_object(CopyObjectInput) -> CopyObjectOutput;
+    "CreateMultipartUpload" create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
+    "UploadPart" upload_part(UploadPartInput) -> UploadPartOutput;
+    "UploadPartCopy" upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput;
+    "CompleteMultipartUpload" complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
+    "AbortMultipartUpload" abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
+    "ListParts" list_parts(ListPartsInput) -> ListPartsOutput;
+    "GetObject" get_object(GetObjectInput) -> GetObjectOutput;
+    "HeadObject" head_object(HeadObjectInput) -> HeadObjectOutput;
+    "GetObjectAttributes" get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput;
+    "DeleteObject" delete_object(DeleteObjectInput) -> DeleteObjectOutput;
+    "GetObjectAcl" get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
+    "GetObjectTagging" get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
+    "PutObjectTagging" put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput;
+    "DeleteObjectTagging" delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput;
 }

@@ -4,5 +4,9 @@
 
 mod logs;
 mod s3;
+mod s3_access;
+mod s3_documentation;
+mod s3_settings;
+mod s3_versions;
 mod sts;
 mod support;

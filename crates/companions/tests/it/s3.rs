@@ -1,9 +1,10 @@
 //! Buckets and objects.
 
+use hearth_api::AccountId;
 use hearth_companions::StorageError;
 use http::StatusCode;
 
-use crate::support::{Neighbours, Reply, signed};
+use crate::support::{ACCOUNT, Neighbours, OTHER_ACCOUNT, Reply, signed};
 
 async fn s3(neighbours: &Neighbours, method: &str, target: &str, body: &[u8]) -> Reply {
     neighbours.call("s3", method, target, &[], body).await
@@ -155,16 +156,19 @@ async fn the_image_builder_fetches_within_its_limit() {
     let neighbours = with_bucket().await;
     s3(&neighbours, "PUT", "/demo/code.zip", b"0123456789").await;
     let to = neighbours.directory.path().join("fetched");
-    let storage = &neighbours.storage;
-    assert_eq!(storage.fetch("demo", "code.zip", &to, 10).await.unwrap(), 10);
+    let (storage, account) = (&neighbours.storage, AccountId::from_stored(ACCOUNT));
+    assert_eq!(storage.fetch(&account, "demo", "code.zip", &to, 10).await.unwrap(), 10);
     assert_eq!(std::fs::read(&to).unwrap(), b"0123456789");
     std::fs::remove_file(&to).unwrap();
-    let too_large = storage.fetch("demo", "code.zip", &to, 9).await;
+    let too_large = storage.fetch(&account, "demo", "code.zip", &to, 9).await;
     assert!(matches!(too_large, Err(StorageError::TooLarge { size_bytes: 10, max_bytes: 9, .. })));
+    let foreign = storage.fetch(&AccountId::from_stored(OTHER_ACCOUNT), "demo", "code.zip", &to, 10).await;
+    assert!(matches!(foreign, Err(StorageError::ForeignBucket(_))));
     assert!(!to.exists());
-    assert!(matches!(storage.fetch("demo", "no.zip", &to, 9).await, Err(StorageError::NoSuchKey(_))));
+    let missing = storage.fetch(&account, "demo", "no.zip", &to, 9).await;
+    assert!(matches!(missing, Err(StorageError::NoSuchKey(_))));
     for bucket in ["none", "..", "", ".temporary"] {
-        let outcome = storage.fetch(bucket, "k", &to, 9).await;
+        let outcome = storage.fetch(&account, bucket, "k", &to, 9).await;
         assert!(matches!(outcome, Err(StorageError::NoSuchBucket(_))), "{bucket}");
     }
 }

@@ -14,12 +14,15 @@ use tower::ServiceExt as _;
 
 const HOST: &str = "127.0.0.1:9400";
 pub(crate) const ACCOUNT: &str = "000000000000";
+/// Another account; its root user's key is `AKOTHER` with the secret `other`.
+pub(crate) const OTHER_ACCOUNT: &str = "111122223333";
 
 /// The neighbours with their storage at hand.
 pub(crate) struct Neighbours {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) storage: ObjectStorage,
     pub(crate) store: Store,
+    pub(crate) identities: Arc<Identities>,
     router: axum::Router,
 }
 
@@ -45,9 +48,15 @@ impl Neighbours {
         let store = Store::in_memory().await.unwrap();
         let root =
             RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
-        let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
-        let router = hearth_companions::router(&storage, store.clone(), identities, "us-east-1", &account);
-        Self { directory, storage, store, router }
+        let other = RootKey {
+            account: AccountId::from_stored(OTHER_ACCOUNT),
+            access_key: "AKOTHER".to_owned(),
+            secret: "other".to_owned(),
+        };
+        let identities = Arc::new(Identities::open(store.clone(), vec![root, other]).await.unwrap());
+        let router =
+            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", &account);
+        Self { directory, storage, store, identities, router }
     }
 
     /// Sends a request signed with the right secret; `target` is the path with its query.
@@ -83,10 +92,22 @@ pub(crate) fn signed(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Request<Body> {
+    signed_with(("AKID", secret), service, method, target, headers, body)
+}
+
+/// Signed with an access key and its secret.
+pub(crate) fn signed_with(
+    (access_key, secret): (&str, &str),
+    service: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request<Body> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut all: Vec<(&str, &[u8])> = vec![("host", HOST.as_bytes())];
     all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
-    let scope = Scope { access_key: "AKID", secret, region: "us-east-1", service };
+    let scope = Scope { access_key, secret, region: "us-east-1", service };
     let request = SignedRequest { method, path, query, headers: &all, body };
     let added = sign(&request, &scope, jiff::Timestamp::now());
     let mut builder = Request::builder().method(method).uri(target).header("host", HOST);

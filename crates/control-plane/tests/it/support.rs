@@ -17,7 +17,7 @@ use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidP
 use hearth_identity::{Identities, RootKey};
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
-    ImageBuilderConfig,
+    ImageBuilderConfig, Reader,
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
@@ -76,7 +76,14 @@ struct NoArtifacts;
 
 #[async_trait]
 impl ArtifactSource for NoArtifacts {
-    async fn fetch(&self, _: &str, _: &str, _: &std::path::Path, _: u64) -> Result<u64, ArtifactError> {
+    async fn fetch(
+        &self,
+        _: Reader<'_>,
+        _: &str,
+        _: &str,
+        _: &std::path::Path,
+        _: u64,
+    ) -> Result<u64, ArtifactError> {
         Err(ArtifactError::NoSuchKey)
     }
 }

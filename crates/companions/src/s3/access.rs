@@ -1,0 +1,237 @@
+//! Who may do what: the one gate that every request passes before its operation is called.
+
+use std::sync::Arc;
+
+use hearth_auth::sigv4::check_token;
+use hearth_iam::{Decision, PolicyType};
+use hearth_identity::{Caller, Identities, SourceAddress};
+use http::HeaderMap;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
+use s3s::path::S3Path;
+use s3s::{S3Error, S3Request, S3Result, s3_error};
+
+use super::StorageError;
+use super::actions::{Operation, Subject, operation};
+use super::disk::Disk;
+use super::refusals;
+
+/// Header and, in lower case, query parameter that carries the token of temporary credentials.
+const TOKEN: &str = "x-amz-security-token";
+const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
+const EXPECTED_SOURCE_OWNER: &str = "x-amz-source-expected-bucket-owner";
+
+/// The gate.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) identities: Arc<Identities>,
+    pub(super) disk: Arc<Disk>,
+}
+
+/// Who asks, for checks that only an operation can make because its body names the resource. In the extensions of every
+/// request that the gate let through.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    caller: Arc<Caller>,
+    identities: Arc<Identities>,
+    disk: Arc<Disk>,
+}
+
+impl Asker {
+    /// Of a request that came through the gate; there is no other way to an operation.
+    pub(super) fn of<T>(request: &S3Request<T>) -> S3Result<Self> {
+        request.extensions.get::<Self>().cloned().ok_or_else(|| s3_error!(AccessDenied))
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Refuses when the caller may not do `action` (without `s3:`) to an object in this version.
+    pub(super) fn check_object(
+        &self,
+        action: &str,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> S3Result<()> {
+        let context: Vec<(&str, String)> =
+            version.map(|version| ("s3:VersionId", version.to_owned())).into_iter().collect();
+        self.check(action, bucket, &format!("arn:aws:s3:::{bucket}/{key}"), &context)
+    }
+
+    /// Whether the caller may see which objects there are; others are not told that one is missing.
+    pub(super) fn may_list(&self, bucket: &str) -> bool {
+        self.check("ListBucket", bucket, &format!("arn:aws:s3:::{bucket}"), &[]).is_ok()
+    }
+
+    fn check(&self, action: &str, bucket: &str, resource: &str, context: &[(&str, String)]) -> S3Result<()> {
+        let mut request = self.caller.request(format!("s3:{action}"), resource);
+        for (key, value) in context {
+            request = request.with(key, [value.clone()]);
+        }
+        let owner = match self.disk.owner(bucket) {
+            Err(StorageError::NoSuchBucket(_)) => None,
+            other => Some(other?),
+        };
+        if let Some(owner) = &owner {
+            request = request.with("aws:ResourceAccount", [owner.to_string()]);
+        }
+        let mut decision = self.identities.decide(&self.caller, &request, None);
+        if decision.is_allowed() && owner.is_some_and(|owner| owner != self.caller.account) {
+            // Only a bucket policy could allow it, and there are none.
+            decision = Decision::ImplicitlyDenied(PolicyType::Resource);
+        }
+        decision.denial(&request).map_or(Ok(()), |sentence| Err(s3_error!(AccessDenied, "{sentence}")))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Access for Gate {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let Some(credentials) = context.credentials() else {
+            return Err(s3_error!(AccessDenied, "Access Denied: anonymous requests are not served here."));
+        };
+        let access_key = credentials.access_key.clone();
+        let query = Query::read(context.uri().query().unwrap_or_default())?;
+        self.check_token(&access_key, context.headers(), &query)?;
+        let source = context.extensions_mut().get::<SourceAddress>().copied();
+        let now = jiff::Timestamp::now();
+        let caller = self.identities.caller_with(&access_key, context.headers(), source, now);
+        let caller = caller.ok_or_else(unknown_key)?;
+        let name = context.s3_op().name();
+        let operation = operation(name).ok_or_else(|| {
+            s3_error!(NotImplemented, "The operation {name} of Amazon S3 is not served here.")
+        })?;
+        refusals::check_query(operation, &query)?;
+        refusals::check_headers(context.headers())?;
+        let asker =
+            Asker { caller: Arc::new(caller), identities: self.identities.clone(), disk: self.disk.clone() };
+        asker.check_operation(operation, context.s3_path(), context.headers(), &query)?;
+        context.extensions_mut().insert(asker);
+        Ok(())
+    }
+
+    async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
+        check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)
+    }
+
+    async fn upload_part_copy(&self, request: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
+        check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)
+    }
+}
+
+impl Gate {
+    fn check_token(&self, access_key: &str, headers: &HeaderMap, query: &Query) -> S3Result<()> {
+        let expected = self.identities.credential(access_key).map_err(|_| unknown_key())?.session_token;
+        let sent = match headers.get(TOKEN) {
+            Some(header) => Some(header.to_str().unwrap_or("unreadable").to_owned()),
+            None => query.token().map(str::to_owned),
+        };
+        check_token(sent.as_deref(), expected.as_deref())
+            .map_err(|_| s3_error!(InvalidToken, "The provided token is malformed or otherwise invalid."))
+    }
+}
+
+fn unknown_key() -> S3Error {
+    s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
+}
+
+impl Asker {
+    fn check_operation(
+        &self,
+        operation: &Operation,
+        path: &S3Path,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> S3Result<()> {
+        let (bucket, key) = match path {
+            S3Path::Root => ("", None),
+            S3Path::Bucket { bucket } => (&**bucket, None),
+            S3Path::Object { bucket, key } => (&**bucket, Some(&**key)),
+        };
+        let resource = match (operation.subject, key) {
+            (Subject::Account, None) => "*".to_owned(),
+            (Subject::NewBucket | Subject::Bucket | Subject::Keys, None) => format!("arn:aws:s3:::{bucket}"),
+            (Subject::Object, Some(key)) => format!("arn:aws:s3:::{bucket}/{key}"),
+            _ => return Err(s3_error!(MethodNotAllowed)),
+        };
+        let context = query.context();
+        let version = query.get("versionId").filter(|_| !operation.version_actions.is_empty());
+        let actions = if version.is_some() { operation.version_actions } else { operation.actions };
+        // A bucket that another account has is told apart by CreateBucket itself.
+        let owned = if operation.subject == Subject::NewBucket { "" } else { bucket };
+        for action in actions {
+            self.check(action, owned, &resource, &context)?;
+        }
+        if actions.contains(&"PutObject") && headers.contains_key("x-amz-tagging") {
+            self.check("PutObjectTagging", owned, &resource, &context)?;
+        }
+        check_expected_owner(&self.disk, owned, headers, EXPECTED_OWNER)
+    }
+}
+
+/// Reading what is copied.
+fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -> S3Result<()> {
+    let CopySource::Bucket { bucket, key, version_id } = source else {
+        return Err(s3_error!(NotImplemented, "Only objects of buckets can be copied."));
+    };
+    let action = if version_id.is_some() { "GetObjectVersion" } else { "GetObject" };
+    asker.check_object(action, bucket, key, version_id.as_deref())?;
+    check_expected_owner(&asker.disk, bucket, headers, EXPECTED_SOURCE_OWNER)
+}
+
+/// Refuses when the caller thinks that someone else owns the bucket.
+fn check_expected_owner(disk: &Disk, bucket: &str, headers: &HeaderMap, header: &str) -> S3Result<()> {
+    let Some(expected) = headers.get(header) else { return Ok(()) };
+    match disk.owner(bucket) {
+        Ok(owner) if expected.as_bytes() != owner.as_str().as_bytes() => {
+            Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one expected."))
+        }
+        // The operation says so itself.
+        Ok(_) | Err(StorageError::NoSuchBucket(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Query parameters, decoded.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Parameters that come twice are refused, so that nothing is checked that is not what is done.
+    fn read(text: &str) -> S3Result<Self> {
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(s3_error!(InvalidArgument, "The query parameter {} comes twice.", twice[0])),
+            None => Ok(Self(pairs)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Signature version 2 writes it in lower case.
+    fn token(&self) -> Option<&str> {
+        let token = self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
+        token.map(|(_, value)| value.as_str())
+    }
+
+    /// Condition keys that the parameters give ("Condition keys for Amazon S3").
+    fn context(&self) -> Vec<(&'static str, String)> {
+        let keys = [
+            ("s3:prefix", "prefix"),
+            ("s3:delimiter", "delimiter"),
+            ("s3:max-keys", "max-keys"),
+            ("s3:VersionId", "versionId"),
+        ];
+        keys.into_iter().filter_map(|(key, name)| Some((key, self.get(name)?.to_owned()))).collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! Versions of objects: which one is current, and how one becomes it.
+//!
+//! The current version is the file under `objects`; a key whose newest version is a delete marker has none there. All
+//! other versions are files under `versions`. A version is put aside with a hard link before another takes its place,
+//! so at no moment is it gone; what a crash leaves twice is the same version and counts once.
+
+use std::cmp::Reverse;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use s3s::{S3Error, S3Result, s3_error};
+use tempfile::NamedTempFile;
+
+use super::StorageError;
+use super::disk::{
+    Disk, ObjectRecord, OpenObject, Versioning, commit, entries, open_if_there, records_in, remove_file,
+};
+use super::objects::Condition;
+
+/// How S3 spells the version that a bucket without versioning has.
+pub(super) const NULL: &str = "null";
+
+/// What a deletion did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Deletion {
+    /// There are no versions; the object is gone.
+    Gone,
+    /// A delete marker of this version hides the object.
+    Marked(Option<String>),
+    /// This version is gone for good; whether it was a delete marker.
+    Erased { marker: bool },
+}
+
+/// A version of an object, for listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ListedVersion {
+    pub(super) record: ObjectRecord,
+    pub(super) latest: bool,
+}
+
+impl Disk {
+    /// Where versions of an object that are not current are.
+    fn versions_path(&self, bucket: &str, key: &str) -> Result<PathBuf, StorageError> {
+        let object = self.object_path(bucket, key)?;
+        let name = object.file_name().expect("invariant: an object's path ends with its name");
+        Ok(self.bucket(bucket)?.join("versions").join(name))
+    }
+
+    /// Puts an object in place if the conditions hold; tells its version.
+    pub(super) fn put(
+        &self,
+        bucket: &str,
+        content: NamedTempFile,
+        mut record: ObjectRecord,
+        condition: &Condition,
+    ) -> S3Result<ObjectRecord> {
+        let path = self.object_path(bucket, &record.key)?;
+        let _alone = self.lock(&path);
+        let current = open_if_there(&path)?.map(|object| object.record);
+        condition.check_write(current.as_ref())?;
+        record.sequence = now_nanoseconds();
+        let versioning = self.bucket_record(bucket)?.versioning;
+        record.version = (versioning == Some(Versioning::Enabled)).then(new_version);
+        if versioning.is_none() {
+            commit(content, &record, &path)?;
+            return Ok(record);
+        }
+        let aside = self.versions_path(bucket, &record.key)?;
+        put_aside(&path, current.as_ref(), record.version.as_ref(), &aside)?;
+        commit(content, &record, &path)?;
+        if record.version.is_none() {
+            remove_file(&aside.join(NULL))?;
+        }
+        Ok(record)
+    }
+
+    /// An object in a version, or in the current one.
+    pub(super) fn version(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<OpenObject> {
+        let Some(wanted) = version else { return Ok(self.object(bucket, key)?) };
+        let file_name = file_name(wanted)?;
+        let path = self.object_path(bucket, key)?;
+        let found = match open_if_there(&path)?.filter(|object| shown(&object.record) == wanted) {
+            Some(current) => Some(current),
+            None => open_if_there(&self.versions_path(bucket, key)?.join(file_name))?,
+        };
+        match found {
+            Some(object) if object.record.delete_marker => Err(marker_error(wanted)),
+            Some(object) => Ok(object),
+            None => Err(s3_error!(NoSuchVersion, "The specified version does not exist.")),
+        }
+    }
+
+    /// Replaces the description of a version; its bytes stay.
+    pub(super) fn redescribe(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        change: impl FnOnce(&mut ObjectRecord),
+    ) -> S3Result<ObjectRecord> {
+        let path = self.object_path(bucket, key)?;
+        let _alone = self.lock(&path);
+        let mut object = self.version(bucket, key, version)?;
+        let mut content = self.temporary()?;
+        object.copy_to(content.as_file_mut()).map_err(StorageError::io(&path))?;
+        let current =
+            open_if_there(&path)?.is_some_and(|current| current.record.version == object.record.version);
+        let target =
+            if current { path } else { self.versions_path(bucket, key)?.join(shown(&object.record)) };
+        change(&mut object.record);
+        commit(content, &object.record, &target)?;
+        Ok(object.record)
+    }
+
+    /// Deletes an object, or one version of it for good. What is not there counts as deleted.
+    pub(super) fn delete(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<Deletion> {
+        let path = self.object_path(bucket, key)?;
+        let _alone = self.lock(&path);
+        let aside = self.versions_path(bucket, key)?;
+        if let Some(version) = version {
+            return erase(&path, &aside, version);
+        }
+        let Some(versioning) = self.bucket_record(bucket)?.versioning else {
+            remove_file(&path)?;
+            return Ok(Deletion::Gone);
+        };
+        let mut marker = ObjectRecord::new(key.to_owned(), 0, String::new());
+        marker.delete_marker = true;
+        marker.sequence = now_nanoseconds();
+        marker.version = (versioning == Versioning::Enabled).then(new_version);
+        let current = open_if_there(&path)?.map(|object| object.record);
+        put_aside(&path, current.as_ref(), marker.version.as_ref(), &aside)?;
+        commit(self.temporary()?, &marker, &aside.join(shown(&marker)))?;
+        remove_file(&path)?;
+        Ok(Deletion::Marked(marker.version))
+    }
+
+    /// All versions of all objects: keys in order, the newest version first.
+    pub(super) fn versions(&self, bucket: &str) -> Result<Vec<ListedVersion>, StorageError> {
+        let mut versions: Vec<ListedVersion> = self.records(bucket)?.into_iter().map(current).collect();
+        for directory in entries(&self.bucket(bucket)?.join("versions"))? {
+            let old = |record| ListedVersion { record, latest: false };
+            versions.extend(records_in(&directory)?.into_iter().map(old));
+        }
+        let order = |version: &ListedVersion| {
+            (version.record.key.clone(), Reverse(version.latest), Reverse(version.record.sequence))
+        };
+        versions.sort_by_cached_key(order);
+        versions.dedup_by(|a, b| a.record.key == b.record.key && a.record.version == b.record.version);
+        for index in 0..versions.len() {
+            let key = &versions[index].record.key;
+            versions[index].latest = index == 0 || versions[index - 1].record.key != *key;
+        }
+        Ok(versions)
+    }
+}
+
+/// Removes a version for good; `path` is that of the current one.
+fn erase(path: &Path, aside: &Path, version: &str) -> S3Result<Deletion> {
+    let file = aside.join(file_name(version)?);
+    let current = open_if_there(path)?.map(|object| object.record);
+    let mut marker = false;
+    if current.as_ref().is_some_and(|current| shown(current) == version) {
+        // What a crash may have left; it would become current again.
+        remove_file(&file)?;
+        if !bring_back(path, aside, version)? {
+            remove_file(path)?;
+        }
+    } else {
+        marker = open_if_there(&file)?.is_some_and(|object| object.record.delete_marker);
+        if current.is_none() {
+            bring_back(path, aside, version)?;
+        }
+        remove_file(&file)?;
+    }
+    // Fails while there are versions.
+    let _ = fs::remove_dir(aside);
+    Ok(Deletion::Erased { marker })
+}
+
+fn current(record: ObjectRecord) -> ListedVersion {
+    ListedVersion { record, latest: true }
+}
+
+/// Keeps the current version unless `replaced_by` is the same one.
+fn put_aside(
+    path: &Path,
+    current: Option<&ObjectRecord>,
+    replaced_by: Option<&String>,
+    aside: &Path,
+) -> Result<(), StorageError> {
+    fs::create_dir_all(aside).map_err(StorageError::io(aside))?;
+    let Some(current) = current.filter(|current| current.version.as_ref() != replaced_by) else {
+        return Ok(());
+    };
+    let link = aside.join(shown(current));
+    remove_file(&link)?;
+    fs::hard_link(path, &link).map_err(StorageError::io(&link))
+}
+
+/// Makes the newest version that is put aside the current one, without the version that goes; not a delete marker.
+fn bring_back(path: &Path, aside: &Path, going: &str) -> Result<bool, StorageError> {
+    let remaining = records_in(aside)?.into_iter().filter(|record| shown(record) != going);
+    match remaining.max_by_key(|record| record.sequence) {
+        Some(next) if !next.delete_marker => {
+            fs::rename(aside.join(shown(&next)), path).map_err(StorageError::io(path)).map(|()| true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The version as S3 shows it.
+pub(super) fn shown(record: &ObjectRecord) -> &str {
+    record.version.as_deref().unwrap_or(NULL)
+}
+
+/// A version that a caller names, made sure to be no path.
+fn file_name(version: &str) -> S3Result<&str> {
+    let ours = version.len() == 32 && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if ours || version == NULL {
+        Ok(version)
+    } else {
+        Err(s3_error!(InvalidArgument, "Invalid version id specified"))
+    }
+}
+
+fn new_version() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+fn now_nanoseconds() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
+}
+
+/// A delete marker was asked for by its version.
+fn marker_error(version: &str) -> S3Error {
+    let mut error = s3_error!(MethodNotAllowed, "The specified method is not allowed against this resource.");
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-amz-delete-marker", http::HeaderValue::from_static("true"));
+    if let Ok(version) = http::HeaderValue::from_str(version) {
+        headers.insert("x-amz-version-id", version);
+    }
+    error.set_headers(headers);
+    error
+}
