@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod iam;
+mod iam_conditions;
 mod iam_policies;
 mod logs;
 mod s3;

@@ -338,6 +338,22 @@ async fn session_tokens_have_the_rights_of_their_user_but_not_to_iam() {
 }
 
 #[tokio::test]
+async fn a_session_that_has_expired_says_so() {
+    let sts = Sts::start().await;
+    let account = hearth_api::AccountId::from_stored(ACCOUNT);
+    let mut session = hearth_identity::Session::new(account, hearth_identity::SessionOf::Root, None, 900);
+    session.expires_at = hearth_api::Timestamp::from_millis(jiff::Timestamp::now().as_millisecond() - 1);
+    let keys = Keys {
+        id: session.access_key.clone(),
+        secret: session.secret.clone(),
+        token: Some(session.token.clone()),
+    };
+    sts.neighbours.identities.add_session(session).await.unwrap();
+    let (status, code, _) = sts.call(&keys, "GetCallerIdentity", &[]).await.refusal();
+    assert_eq!((status, code.as_str()), (403, "ExpiredToken"));
+}
+
+#[tokio::test]
 async fn the_account_of_a_key_is_told_to_who_may_know() {
     let sts = Sts::start().await;
     let key = [("AccessKeyId", sts.ann.id.as_str())];
