@@ -1,7 +1,8 @@
-"""S3 as whole programs use it: the AWS CLI's commands, what tools read and set of a bucket, several accounts."""
+"""S3 as whole programs use it: the AWS CLI's commands, what tools read and set of a bucket, accounts, users, roles."""
 import contextlib
 import json
 import os
+import re
 
 import botocore.session
 import pytest
@@ -9,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from artifact import zipped
 from endpoint import MIB, Clients
-from harness import ACCOUNT, ROOT, Server
+from harness import ACCOUNT, Server
+from refusals import documented
 from test_s3 import send
 
 OTHER_ACCOUNT = "111122223333"
@@ -18,7 +20,7 @@ OTHER_ACCOUNT = "111122223333"
 @pytest.fixture(scope="module")
 def own(base):
     """Clients of a server with two accounts; it needs no image."""
-    server = Server(base / "accounts", {"accounts": [OTHER_ACCOUNT]}, base, "accounts").start()
+    server = Server(base / "s3-accounts", {"accounts": [OTHER_ACCOUNT]}, base, "s3-accounts").start()
     yield Clients(server)
     assert server.stop() == 0
 
@@ -32,7 +34,7 @@ def other(own):
 
 @pytest.fixture
 def bucket(own, request):
-    name = request.node.name.replace("_", "-")[:63].rstrip("-")
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:63].strip("-")
     own.s3.create_bucket(Bucket=name)
     yield name
     for page in own.s3.get_paginator("list_object_versions").paginate(Bucket=name):
@@ -179,13 +181,91 @@ def test_a_build_reads_only_what_its_role_may(own, other):
     own.delete_image(arn)
 
 
-def served() -> set[str]:
-    """Operations that the documentation promises; a test of the crate holds it against the code."""
-    text = (ROOT / "docs/api-compatibility.md").read_text().split("## Operations of S3\n")[1].split("\n## ")[0]
-    rows = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if " | yes | " in line]
-    return {name for row in rows for name in row.split(", ")}
+def allow(*actions: str, resource: str) -> str:
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
+@pytest.fixture
+def user(own, request):
+    """Makes a user with one policy; its S3 client, or one with temporary credentials of the user."""
+    iam, made = own.boto("iam"), []
+
+    def make(policy: str, temporary: bool = False):
+        name = f"user-{len(made)}"
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=policy)
+        keys = iam.create_access_key(UserName=name)["AccessKey"]
+        made.append((name, keys["AccessKeyId"]))
+
+        def client(service: str, keys: dict):
+            return own.boto(service, aws_access_key_id=keys["AccessKeyId"], aws_secret_access_key=keys["SecretAccessKey"],
+                            aws_session_token=keys.get("SessionToken"))
+        if temporary:
+            keys = client("sts", keys).get_session_token()["Credentials"]
+        return client("s3", keys)
+    yield make
+    for name, key in made:
+        iam.delete_access_key(UserName=name, AccessKeyId=key)
+        iam.delete_user_policy(UserName=name, PolicyName="p")
+        iam.delete_user(UserName=name)
+
+
+@pytest.mark.parametrize("temporary", [False, True])
+def test_users_do_what_their_policies_say(own, bucket, user, temporary):
+    own.s3.put_object(Bucket=bucket, Key="a/key", Body=b"x")
+    own.s3.put_object(Bucket=bucket, Key="b/key", Body=b"y")
+    reader = user(allow("s3:GetObject", resource=f"arn:aws:s3:::{bucket}/a/*"), temporary)
+    assert reader.get_object(Bucket=bucket, Key="a/key")["Body"].read() == b"x"
+    url = reader.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "a/key"}, 60)
+    assert send("GET", url) == (200, b"x")
+    for denied in ({"Key": "b/key"}, {"Key": "a/key", "VersionId": "null"}):
+        with refused("AccessDenied"):
+            reader.get_object(Bucket=bucket, **denied)
+        assert send("GET", reader.generate_presigned_url("get_object", {"Bucket": bucket} | denied, 60))[0] == 403
+    assert send("PUT", reader.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "a/key"}, 60), b"z")[0] == 403
+    with refused("AccessDenied"):
+        reader.list_objects_v2(Bucket=bucket)
+    with refused("AccessDenied"):
+        reader.copy_object(Bucket=bucket, Key="a/copy", CopySource=f"{bucket}/a/key")
+    kept = reader.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "a/key"}]})
+    assert [(error["Key"], error["Code"]) for error in kept["Errors"]] == [("a/key", "AccessDenied")]
+    assert own.s3.get_object(Bucket=bucket, Key="a/key")["Body"].read() == b"x"
+
+
+@pytest.mark.parametrize("version", ["s3v4", "s3"])
+def test_presigned_urls_need_the_session_token(own, bucket, version):
+    own.s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    keys = own.boto("sts").get_session_token()["Credentials"]
+    s3 = own.boto("s3", signature_version=version, aws_access_key_id=keys["AccessKeyId"],
+                  aws_secret_access_key=keys["SecretAccessKey"], aws_session_token=keys["SessionToken"])
+    assert send("GET", s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "key"}, 60)) == (200, b"x")
+    for token in ("wrong", None):
+        s3 = own.boto("s3", signature_version=version, aws_access_key_id=keys["AccessKeyId"],
+                      aws_secret_access_key=keys["SecretAccessKey"], aws_session_token=token)
+        url = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "key"}, 60)
+        status, body = send("GET", url)
+        assert status == 400 and b"<Code>InvalidToken</Code>" in body, (status, body)
+
+
+def test_a_build_role_without_rights_fails_the_build(own, bucket):
+    iam = own.boto("iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    role = iam.create_role(RoleName="narrow", AssumeRolePolicyDocument=json.dumps(
+        {"Version": "2012-10-17", "Statement": [trust]}))["Role"]["Arn"]
+    iam.put_role_policy(RoleName="narrow", PolicyName="p", PolicyDocument=allow("s3:GetObject", resource=f"arn:aws:s3:::{bucket}/a/*"))
+    for key, begins in (("a/code.zip", "ARCHIVE_INVALID: "), ("b/code.zip", "S3_ACCESS_DENIED: ")):
+        own.s3.put_object(Bucket=bucket, Key=key, Body=b"no zip")
+        arn = own.create_image("narrow", f"s3://{bucket}/{key}", buildRoleArn=role)
+        state, reason = own.wait_built(arn, timeout=60)
+        assert state == "CREATE_FAILED" and reason.startswith(begins), reason
+        own.delete_image(arn)
+    iam.delete_role_policy(RoleName="narrow", PolicyName="p")
+    iam.delete_role(RoleName="narrow")
+
+
+# A test of the crate holds the documentation against the code.
+SERVED = documented("Operations of S3")
 MODEL = botocore.session.get_session().get_service_model("s3")
 
 
@@ -232,4 +312,4 @@ def test_every_operation_of_the_model_is_served_or_says_that_it_is_not(own, name
     finally:
         with contextlib.suppress(ClientError):
             own.s3.delete_bucket(Bucket="any-bucket")
-    assert (code in ("NotImplemented", "501")) == (FORMER.get(name, name) not in served()), code
+    assert (code in ("NotImplemented", "501")) == (FORMER.get(name, name) not in SERVED), code

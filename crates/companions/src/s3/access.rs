@@ -201,7 +201,8 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Parameters that come twice are refused, so that nothing is checked that is not what is done.
     fn read(text: &str) -> S3Result<Self> {
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        let pairs: Vec<(String, String)> =
+            url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -64,7 +64,7 @@ impl ObjectStorage {
 
 /// `x-amz-tagging`: tags in the form of a query string.
 pub(super) fn tags_of_header(header: Option<&str>) -> S3Result<Tags> {
-    let pairs = form_urlencoded::parse(header.unwrap_or_default().as_bytes());
+    let pairs = url::form_urlencoded::parse(header.unwrap_or_default().as_bytes());
     let tags = pairs.map(|(key, value)| Tag { key: Some(key.into()), value: Some(value.into()) });
     read_tags(tags.collect(), Limit::Object)
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod iam;
+mod iam_conditions;
+mod iam_policies;
 mod logs;
 mod s3;
 mod s3_access;

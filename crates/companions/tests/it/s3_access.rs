@@ -7,11 +7,11 @@ use hearth_identity::entities::{Attachments, Tags};
 use hearth_identity::{AccessKey, Policy, Session, SessionOf, User};
 use http::StatusCode;
 
-use crate::support::{ACCOUNT, Neighbours, OTHER_ACCOUNT, Reply, signed_with};
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
 
 const ANN: (&str, &str) = ("AKIAANN", "ann");
 const ROOT: (&str, &str) = ("AKID", "secret");
-const OTHER: (&str, &str) = ("AKOTHER", "other");
+const OTHER: (&str, &str) = ("AKIDOTHER", "other");
 
 /// A bucket `demo` of the first account with the object `a/key`.
 async fn with_object() -> Neighbours {
@@ -30,7 +30,8 @@ async fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Reply {
-    neighbours.send(signed_with(key, "s3", method, target, headers, body)).await
+    let keys = Keys { id: key.0.to_owned(), secret: key.1.to_owned(), token: None };
+    neighbours.send(signed_by(&keys, "s3", method, target, headers, body)).await
 }
 
 /// Makes the user Ann with these statements as her policy.
