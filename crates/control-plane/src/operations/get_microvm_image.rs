@@ -14,7 +14,7 @@ use crate::shapes::IMAGE_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&IMAGE_ONLY)?;
-    let arn = context.path_image(&call)?;
+    let arn = context.path_image(&call, "GetMicrovmImage").await?;
     let record = context.services.store.image(&arn).await.map_err(|error| store_failed(&error))?;
     let record = record.ok_or_else(|| image_not_found(&arn))?;
     Ok(Answer::ok(&GetMicrovmImageResponse {

@@ -13,7 +13,7 @@ use crate::shapes::VERSION_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&VERSION_ONLY)?;
-    let (arn, version) = context.path_version(&call)?;
+    let (arn, version) = context.path_version(&call, "GetMicrovmImageVersion").await?;
     let record =
         context.services.store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?;
     Ok(Answer::ok(&views::version(record.ok_or_else(|| version_not_found(&arn, version))?)))

@@ -3,6 +3,7 @@
 use hearth_api::{Architecture, Error, HookState, Hooks, ImageConfiguration, Resources, SizeClass};
 
 use super::managed_images;
+use crate::call::Call;
 use crate::config::Context;
 use crate::connectors::egress;
 
@@ -22,6 +23,20 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
     let connectors = egress(region, configuration.egress_network_connectors.take(), None)?;
     configuration.egress_network_connectors = Some(connectors);
     Ok(())
+}
+
+/// Refuses a build role and connectors that the caller may not hand to the build. `named` are the connectors of the
+/// request; the default one is everybody's.
+pub(crate) async fn pass(
+    context: &Context,
+    call: &Call,
+    configuration: &ImageConfiguration,
+    named: Option<&[String]>,
+) -> Result<(), Error> {
+    context.authorize_pass_role(call, &configuration.build_role_arn)?;
+    context.authorize_pass_connectors(call, named.unwrap_or_default()).await?;
+    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+    context.check_connectors(&call.account, connectors).await
 }
 
 fn check_artifact(uri: &str) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use crate::shapes::LIST_OF_IMAGE;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_OF_IMAGE)?;
     let request = PageRequest::of(&context, &call)?;
-    let arn = context.path_image(&call)?;
+    let arn = context.path_image(&call, "ListManagedMicrovmImageVersions").await?;
     let region = &context.config.region;
     if arn.to_string() != managed_base_image_arn(region) {
         return Err(image_not_found(&arn).into());

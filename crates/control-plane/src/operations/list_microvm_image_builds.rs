@@ -16,7 +16,7 @@ use crate::shapes::LIST_MICROVM_IMAGE_BUILDS;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_MICROVM_IMAGE_BUILDS)?;
     let request = PageRequest::of(&context, &call)?;
-    let (arn, version) = context.path_version(&call)?;
+    let (arn, version) = context.path_version(&call, "ListMicrovmImageBuilds").await?;
     let architecture = call.query("architecture").and_then(Architecture::parse);
     let chipset = call.query("chipset").and_then(Chipset::parse);
     let generation = call.query("chipsetGeneration");

@@ -15,7 +15,7 @@ use crate::shapes::LIST_OF_IMAGE;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_OF_IMAGE)?;
     let request = PageRequest::of(&context, &call)?;
-    let arn = context.path_image(&call)?;
+    let arn = context.path_image(&call, "ListMicrovmImageVersions").await?;
     let records = context.services.store.image_versions(&arn).await.map_err(|error| store_failed(&error))?;
     if records.is_empty() {
         return Err(image_not_found(&arn).into());

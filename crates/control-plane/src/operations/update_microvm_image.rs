@@ -9,7 +9,7 @@ use hearth_store::{BegunUpdate, BuildRecord, ImageVersionRecord};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
-use super::image_configuration::complete;
+use super::image_configuration::{complete, pass};
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::arns::image_not_found;
@@ -23,7 +23,7 @@ const OPERATION: &str = "UpdateMicrovmImage";
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let mut request: UpdateMicrovmImageRequest = call.input(&UPDATE_MICROVM_IMAGE)?;
     let token = request.client_token.take();
-    let arn = context.path_image(&call)?;
+    let arn = context.path_image(&call, OPERATION).await?;
     let parameters = (arn.to_string(), &request);
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has changed since.
@@ -33,8 +33,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     }
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
-    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
-    context.check_connectors(&call.account, connectors).await?;
+    pass(&context, &call, &configuration, request.configuration.egress_network_connectors.as_deref()).await?;
 
     let image = store.image(&arn).await.map_err(|error| store_failed(&error))?;
     let mut image = image.ok_or_else(|| image_not_found(&arn))?;

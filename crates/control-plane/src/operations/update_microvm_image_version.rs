@@ -15,7 +15,7 @@ use crate::shapes::UPDATE_MICROVM_IMAGE_VERSION;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let request: UpdateMicrovmImageVersionRequest = call.input(&UPDATE_MICROVM_IMAGE_VERSION)?;
-    let (arn, version) = context.path_version(&call)?;
+    let (arn, version) = context.path_version(&call, "UpdateMicrovmImageVersion").await?;
     let store = &context.services.store;
     let change = store.set_version_status(&arn, version, request.status, Timestamp::now()).await;
     let not_found = || version_not_found(&arn, version);

@@ -38,6 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) token_keys: Arc<TokenKeys>,
+    pub(crate) identities: Arc<Identities>,
     router: axum::Router,
     _directory: tempfile::TempDir,
 }
@@ -155,7 +156,7 @@ impl Api {
             token_keys: token_keys.clone(),
         };
         let router = hearth_control_plane::router(config, services);
-        Self { store, token_keys, router, _directory: directory }
+        Self { store, token_keys, identities, router, _directory: directory }
     }
 
     /// Calls an operation under `/2025-09-09/`.
@@ -294,9 +295,21 @@ pub(crate) fn with(mut base: Value, extra: Value) -> Value {
     base
 }
 
+/// A request signed as the root user, whose secret is `secret`.
 pub(crate) fn signed(secret: &str, service: &str, method: &str, target: &str, body: &[u8]) -> Request<Body> {
+    signed_by("AKID", secret, service, method, target, body)
+}
+
+pub(crate) fn signed_by(
+    access_key: &str,
+    secret: &str,
+    service: &str,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> Request<Body> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let scope = Scope { access_key: "AKID", secret, region: REGION, service };
+    let scope = Scope { access_key, secret, region: REGION, service };
     let headers = [("host", HOST.as_bytes())];
     let request = SignedRequest { method, path, query, headers: &headers, body };
     let mut builder = Request::builder().method(method).uri(target).header("host", HOST);

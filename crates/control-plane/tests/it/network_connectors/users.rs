@@ -32,7 +32,13 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
             format!("Network connector not found for: {}", connector_arn("nc-none")),
         ),
         (format!("{arn}:2"), 404, format!("Network connector not found for: {arn}:2")),
-        (arn.replace(ACCOUNT, "111111111111"), 404, "Network connector not found for: ".to_owned()),
+        (
+            arn.replace(ACCOUNT, "111111111111"),
+            403,
+            format!(
+                "User: arn:aws:iam::{ACCOUNT}:root is not authorized to perform: lambda:PassNetworkConnector"
+            ),
+        ),
         (connector_arn("vpc"), 404, "Network connector not found for: ".to_owned()),
         (
             pending.clone(),
