@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) minimum_idle_seconds: u32,
     /// Accept bare image names where the service wants an ARN.
     pub(crate) lenient_image_names: bool,
+    /// Build for the host what is wanted for another architecture.
+    pub(crate) any_architecture: bool,
     /// How much there may be.
     pub(crate) quotas: QuotaConfig,
     /// `[rates]`: how fast the account may call.
@@ -150,6 +152,7 @@ impl Default for Config {
             accounts: Vec::new(),
             minimum_idle_seconds: 60,
             lenient_image_names: false,
+            any_architecture: false,
             quotas: QuotaConfig::default(),
             rates: Rates::default(),
             guest: GuestConfig::default(),

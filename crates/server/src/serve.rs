@@ -225,7 +225,6 @@ async fn serve(
     );
     let control_plane = ControlPlaneConfig {
         region: config.region.clone(),
-        account: access.account.clone(),
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
@@ -238,6 +237,7 @@ async fn serve(
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,
+        any_architecture: config.any_architecture,
     };
     let services = Services {
         store: parts.store.clone(),

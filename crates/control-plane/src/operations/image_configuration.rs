@@ -14,7 +14,7 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
     let base_version = managed_images::resolve(region, &configuration.base_image_arn, base_version)?;
     configuration.base_image_version = Some(base_version);
     check_artifact(&configuration.code_artifact.uri)?;
-    check_architecture(configuration)?;
+    check_architecture(context, configuration)?;
     check_size(configuration)?;
     check_environment(configuration)?;
     if let Some(hooks) = &configuration.hooks {
@@ -51,13 +51,17 @@ fn check_artifact(uri: &str) -> Result<(), Error> {
     }
 }
 
-fn check_architecture(configuration: &ImageConfiguration) -> Result<(), Error> {
+fn check_architecture(context: &Context, configuration: &ImageConfiguration) -> Result<(), Error> {
+    if context.config.any_architecture {
+        return Ok(());
+    }
     let host = Architecture::host();
     let wanted = configuration.cpu_configurations.as_deref().unwrap_or_default();
     match wanted.iter().find(|cpu| cpu.architecture != host) {
         None => Ok(()),
         Some(other) => Err(Error::validation(format!(
-            "Architecture {} is not available: this host builds and runs {} only.",
+            "Architecture {} is not available: this host builds and runs {} only. (The operator's setting \
+             any_architecture lets it stand for the host's.)",
             other.architecture.as_str(),
             host.as_str()
         ))),

@@ -47,15 +47,78 @@ fn connector(id: &str) -> String {
 
 /// The operations of both models. `id` is a microVM of the image `app`; nothing else that is named exists.
 fn cases(id: &str) -> Vec<Case> {
+    let mut all = image_cases();
+    all.extend(microvm_cases(id));
+    all.extend(tag_and_connector_cases());
+    all
+}
+
+fn image_cases() -> Vec<Case> {
     let (app, other) = (image_arn("app"), image_arn("other"));
     let images = "/2025-09-09/microvm-images";
     let managed = "/2025-09-09/managed-microvm-images";
     let base = format!("arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1");
-    let microvm = format!("/2025-09-09/microvms/{id}");
-    let tags = format!("/2017-03-31/tags/{app}");
-    let connectors = "/2026-04-04/network-connectors";
     let version = format!("{images}/{other}/versions/1.0");
     let create = with(configuration(), json!({ "name": "other", "tags": { "a": "b" } }));
+    vec![
+        case("POST", images, create, "lambda:CreateMicrovmImage", &other)
+            .and("lambda:TagResource", &other)
+            .and("iam:PassRole", &role("build")),
+        case("GET", images, Value::Null, "lambda:ListMicrovmImages", EVERYTHING),
+        case("GET", &format!("{images}/{other}"), Value::Null, "lambda:GetMicrovmImage", &other),
+        case("PUT", &format!("{images}/{app}"), configuration(), "lambda:UpdateMicrovmImage", &app)
+            .and("iam:PassRole", &role("build")),
+        case("DELETE", &format!("{images}/{other}"), Value::Null, "lambda:DeleteMicrovmImage", &other),
+        case(
+            "GET",
+            &format!("{images}/{other}/versions"),
+            Value::Null,
+            "lambda:ListMicrovmImageVersions",
+            &other,
+        ),
+        case("GET", &version, Value::Null, "lambda:GetMicrovmImageVersion", &other),
+        case("PATCH", &version, json!({ "status": "INACTIVE" }), "lambda:UpdateMicrovmImageVersion", &other),
+        case("DELETE", &version, Value::Null, "lambda:DeleteMicrovmImageVersion", &other),
+        case("GET", &format!("{version}/builds"), Value::Null, "lambda:ListMicrovmImageBuilds", &other),
+        case("GET", &format!("{version}/builds/x"), Value::Null, "lambda:GetMicrovmImageBuild", &other),
+        case("GET", managed, Value::Null, "lambda:ListManagedMicrovmImages", EVERYTHING),
+        case(
+            "GET",
+            &format!("{managed}/{base}/versions"),
+            Value::Null,
+            "lambda:ListManagedMicrovmImageVersions",
+            &base,
+        ),
+    ]
+}
+
+fn microvm_cases(id: &str) -> Vec<Case> {
+    let app = image_arn("app");
+    let run = json!({ "imageIdentifier": app, "executionRoleArn": role("execution") });
+    let token = json!({ "expirationInMinutes": 1, "allowedPorts": [{ "allPorts": {} }] });
+    let shell = json!({ "expirationInMinutes": 1 });
+    let named = |action: &'static str, method, path: &str, body| {
+        case(method, &format!("/2025-09-09/microvms/{id}{path}"), body, action, &app)
+    };
+    vec![
+        case("POST", "/2025-09-09/microvms", run, "lambda:RunMicrovm", &app)
+            .and("iam:PassRole", &role("execution"))
+            .and("lambda:PassNetworkConnector", HTTP_INGRESS)
+            .and("lambda:PassNetworkConnector", INTERNET_EGRESS),
+        case("GET", "/2025-09-09/microvms", Value::Null, "lambda:ListMicrovms", EVERYTHING),
+        named("lambda:GetMicrovm", "GET", "", Value::Null),
+        named("lambda:SuspendMicrovm", "POST", "/suspend", Value::Null),
+        named("lambda:ResumeMicrovm", "POST", "/resume", Value::Null),
+        named("lambda:CreateMicrovmAuthToken", "POST", "/auth-token", token),
+        named("lambda:CreateMicrovmShellAuthToken", "POST", "/shell-auth-token", shell),
+        named("lambda:TerminateMicrovm", "DELETE", "", Value::Null),
+    ]
+}
+
+fn tag_and_connector_cases() -> Vec<Case> {
+    let app = image_arn("app");
+    let tags = format!("/2017-03-31/tags/{app}");
+    let connectors = "/2026-04-04/network-connectors";
     let new_connector = json!({
         "Name": "vpc", "OperatorRole": role("operator"), "ClientToken": "t",
         "Configuration": { "VpcEgressConfiguration": {
@@ -63,63 +126,17 @@ fn cases(id: &str) -> Vec<Case> {
             "AssociatedComputeResourceTypes": ["MicroVm"],
         } },
     });
-    let run = json!({ "imageIdentifier": app, "executionRoleArn": role("execution") });
-    let token = json!({ "expirationInMinutes": 1, "allowedPorts": [{ "allPorts": {} }] });
-    let shell = json!({ "expirationInMinutes": 1 });
-    let nothing = || Value::Null;
-    let named = |action: &'static str, method, path: &str, body| {
-        case(method, &format!("{microvm}{path}"), body, action, &app)
-    };
     vec![
-        case("POST", images, create, "lambda:CreateMicrovmImage", &other)
-            .and("lambda:TagResource", &other)
-            .and("iam:PassRole", &role("build")),
-        case("GET", images, nothing(), "lambda:ListMicrovmImages", EVERYTHING),
-        case("GET", &format!("{images}/{other}"), nothing(), "lambda:GetMicrovmImage", &other),
-        case("PUT", &format!("{images}/{app}"), configuration(), "lambda:UpdateMicrovmImage", &app)
-            .and("iam:PassRole", &role("build")),
-        case("DELETE", &format!("{images}/{other}"), nothing(), "lambda:DeleteMicrovmImage", &other),
-        case(
-            "GET",
-            &format!("{images}/{other}/versions"),
-            nothing(),
-            "lambda:ListMicrovmImageVersions",
-            &other,
-        ),
-        case("GET", &version, nothing(), "lambda:GetMicrovmImageVersion", &other),
-        case("PATCH", &version, json!({ "status": "INACTIVE" }), "lambda:UpdateMicrovmImageVersion", &other),
-        case("DELETE", &version, nothing(), "lambda:DeleteMicrovmImageVersion", &other),
-        case("GET", &format!("{version}/builds"), nothing(), "lambda:ListMicrovmImageBuilds", &other),
-        case("GET", &format!("{version}/builds/x"), nothing(), "lambda:GetMicrovmImageBuild", &other),
-        case("GET", managed, nothing(), "lambda:ListManagedMicrovmImages", EVERYTHING),
-        case(
-            "GET",
-            &format!("{managed}/{base}/versions"),
-            nothing(),
-            "lambda:ListManagedMicrovmImageVersions",
-            &base,
-        ),
-        case("POST", "/2025-09-09/microvms", run, "lambda:RunMicrovm", &app)
-            .and("iam:PassRole", &role("execution"))
-            .and("lambda:PassNetworkConnector", HTTP_INGRESS)
-            .and("lambda:PassNetworkConnector", INTERNET_EGRESS),
-        case("GET", "/2025-09-09/microvms", nothing(), "lambda:ListMicrovms", EVERYTHING),
-        named("lambda:GetMicrovm", "GET", "", nothing()),
-        named("lambda:SuspendMicrovm", "POST", "/suspend", nothing()),
-        named("lambda:ResumeMicrovm", "POST", "/resume", nothing()),
-        named("lambda:CreateMicrovmAuthToken", "POST", "/auth-token", token),
-        named("lambda:CreateMicrovmShellAuthToken", "POST", "/shell-auth-token", shell),
-        named("lambda:TerminateMicrovm", "DELETE", "", nothing()),
-        case("GET", &tags, nothing(), "lambda:ListTags", &app),
+        case("GET", &tags, Value::Null, "lambda:ListTags", &app),
         case("POST", &tags, json!({ "Tags": { "a": "b" } }), "lambda:TagResource", &app),
-        case("DELETE", &format!("{tags}?tagKeys=a"), nothing(), "lambda:UntagResource", &app),
+        case("DELETE", &format!("{tags}?tagKeys=a"), Value::Null, "lambda:UntagResource", &app),
         case("POST", connectors, new_connector, "lambda:CreateNetworkConnector", &connector("*"))
             .and("iam:PassRole", &role("operator")),
-        case("GET", connectors, nothing(), "lambda:ListNetworkConnectors", EVERYTHING),
+        case("GET", connectors, Value::Null, "lambda:ListNetworkConnectors", EVERYTHING),
         case(
             "GET",
             &format!("{connectors}/nc-1"),
-            nothing(),
+            Value::Null,
             "lambda:GetNetworkConnector",
             &connector("nc-1"),
         ),
@@ -133,14 +150,14 @@ fn cases(id: &str) -> Vec<Case> {
         case(
             "DELETE",
             &format!("{connectors}/nc-1"),
-            nothing(),
+            Value::Null,
             "lambda:DeleteNetworkConnector",
             &connector("nc-1"),
         ),
         case(
             "GET",
             &format!("{connectors}/nc-1/versions"),
-            nothing(),
+            Value::Null,
             "lambda:ListNetworkConnectorVersions",
             &connector("nc-1"),
         ),

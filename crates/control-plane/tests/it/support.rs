@@ -131,18 +131,17 @@ impl Api {
             listen_timeout_seconds: 1,
         });
         let account = AccountId::from_stored(ACCOUNT);
-        let root =
-            RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
+        let root = RootKey { account, access_key: "AKID".to_owned(), secret: "secret".to_owned() };
         let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
         let token_key = TokenKey { kid: uuid::Uuid::from_bytes([1; 16]), secret: [7; 32] };
         let token_keys = Arc::new(TokenKeys::new(token_key, Vec::new()));
         let mut config = ControlPlaneConfig {
             region: REGION.to_owned(),
-            account,
             endpoint_domain: "localhost".to_owned(),
             endpoint_port: 443,
             minimum_idle_seconds: 60,
             lenient_image_names: false,
+            any_architecture: false,
             quotas: Quotas::default(),
             rates: Rates::default(),
             minimum_available_memory_mib: 0,
