@@ -50,7 +50,7 @@ impl Context {
     ) -> Result<(ImageArn, ImageVersion), Error> {
         let arn = self.path_image(call, action).await?;
         let text = call.path("imageVersion");
-        let version = ImageVersion::parse(text).ok_or_else(|| version_not_found(&arn, text))?;
+        let version = ImageVersion::parse(text).ok_or_else(|| Error::version_not_found(&arn, text))?;
         Ok((arn, version))
     }
 
@@ -67,12 +67,4 @@ impl Context {
 
 pub(crate) fn microvm_not_found(id: &MicrovmId) -> Error {
     Error::not_found(format!("MicroVM not found: {id}"))
-}
-
-pub(crate) fn image_not_found(arn: &ImageArn) -> Error {
-    Error::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}"))
-}
-
-pub(crate) fn version_not_found(arn: &ImageArn, version: impl std::fmt::Display) -> Error {
-    Error::not_found(format!("MicroVMImage not found for MicroVMImage: {arn}, Version: {version}"))
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{Architecture, Chipset};
+use hearth_api::{Architecture, Chipset, Error};
 
 use super::views;
 use crate::answer::{Answer, Outcome};
-use crate::arns::version_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
@@ -22,7 +21,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let generation = call.query("chipsetGeneration");
     let store = &context.services.store;
     if store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?.is_none() {
-        return Err(version_not_found(&arn, version).into());
+        return Err(Error::version_not_found(&arn, version).into());
     }
     let records = store.builds(&arn, version).await.map_err(|error| store_failed(&error))?;
     let builds = records

@@ -8,7 +8,6 @@ use hearth_api::{Error, NetworkConnectorArn, Tags};
 use hearth_store::Taggable;
 
 use crate::answer::{Answer, Outcome};
-use crate::arns::image_not_found;
 use crate::authorize;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
@@ -88,7 +87,7 @@ fn resource(context: &Context, call: &Call) -> Result<Taggable, Error> {
 
 fn not_found(resource: &Taggable) -> Error {
     match resource {
-        Taggable::Image(arn) => image_not_found(arn),
+        Taggable::Image(arn) => Error::image_not_found(arn),
         Taggable::NetworkConnector(arn) => connector_not_found(&arn.to_string()),
     }
 }
