@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import json
 import os
+import pathlib
 import re
 import subprocess
 
+import botocore
 import botocore.loaders
 from botocore import xform_name
 from botocore.exceptions import ClientError
@@ -181,11 +183,20 @@ class Program(Driver):
 
 
 class JavaScript(Program):
-    """The AWS SDK for JavaScript. Its client of lambda-core is not in the npm registry."""
+    """The AWS SDK for JavaScript."""
 
     services = ("lambda-microvms",)
     unmodelled = "LambdaMicrovmsServiceException"
     command = [INSTALLED / "node/nodejs/bin/node", PROGRAMS / "node/client.mjs", INSTALLED / "node"]
+
+
+class JavaScriptOfModel(Program):
+    """The AWS SDK for JavaScript v2 with the model of lambda-core, whose client for v3 the npm registry does not have."""
+
+    services = ("lambda-core",)
+    _MODEL = pathlib.Path(botocore.__file__).parent / "data/lambda-core" / model.VERSIONS["lambda-core"]
+    _FILES = (next(_MODEL.glob("service-2.json*")), next(_MODEL.glob("paginators-1.json*")))
+    command = [INSTALLED / "node/nodejs/bin/node", PROGRAMS / "node/core.mjs", INSTALLED / "node", *_FILES]
 
 
 class Rust(Program):

@@ -218,4 +218,7 @@ def signatures(driver_class: type[Driver], server) -> None:
                                  ("AWS_ACCESS_KEY_ID", "AKIAUNKNOWN", "UnrecognizedClientException")]:
         with contextlib.closing(driver_class(server, {setting: value})) as driver:
             with refused(driver, code, modelled=False):
-                driver.call("GetMicrovm", microvmIdentifier=NO_MICROVM)
+                if "lambda-microvms" in driver.services:
+                    driver.call("GetMicrovm", microvmIdentifier=NO_MICROVM)
+                else:
+                    driver.call("GetNetworkConnector", Identifier="nc-none")
