@@ -58,7 +58,8 @@ def call(clients, name: str, values: dict) -> wire.Answer:
 
 
 def test_the_documentation_lists_what_is_served():
-    text = (ROOT / "docs/api-compatibility.md").read_text()
+    # The neighbours have tables of their own.
+    text = (ROOT / "docs/api-compatibility.md").read_text().split("## Neighbours on the same address")[0]
     rows = re.findall(r"^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \| yes \|", text, re.MULTILINE)
     listed = [name for row in rows for name in row.split(", ")]
     assert sorted(listed) == sorted(SERVED)

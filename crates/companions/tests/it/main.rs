@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod live_tail;
 mod logs;
+mod logs_written;
+mod quotas;
 mod s3;
 mod sts;
 mod support;
