@@ -4,6 +4,7 @@
 //! everything else → S3, which does its own signature check because bodies are streamed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -30,6 +31,9 @@ const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
 
 /// Content type of the services that speak JSON 1.1.
 const JSON: &str = "application/x-amz-json-1.1";
+/// S3's answer to a body that ends before its `Content-Length`.
+const INCOMPLETE_BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>IncompleteBody</Code>\
+    <Message>The body of the request ended early.</Message></Error>";
 
 /// Everything the neighbours need.
 #[derive(Debug, Clone)]
@@ -103,16 +107,7 @@ async fn dispatch(State(companions): State<Companions>, request: Request) -> Res
     let (parts, body) = request.into_parts();
     let request_id = uuid::Uuid::new_v4().to_string();
     let mut response = match Service::of(&parts) {
-        Service::S3 => {
-            let request = http::Request::from_parts(parts, s3s::Body::http_body_unsync(body));
-            match companions.s3.call(request).await {
-                Ok(response) => response.map(Body::new),
-                Err(error) => {
-                    tracing::error!(?error, "S3 could not answer");
-                    respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
-                }
-            }
-        }
+        Service::S3 => companions.s3(parts, body).await,
         Service::Logs(operation) => companions.logs(&operation, &parts, body).await,
         Service::Quotas(operation) => companions.quotas(&operation, &parts, body).await,
         Service::Sts => companions.sts(&parts, body, &request_id).await,
@@ -135,6 +130,30 @@ fn unknown_operation(service: &str, parts: &Parts) -> Response {
 }
 
 impl Companions {
+    async fn s3(&self, parts: Parts, body: Body) -> Response {
+        let broke_off = Arc::new(AtomicBool::new(false));
+        let noted = broke_off.clone();
+        let body = body.map_err(move |error| {
+            noted.store(true, Ordering::Relaxed);
+            error
+        });
+        let request = http::Request::from_parts(parts, s3s::Body::http_body_unsync(body));
+        match self.s3.call(request).await {
+            // s3s takes a body that cannot be read to its end for a fault of ours.
+            Ok(response)
+                if response.status() == StatusCode::INTERNAL_SERVER_ERROR
+                    && broke_off.load(Ordering::Relaxed) =>
+            {
+                respond(StatusCode::BAD_REQUEST, "application/xml", INCOMPLETE_BODY)
+            }
+            Ok(response) => response.map(Body::new),
+            Err(error) => {
+                tracing::error!(?error, "S3 could not answer");
+                respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
+            }
+        }
+    }
+
     async fn logs(&self, operation: &str, parts: &Parts, body: Body) -> Response {
         let outcome = match self.authenticate("logs", parts, body, logs::MAXIMUM_BODY_BYTES).await {
             Ok((caller, body)) => self.logs.call(operation, &body, &caller).await,

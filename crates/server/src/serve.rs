@@ -29,6 +29,9 @@ use crate::config::{Config, ServeArgs};
 use crate::env::ServerAddress;
 use crate::{access, data_dir, leftovers, retention};
 
+/// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
+/// logged by us.
+const DEFAULT_LOG: &str = "info,s3s=off";
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -51,7 +54,8 @@ struct Access {
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| "info".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| DEFAULT_LOG.into());
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = Config::load(&args)?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod broken_bodies;
 mod live_tail;
 mod logs;
 mod logs_written;
