@@ -10,8 +10,8 @@ use axum::extract::ConnectInfo;
 use axum::middleware::map_request;
 use hearth_api::AccountId;
 use hearth_auth::TokenKeys;
-use hearth_companions::ObjectStorage;
-use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_companions::{ObjectStorage, QuotaValues};
+use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_data_plane::{CertificateAuthority, DataPlane, EndpointHosts};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::Artifacts;
 use crate::config::{Config, ServeArgs};
 use crate::env::ServerAddress;
-use crate::{access, data_dir, leftovers};
+use crate::{access, data_dir, leftovers, retention};
 
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -158,7 +158,9 @@ async fn start_on(
     host_net: &Arc<HostNet>,
     instance: &blake3::Hash,
 ) -> anyhow::Result<Parts> {
-    let store = Store::open(&data_dir.join("hearth.db")).await?;
+    let log_retention = Some(config.logs.retention_days).filter(|days| *days > 0);
+    let store = Store::open(&data_dir.join("hearth.db")).await?.with_log_retention(log_retention);
+    store.adopt_log_groups(&AccountId::from_stored(config.account_id.clone())).await?;
     let files = Files::new(data_dir);
     let guests = GuestFactory {
         vmm: qemu,
@@ -216,28 +218,29 @@ async fn serve(
     let backend = parts.registry.clone();
     let data_plane = DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
     let identities = Arc::new(Identities::open(parts.store.clone(), access.root_keys.clone()).await?);
+    let quotas = Quotas {
+        images: config.quotas.images,
+        versions_per_image: config.quotas.versions_per_image,
+        concurrent_builds: config.quotas.concurrent_builds,
+        memory_mib: config.quotas.memory_mib,
+    };
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),
         identities.clone(),
         &config.region,
-        &access.account,
+        (quota_values(quotas, config.rates), quota_values(Quotas::default(), Rates::default())),
     );
     let control_plane = ControlPlaneConfig {
         region: config.region.clone(),
-        account: access.account.clone(),
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
-        quotas: Quotas {
-            images: config.quotas.images,
-            versions_per_image: config.quotas.versions_per_image,
-            concurrent_builds: config.quotas.concurrent_builds,
-            memory_mib: config.quotas.memory_mib,
-        },
+        quotas,
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,
+        any_architecture: config.any_architecture,
     };
     let services = Services {
         store: parts.store.clone(),
@@ -253,10 +256,13 @@ async fn serve(
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let api =
         tokio::spawn(async move { axum::serve(api_listener, service).with_graceful_shutdown(stopped).await });
+    let limits = retention::Limits::new(config);
+    let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), limits));
     announce(config, data_dir, api_addr, endpoint_addr)?;
     stop.recv().await;
     tracing::info!("stopping");
     stopping.cancel();
+    sweeping.abort();
     data_plane.shutdown(GRACE).await;
     let api_abort = api.abort_handle();
     if tokio::time::timeout(GRACE, api).await.is_err() {
@@ -272,6 +278,20 @@ async fn with_source_address(
 ) -> axum::extract::Request {
     request.extensions_mut().insert(SourceAddress(address));
     request
+}
+
+fn quota_values(quotas: Quotas, rates: Rates) -> QuotaValues {
+    QuotaValues {
+        memory_mib: quotas.memory_mib,
+        images: quotas.images,
+        versions_per_image: quotas.versions_per_image,
+        concurrent_builds: quotas.concurrent_builds,
+        run_microvm: rates.run_microvm,
+        suspend_microvm: rates.suspend_microvm,
+        resume_microvm: rates.resume_microvm,
+        terminate_microvm: rates.terminate_microvm,
+        create_microvm_auth_token: rates.create_microvm_auth_token,
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]

@@ -5,7 +5,10 @@
 mod iam;
 mod iam_conditions;
 mod iam_policies;
+mod live_tail;
 mod logs;
+mod logs_written;
+mod quotas;
 mod s3;
 mod sts;
 mod support;

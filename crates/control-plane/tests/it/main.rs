@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authentication;
+mod authorization;
 mod images;
 mod microvms;
 mod network_connectors;
