@@ -17,8 +17,8 @@ from harness import ACCOUNT, REGION
 
 VERSIONS = {"lambda-microvms": "2025-09-09", "lambda-core": "2026-04-30"}
 
-# Violates every pattern of the models, at any length from 5 on.
-BAD_TEXT = "bad: *%!"
+# Each pattern of the models is violated by one of these, at any length from 5 on.
+BAD_TEXTS = ("bad: *%!", "\u20ac", "\x01")
 MISSING = object()
 
 # Valid values by member; those of other members follow from their shapes. They name nothing that exists, so that a
@@ -35,6 +35,7 @@ GOOD = {
     "egressNetworkConnectors": [CONNECTOR], "executionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/execution",
     "imageIdentifier": IMAGE, "imageVersion": "1.0", "minimumMemoryInMiB": 512,
     "microvmIdentifier": "microvm-00000000-0000-0000-0000-000000000000", "name": MADE,
+    "VersionId": "v1",
 }
 
 
@@ -197,15 +198,15 @@ def bad_text(shape: botocore.model.StringShape) -> typing.Iterator[Violation]:
     found = list(bad_length(shape, "a", lambda unit, count: unit * count))
     if pattern := shape.metadata.get("pattern"):
         length = max(shape.metadata.get("min", 0), min(shape.metadata.get("max", 12), 12))
-        text = (BAD_TEXT * length)[:length]
-        assert not re.fullmatch(in_python(pattern), text), pattern
+        texts = ((bad_text * length)[:length] for bad_text in BAD_TEXTS)
+        text = next(text for text in texts if not re.fullmatch(in_python(pattern), text))
         found.append(Violation("", "pattern", f"Member must satisfy regular expression pattern: {pattern}", text))
     secret = bool(shape.metadata.get("sensitive"))
     yield from (dataclasses.replace(violation, secret=secret) for violation in found)
 
 
 def in_python(pattern: str) -> str:
-    r"""Python has no `\p`; these classes are near enough for telling that BAD_TEXT is none of them."""
+    r"""Python has no `\p`; these classes are near enough for telling that a bad text is none of them."""
     for theirs, ours in ((r"\p{L}", r"\w"), (r"\p{N}", r"\d"), (r"\p{Z}", r"\s"), (r"[^\p{C}]", r"[^%]")):
         pattern = pattern.replace(theirs, ours)
     return pattern

@@ -5,14 +5,13 @@ some of these requests, therefore they are signed and sent as they are.
 """
 import json
 import pathlib
-import re
 
 import pytest
 
 import answers
 import model
 import wire
-from harness import ROOT
+from refusals import documented, refusal_problem
 
 _RUNTIMES = "Lambda's custom runtimes are no part of MicroVMs."
 # Operations of the models that the server does not have. The list may only shrink: one of them that answers anything
@@ -45,8 +44,6 @@ OTHERWISE = {
 FAULTS: dict[str, str] = {
 }
 SERVED = [name for name in model.operations() if name not in ABSENT]
-PART = re.compile(
-    r"Value(?: null| '.*')? at '(?P<path>[^']+)' failed to satisfy constraint: (?P<says>Member must .*)", re.DOTALL)
 NAMES = pathlib.Path(__file__).parent / "model_members.json"
 
 
@@ -58,34 +55,10 @@ def call(clients, name: str, values: dict) -> wire.Answer:
 
 
 def test_the_documentation_lists_what_is_served():
-    # The neighbours have tables of their own.
-    text = (ROOT / "docs/api-compatibility.md").read_text().split("## Neighbours on the same address")[0]
-    rows = re.findall(r"^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \| yes \|", text, re.MULTILINE)
-    listed = [name for row in rows for name in row.split(", ")]
-    assert sorted(listed) == sorted(SERVED)
+    assert documented("Operations of lambda-microvms", "Operations of lambda-core") == sorted(SERVED)
 
 
 # What it refuses.
-
-def refusal_problem(broken: model.Violation, answer: wire.Answer) -> str | None:
-    """What is wrong with the answer to a request that breaks one constraint."""
-    if (answer.status, answer.error) != (400, "ValidationException"):
-        return f"not refused: {answer}"
-    counted = re.fullmatch(r"(\d+) validation errors? detected: (.*)", answer.message, re.DOTALL)
-    parts = [PART.fullmatch(part) for part in re.split(r"; (?=Value)", counted[2])] if counted else [None]
-    if None in parts:
-        return f"no sentence of Smithy's: {answer.message[:300]}"
-    if int(counted[1]) != len(parts) or ("errors" in answer.message.split(":")[0]) != (len(parts) > 1):
-        return f"counts wrong: {answer.message[:300]}"
-    # A text of the wrong length may break a pattern as well, but nothing else may be found fault with. Paths begin with
-    # a small letter where lambda-core's members do not.
-    path = broken.path.lower()
-    if any(part["path"].lower() != path for part in parts) or broken.says not in [part["says"] for part in parts]:
-        return f"does not say that '{broken.path}' {broken.says}: {answer.message[:300]}"
-    if broken.secret and not answer.message.split(": ", 1)[1].startswith("Value at"):
-        return f"repeats a secret: {answer.message[:300]}"
-    return None
-
 
 @pytest.fixture(scope="module", autouse=True)
 def no_image(clients):

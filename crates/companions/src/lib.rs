@@ -1,10 +1,12 @@
-//! The AWS services next door that clients call: S3, CloudWatch Logs, Service Quotas (reading) and STS
-//! GetCallerIdentity.
+//! The AWS services next door that clients call: S3, CloudWatch Logs, Service Quotas (reading), IAM and STS.
 //!
-//! Reading order: [`router`] (who answers), [`s3`], `logs`, `quotas`, `sts`.
+//! Reading order: [`router`] (who answers), [`s3`], `logs`, `quotas`, `query` (the protocol of the next two), `iam`,
+//! `sts`.
 
+mod iam;
 mod json;
 mod logs;
+mod query;
 mod quotas;
 pub mod router;
 pub mod s3;

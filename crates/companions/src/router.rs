@@ -1,7 +1,7 @@
 //! Which neighbour answers a request, and the HTTP around the small ones.
 //!
-//! By this order: `X-Amz-Target` → CloudWatch Logs or Service Quotas; a form posted to `/`, or one signed for `sts` → STS;
-//! everything else → S3, which does its own signature check because bodies are streamed.
+//! By this order: `X-Amz-Target` → CloudWatch Logs or Service Quotas; signed for `iam` or `sts`, or an unsigned form posted
+//! to `/` → the query protocol; everything else → S3, which does its own signature check because bodies are streamed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +23,8 @@ use s3s::service::S3Service;
 use crate::ObjectStorage;
 use crate::json::Refusal;
 use crate::logs::{self, Logs};
+use crate::query::{self, Api};
 use crate::quotas::{self, QuotaValues, ServiceQuotas};
-use crate::sts;
 
 /// Longest body of a call to the small services, CloudWatch Logs excepted.
 const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
@@ -69,7 +69,8 @@ enum Service {
     Logs(String),
     /// Service Quotas with the operation.
     Quotas(String),
-    Sts,
+    /// IAM or STS.
+    Query(Api),
     S3,
     /// One that is not here, with the name it was signed for.
     Other(String),
@@ -94,8 +95,10 @@ impl Service {
         let authorization = text(&parts.headers, AUTHORIZATION);
         let service = claimed_service(authorization.as_deref(), parts.uri.query().unwrap_or(""));
         match service.as_deref() {
-            Some("sts") => Self::Sts,
-            _ if form && parts.method == Method::POST && parts.uri.path() == "/" => Self::Sts,
+            Some("iam") => Self::Query(Api::Iam),
+            Some("sts") => Self::Query(Api::Sts),
+            // Nothing but a refusal can come of it.
+            None if form && parts.method == Method::POST && parts.uri.path() == "/" => Self::Query(Api::Sts),
             // A request that names no service can only be an anonymous one to S3.
             None | Some("s3") => Self::S3,
             Some(other) => Self::Other(other.to_owned()),
@@ -110,7 +113,7 @@ async fn dispatch(State(companions): State<Companions>, request: Request) -> Res
         Service::S3 => companions.s3(parts, body).await,
         Service::Logs(operation) => companions.logs(&operation, &parts, body).await,
         Service::Quotas(operation) => companions.quotas(&operation, &parts, body).await,
-        Service::Sts => companions.sts(&parts, body, &request_id).await,
+        Service::Query(api) => companions.query(api, &parts, body, &request_id).await,
         Service::Other(name) => unknown_operation(&name, &parts),
     };
     let request_id = request_id.parse().expect("invariant: a UUID is a header value");
@@ -179,22 +182,16 @@ impl Companions {
         }
     }
 
-    async fn sts(&self, parts: &Parts, body: Body, request_id: &str) -> Response {
-        match self.authenticate("sts", parts, body, MAXIMUM_BODY_BYTES).await {
-            Ok((identity, body)) => match sts::call(&String::from_utf8_lossy(&body), &identity, request_id) {
-                sts::Answer::Ok(xml) => respond(StatusCode::OK, "text/xml", xml),
-                sts::Answer::Refused(xml) => respond(StatusCode::BAD_REQUEST, "text/xml", xml),
-            },
-            Err(error) => {
-                // The query protocol spells these without `Exception` and knows InvalidClientTokenId.
-                let code = match error.kind {
-                    hearth_api::ErrorKind::UnrecognizedClient => "InvalidClientTokenId",
-                    hearth_api::ErrorKind::InvalidSignature => "SignatureDoesNotMatch",
-                    other => other.name().trim_end_matches("Exception"),
-                };
-                let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::FORBIDDEN);
-                respond(status, "text/xml", sts::error(code, &error.message, request_id))
+    async fn query(&self, api: Api, parts: &Parts, body: Body, request_id: &str) -> Response {
+        let outcome = match self.authenticate(api.service(), parts, body, MAXIMUM_BODY_BYTES).await {
+            Ok((caller, body)) => query::call(api, &self.identities, parts, &body, &caller).await,
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            Ok((action, result)) => {
+                respond(StatusCode::OK, "text/xml", api.answer(&action, result, request_id))
             }
+            Err(refusal) => respond(refusal.status(), "text/xml", api.error(&refusal, request_id)),
         }
     }
 

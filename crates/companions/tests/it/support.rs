@@ -14,12 +14,34 @@ use tower::ServiceExt as _;
 
 const HOST: &str = "127.0.0.1:9400";
 pub(crate) const ACCOUNT: &str = "000000000000";
+pub(crate) const OTHER_ACCOUNT: &str = "111122223333";
+
+/// What signs requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+    pub(crate) token: Option<String>,
+}
+
+impl Keys {
+    /// Of the root user of the first account.
+    pub(crate) fn root() -> Self {
+        Self { id: "AKID".to_owned(), secret: "secret".to_owned(), token: None }
+    }
+
+    /// Of the root user of the second account.
+    pub(crate) fn other_root() -> Self {
+        Self { id: "AKIDOTHER".to_owned(), secret: "other".to_owned(), token: None }
+    }
+}
 
 /// The neighbours with their storage at hand.
 pub(crate) struct Neighbours {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) storage: ObjectStorage,
     pub(crate) store: Store,
+    pub(crate) identities: Arc<Identities>,
     router: axum::Router,
 }
 
@@ -35,6 +57,40 @@ impl Reply {
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+
+    /// Text of the first XML element of this name; empty if there is none.
+    pub(crate) fn field(&self, name: &str) -> String {
+        self.fields(name).into_iter().next().unwrap_or_default()
+    }
+
+    /// Texts of all XML elements of this name.
+    pub(crate) fn fields(&self, name: &str) -> Vec<String> {
+        let (text, tag) = (self.text(), format!("<{name}>"));
+        let inner = text.split(&tag).skip(1).map(|rest| rest.split("</").next().unwrap());
+        let unescaped = |text: &str| {
+            let named = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+            named.iter().fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+        };
+        inner.map(unescaped).collect()
+    }
+
+    /// Status and code of a refusal by IAM or STS, and its message.
+    pub(crate) fn refusal(&self) -> (u16, String, String) {
+        (self.status.as_u16(), self.field("Code"), self.field("Message"))
+    }
+
+    /// The answer itself, which must be none of refusal.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text());
+        self
+    }
+
+    /// Credentials in an answer of CreateAccessKey, AssumeRole or GetSessionToken.
+    pub(crate) fn keys(&self) -> Keys {
+        let token = self.field("SessionToken");
+        let token = (!token.is_empty()).then_some(token);
+        Keys { id: self.field("AccessKeyId"), secret: self.field("SecretAccessKey"), token }
+    }
 }
 
 impl Neighbours {
@@ -45,7 +101,10 @@ impl Neighbours {
         let store = Store::in_memory().await.unwrap();
         let root =
             RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
-        let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
+        let other = AccountId::from_stored(OTHER_ACCOUNT);
+        let other =
+            RootKey { account: other, access_key: "AKIDOTHER".to_owned(), secret: "other".to_owned() };
+        let identities = Arc::new(Identities::open(store.clone(), vec![root, other]).await.unwrap());
         let quotas = QuotaValues {
             memory_mib: 2048,
             images: 3,
@@ -59,8 +118,9 @@ impl Neighbours {
         };
         let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
         let quotas = (quotas, defaults);
-        let router = hearth_companions::router(&storage, store.clone(), identities, "us-east-1", quotas);
-        Self { directory, storage, store, router }
+        let router =
+            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas);
+        Self { directory, storage, store, identities, router }
     }
 
     /// Sends a request signed with the right secret; `target` is the path with its query.
@@ -73,6 +133,24 @@ impl Neighbours {
         body: &[u8],
     ) -> Reply {
         self.send(signed("secret", service, method, target, headers, body)).await
+    }
+
+    /// Calls an action of IAM or STS.
+    pub(crate) async fn query(
+        &self,
+        keys: &Keys,
+        service: &str,
+        action: &str,
+        members: &[(&str, &str)],
+    ) -> Reply {
+        let version = if service == "iam" { "2010-05-08" } else { "2011-06-15" };
+        let body: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("Action", action)
+            .append_pair("Version", version)
+            .extend_pairs(members)
+            .finish();
+        let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+        self.send(signed_by(keys, service, "POST", "/", &headers, body.as_bytes())).await
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
@@ -100,15 +178,29 @@ pub(crate) fn signed(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Request<Body> {
+    let keys = Keys { secret: secret.to_owned(), ..Keys::root() };
+    signed_by(&keys, service, method, target, headers, body)
+}
+
+pub(crate) fn signed_by(
+    keys: &Keys,
+    service: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request<Body> {
+    let token = keys.token.iter().map(|token| ("x-amz-security-token", token.as_str()));
+    let headers: Vec<(&str, &str)> = headers.iter().copied().chain(token).collect();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut all: Vec<(&str, &[u8])> = vec![("host", HOST.as_bytes())];
     all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
-    let scope = Scope { access_key: "AKID", secret, region: "us-east-1", service };
+    let scope = Scope { access_key: &keys.id, secret: &keys.secret, region: "us-east-1", service };
     let request = SignedRequest { method, path, query, headers: &all, body };
     let added = sign(&request, &scope, jiff::Timestamp::now());
     let mut builder = Request::builder().method(method).uri(target).header("host", HOST);
     for (name, value) in headers {
-        builder = builder.header(*name, *value);
+        builder = builder.header(name, value);
     }
     for (name, value) in added {
         builder = builder.header(name, value);

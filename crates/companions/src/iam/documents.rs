@@ -1,0 +1,30 @@
+//! Policies in and out of the query protocol.
+
+use hearth_iam::{DocumentKind, PolicyError};
+use hearth_identity::Policy;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::query::{Code, Refusal};
+
+/// Unreserved characters of RFC 3986 stay as they are.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Reads a policy of at most `limit` characters, white space not counted; `quota` names the limit.
+pub(crate) fn read(text: &str, kind: DocumentKind, quota: &str, limit: usize) -> Result<Policy, Refusal> {
+    Policy::parse(text, kind, limit).map_err(|error| match error {
+        PolicyError::TooLong { .. } => {
+            Refusal::new(Code::LimitExceeded, format!("Cannot exceed quota for {quota}: {limit}"))
+        }
+        other => Refusal::new(Code::MalformedPolicyDocument, other.to_string()),
+    })
+}
+
+/// Characters that count for a quota.
+pub(crate) fn length(text: &str) -> usize {
+    text.chars().filter(|c| !c.is_whitespace()).count()
+}
+
+/// As IAM's answers have it: URL-encoded (IAM API reference, GetRolePolicy).
+pub(super) fn encoded(policy: &Policy) -> String {
+    utf8_percent_encode(policy.text(), RESERVED).to_string()
+}

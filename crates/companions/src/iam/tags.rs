@@ -1,0 +1,107 @@
+//! Tags of users, roles and managed policies.
+
+use hearth_identity::Account;
+use hearth_identity::entities::Tags;
+
+use super::entity::{Entity, Kind};
+use super::policies::{POLICY, find, find_own};
+use super::roles::ROLE;
+use super::users::{MARKER_MEMBER, MAX_ITEMS, USER};
+use super::{Call, On, Operation, Outcome, Run, operation, quota, views};
+use crate::query::page::Page;
+use crate::query::shape::{Input, Kind::Texts, Member, TAGS, required};
+use crate::query::texts::TAG_KEY;
+use crate::query::xml::Xml;
+use crate::query::{Code, Refusal};
+
+const NEW_TAGS: Member = required("Tags", TAGS);
+const KEYS: Member = required("TagKeys", Texts(TAG_KEY, MAXIMUM_TAGS));
+const MAXIMUM_TAGS: usize = 50;
+
+pub(super) const OPERATIONS: &[Operation] = &[
+    operation("TagUser", On::User, &[USER, NEW_TAGS], Run::Change(|a, c| change(a, c, Kind::User, tag))),
+    operation("TagRole", On::Role, &[ROLE, NEW_TAGS], Run::Change(|a, c| change(a, c, Kind::Role, tag))),
+    operation("TagPolicy", On::Policy, &[POLICY, NEW_TAGS], Run::Change(|a, c| change_policy(a, c, tag))),
+    operation("UntagUser", On::User, &[USER, KEYS], Run::Change(|a, c| change(a, c, Kind::User, untag))),
+    operation("UntagRole", On::Role, &[ROLE, KEYS], Run::Change(|a, c| change(a, c, Kind::Role, untag))),
+    operation("UntagPolicy", On::Policy, &[POLICY, KEYS], Run::Change(|a, c| change_policy(a, c, untag))),
+    operation(
+        "ListUserTags",
+        On::User,
+        &[USER, MARKER_MEMBER, MAX_ITEMS],
+        Run::Read(|a, c| list(Entity::named(a, c, Kind::User)?.tags(), c)),
+    ),
+    operation(
+        "ListRoleTags",
+        On::Role,
+        &[ROLE, MARKER_MEMBER, MAX_ITEMS],
+        Run::Read(|a, c| list(Entity::named(a, c, Kind::Role)?.tags(), c)),
+    ),
+    operation(
+        "ListPolicyTags",
+        On::Policy,
+        &[POLICY, MARKER_MEMBER, MAX_ITEMS],
+        Run::Read(|a, c| list(&find(a, c)?.tags, c)),
+    ),
+];
+
+type Change = fn(&mut Tags, &Input) -> Result<(), Refusal>;
+
+/// The tags that something is to be made with.
+pub(super) fn given(input: &Input) -> Result<Tags, Refusal> {
+    let mut tags = Tags::new();
+    for (key, value) in input.pairs("Tags", "Key", "Value") {
+        if tags.keys().any(|other| same(other, key)) {
+            let message = "Duplicate tag keys found. Please note that Tag keys are case insensitive.";
+            return Err(Refusal::new(Code::InvalidInput, message));
+        }
+        if key.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:")) {
+            let message = format!("The tag key {key} must not begin with aws:, which is reserved.");
+            return Err(Refusal::new(Code::InvalidInput, message));
+        }
+        tags.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(tags)
+}
+
+/// Upper and lower case of tag keys are equal in IAM, but are kept (IAM user guide, "Tags for IAM resources").
+fn same(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}
+
+fn tag(tags: &mut Tags, input: &Input) -> Result<(), Refusal> {
+    for (key, value) in given(input)? {
+        tags.retain(|other, _| !same(other, &key));
+        tags.insert(key, value);
+    }
+    quota("TagsPerResource", MAXIMUM_TAGS, tags.len())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the same type as `tag`")]
+fn untag(tags: &mut Tags, input: &Input) -> Result<(), Refusal> {
+    for key in input.list("TagKeys") {
+        tags.retain(|other, _| !same(other, key));
+    }
+    Ok(())
+}
+
+fn change(account: &mut Account, call: &Call<'_>, kind: Kind, change: Change) -> Outcome {
+    let mut entity = Entity::named(account, call, kind)?;
+    change(entity.tags_mut(), &call.input)?;
+    entity.put(account);
+    Ok(None)
+}
+
+fn change_policy(account: &mut Account, call: &Call<'_>, change: Change) -> Outcome {
+    let mut policy = find_own(account, call)?;
+    change(&mut policy.tags, &call.input)?;
+    account.put_policy(policy);
+    Ok(None)
+}
+
+/// Tags by number: keys are too long for a marker, and there are at most fifty.
+fn list(tags: &Tags, call: &Call<'_>) -> Outcome {
+    let page = Page::of(tags.iter().enumerate(), |(number, _)| format!("{number:02}"), &call.input)?;
+    let items = page.items.iter().map(|(_, (key, value))| views::tag(key, value));
+    Ok(Some(page.end(Xml::default().list("Tags", items))))
+}
