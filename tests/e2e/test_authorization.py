@@ -112,7 +112,7 @@ def test_a_user_of_one_image(clients, image, shared, user):
 
 def test_passing_needs_permission_too(clients, image, user, role):
     execution = role("e2e-execution", LAMBDA_TRUST)
-    keys = user(allow("lambda:RunMicrovm"), allow("lambda:PassNetworkConnector", "*:HTTP_INGRESS"))
+    keys = user(allow("lambda:RunMicrovm"), allow("lambda:PassNetworkConnector", "arn:aws:lambda:*:network-connector:*:HTTP_INGRESS"))
     own = clients.boto("lambda-microvms", **keys)
     assert "INTERNET_EGRESS because" in denied(own.run_microvm, "lambda:PassNetworkConnector", imageIdentifier=image)
     denied(own.run_microvm, "iam:PassRole", imageIdentifier=image, executionRoleArn=execution)
