@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e bench lint venv
+.PHONY: all setup build quickstart test unit e2e bench lint venv clients
 
 all: build
 
@@ -31,14 +31,14 @@ build: setup
 quickstart: build
 	$(SUDO) python3 scripts/quickstart.py
 
-test: build venv unit e2e
+test: build unit e2e
 
 # The driver's tests boot guests, so they run one at a time and as root.
 unit:
 	cargo test --release --locked --workspace --no-run
 	$(SUDO) env "PATH=$$PATH" cargo test --release --locked --workspace
 
-e2e: venv
+e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q tests/e2e
 
 bench: build venv
@@ -46,8 +46,12 @@ bench: build venv
 
 lint:
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/clients/rust/Cargo.toml
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 venv:
 	scripts/venv.sh $(VENV)
+
+clients:
+	scripts/clients.sh $(CACHE)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# usage: venv.sh DIRECTORY
+# usage: venv.sh DIRECTORY [REQUIREMENTS]
 #
-# Makes a Python environment with what tests/requirements.txt names.
+# Makes a Python environment with what tests/requirements.txt, or another such file, names.
 set -euo pipefail
 directory=$1
-requirements=$(dirname "${BASH_SOURCE[0]}")/../tests/requirements.txt
+requirements=${2:-$(dirname "${BASH_SOURCE[0]}")/../tests/requirements.txt}
 stamp=$directory/.requirements
 if ! cmp --quiet "$requirements" "$stamp"; then
   rm -rf "$directory"

@@ -2,6 +2,7 @@
 
 While writing tests, HEARTH_E2E_DATA names a data directory that is kept, so that the next session finds the image built.
 """
+import contextlib
 import os
 import pathlib
 import shutil
@@ -174,22 +175,36 @@ def shared(clients, image):
     microvm.terminate(wait=False)
 
 
-@pytest.fixture
-def another_server(base, image, server, settings, request):
-    """Starts further servers, with the session's image; they are stopped after the test."""
+@contextlib.contextmanager
+def copies_of(server, base, settings, name: str):
+    """Starts further servers, with the images of this one; they are stopped at the end."""
     servers: list[Server] = []
 
     def start(changes: dict | None = None, directory: pathlib.Path | None = None, link: bool = True) -> Server:
         merged = {**settings}
         for key, value in (changes or {}).items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-        name = f"{request.node.name}-{len(servers)}"
-        directory = directory or base / name
+        number = f"{name}-{len(servers)}"
+        directory = directory or base / number
         copy_data_dir(server.data_dir, directory, link)
-        servers.append(Server(directory, merged, base, name))
+        servers.append(Server(directory, merged, base, number))
         return servers[-1].start()
     yield start
     for other in servers:
         if other.running:
             other.stop()
         subprocess.run(["rm", "-rf", other.data_dir], check=True)
+
+
+@pytest.fixture
+def another_server(base, image, server, settings, request):
+    """Starts further servers, with the session's image; they are stopped after the test."""
+    with copies_of(server, base, settings, request.node.name) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def servers_of_module(base, image, server, settings, request):
+    """Starts further servers, with the session's image; they are stopped after the module's last test."""
+    with copies_of(server, base, settings, request.module.__name__) as start:
+        yield start

@@ -109,6 +109,13 @@ class Server:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return kept | told | {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
+    def account_keys(self, account: str) -> dict[str, str]:
+        """boto3's arguments with the keys of a further account's root user, as `hearth env` tells them."""
+        command = [HEARTH, "env", "--data-dir", self.data_dir, "--account", account]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True)
+        told = dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines.stdout, re.MULTILINE))
+        return {"aws_access_key_id": told["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": told["AWS_SECRET_ACCESS_KEY"]}
+
 
 def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True) -> pathlib.Path:
     """A data directory with the same images and no microVMs. The source's server may be running: the database is

@@ -248,6 +248,14 @@ def test_presigned_urls_need_the_session_token(own, bucket, version):
         assert status == 400 and b"<Code>InvalidToken</Code>" in body, (status, body)
 
 
+def test_signature_version_2_is_for_presigned_urls_only(own, bucket):
+    """Its date is not bound to be recent."""
+    own.s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    with refused("InvalidRequest") as error:
+        own.boto("s3", signature_version="s3").get_object(Bucket=bucket, Key="key")
+    assert "Please use AWS4-HMAC-SHA256" in str(error.value)
+
+
 def test_a_build_role_without_rights_fails_the_build(own, bucket):
     iam = own.boto("iam")
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}

@@ -42,9 +42,9 @@ class Answer:
 
 
 def send(clients, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None,
-         secret: str | None = None) -> Answer:
-    """Sends it for the service `lambda`, with the session's keys."""
-    keys = Credentials(clients.env["AWS_ACCESS_KEY_ID"], secret or clients.env["AWS_SECRET_ACCESS_KEY"])
+         secret: str | None = None, keys: Credentials | None = None) -> Answer:
+    """Sends it for the service `lambda`, with the session's keys unless others are given."""
+    keys = keys or Credentials(clients.env["AWS_ACCESS_KEY_ID"], secret or clients.env["AWS_SECRET_ACCESS_KEY"])
     headers = {"Content-Type": "application/json", **(headers or {})}
     request = AWSRequest(method, clients.server.api_url + path, headers, body)
     botocore.auth.SigV4Auth(keys, "lambda", REGION).add_auth(request)

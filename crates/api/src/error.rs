@@ -1,5 +1,7 @@
 //! The closed set of exceptions of the service, with their HTTP statuses.
 
+use crate::arn::ImageArn;
+
 /// Which exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -106,6 +108,16 @@ impl Error {
     /// 404 ResourceNotFoundException.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::ResourceNotFound, message)
+    }
+
+    /// 404, an image that is not there (recorded exchanges).
+    pub fn image_not_found(arn: &ImageArn) -> Self {
+        Self::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}"))
+    }
+
+    /// 404, a version of an image that is not there (recorded exchanges).
+    pub fn version_not_found(arn: &ImageArn, version: impl std::fmt::Display) -> Self {
+        Self::not_found(format!("MicroVMImage not found for MicroVMImage: {arn}, Version: {version}"))
     }
 
     /// 409 ConflictException.

@@ -69,6 +69,12 @@ pub(crate) async fn create(client: &Client, request: Value) -> anyhow::Result<Va
     client.microvms(Method::POST, "/microvm-images", String::new(), Some(request)).await
 }
 
+/// UpdateMicrovmImage; a name in the request is left out.
+pub(crate) async fn update(client: &Client, arn: &str, mut request: Value) -> anyhow::Result<Value> {
+    request.as_object_mut().context("a request is an object")?.remove("name");
+    client.microvms(Method::PUT, &image_path(arn), String::new(), Some(request)).await
+}
+
 /// GetMicrovmImage; `None` when there is none.
 pub(crate) async fn get(client: &Client, arn: &str) -> anyhow::Result<Option<Image>> {
     match client.microvms(Method::GET, &image_path(arn), String::new(), None).await {

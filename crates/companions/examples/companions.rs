@@ -1,4 +1,4 @@
-//! S3, CloudWatch Logs and STS alone on a loopback port, for trying them with the AWS CLI.
+//! S3, CloudWatch Logs, Service Quotas and STS alone on a loopback port, for trying them with the AWS CLI.
 //!
 //! `cargo run -p hearth-companions --example companions -- DIRECTORY PORT`; access key and secret are `test`.
 
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_companions::ObjectStorage;
+use hearth_companions::{ObjectStorage, QuotaValues};
 use hearth_identity::{Identities, RootKey};
 use hearth_store::Store;
 
@@ -21,9 +21,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::in_memory().await?;
     let now = jiff::Timestamp::now().as_millisecond();
     let lines: Vec<_> = (0..25).map(|n| (Timestamp::from_millis(now + n), format!("line {n}"))).collect();
-    store.append_log("/aws/lambda-microvms/demo", "build", &lines).await?;
+    store.append_log(&account, "/aws/lambda-microvms/demo", "build", &lines).await?;
+    let quotas = QuotaValues {
+        memory_mib: 1024,
+        images: 1,
+        versions_per_image: 1,
+        concurrent_builds: 1,
+        run_microvm: 1,
+        suspend_microvm: 1,
+        resume_microvm: 1,
+        terminate_microvm: 1,
+        create_microvm_auth_token: 1,
+    };
     let identities = Arc::new(Identities::open(store.clone(), vec![root]).await?);
-    let router = hearth_companions::router(&storage, store, identities, "us-east-1", &account);
+    let router = hearth_companions::router(&storage, store, identities, "us-east-1", (quotas, quotas));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;
     Ok(())

@@ -1,16 +1,16 @@
 //! Which neighbour answers a request, and the HTTP around the small ones.
 //!
-//! By this order: `X-Amz-Target: Logs_…` → CloudWatch Logs; signed for `iam` or `sts`, or an unsigned form posted to `/`
-//! → the query protocol; everything else → S3, which does its own signature check because bodies are streamed.
+//! By this order: `X-Amz-Target` → CloudWatch Logs or Service Quotas; signed for `iam` or `sts`, or an unsigned form posted
+//! to `/` → the query protocol; everything else → S3, which does its own signature check because bodies are streamed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_api::AccountId;
 use hearth_auth::sigv4::claimed_service;
 use hearth_identity::{Caller, Identities};
 use hearth_store::Store;
@@ -21,31 +21,43 @@ use http_body_util::BodyExt as _;
 use s3s::service::S3Service;
 
 use crate::ObjectStorage;
-use crate::logs::{Logs, LogsError, TARGET_PREFIX};
+use crate::json::Refusal;
+use crate::logs::{self, Logs};
 use crate::query::{self, Api};
+use crate::quotas::{self, QuotaValues, ServiceQuotas};
+use crate::s3::version_2;
 
-/// Longest body of a call, except to S3.
+/// Longest body of a call to the small services, CloudWatch Logs excepted.
 const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
+
+/// Content type of the services that speak JSON 1.1.
+const JSON: &str = "application/x-amz-json-1.1";
+/// S3's answer to a body that ends before its `Content-Length`.
+const INCOMPLETE_BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>IncompleteBody</Code>\
+    <Message>The body of the request ended early.</Message></Error>";
 
 /// Everything the neighbours need.
 #[derive(Debug, Clone)]
 struct Companions {
     s3: S3Service,
     logs: Logs,
+    quotas: ServiceQuotas,
     identities: Arc<Identities>,
 }
 
-/// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane.
+/// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane. `quotas` are those that are
+/// set and those that would be by default.
 pub fn router(
     storage: &ObjectStorage,
     store: Store,
     identities: Arc<Identities>,
     region: &str,
-    account: &AccountId,
+    quotas: (QuotaValues, QuotaValues),
 ) -> Router {
     let companions = Companions {
         s3: storage.service(identities.clone()),
-        logs: Logs::new(store, region, account),
+        logs: Logs::new(store, identities.clone(), region),
+        quotas: ServiceQuotas::new(identities.clone(), region, quotas.0, quotas.1),
         identities,
     };
     Router::new().fallback(dispatch).with_state(companions)
@@ -56,6 +68,9 @@ pub fn router(
 enum Service {
     /// CloudWatch Logs with the operation.
     Logs(String),
+    /// Service Quotas with the operation.
+    Quotas(String),
+    /// IAM or STS.
     Query(Api),
     S3,
     /// One that is not here, with the name it was signed for.
@@ -68,8 +83,13 @@ impl Service {
             Some(headers.get(name)?.to_str().ok()?.to_owned())
         };
         let target = text(&parts.headers, http::HeaderName::from_static("x-amz-target"));
-        if let Some(operation) = target.as_deref().and_then(|target| target.strip_prefix(TARGET_PREFIX)) {
-            return Self::Logs(operation.to_owned());
+        let operation =
+            |prefix| target.as_deref().and_then(|target| target.strip_prefix(prefix)).map(str::to_owned);
+        if let Some(operation) = operation(logs::TARGET_PREFIX) {
+            return Self::Logs(operation);
+        }
+        if let Some(operation) = operation(quotas::TARGET_PREFIX) {
+            return Self::Quotas(operation);
         }
         let form = text(&parts.headers, CONTENT_TYPE)
             .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
@@ -91,17 +111,9 @@ async fn dispatch(State(companions): State<Companions>, request: Request) -> Res
     let (parts, body) = request.into_parts();
     let request_id = uuid::Uuid::new_v4().to_string();
     let mut response = match Service::of(&parts) {
-        Service::S3 => {
-            let request = http::Request::from_parts(parts, s3s::Body::http_body_unsync(body));
-            match companions.s3.call(request).await {
-                Ok(response) => response.map(Body::new),
-                Err(error) => {
-                    tracing::error!(?error, "S3 could not answer");
-                    respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
-                }
-            }
-        }
+        Service::S3 => companions.s3(parts, body).await,
         Service::Logs(operation) => companions.logs(&operation, &parts, body).await,
+        Service::Quotas(operation) => companions.quotas(&operation, &parts, body).await,
         Service::Query(api) => companions.query(api, &parts, body, &request_id).await,
         Service::Other(name) => unknown_operation(&name, &parts),
     };
@@ -122,22 +134,58 @@ fn unknown_operation(service: &str, parts: &Parts) -> Response {
 }
 
 impl Companions {
-    async fn logs(&self, operation: &str, parts: &Parts, body: Body) -> Response {
-        let outcome = match self.authenticate("logs", parts, body).await {
-            Ok((_, body)) => self.logs.call(operation, &body).await,
-            Err(error) => Err(LogsError { code: error.kind.name(), message: error.message }),
-        };
-        match outcome {
-            Ok(body) => respond(StatusCode::OK, "application/x-amz-json-1.1", body),
+    async fn s3(&self, mut parts: Parts, body: Body) -> Response {
+        version_2::move_token(&mut parts);
+        let broke_off = Arc::new(AtomicBool::new(false));
+        let noted = broke_off.clone();
+        let body = body.map_err(move |error| {
+            noted.store(true, Ordering::Relaxed);
+            error
+        });
+        let request = http::Request::from_parts(parts, s3s::Body::http_body_unsync(body));
+        match self.s3.call(request).await {
+            // s3s takes a body that cannot be read to its end for a fault of ours.
+            Ok(response)
+                if response.status() == StatusCode::INTERNAL_SERVER_ERROR
+                    && broke_off.load(Ordering::Relaxed) =>
+            {
+                respond(StatusCode::BAD_REQUEST, "application/xml", INCOMPLETE_BODY)
+            }
+            Ok(response) => response.map(Body::new),
             Err(error) => {
-                let body = serde_json::json!({ "__type": error.code, "message": error.message });
-                respond(error.status(), "application/x-amz-json-1.1", body.to_string())
+                tracing::error!(?error, "S3 could not answer");
+                respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
             }
         }
     }
 
+    async fn logs(&self, operation: &str, parts: &Parts, body: Body) -> Response {
+        let outcome = match self.authenticate("logs", parts, body, logs::MAXIMUM_BODY_BYTES).await {
+            Ok((caller, body)) => self.logs.call(operation, &body, &caller).await,
+            Err(error) => Err(Refusal::new(error.kind.name(), error.message)),
+        };
+        match outcome {
+            Ok(logs::Answer::Json(body)) => respond(StatusCode::OK, JSON, body),
+            Ok(logs::Answer::Events(body)) => {
+                respond(StatusCode::OK, "application/vnd.amazon.eventstream", body)
+            }
+            Err(error) => respond(error.status(), JSON, error.body()),
+        }
+    }
+
+    async fn quotas(&self, operation: &str, parts: &Parts, body: Body) -> Response {
+        let outcome = match self.authenticate("servicequotas", parts, body, MAXIMUM_BODY_BYTES).await {
+            Ok((caller, body)) => self.quotas.call(operation, &body, &caller),
+            Err(error) => Err(Refusal::new(error.kind.name(), error.message)),
+        };
+        match outcome {
+            Ok(body) => respond(StatusCode::OK, JSON, body),
+            Err(error) => respond(error.status(), JSON, error.body()),
+        }
+    }
+
     async fn query(&self, api: Api, parts: &Parts, body: Body, request_id: &str) -> Response {
-        let outcome = match self.authenticate(api.service(), parts, body).await {
+        let outcome = match self.authenticate(api.service(), parts, body, MAXIMUM_BODY_BYTES).await {
             Ok((caller, body)) => query::call(api, &self.identities, parts, &body, &caller).await,
             Err(error) => Err(error.into()),
         };
@@ -155,8 +203,9 @@ impl Companions {
         service: &str,
         parts: &Parts,
         body: Body,
+        maximum_bytes: usize,
     ) -> Result<(Caller, Bytes), hearth_api::Error> {
-        let body = http_body_util::Limited::new(body, MAXIMUM_BODY_BYTES)
+        let body = http_body_util::Limited::new(body, maximum_bytes)
             .collect()
             .await
             .map_err(|_| hearth_api::Error::validation("The body of the request is too long or broke off."))?

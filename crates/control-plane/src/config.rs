@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_api::{AccountId, EndpointLabel, Error};
+use hearth_api::{EndpointLabel, Error};
 use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
@@ -19,8 +19,6 @@ const HTTPS_PORT: u16 = 443;
 pub struct ControlPlaneConfig {
     /// Region, such as `us-east-1`.
     pub region: String,
-    /// The one account.
-    pub account: AccountId,
     /// Domain of the endpoints, such as `localhost`.
     pub endpoint_domain: String,
     /// Port of the endpoints.
@@ -29,6 +27,8 @@ pub struct ControlPlaneConfig {
     pub minimum_idle_seconds: u32,
     /// Whether `imageIdentifier` may be a bare name, which the service refuses.
     pub lenient_image_names: bool,
+    /// Whether images for another architecture than the host's are accepted, and built for the host's.
+    pub any_architecture: bool,
     /// How much an account may have.
     pub quotas: Quotas,
     /// How fast an account may call.
@@ -46,7 +46,7 @@ pub struct Services {
     pub registry: Arc<Registry>,
     /// Image builds.
     pub image_builder: Arc<ImageBuilder>,
-    /// Access keys.
+    /// Who calls, and what they may do.
     pub identities: Arc<Identities>,
     /// Keys of endpoint tokens.
     pub token_keys: Arc<TokenKeys>,

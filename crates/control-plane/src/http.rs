@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, delete, get, post};
 use hearth_api::{Error, ErrorKind};
 use http::{HeaderValue, Method, Uri};
@@ -78,10 +78,17 @@ async fn unknown_operation(method: Method, uri: Uri) -> Refused {
 }
 
 /// Gives each request an id, which is in the answer and in every log line about it.
+///
+/// The request runs as a task of its own: hyper drops what it waits for when the client hangs up, and an operation that
+/// has written its rows still has to start what they stand for.
 async fn with_request_id(request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let running = tokio::spawn(next.run(request).instrument(span.clone()));
+    let mut response = running.await.unwrap_or_else(|error| {
+        span.in_scope(|| tracing::error!(%error, "the request broke off"));
+        Refused::from(Error::internal()).into_response()
+    });
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     let id = HeaderValue::from_str(&id).expect("invariant: a UUID is a header value");
     response.headers_mut().insert("x-amzn-requestid", id);

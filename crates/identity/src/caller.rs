@@ -28,9 +28,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether no policy of its own limits the caller: the root user, and its sessions without policies.
+    /// Whether it is the root user of an account.
     pub fn is_root(&self) -> bool {
         matches!(self.principal, Principal::Root { .. })
+    }
+
+    /// Whether a policy has a say in what it may do in its own account.
+    pub fn is_limited(&self) -> bool {
+        !self.is_root() || self.session.as_ref().is_some_and(|session| session.policies.is_some())
     }
 
     /// The question whether this caller may do `action`, such as `lambda:RunMicrovm`, to `resource`: an ARN, or `*` for

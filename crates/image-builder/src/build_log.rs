@@ -1,14 +1,14 @@
 //! Where build output goes: one stream for the Dockerfile's build, one for the app until its snapshot.
 
-use hearth_api::{BuildId, CloudWatchLogging, ImageArn, ImageVersion, Logging, Timestamp};
-use hearth_store::Store;
+use hearth_api::{BuildId, CloudWatchLogging, ImageArn, ImageVersion, Logging};
+use hearth_store::{LineBuffer, LogWriter, Store};
 
 /// A log stream of a build; lines appear in it as they come.
 #[derive(Debug)]
 pub(crate) struct BuildLog {
-    store: Store,
-    destination: Option<(String, String)>,
-    partial: String,
+    /// `None` when logging is disabled.
+    writer: Option<LogWriter>,
+    buffer: LineBuffer,
 }
 
 /// Which part of a build writes.
@@ -32,43 +32,88 @@ impl BuildLog {
             Some(Logging::CloudWatch(wanted)) => Some(wanted.clone()),
             None => Some(CloudWatchLogging::default()),
         };
-        let destination = wanted.map(|wanted| {
+        let writer = wanted.map(|wanted| {
             let phase = match phase {
                 Phase::Build => "build",
                 Phase::Snapshot => "snapshot",
             };
             let day = jiff::Timestamp::now().strftime("%Y/%m/%d");
             let stream = format!("{day}[{version}]{phase}-{build}");
-            (
+            LogWriter::start(
+                store.clone(),
+                arn.account.clone(),
                 wanted.log_group.unwrap_or_else(|| format!("/aws/lambda-microvms/{}", arn.name)),
                 wanted.log_stream.unwrap_or(stream),
             )
         });
-        Self { store: store.clone(), destination, partial: String::new() }
+        Self { writer, buffer: LineBuffer::default() }
     }
 
-    /// Writes the complete lines of `text`, keeping the rest for the next call.
+    /// Queues the complete lines of `text`, keeping the rest for the next call. When it is cancelled, nothing of `text` was
+    /// taken.
     pub(crate) async fn write(&mut self, text: &str) {
-        self.partial.push_str(text);
-        if let Some(end) = self.partial.rfind('\n') {
-            let rest = self.partial.split_off(end + 1);
-            let lines = std::mem::replace(&mut self.partial, rest);
-            self.store(lines.lines()).await;
+        if let Some(writer) = &self.writer
+            && let Some(room) = writer.room().await
+        {
+            room.send(self.buffer.push(text));
         }
     }
 
-    /// Writes a line of our own, and whatever was left incomplete before it.
+    /// Writes a line of our own, and whatever was left incomplete before it. Everything is stored when it returns.
     pub(crate) async fn line(&mut self, text: &str) {
-        let rest = std::mem::take(&mut self.partial);
-        self.store(Some(rest.as_str()).filter(|rest| !rest.is_empty()).into_iter().chain([text])).await;
+        if let Some(writer) = &self.writer
+            && let Some(room) = writer.room().await
+        {
+            room.send(self.buffer.take().into_iter().chain([text.to_owned()]).collect());
+            writer.flush().await;
+        }
     }
 
-    async fn store(&self, lines: impl IntoIterator<Item = &str>) {
-        let Some((group, stream)) = &self.destination else { return };
-        let now = Timestamp::now();
-        let lines: Vec<_> = lines.into_iter().map(|line| (now, line.to_owned())).collect();
-        if let Err(error) = self.store.append_log(group, stream, &lines).await {
-            tracing::error!(%error, group, stream, "build output could not be stored");
+    /// Writes what was left incomplete. Everything is stored when it returns.
+    pub(crate) async fn finish(&mut self) {
+        if let Some(writer) = &self.writer
+            && let Some(room) = writer.room().await
+        {
+            room.send(self.buffer.take().into_iter().collect());
+            writer.flush().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hearth_api::AccountId;
+    use hearth_store::{EventOrder, LogPosition, LogQuery};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn output_is_stored_in_order_for_the_account_of_the_image_also_without_an_end_of_line() {
+        let store = Store::in_memory().await.unwrap();
+        let arn = ImageArn::parse("arn:aws:lambda:us-east-1:222222222222:microvm-image:app").unwrap();
+        let build = BuildId::new();
+        let mut log = BuildLog::new(&store, None, (&arn, ImageVersion::FIRST, &build), Phase::Build);
+        log.write("one\ntw").await;
+        // What is cancelled before it gets room is not taken; here there is room at once.
+        tokio::time::timeout(Duration::from_secs(10), log.write("o\nthree")).await.unwrap();
+        log.line("of our own").await;
+        log.write("last").await;
+        log.finish().await;
+        let account = AccountId::from_stored("222222222222");
+        let query = LogQuery {
+            account: &account,
+            group: "/aws/lambda-microvms/app",
+            stream: None,
+            after: LogPosition::START,
+            before: LogPosition::END,
+            order: EventOrder::Oldest,
+            limit: 100,
+        };
+        let events = store.log_events(&query).await.unwrap().unwrap().events;
+        let messages: Vec<_> = events.iter().map(|event| event.message.as_str()).collect();
+        assert_eq!(messages, ["one", "two", "three", "of our own", "last"]);
+        assert!(events[0].stream.ends_with(&format!("[1.0]build-{build}")));
     }
 }

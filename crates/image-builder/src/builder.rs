@@ -173,6 +173,7 @@ impl ImageBuilder {
                 return Err(failure);
             }
         };
+        log.finish().await;
         let mut log = BuildLog::new(&config.store, logging, subject, Phase::Snapshot);
         let files = config.files.image(&row.arn, row.version);
         let vcpu_count = host_capped(class.vcpu_count);
@@ -196,6 +197,7 @@ impl ImageBuilder {
                 return Err(failure);
             }
         };
+        log.finish().await;
         let sizes = SnapshotBuild {
             memory_snapshot_size_in_bytes: Some(taken.info.memory_bytes),
             code_install_size_in_bytes: Some(container.root_bytes),

@@ -23,9 +23,7 @@ impl ImageBuilder {
                 let message = format!("Cannot delete MicroVM image in its current state: {arn}");
                 return Err(Error::validation(message));
             }
-            change => refusal(change, || {
-                Error::not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}"))
-            })?,
+            change => refusal(change, || Error::image_not_found(arn))?,
         }
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
@@ -43,9 +41,7 @@ impl ImageBuilder {
         version: ImageVersion,
     ) -> Result<(), Error> {
         let change = self.config.store.begin_version_deletion(arn, version, Timestamp::now()).await;
-        refusal(change.map_err(|error| failed(arn, &error))?, || {
-            Error::not_found(format!("MicroVMImage not found for MicroVMImage: {arn}, Version: {version}"))
-        })?;
+        refusal(change.map_err(|error| failed(arn, &error))?, || Error::version_not_found(arn, version))?;
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
             if let Err(error) = builder.remove_version(&arn, version).await {

@@ -1,113 +1,129 @@
 //! Follows the app's output while a guest runs and writes it to the microVM's log stream, line by line.
+//!
+//! The position counts what was handed to the writer, which writes in the background. When the writer is behind, nothing
+//! is read, and the agent's ring in the guest keeps the newest output; what falls out of it is mentioned in the log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_api::Timestamp;
+use hearth_api::AccountId;
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{Reply, Request};
-use hearth_store::Store;
+use hearth_store::{LineBuffer, LogWriter, Store};
 use hearth_vmm::Vm;
+use tokio::sync::watch;
+
+/// How long a suspend waits for the last lines to be stored.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where an app's output goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    /// Owner of the microVM and the group.
+    pub(crate) account: AccountId,
+    /// Log group.
+    pub(crate) group: String,
+    /// Log stream.
+    pub(crate) stream: String,
+}
 
 /// Where a microVM's output goes, and how far it has been written.
 #[derive(Debug)]
 pub(crate) struct OutputLog {
     store: Store,
-    destination: Option<(String, String)>,
+    /// `None` when logging is disabled.
+    destination: Option<Destination>,
+    writer: OnceLock<LogWriter>,
     position: AtomicU64,
     position_file: PathBuf,
+    /// Whether the app's streams have ended and everything was read.
+    ended_tx: watch::Sender<bool>,
 }
 
-/// Longest piece of one log line, in bytes; longer lines are cut into several (CloudWatch's limit is 256 KiB).
-const LINE_LIMIT_BYTES: usize = 64 << 10;
-
 impl OutputLog {
-    /// `destination` is group and stream, `None` when logging is disabled. The position is that of an earlier life
-    /// if there was one, else `first`.
+    /// The position is that of an earlier life if there was one, else `first`.
     pub(crate) fn new(
         store: Store,
-        destination: Option<(String, String)>,
+        destination: Option<Destination>,
         position_file: PathBuf,
         first: u64,
     ) -> Self {
         let stored = std::fs::read_to_string(&position_file).ok().and_then(|text| text.trim().parse().ok());
-        Self { store, destination, position: AtomicU64::new(stored.unwrap_or(first)), position_file }
+        Self {
+            store,
+            destination,
+            writer: OnceLock::new(),
+            position: AtomicU64::new(stored.unwrap_or(first)),
+            position_file,
+            ended_tx: watch::Sender::new(false),
+        }
     }
 
-    /// Keeps the position for the next life, beside the snapshot.
-    pub(crate) fn save_position(&self) -> std::io::Result<()> {
+    /// Keeps the position for the next life, beside the snapshot, when what is before it has been stored.
+    pub(crate) async fn save_position(&self) -> std::io::Result<()> {
+        if let Some(writer) = self.writer.get()
+            && tokio::time::timeout(FLUSH_PATIENCE, writer.flush()).await.is_err()
+        {
+            tracing::warn!(destination = ?self.destination, "the last output is not stored yet");
+        }
         std::fs::write(&self.position_file, self.position.load(Ordering::Relaxed).to_string())
     }
 
-    /// Copies output until the connection ends; the caller cancels it when the guest's life does.
+    /// Copies output until the guest's life ends: the caller cancels it then.
     pub(crate) async fn follow(self: Arc<Self>, vm: Arc<dyn Vm>) {
-        let Some((group, stream)) = &self.destination else { return };
+        let Some(Destination { account, group, stream }) = self.destination.clone() else {
+            self.ended_tx.send_replace(true);
+            return;
+        };
+        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), account, group, stream));
         loop {
-            if let Err(error) = self.copy(&vm, group, stream).await {
-                tracing::debug!(%error, "the output connection broke; trying again");
+            match self.copy(&vm, writer).await {
+                Ok(()) => _ = self.ended_tx.send_replace(true),
+                Err(error) => tracing::debug!(%error, "the output connection broke; trying again"),
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
-    async fn copy(&self, vm: &Arc<dyn Vm>, group: &str, stream: &str) -> Result<(), ClientError> {
-        let from = self.position.load(Ordering::Relaxed);
+    /// Waits until the last words of an app that has ended are in the writer's hands, but not longer than `patience`.
+    pub(crate) async fn ended(&self, patience: Duration) {
+        let mut ended_rx = self.ended_tx.subscribe();
+        // Whoever waits in vain goes on without the last lines.
+        let _ = tokio::time::timeout(patience, ended_rx.wait_for(|ended| *ended)).await;
+    }
+
+    async fn copy(&self, vm: &Arc<dyn Vm>, writer: &LogWriter) -> Result<(), ClientError> {
+        let mut expected = self.position.load(Ordering::Relaxed);
         let connection = vm.connect_guest().await.map_err(ClientError::Connection)?;
-        let mut replies = Replies::request(connection, &Request::Output { from }).await?;
-        let mut partial = String::new();
+        let mut replies = Replies::request(connection, &Request::Output { from: expected }).await?;
+        let mut buffer = LineBuffer::default();
         while let Some(reply) = replies.next().await? {
             let Reply::Output { position, data, .. } = reply else { continue };
-            partial.push_str(&data);
-            let lines = take_lines(&mut partial);
-            if lines.is_empty() {
-                continue;
+            let Some(room) = writer.room().await else { return Ok(()) };
+            let mut lines = Vec::new();
+            if position > expected {
+                lines.extend(buffer.take());
+                lines.push(missing(position - expected));
             }
-            let now = Timestamp(jiff_now());
-            let stamped: Vec<_> = lines.into_iter().map(|line| (now, line)).collect();
-            if let Err(error) = self.store.append_log(group, stream, &stamped).await {
-                tracing::error!(%error, group, stream, "output lines could not be stored");
-            }
-            let seen = position + data.len() as u64 - partial.len() as u64;
-            self.position.store(seen, Ordering::Relaxed);
+            lines.extend(buffer.push(&data));
+            room.send(lines);
+            expected = position + data.len() as u64;
+            self.position.store(expected - buffer.len() as u64, Ordering::Relaxed);
+        }
+        // The end of both streams: what has no end of line now gets none any more.
+        if !buffer.is_empty()
+            && let Some(room) = writer.room().await
+        {
+            room.send(buffer.take().into_iter().collect());
+            self.position.store(expected, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
-fn jiff_now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
-}
-
-/// Removes the complete lines from `text`.
-fn take_lines(text: &mut String) -> Vec<String> {
-    let complete = match text.rfind('\n') {
-        Some(end) => end + 1,
-        None if text.len() >= LINE_LIMIT_BYTES => text.len(),
-        None => return Vec::new(),
-    };
-    let rest = text.split_off(complete);
-    let lines = std::mem::replace(text, rest);
-    lines.lines().map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_complete_lines_leave() {
-        let mut text = "one\r\ntwo\nthr".to_owned();
-        assert_eq!(take_lines(&mut text), ["one", "two"]);
-        assert_eq!(text, "thr");
-        assert!(take_lines(&mut text).is_empty());
-    }
-
-    #[test]
-    fn a_line_without_an_end_is_cut_at_the_limit() {
-        let mut text = "x".repeat(LINE_LIMIT_BYTES);
-        assert_eq!(take_lines(&mut text).len(), 1);
-        assert!(text.is_empty());
-    }
+fn missing(bytes: u64) -> String {
+    format!("[hearth] {bytes} bytes of output are missing here: they came faster than they could be stored.")
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::machine::{Decision, DenyReason, Event, Failure, Machine, Phase, Step};
-use crate::output::OutputLog;
+use crate::output::{Destination, OutputLog};
 use crate::published::{Published, RunningMicrovm};
 use crate::steps::{Host, SharedHost, Started};
 use crate::timers;
@@ -286,7 +286,7 @@ impl Body {
         let Some(guest) = self.guest.take() else {
             return Err(Failure::Fatal("The MicroVM had no guest to suspend.".into()));
         };
-        if let Err(error) = self.output.save_position() {
+        if let Err(error) = self.output.save_position().await {
             tracing::warn!(microvm = %record.id, %error, "the output position could not be written");
         }
         match host.suspend(record, guest).await {
@@ -308,7 +308,7 @@ impl Body {
         let vm = guest.vm().clone();
         let watchers = [
             tokio::spawn(watch_vmm(vm.clone(), self.exits_tx.clone())),
-            tokio::spawn(settled(watch_container(vm.clone(), self.exits_tx.clone()))),
+            tokio::spawn(settled(watch_container(vm.clone(), self.output.clone(), self.exits_tx.clone()))),
             tokio::spawn(settled(self.output.clone().follow(vm.clone()))),
         ];
         self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
@@ -339,11 +339,14 @@ async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
     let _ = exits_tx.send(Event::VmmExited(reason)).await;
 }
 
-async fn watch_container(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
+async fn watch_container(vm: Arc<dyn Vm>, output: Arc<OutputLog>, exits_tx: mpsc::Sender<Event>) {
     const DAY: Duration = Duration::from_hours(24);
+    /// How long the guest of an app that has ended is kept for the app's last words.
+    const LAST_WORDS: Duration = Duration::from_secs(2);
     loop {
         match ask(&vm, &Request::WaitExit, DAY).await {
             Ok(Reply::Exited { code }) => {
+                output.ended(LAST_WORDS).await;
                 // Nobody listens any more when this life has ended already.
                 let _ = exits_tx.send(Event::ContainerExited(code)).await;
                 return;
@@ -353,8 +356,8 @@ async fn watch_container(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
     }
 }
 
-/// Group and stream of the app's output (behaviour.md section 7), or nothing when logging is disabled.
-fn log_destination(record: &MicrovmRecord) -> Option<(String, String)> {
+/// Where the app's output goes (behaviour.md section 7), or nothing when logging is disabled.
+fn log_destination(record: &MicrovmRecord) -> Option<Destination> {
     let CloudWatchLogging { log_group, log_stream } = match &record.settings.logging {
         Some(Logging::Disabled {}) => return None,
         Some(Logging::CloudWatch(wanted)) => wanted.clone(),
@@ -363,7 +366,7 @@ fn log_destination(record: &MicrovmRecord) -> Option<(String, String)> {
     let group = log_group.unwrap_or_else(|| format!("/aws/lambda-microvms/{}", record.image_arn.name));
     let day = record.started_at.0.strftime("%Y/%m/%d");
     let stream = log_stream.unwrap_or_else(|| format!("{day}[{}]{}", record.image_version, record.id));
-    Some((group, stream))
+    Some(Destination { account: record.account.clone(), group, stream })
 }
 
 fn now() -> Timestamp {

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use hearth_companions::LOG_RETENTIONS;
 use hearth_control_plane::Rates;
 use serde::Deserialize;
+
+/// Beyond this, bytes would not fit the database's integers.
+const LARGEST_GROUP_MIB: u64 = 1 << 40;
 
 /// Arguments of `hearth serve`; each overrides the file.
 #[derive(Debug, Args)]
@@ -51,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) minimum_idle_seconds: u32,
     /// Accept bare image names where the service wants an ARN.
     pub(crate) lenient_image_names: bool,
+    /// Build for the host what is wanted for another architecture.
+    pub(crate) any_architecture: bool,
     /// How much there may be.
     pub(crate) quotas: QuotaConfig,
     /// `[rates]`: how fast the account may call.
@@ -61,6 +67,10 @@ pub(crate) struct Config {
     pub(crate) build: BuildConfig,
     /// Network.
     pub(crate) network: NetworkConfig,
+    /// Log groups.
+    pub(crate) logs: LogsConfig,
+    /// Records.
+    pub(crate) retention: RetentionConfig,
 }
 
 /// `[guest]`: the files that `make build` leaves.
@@ -131,6 +141,38 @@ pub(crate) struct QuotaConfig {
     pub(crate) minimum_available_memory_mib: u64,
 }
 
+/// `[logs]`: how long and how much is kept of log groups.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogsConfig {
+    /// Retention of groups that builds and microVMs make; 0 is for ever.
+    pub(crate) retention_days: u32,
+    /// Size of a group; 0 is without end.
+    pub(crate) maximum_group_mib: u64,
+}
+
+/// `[retention]`: how long records are kept; 0 is for ever.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetentionConfig {
+    /// Days from a microVM's end.
+    pub(crate) terminated_days: u32,
+    /// Days from the first use of a client token.
+    pub(crate) client_token_days: u32,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { retention_days: 0, maximum_group_mib: 1024 }
+    }
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { terminated_days: 30, client_token_days: 7 }
+    }
+}
+
 impl Default for QuotaConfig {
     fn default() -> Self {
         let hearth_store::Quotas { images, versions_per_image, concurrent_builds, memory_mib } =
@@ -150,11 +192,14 @@ impl Default for Config {
             accounts: Vec::new(),
             minimum_idle_seconds: 60,
             lenient_image_names: false,
+            any_architecture: false,
             quotas: QuotaConfig::default(),
             rates: Rates::default(),
             guest: GuestConfig::default(),
             build: BuildConfig::default(),
             network: NetworkConfig::default(),
+            logs: LogsConfig::default(),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -213,6 +258,16 @@ impl Config {
                 "the account {account:?} is not twelve digits"
             );
         }
+        let days = config.logs.retention_days;
+        anyhow::ensure!(
+            days == 0 || LOG_RETENTIONS.contains(&days),
+            "logs.retention_days is {days}; it must be 0 (for ever) or one of {LOG_RETENTIONS:?}"
+        );
+        anyhow::ensure!(
+            config.logs.maximum_group_mib <= LARGEST_GROUP_MIB,
+            "logs.maximum_group_mib is {}; it must be at most {LARGEST_GROUP_MIB}",
+            config.logs.maximum_group_mib
+        );
         Ok(config)
     }
 

@@ -7,6 +7,7 @@ mod data_dir;
 mod doctor;
 mod env;
 mod leftovers;
+mod retention;
 mod serve;
 
 use std::process::ExitCode;

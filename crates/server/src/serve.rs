@@ -10,8 +10,8 @@ use axum::extract::ConnectInfo;
 use axum::middleware::map_request;
 use hearth_api::AccountId;
 use hearth_auth::TokenKeys;
-use hearth_companions::ObjectStorage;
-use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_companions::{ObjectStorage, QuotaValues};
+use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_data_plane::{CertificateAuthority, DataPlane, EndpointHosts};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
@@ -27,8 +27,11 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::Artifacts;
 use crate::config::{Config, ServeArgs};
 use crate::env::ServerAddress;
-use crate::{access, data_dir, leftovers};
+use crate::{access, data_dir, leftovers, retention};
 
+/// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
+/// logged by us.
+const DEFAULT_LOG: &str = "info,s3s=off";
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -52,7 +55,8 @@ struct Access {
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| "info".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| DEFAULT_LOG.into());
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = Config::load(&args)?;
@@ -110,7 +114,9 @@ async fn start(
     access: &Access,
     storage: ObjectStorage,
 ) -> anyhow::Result<Parts> {
-    let store = Store::open(&data_dir.join("hearth.db")).await?;
+    let log_retention = Some(config.logs.retention_days).filter(|days| *days > 0);
+    let store = Store::open(&data_dir.join("hearth.db")).await?.with_log_retention(log_retention);
+    store.adopt_log_groups(&access.account).await?;
     let identities = Arc::new(Identities::open(store.clone(), access.root_keys.clone()).await?);
     let code = Artifacts { storage, identities: identities.clone() };
     let run_root = data_dir.join("run");
@@ -225,28 +231,29 @@ async fn serve(
     let backend = parts.registry.clone();
     let data_plane = DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
     let identities = parts.identities.clone();
+    let quotas = Quotas {
+        images: config.quotas.images,
+        versions_per_image: config.quotas.versions_per_image,
+        concurrent_builds: config.quotas.concurrent_builds,
+        memory_mib: config.quotas.memory_mib,
+    };
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),
         identities.clone(),
         &config.region,
-        &access.account,
+        (quota_values(quotas, config.rates), quota_values(Quotas::default(), Rates::default())),
     );
     let control_plane = ControlPlaneConfig {
         region: config.region.clone(),
-        account: access.account.clone(),
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
-        quotas: Quotas {
-            images: config.quotas.images,
-            versions_per_image: config.quotas.versions_per_image,
-            concurrent_builds: config.quotas.concurrent_builds,
-            memory_mib: config.quotas.memory_mib,
-        },
+        quotas,
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,
+        any_architecture: config.any_architecture,
     };
     let services = Services {
         store: parts.store.clone(),
@@ -262,10 +269,13 @@ async fn serve(
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let api =
         tokio::spawn(async move { axum::serve(api_listener, service).with_graceful_shutdown(stopped).await });
+    let limits = retention::Limits::new(config);
+    let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), limits));
     announce(config, data_dir, api_addr, endpoint_addr)?;
     stop.recv().await;
     tracing::info!("stopping");
     stopping.cancel();
+    sweeping.abort();
     data_plane.shutdown(GRACE).await;
     let api_abort = api.abort_handle();
     if tokio::time::timeout(GRACE, api).await.is_err() {
@@ -281,6 +291,20 @@ async fn with_source_address(
 ) -> axum::extract::Request {
     request.extensions_mut().insert(SourceAddress(address));
     request
+}
+
+fn quota_values(quotas: Quotas, rates: Rates) -> QuotaValues {
+    QuotaValues {
+        memory_mib: quotas.memory_mib,
+        images: quotas.images,
+        versions_per_image: quotas.versions_per_image,
+        concurrent_builds: quotas.concurrent_builds,
+        run_microvm: rates.run_microvm,
+        suspend_microvm: rates.suspend_microvm,
+        resume_microvm: rates.resume_microvm,
+        terminate_microvm: rates.terminate_microvm,
+        create_microvm_auth_token: rates.create_microvm_auth_token,
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]

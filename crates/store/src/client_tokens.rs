@@ -36,7 +36,8 @@ pub(crate) async fn claim(
 ) -> Result<TokenClaim> {
     let Some(token) = token else { return Ok(TokenClaim::Fresh) };
     let inserted = sqlx::query(
-        "INSERT INTO client_tokens (account, operation, token, parameters_hash, answer) VALUES (?, ?, ?, ?, ?)
+        "INSERT INTO client_tokens (account, operation, token, parameters_hash, answer, created_at)
+         VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT DO NOTHING",
     )
     .bind(token.account.as_str())
@@ -44,6 +45,7 @@ pub(crate) async fn claim(
     .bind(&token.token)
     .bind(&token.parameters_hash)
     .bind(&token.answer)
+    .bind(hearth_api::Timestamp::now().as_millis())
     .execute(&mut *connection)
     .await?;
     if inserted.rows_affected() == 1 { Ok(TokenClaim::Fresh) } else { look_up(connection, token).await }

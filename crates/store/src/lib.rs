@@ -15,6 +15,7 @@ mod microvms;
 mod network_connectors;
 mod quotas;
 pub mod records;
+mod retention;
 mod tags;
 
 use std::path::Path;
@@ -28,7 +29,10 @@ pub use files::{Files, ImageFiles, MicrovmFiles};
 pub use identities::{IdentityKind, IdentityRow, IdentityWrite};
 pub use image_changes::{BegunUpdate, Change};
 pub use images::InsertedImage;
-pub use logs::FilteredLogEvent;
+pub use logs::{
+    CreatedLogStream, EVENT_OVERHEAD_BYTES, EventOrder, Found, LineBuffer, LogEvent, LogGroupRecord, LogPage,
+    LogPosition, LogQuery, LogStreamRecord, LogWriter, MissingLog, Room, StreamOrder, StreamQuery,
+};
 pub use microvms::{InsertedMicrovm, MicrovmFilter};
 pub use network_connectors::{
     ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
@@ -73,6 +77,8 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: sqlx::SqlitePool,
+    /// Retention of log groups that output makes.
+    log_retention_days: Option<u32>,
 }
 
 impl Store {
@@ -104,7 +110,12 @@ impl Store {
             .await
             .map_err(|source| Error::Open { path: path.to_owned(), source })?;
         sqlx::migrate!().run(&pool).await.map_err(Error::Migrate)?;
-        Ok(Self { pool })
+        Ok(Self { pool, log_retention_days: None })
+    }
+
+    /// The same store; log groups that output makes from now on keep their events for so many days (`None`: for ever).
+    pub fn with_log_retention(self, days: Option<u32>) -> Self {
+        Self { log_retention_days: days, ..self }
     }
 
     /// Closes all connections, writing what is pending.
@@ -144,7 +155,8 @@ mod tests {
         let limit = format!("PRAGMA max_page_count = {}", pages + 4);
         sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();
         let append = async |text: String| {
-            store.append_log("group", "stream", &[(Timestamp::from_millis(1), text)]).await
+            let account = hearth_api::AccountId::from_stored("1");
+            store.append_log(&account, "group", "stream", &[(Timestamp::from_millis(1), text)]).await
         };
         append("x".repeat(1 << 20)).await.unwrap_err();
         append("fits".to_owned()).await.unwrap();

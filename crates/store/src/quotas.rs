@@ -93,8 +93,9 @@ impl Quotas {
         account: &AccountId,
         memory_mib: u32,
     ) -> Result<Option<Quota>> {
+        // The plus keeps SQLite from looking at all records of the account: those that have not ended are few.
         let used: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(memory_mib), 0) FROM microvms WHERE account = ? AND state <> 'TERMINATED'",
+            "SELECT coalesce(sum(memory_mib), 0) FROM microvms WHERE +account = ? AND state <> 'TERMINATED'",
         )
         .bind(account.as_str())
         .fetch_one(connection)

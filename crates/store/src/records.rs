@@ -203,30 +203,6 @@ fn default_memory_mib() -> u32 {
     SizeClass::DEFAULT_MEMORY_MIB
 }
 
-/// One line of a log stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogEvent {
-    /// Position in the stream; grows by one.
-    pub sequence: i64,
-    /// When it was written.
-    pub timestamp: Timestamp,
-    /// The line without its end.
-    pub message: String,
-}
-
-/// A log stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogStreamRecord {
-    /// Log group.
-    pub group: String,
-    /// Stream name.
-    pub name: String,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// Last line's time.
-    pub last_event_at: Option<Timestamp>,
-}
-
 /// An answer kept under a `clientToken`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenClaim {

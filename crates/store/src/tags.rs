@@ -17,6 +17,11 @@ pub enum Taggable {
 }
 
 impl Taggable {
+    /// Its ARN.
+    pub fn arn(&self) -> String {
+        self.row().1
+    }
+
     /// Table and ARN.
     fn row(&self) -> (&'static str, String) {
         match self {

@@ -24,8 +24,6 @@ use progress::Progress;
 
 /// Between two looks at a build.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
-/// Version of a new image.
-const FIRST_VERSION: &str = "1.0";
 
 /// Arguments of `hearth image build`.
 #[derive(Debug, Args)]
@@ -51,7 +49,10 @@ pub struct BuildArgs {
     /// Free text that is kept with the image
     #[arg(long)]
     description: Option<String>,
-    /// Delete an image of this name first
+    /// Role that may read the upload; the account itself by default, for the root user only
+    #[arg(long, value_name = "ARN")]
+    build_role: Option<String>,
+    /// Delete an image of this name first, instead of adding a version to it
     #[arg(long)]
     replace: bool,
     /// Print GetMicrovmImageBuild's JSON at the end, and nothing else on standard output
@@ -59,7 +60,7 @@ pub struct BuildArgs {
     json: bool,
 }
 
-/// Builds an image; exit code 1 when the build fails.
+/// Builds an image, or another version of it; exit code 1 when the build fails.
 pub(crate) async fn run(client: &Client, args: BuildArgs) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let progress = Progress::new();
@@ -67,7 +68,7 @@ pub(crate) async fn run(client: &Client, args: BuildArgs) -> anyhow::Result<Exit
     let archive = archive::pack(&args.directory)?;
     let account = client.account().await?;
     let arn = image_arn(&client.connection().region, &account, &args.name);
-    free_name(client, &arn, &args, &progress).await?;
+    let exists = prepare(client, &arn, &args, &progress).await?;
 
     let zip_bytes = archive.zip.len() as u64;
     progress.step(&format!("Uploading {} files, {}", archive.files, render::bytes(zip_bytes)));
@@ -76,37 +77,40 @@ pub(crate) async fn run(client: &Client, args: BuildArgs) -> anyhow::Result<Exit
 
     let request =
         create_request(&args, &client.connection().region, &account, &format!("s3://{bucket}/{key}"));
-    let created = images::create(client, request).await?;
-    let created_at = created["createdAt"].as_f64().unwrap_or_default();
+    let begun = if exists {
+        images::update(client, &arn, request).await?
+    } else {
+        images::create(client, request).await?
+    };
+    let version = begun["imageVersion"].as_str().context("the answer names no version")?;
+    let begun_at = begun["updatedAt"].as_f64().unwrap_or_default();
     progress.step("Waiting for the build");
-    let mut tail = LogTail::new(group_of_image(&args.name), "", created_at);
-    let image = follow(client, &arn, &mut tail, &progress).await?;
-    let builds = images::builds(client, &arn, FIRST_VERSION).await?;
+    let mut tail = LogTail::new(group_of_image(&args.name), "", begun_at);
+    let image = follow(client, &arn, version, &mut tail, &progress).await?;
+    let builds = images::builds(client, &arn, version).await?;
     progress.finish();
-    report(&args, &image, &builds, started.elapsed())
+    report(&args, &image, version, &builds, started.elapsed())
 }
 
-/// Deletes what has the name already if that is wanted, or if it is what a failed build left.
-async fn free_name(client: &Client, arn: &str, args: &BuildArgs, progress: &Progress) -> anyhow::Result<()> {
-    let Some(image) = images::get(client, arn).await? else { return Ok(()) };
-    match image.state.as_str() {
-        "CREATE_FAILED" => progress.line(&format!("Replacing {}, whose last build failed", args.name)),
-        "DELETING" => return wait_until_gone(client, arn).await,
-        _ if args.replace => progress.line(&format!("Deleting the image {}", args.name)),
-        state => bail!(
-            "there is an image {} already ({state}); delete it with `hearth image delete {}`, or build with --replace",
-            args.name,
-            args.name
-        ),
+/// Whether there is an image of the name, to which a version is to be added; with `--replace` it is deleted.
+async fn prepare(client: &Client, arn: &str, args: &BuildArgs, progress: &Progress) -> anyhow::Result<bool> {
+    let Some(image) = images::get(client, arn).await? else { return Ok(false) };
+    if image.state != "DELETING" {
+        if !args.replace {
+            return Ok(true);
+        }
+        progress.line(&format!("Deleting the image {}", args.name));
+        images::delete(client, arn).await?;
     }
-    images::delete(client, arn).await?;
-    wait_until_gone(client, arn).await
+    wait_until_gone(client, arn).await?;
+    Ok(false)
 }
 
-/// Shows the log until the image is no longer being created.
+/// Shows the log until the version is no longer being built.
 async fn follow(
     client: &Client,
     arn: &str,
+    version: &str,
     tail: &mut LogTail,
     progress: &Progress,
 ) -> anyhow::Result<Image> {
@@ -115,10 +119,7 @@ async fn follow(
         let image =
             images::get(client, arn).await?.ok_or_else(|| anyhow!("{arn} was deleted while it was built"))?;
         if ids.is_empty() {
-            ids = typed(&images::builds(client, arn, FIRST_VERSION).await?)?
-                .into_iter()
-                .map(|b| b.id)
-                .collect();
+            ids = typed(&images::builds(client, arn, version).await?)?.into_iter().map(|b| b.id).collect();
         }
         // The state is read before the log, so that the last look at the log comes after the end.
         for event in tail.poll(client).await? {
@@ -126,7 +127,7 @@ async fn follow(
                 progress.log(&event.message);
             }
         }
-        if image.state != "CREATING" {
+        if !matches!(image.state.as_str(), "CREATING" | "UPDATING") {
             return Ok(image);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -138,19 +139,25 @@ fn belongs_to(event: &LogEvent, build_ids: &[String]) -> bool {
     build_ids.iter().any(|id| event.log_stream_name.ends_with(id.as_str()))
 }
 
-fn report(args: &BuildArgs, image: &Image, builds: &[Value], elapsed: Duration) -> anyhow::Result<ExitCode> {
+fn report(
+    args: &BuildArgs,
+    image: &Image,
+    version: &str,
+    builds: &[Value],
+    elapsed: Duration,
+) -> anyhow::Result<ExitCode> {
     if args.json {
         render::json(builds.first().unwrap_or(&Value::Null))?;
     }
     let failed = typed(builds)?.into_iter().find(|build| build.state == "FAILED");
-    if failed.is_some() || image.state != "CREATED" {
+    if failed.is_some() || !matches!(image.state.as_str(), "CREATED" | "UPDATED") {
         let reason =
             failed.and_then(|build| build.state_reason).unwrap_or_else(|| format!("it is {}", image.state));
         bail!("the build of {} failed: {}", args.name, reason.trim_end_matches('.'));
     }
     if !args.json {
         let seconds = elapsed.as_secs_f64();
-        render::line(&format!("{} {FIRST_VERSION} is built ({seconds:.1} s)", args.name))?;
+        render::line(&format!("{} {version} is built ({seconds:.1} s)", args.name))?;
         for sizes in typed(builds)?.into_iter().filter_map(|build| build.sizes) {
             let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), render::bytes);
             render::line(&format!(
@@ -178,8 +185,8 @@ fn create_request(args: &BuildArgs, region: &str, account: &str, artifact_uri: &
     let mut request = json!({
         "name": args.name,
         "baseImageArn": managed_base_image_arn(region),
-        // The API requires a role; a server without IAM takes any of the account.
-        "buildRoleArn": format!("arn:aws:iam::{account}:role/hearth-build"),
+        // The API requires a role; one that was never made stands for the account when the root user names it.
+        "buildRoleArn": args.build_role.clone().unwrap_or_else(|| format!("arn:aws:iam::{account}:role/hearth-build")),
         "codeArtifact": { "uri": artifact_uri },
         "cpuConfigurations": [{ "architecture": Architecture::host() }],
         "resources": [{ "minimumMemoryInMiB": args.memory }],
@@ -220,6 +227,7 @@ mod tests {
             ready_port: None,
             ready_timeout: None,
             description: None,
+            build_role: None,
             replace: false,
             json: false,
         }

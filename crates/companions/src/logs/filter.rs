@@ -1,7 +1,8 @@
 //! Filter patterns for unstructured lines ("Filter pattern syntax", CloudWatch Logs user guide): terms that must
 //! all occur, `?term` of which one must, `-term` that must not; a term with other characters goes in quotes.
 
-use super::LogsError;
+use super::invalid;
+use crate::json::Refusal;
 
 /// A parsed pattern.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -13,11 +14,11 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Reads a pattern; JSON (`{…}`), column (`[…]`) and regular expression (`%…%`) patterns are refused.
-    pub(super) fn parse(pattern: &str) -> Result<Self, LogsError> {
+    pub(super) fn parse(pattern: &str) -> Result<Self, Refusal> {
         let mut filter = Self::default();
         let mut rest = pattern.trim_start();
         if rest.starts_with(['{', '[', '%']) {
-            return Err(LogsError::invalid(
+            return Err(invalid(
                 "Only patterns of terms are served here, not JSON, column or regular expression patterns.",
             ));
         }
@@ -30,7 +31,7 @@ impl Filter {
             let (term, after) = match unsigned.strip_prefix('"') {
                 Some(quoted) => quoted
                     .split_once('"')
-                    .ok_or_else(|| LogsError::invalid("A quotation in the filter pattern is not closed."))?,
+                    .ok_or_else(|| invalid("A quotation in the filter pattern is not closed."))?,
                 None => unsigned.split_once(char::is_whitespace).unwrap_or((unsigned, "")),
             };
             terms.push(term.to_owned());

@@ -1,90 +1,119 @@
-//! CloudWatch Logs, the reading side: JSON 1.1 over the log streams of the store.
+//! CloudWatch Logs: JSON 1.1 over the log groups of the store.
 //!
-//! `aws logs tail`, `get-log-events`, `filter-log-events`, `describe-log-groups` and `describe-log-streams` work
-//! with it. Nothing can be written: lines come from builds and microVMs only.
+//! Groups and streams are those that builds and microVMs make, and those that clients make; all are alike.
+//!
+//! Reading order: this file, `access` (who may do what), `reading`, `writing`, `tags`, `live_tail`.
 
+mod access;
+mod constraints;
+mod event_stream;
 mod filter;
+mod live_tail;
 mod model;
-mod operations;
+mod reading;
+mod tags;
+mod writing;
 
+use std::sync::Arc;
+
+use axum::body::Body;
 use bytes::Bytes;
 use hearth_api::AccountId;
-use hearth_store::Store;
-use http::StatusCode;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use hearth_identity::{Caller, Identities};
+use hearth_store::{MissingLog, Store};
+use tokio::sync::Semaphore;
+
+use crate::json::{Refusal, read, to_json};
+
+pub use writing::RETENTIONS;
 
 /// Prefix of `X-Amz-Target`.
 pub(crate) const TARGET_PREFIX: &str = "Logs_20140328.";
 
-/// A refusal as the JSON 1.1 protocol shows it (`__type` and `message`); always status 400 but for our own faults.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogsError {
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
+/// Longest body of a call, in bytes: a batch of 1 MiB with every character escaped, and what surrounds 10,000 events.
+pub(crate) const MAXIMUM_BODY_BYTES: usize = 8 << 20;
+
+/// What a call is answered with.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A JSON body.
+    Json(Bytes),
+    /// Messages of the type `application/vnd.amazon.eventstream`, as they come.
+    Events(Body),
 }
 
-impl LogsError {
-    fn invalid(message: impl Into<String>) -> Self {
-        Self { code: "InvalidParameterException", message: message.into() }
-    }
-
-    fn missing(what: &str) -> Self {
-        Self { code: "ResourceNotFoundException", message: format!("The specified {what} does not exist.") }
-    }
-
-    pub(crate) fn status(&self) -> StatusCode {
-        if self.code == "ServiceUnavailableException" {
-            StatusCode::SERVICE_UNAVAILABLE
-        } else {
-            StatusCode::BAD_REQUEST
-        }
-    }
-}
-
-impl From<hearth_store::Error> for LogsError {
-    fn from(error: hearth_store::Error) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot read the log store");
-        Self {
-            code: "ServiceUnavailableException",
-            message: "The service cannot complete the request.".to_owned(),
-        }
-    }
-}
-
-/// The reading side of CloudWatch Logs.
+/// CloudWatch Logs.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
     store: Store,
+    identities: Arc<Identities>,
     region: String,
-    account: AccountId,
+    live_tails: Arc<Semaphore>,
 }
 
 impl Logs {
-    pub(crate) fn new(store: Store, region: &str, account: &AccountId) -> Self {
-        Self { store, region: region.to_owned(), account: account.clone() }
+    pub(crate) fn new(store: Store, identities: Arc<Identities>, region: &str) -> Self {
+        let live_tails = Arc::new(Semaphore::new(live_tail::MAXIMUM_SESSIONS));
+        Self { store, identities, region: region.to_owned(), live_tails }
     }
 
     /// Answers one call; `operation` is `X-Amz-Target` without its prefix.
-    pub(crate) async fn call(&self, operation: &str, body: &[u8]) -> Result<Bytes, LogsError> {
-        match operation {
-            "DescribeLogGroups" => Ok(to_json(&self.describe_log_groups(read(body)?).await?)),
-            "DescribeLogStreams" => Ok(to_json(&self.describe_log_streams(read(body)?).await?)),
-            "GetLogEvents" => Ok(to_json(&self.get_log_events(read(body)?).await?)),
-            "FilterLogEvents" => Ok(to_json(&self.filter_log_events(read(body)?).await?)),
-            other => Err(LogsError {
-                code: "UnknownOperationException",
-                message: format!("The operation {other} of CloudWatch Logs is not served here."),
-            }),
+    pub(crate) async fn call(
+        &self,
+        operation: &str,
+        body: &[u8],
+        caller: &Caller,
+    ) -> Result<Answer, Refusal> {
+        self.authorize(operation, body, caller)?;
+        let account = &caller.account;
+        let nothing = |()| Bytes::new();
+        let answer = match operation {
+            "CreateLogGroup" => self.create_log_group(account, read(body)?).await.map(nothing),
+            "CreateLogStream" => self.create_log_stream(account, read(body)?).await.map(nothing),
+            "DeleteLogGroup" => self.delete_log_group(account, read(body)?).await.map(nothing),
+            "DeleteLogStream" => self.delete_log_stream(account, read(body)?).await.map(nothing),
+            "DeleteRetentionPolicy" => self.delete_retention_policy(account, read(body)?).await.map(nothing),
+            "DescribeLogGroups" => Ok(to_json(&self.describe_log_groups(account, read(body)?).await?)),
+            "DescribeLogStreams" => Ok(to_json(&self.describe_log_streams(account, read(body)?).await?)),
+            "FilterLogEvents" => Ok(to_json(&self.filter_log_events(account, read(body)?).await?)),
+            "GetLogEvents" => Ok(to_json(&self.get_log_events(account, read(body)?).await?)),
+            "ListTagsForResource" => Ok(to_json(&self.list_tags_for_resource(account, read(body)?).await?)),
+            "ListTagsLogGroup" => Ok(to_json(&self.list_tags_log_group(account, read(body)?).await?)),
+            "PutLogEvents" => Ok(to_json(&self.put_log_events(account, read(body)?).await?)),
+            "PutRetentionPolicy" => self.put_retention_policy(account, read(body)?).await.map(nothing),
+            "StartLiveTail" => return self.start_live_tail(account, read(body)?).await.map(Answer::Events),
+            "TagLogGroup" => self.tag_log_group(account, read(body)?).await.map(nothing),
+            "TagResource" => self.tag_resource(account, read(body)?).await.map(nothing),
+            "UntagLogGroup" => self.untag_log_group(account, read(body)?).await.map(nothing),
+            "UntagResource" => self.untag_resource(account, read(body)?).await.map(nothing),
+            other => Err(Refusal::new("UnknownOperationException", format!("{other} is not served here."))),
+        };
+        answer.map(Answer::Json)
+    }
+
+    /// The name of the caller's group that a request names by name or by ARN.
+    fn group_name(&self, account: &AccountId, text: &str) -> Result<String, Refusal> {
+        let group = self.group_arn(text, account);
+        if group.region == self.region && group.account == *account {
+            Ok(group.name)
+        } else {
+            Err(missing(MissingLog::Group))
         }
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, LogsError> {
-    serde_json::from_slice(body)
-        .map_err(|error| LogsError { code: "SerializationException", message: error.to_string() })
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new("InvalidParameterException", message)
 }
 
-fn to_json(output: &impl Serialize) -> Bytes {
-    serde_json::to_vec(output).expect("invariant: answers have string keys only").into()
+fn missing(what: MissingLog) -> Refusal {
+    let what = match what {
+        MissingLog::Group => "group",
+        MissingLog::Stream => "stream",
+    };
+    Refusal::new("ResourceNotFoundException", format!("The specified log {what} does not exist."))
+}
+
+fn exists(what: &str) -> Refusal {
+    Refusal::new("ResourceAlreadyExistsException", format!("The specified log {what} already exists"))
 }

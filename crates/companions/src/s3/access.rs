@@ -14,10 +14,10 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use super::StorageError;
 use super::actions::{Operation, Subject, operation};
 use super::disk::Disk;
-use super::refusals;
+use super::{refusals, version_2};
 
 /// Header and, in lower case, query parameter that carries the token of temporary credentials.
-const TOKEN: &str = "x-amz-security-token";
+pub(super) const TOKEN: &str = "x-amz-security-token";
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 const EXPECTED_SOURCE_OWNER: &str = "x-amz-source-expected-bucket-owner";
 
@@ -93,6 +93,7 @@ impl S3Access for Gate {
             return Err(s3_error!(AccessDenied, "Access Denied: anonymous requests are not served here."));
         };
         let access_key = credentials.access_key.clone();
+        version_2::check_header(context.headers())?;
         let query = Query::read(context.uri().query().unwrap_or_default())?;
         self.check_token(&access_key, context.headers(), &query)?;
         let source = context.extensions_mut().get::<SourceAddress>().copied();

@@ -23,6 +23,7 @@ mod refusals;
 mod settings;
 mod tagging;
 mod unset;
+pub(crate) mod version_2;
 mod versions;
 
 pub use operations::SERVED;

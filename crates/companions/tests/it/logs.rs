@@ -1,28 +1,29 @@
-//! CloudWatch Logs.
+//! CloudWatch Logs: reading.
 
-use hearth_api::Timestamp;
+use hearth_api::{AccountId, Timestamp};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Neighbours, signed};
+use crate::support::{ACCOUNT, Neighbours, signed};
 
 const GROUP: &str = "/aws/lambda-microvms/app";
 
-async fn logs(neighbours: &Neighbours, operation: &str, body: Value) -> (StatusCode, Value) {
+pub(crate) async fn logs(neighbours: &Neighbours, operation: &str, body: Value) -> (StatusCode, Value) {
     let target = format!("Logs_20140328.{operation}");
     let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
     let reply = neighbours.call("logs", "POST", "/", &headers, body.to_string().as_bytes()).await;
-    (reply.status, serde_json::from_slice(&reply.body).unwrap())
+    let body = if reply.body.is_empty() { Value::Null } else { serde_json::from_slice(&reply.body).unwrap() };
+    (reply.status, body)
 }
 
 async fn with_lines(count: i64) -> Neighbours {
     let neighbours = Neighbours::start().await;
     let lines: Vec<_> = (0..count).map(|n| (Timestamp::from_millis(1000 + n), format!("line {n}"))).collect();
-    neighbours.store.append_log(GROUP, "build", &lines).await.unwrap();
+    neighbours.store.append_log(&AccountId::from_stored(ACCOUNT), GROUP, "build", &lines).await.unwrap();
     neighbours
 }
 
-fn messages(answer: &Value) -> Vec<&str> {
+pub(crate) fn messages(answer: &Value) -> Vec<&str> {
     answer["events"].as_array().unwrap().iter().map(|event| event["message"].as_str().unwrap()).collect()
 }
 
@@ -45,7 +46,7 @@ async fn forward_tokens_end_by_repeating_and_pick_up_new_lines() {
     let end = read(token(&second)).await.1;
     assert_eq!((messages(&end).len(), token(&end)), (0, token(&second)));
     let line = (Timestamp::from_millis(2000), "late".to_owned());
-    neighbours.store.append_log(GROUP, "build", &[line]).await.unwrap();
+    neighbours.store.append_log(&AccountId::from_stored(ACCOUNT), GROUP, "build", &[line]).await.unwrap();
     assert_eq!(messages(&read(token(&end)).await.1), ["late"]);
 }
 
@@ -64,7 +65,7 @@ async fn without_a_token_the_newest_lines_come_and_lead_back() {
 async fn filtering_goes_over_streams_and_times() {
     let neighbours = with_lines(3).await;
     let line = (Timestamp::from_millis(5000), "line of another".to_owned());
-    neighbours.store.append_log(GROUP, "run", &[line]).await.unwrap();
+    neighbours.store.append_log(&AccountId::from_stored(ACCOUNT), GROUP, "run", &[line]).await.unwrap();
     for (extra, expected) in [
         (json!({}), vec!["line 0", "line 1", "line 2", "line of another"]),
         (json!({ "logStreamNamePrefix": "r" }), vec!["line of another"]),
@@ -98,7 +99,16 @@ async fn refusals_have_the_types_that_clients_look_for() {
         ("GetLogEvents", json!({ "logStreamName": "x" }), "InvalidParameterException"),
         ("FilterLogEvents", json!({ "logGroupName": GROUP, "limit": "x" }), "SerializationException"),
         ("FilterLogEvents", json!({ "logGroupName": GROUP, "nextToken": "x" }), "InvalidParameterException"),
-        ("PutLogEvents", json!({}), "UnknownOperationException"),
+        ("GetLogEvents", json!({ "logGroupName": GROUP }), "InvalidParameterException"),
+        ("FilterLogEvents", json!({ "logGroupName": GROUP, "limit": 10_001 }), "InvalidParameterException"),
+        (
+            "FilterLogEvents",
+            json!({ "logGroupName": GROUP, "logStreamNames": ["x"] }),
+            "ResourceNotFoundException",
+        ),
+        ("DescribeLogGroups", json!({ "limit": 51 }), "InvalidParameterException"),
+        ("DescribeLogGroups", json!({ "logGroupNamePrefix": "a b" }), "InvalidParameterException"),
+        ("DescribeQueries", json!({}), "UnknownOperationException"),
     ] {
         let (status, answer) = logs(&neighbours, operation, body).await;
         assert_eq!((status, &answer["__type"]), (StatusCode::BAD_REQUEST, &json!(expected)), "{operation}");
@@ -107,4 +117,45 @@ async fn refusals_have_the_types_that_clients_look_for() {
     let wrong = neighbours.send(signed("other", "logs", "POST", "/", &headers, b"{}")).await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
     assert!(wrong.text().contains("InvalidSignatureException"));
+}
+
+#[tokio::test]
+async fn a_filter_finds_its_pages_however_few_lines_fit() {
+    let neighbours = with_lines(5000).await;
+    let mut request = json!({ "logGroupName": GROUP, "filterPattern": "99", "limit": 30 });
+    let mut found = 0;
+    loop {
+        let page = logs(&neighbours, "FilterLogEvents", request.clone()).await.1;
+        found += messages(&page).len();
+        if page["nextToken"].is_null() {
+            break;
+        }
+        assert_eq!(messages(&page).len(), 30);
+        request["nextToken"] = page["nextToken"].clone();
+    }
+    assert_eq!(found, (0..5000).filter(|n| n.to_string().contains("99")).count());
+}
+
+#[tokio::test]
+async fn a_group_may_be_named_by_its_arn_and_that_of_another_account_is_refused() {
+    let neighbours = with_lines(1).await;
+    for (arn, expected) in [
+        (format!("arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{GROUP}"), Value::Null),
+        (format!("arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{GROUP}:*"), Value::Null),
+        (format!("arn:aws:logs:eu-west-1:{ACCOUNT}:log-group:{GROUP}"), json!("ResourceNotFoundException")),
+        (format!("arn:aws:logs:us-east-1:111111111111:log-group:{GROUP}"), json!("AccessDeniedException")),
+    ] {
+        let request = json!({ "logGroupIdentifier": arn, "logStreamName": "build" });
+        let answer = logs(&neighbours, "GetLogEvents", request).await.1;
+        assert_eq!(answer["__type"], expected, "{arn}");
+        if expected == "AccessDeniedException" {
+            let resource = format!("{arn}:log-stream:build");
+            assert!(
+                answer["message"]
+                    .as_str()
+                    .unwrap()
+                    .contains(&format!("logs:GetLogEvents on resource: {resource}"))
+            );
+        }
+    }
 }

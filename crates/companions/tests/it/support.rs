@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use hearth_api::AccountId;
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
-use hearth_companions::ObjectStorage;
+use hearth_companions::{ObjectStorage, QuotaValues};
 use hearth_identity::{Identities, RootKey};
 use hearth_store::Store;
 use http::{Request, Response, StatusCode};
@@ -105,8 +105,21 @@ impl Neighbours {
         let other =
             RootKey { account: other, access_key: "AKIDOTHER".to_owned(), secret: "other".to_owned() };
         let identities = Arc::new(Identities::open(store.clone(), vec![root, other]).await.unwrap());
+        let quotas = QuotaValues {
+            memory_mib: 2048,
+            images: 3,
+            versions_per_image: 50,
+            concurrent_builds: 10,
+            run_microvm: 7,
+            suspend_microvm: 0,
+            resume_microvm: 5,
+            terminate_microvm: 10,
+            create_microvm_auth_token: 50,
+        };
+        let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
+        let quotas = (quotas, defaults);
         let router =
-            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", &account);
+            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas);
         Self { directory, storage, store, identities, router }
     }
 
@@ -141,10 +154,14 @@ impl Neighbours {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
-        let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = self.open(request).await.into_parts();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
         Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Sends a request whose answer is read as it comes.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Names of the files that are being written.

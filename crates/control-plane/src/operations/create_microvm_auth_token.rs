@@ -31,7 +31,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             return Err(Error::validation(message).into());
         }
     }
-    let record = context.path_microvm(&call).await?;
+    let record = context.path_microvm(&call, "CreateMicrovmAuthToken").await?;
     answer(&context, record, request.expiration_in_minutes, request.allowed_ports, TokenKind::Http)
 }
 

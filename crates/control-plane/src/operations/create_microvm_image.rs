@@ -7,11 +7,12 @@ use hearth_api::{
     CreateMicrovmImageRequest, CreateMicrovmImageResponse, Error, ImageArn, ImageState, ImageVersion,
     Timestamp,
 };
-use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage};
+use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage, Taggable};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
-use super::image_configuration::complete;
+use super::image_configuration::{complete, pass};
+use super::tags::check as check_tags;
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::call::Call;
@@ -19,20 +20,24 @@ use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::shapes::CREATE_MICROVM_IMAGE;
 
+const OPERATION: &str = "CreateMicrovmImage";
+
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let mut request: CreateMicrovmImageRequest = call.input(&CREATE_MICROVM_IMAGE)?;
     let token = request.client_token.take();
-    let mut configuration = request.configuration.clone();
-    complete(&context, &mut configuration)?;
-    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
-    context.check_connectors(&call.account, connectors).await?;
-
-    let now = Timestamp::now();
     let arn = ImageArn {
         region: context.config.region.clone(),
         account: call.account.clone(),
         name: request.name.clone(),
     };
+    let tags = request.tags.clone().unwrap_or_default();
+    context.authorize_tagging(&call, OPERATION, &Taggable::Image(arn.clone()), &tags).await?;
+    check_tags(&tags)?;
+    let mut configuration = request.configuration.clone();
+    complete(&context, &mut configuration)?;
+    pass(&context, &call, &configuration, request.configuration.egress_network_connectors.as_deref()).await?;
+
+    let now = Timestamp::now();
     let image = ImageRecord {
         arn: arn.clone(),
         id: uuid::Uuid::new_v4().to_string(),
@@ -42,14 +47,14 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         latest_failed_version: None,
         created_at: now,
         updated_at: now,
-        tags: request.tags.clone().unwrap_or_default(),
+        tags,
     };
     let version = ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, now);
     let build = BuildRecord::pending(&version);
     let shown =
         CreateMicrovmImageResponse { image: views::image(&image, &version), tags: request.tags.clone() };
     let answer = to_json(&shown);
-    let token = client_token(&call.account, "CreateMicrovmImage", token, &request, &answer);
+    let token = client_token(&call.account, OPERATION, token, &request, &answer);
     let inserted = context
         .services
         .store

@@ -12,7 +12,7 @@ use crate::shapes::VERSION_ONLY;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&VERSION_ONLY)?;
-    let (arn, version) = context.path_version(&call)?;
+    let (arn, version) = context.path_version(&call, "DeleteMicrovmImageVersion").await?;
     context.services.image_builder.delete_version(&arn, version).await?;
     Ok(Answer::ok(&DeleteMicrovmImageVersionResponse {
         image_identifier: arn,

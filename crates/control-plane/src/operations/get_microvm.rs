@@ -14,7 +14,6 @@ use crate::throttle::Throttled;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     context.throttle.admit(&call.account, Throttled::Get).await?;
     call.check(&MICROVM_ONLY)?;
-    let record = context.path_microvm(&call).await?;
-    context.authorize(&call, "GetMicrovm", &record.image_arn)?;
+    let record = context.path_microvm(&call, "GetMicrovm").await?;
     Ok(Answer::ok(&views::microvm(&context, &record)))
 }

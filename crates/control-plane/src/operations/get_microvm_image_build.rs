@@ -13,7 +13,7 @@ use crate::shapes::GET_MICROVM_IMAGE_BUILD;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&GET_MICROVM_IMAGE_BUILD)?;
-    let (arn, version) = context.path_version(&call)?;
+    let (arn, version) = context.path_version(&call, "GetMicrovmImageBuild").await?;
     let id = BuildId::from_stored(call.path("buildId"));
     let record =
         context.services.store.build(&arn, version, &id).await.map_err(|error| store_failed(&error))?;

@@ -3,6 +3,7 @@
 use hearth_api::{Architecture, Error, HookState, Hooks, ImageConfiguration, Resources, SizeClass};
 
 use super::managed_images;
+use crate::call::Call;
 use crate::config::Context;
 use crate::connectors::egress;
 
@@ -13,7 +14,7 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
     let base_version = managed_images::resolve(region, &configuration.base_image_arn, base_version)?;
     configuration.base_image_version = Some(base_version);
     check_artifact(&configuration.code_artifact.uri)?;
-    check_architecture(configuration)?;
+    check_architecture(context, configuration)?;
     check_size(configuration)?;
     check_environment(configuration)?;
     if let Some(hooks) = &configuration.hooks {
@@ -22,6 +23,20 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
     let connectors = egress(region, configuration.egress_network_connectors.take(), None)?;
     configuration.egress_network_connectors = Some(connectors);
     Ok(())
+}
+
+/// Refuses a build role and connectors that the caller may not hand to the build. `named` are the connectors of the
+/// request; the default one is everybody's.
+pub(crate) async fn pass(
+    context: &Context,
+    call: &Call,
+    configuration: &ImageConfiguration,
+    named: Option<&[String]>,
+) -> Result<(), Error> {
+    context.authorize_pass_role(call, &configuration.build_role_arn)?;
+    context.authorize_pass_connectors(call, named.unwrap_or_default()).await?;
+    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+    context.check_connectors(&call.account, connectors).await
 }
 
 fn check_artifact(uri: &str) -> Result<(), Error> {
@@ -36,13 +51,17 @@ fn check_artifact(uri: &str) -> Result<(), Error> {
     }
 }
 
-fn check_architecture(configuration: &ImageConfiguration) -> Result<(), Error> {
+fn check_architecture(context: &Context, configuration: &ImageConfiguration) -> Result<(), Error> {
+    if context.config.any_architecture {
+        return Ok(());
+    }
     let host = Architecture::host();
     let wanted = configuration.cpu_configurations.as_deref().unwrap_or_default();
     match wanted.iter().find(|cpu| cpu.architecture != host) {
         None => Ok(()),
         Some(other) => Err(Error::validation(format!(
-            "Architecture {} is not available: this host builds and runs {} only.",
+            "Architecture {} is not available: this host builds and runs {} only. (The operator's setting \
+             any_architecture lets it stand for the host's.)",
             other.architecture.as_str(),
             host.as_str()
         ))),

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{Architecture, Chipset};
+use hearth_api::{Architecture, Chipset, Error};
 
 use super::views;
 use crate::answer::{Answer, Outcome};
-use crate::arns::version_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
@@ -16,13 +15,13 @@ use crate::shapes::LIST_MICROVM_IMAGE_BUILDS;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_MICROVM_IMAGE_BUILDS)?;
     let request = PageRequest::of(&context, &call)?;
-    let (arn, version) = context.path_version(&call)?;
+    let (arn, version) = context.path_version(&call, "ListMicrovmImageBuilds").await?;
     let architecture = call.query("architecture").and_then(Architecture::parse);
     let chipset = call.query("chipset").and_then(Chipset::parse);
     let generation = call.query("chipsetGeneration");
     let store = &context.services.store;
     if store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?.is_none() {
-        return Err(version_not_found(&arn, version).into());
+        return Err(Error::version_not_found(&arn, version).into());
     }
     let records = store.builds(&arn, version).await.map_err(|error| store_failed(&error))?;
     let builds = records

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use hearth_api::Error;
 
 use super::views;
 use crate::answer::{Answer, Outcome};
-use crate::arns::image_not_found;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::page::PageRequest;
@@ -15,10 +15,10 @@ use crate::shapes::LIST_OF_IMAGE;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_OF_IMAGE)?;
     let request = PageRequest::of(&context, &call)?;
-    let arn = context.path_image(&call)?;
+    let arn = context.path_image(&call, "ListMicrovmImageVersions").await?;
     let records = context.services.store.image_versions(&arn).await.map_err(|error| store_failed(&error))?;
     if records.is_empty() {
-        return Err(image_not_found(&arn).into());
+        return Err(Error::image_not_found(&arn).into());
     }
     let page = request.slice(
         records,

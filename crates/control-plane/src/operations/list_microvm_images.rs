@@ -14,6 +14,7 @@ use crate::shapes::LIST_MICROVM_IMAGES;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_MICROVM_IMAGES)?;
+    context.authorize(&call, "ListMicrovmImages")?;
     let request = PageRequest::of(&context, &call)?;
     let records = context
         .services

@@ -16,8 +16,10 @@ use crate::validate::violation;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_MICROVMS)?;
+    context.authorize(&call, "ListMicrovms")?;
     let request = PageRequest::of(&context, &call)?;
-    let image_arn = call.query("imageIdentifier").map(|text| context.image_arn(&call, text)).transpose()?;
+    let image_arn =
+        call.query("imageIdentifier").map(|text| context.read_image_arn(&call, text)).transpose()?;
     let image_version = call
         .query("imageVersion")
         .map(|text| {

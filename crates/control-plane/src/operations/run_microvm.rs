@@ -28,6 +28,7 @@ const OPERATION: &str = "RunMicrovm";
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     context.throttle.admit(&call.account, Throttled::Run).await?;
     let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
+    let arn = context.image_arn(&call, OPERATION, &request.image_identifier).await?;
     let token = request.client_token.take();
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has gone since.
@@ -36,7 +37,6 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         return Ok(Answer::text(StatusCode::OK, answer));
     }
     check_idle_policy(&context, &request)?;
-    let arn = context.image_arn(&call, &request.image_identifier)?;
     let version = launchable_version(&context, &arn, request.image_version.as_deref()).await?;
     check_payload(&version, &request)?;
 
@@ -53,6 +53,11 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
         egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
     };
+    if let Some(role) = &settings.execution_role_arn {
+        context.authorize_pass_role(&call, role)?;
+    }
+    context.authorize_pass_connectors(&call, &settings.ingress_network_connectors).await?;
+    context.authorize_pass_connectors(&call, &settings.egress_network_connectors).await?;
     context.check_connectors(&call.account, &settings.egress_network_connectors).await?;
     context.check_capacity()?;
     let record = MicrovmRecord::pending(call.account.clone(), arn, version.version, settings);

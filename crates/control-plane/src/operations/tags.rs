@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{Error, ErrorKind, NetworkConnectorArn, Tags};
+use hearth_api::{Error, NetworkConnectorArn, Tags};
 use hearth_store::Taggable;
 
 use crate::answer::{Answer, Outcome};
-use crate::arns::image_not_found;
+use crate::authorize;
 use crate::call::Call;
 use crate::config::{Context, store_failed};
 use crate::connectors::connector_not_found;
@@ -21,7 +21,9 @@ const RESERVED_PREFIX: &str = "aws:";
 
 pub(crate) async fn tag_resource(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let request: Tags = call.input(&TAG_RESOURCE)?;
-    change(&context, &call, |tags| {
+    let resource = resource(&context, &call)?;
+    context.authorize_tagging(&call, authorize::TAG_RESOURCE, &resource, &request.tags).await?;
+    change(&context, &resource, |tags| {
         tags.extend(request.tags);
         check(tags)
     })
@@ -31,7 +33,9 @@ pub(crate) async fn tag_resource(State(context): State<Arc<Context>>, call: Call
 pub(crate) async fn untag_resource(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&UNTAG_RESOURCE)?;
     let keys = call.query_all("tagKeys");
-    change(&context, &call, |tags| {
+    let resource = resource(&context, &call)?;
+    context.authorize_untagging(&call, &resource, &keys).await?;
+    change(&context, &resource, |tags| {
         tags.retain(|key, _| !keys.contains(&key.as_str()));
         Ok(())
     })
@@ -41,12 +45,13 @@ pub(crate) async fn untag_resource(State(context): State<Arc<Context>>, call: Ca
 pub(crate) async fn list_tags(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_TAGS)?;
     let resource = resource(&context, &call)?;
+    context.authorize_on(&call, "ListTags", &resource).await?;
     let tags = context.services.store.tags(&resource).await.map_err(|error| store_failed(&error))?;
     Ok(Answer::ok(&Tags { tags: tags.ok_or_else(|| not_found(&resource))? }))
 }
 
 /// Refuses tags that a resource may not have.
-fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+pub(crate) fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
     if let Some(key) = tags.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
         return Err(Error::validation(format!(
             "The tag key {key} begins with '{RESERVED_PREFIX}', which is reserved."
@@ -63,12 +68,11 @@ fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
 
 async fn change(
     context: &Context,
-    call: &Call,
+    resource: &Taggable,
     change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Error>,
 ) -> Outcome {
-    let resource = resource(context, call)?;
-    let changed = context.services.store.change_tags(&resource, change).await;
-    changed.map_err(|error| store_failed(&error))?.ok_or_else(|| not_found(&resource))??;
+    let changed = context.services.store.change_tags(resource, change).await;
+    changed.map_err(|error| store_failed(&error))?.ok_or_else(|| not_found(resource))??;
     Ok(Answer::no_content())
 }
 
@@ -76,18 +80,14 @@ async fn change(
 fn resource(context: &Context, call: &Call) -> Result<Taggable, Error> {
     let text = call.path("Resource");
     match NetworkConnectorArn::parse(text) {
-        None => context.image_arn(call, text).map(Taggable::Image),
-        Some(arn) if arn.account == call.account => Ok(Taggable::NetworkConnector(arn)),
-        Some(arn) => {
-            let message = format!("Account {} has no access to {arn}.", call.account);
-            Err(Error::new(ErrorKind::AccessDenied, message))
-        }
+        None => context.read_image_arn(call, text).map(Taggable::Image),
+        Some(arn) => Ok(Taggable::NetworkConnector(arn)),
     }
 }
 
 fn not_found(resource: &Taggable) -> Error {
     match resource {
-        Taggable::Image(arn) => image_not_found(arn),
+        Taggable::Image(arn) => Error::image_not_found(arn),
         Taggable::NetworkConnector(arn) => connector_not_found(&arn.to_string()),
     }
 }

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest};
+use hearth_api::{Error, ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest};
 use hearth_image_builder::refusal;
 use hearth_store::{BegunUpdate, BuildRecord, ImageVersionRecord};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
-use super::image_configuration::complete;
+use super::image_configuration::{complete, pass};
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
-use crate::arns::image_not_found;
 use crate::call::Call;
 use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
@@ -23,7 +22,7 @@ const OPERATION: &str = "UpdateMicrovmImage";
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let mut request: UpdateMicrovmImageRequest = call.input(&UPDATE_MICROVM_IMAGE)?;
     let token = request.client_token.take();
-    let arn = context.path_image(&call)?;
+    let arn = context.path_image(&call, OPERATION).await?;
     let parameters = (arn.to_string(), &request);
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has changed since.
@@ -33,11 +32,10 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     }
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
-    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
-    context.check_connectors(&call.account, connectors).await?;
+    pass(&context, &call, &configuration, request.configuration.egress_network_connectors.as_deref()).await?;
 
     let image = store.image(&arn).await.map_err(|error| store_failed(&error))?;
-    let mut image = image.ok_or_else(|| image_not_found(&arn))?;
+    let mut image = image.ok_or_else(|| Error::image_not_found(&arn))?;
     let now = Timestamp::now();
     image.state = ImageState::Updating;
     image.last_version = ImageVersion(image.last_version.0 + 1);
@@ -54,7 +52,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             Ok(Answer::text(StatusCode::OK, answer))
         }
         BegunUpdate::Changed(change) => {
-            refusal(change, || image_not_found(&arn))?;
+            refusal(change, || Error::image_not_found(&arn))?;
             context.services.image_builder.start(arn, version.version, build.id);
             Ok(Answer::text(StatusCode::OK, answer))
         }

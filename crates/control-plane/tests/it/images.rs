@@ -102,6 +102,32 @@ async fn what_cannot_be_built_is_refused_before_anything_is_recorded() {
 }
 
 #[tokio::test]
+async fn tags_are_checked_when_an_image_is_made() {
+    let api = Api::start().await;
+    let many: serde_json::Map<_, _> = (0..51).map(|n| (format!("k{n}"), json!("v"))).collect();
+    for (tags, expected) in [
+        (json!({ "aws:x": "y" }), "begins with 'aws:', which is reserved"),
+        (Value::from(many), "at most 50"),
+    ] {
+        let reply = api.call("POST", "microvm-images", request(json!({ "tags": tags }))).await;
+        assert!(reply.message().contains(expected), "{}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn the_operator_may_let_every_architecture_stand_for_the_hosts() {
+    let api = Api::start_with(|config| config.any_architecture = true).await;
+    for (name, architecture) in [("arm", "ARM_64"), ("intel", "X86_64")] {
+        let wanted = json!({ "name": name, "cpuConfigurations": [{ "architecture": architecture }] });
+        let reply = api.call("POST", "microvm-images", request(wanted)).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
+        let builds = api.get(&format!("microvm-images/{}/versions/1.0/builds", image_arn(name))).await.body;
+        let host = if cfg!(target_arch = "x86_64") { "X86_64" } else { "ARM_64" };
+        assert_eq!(builds["items"][0]["architecture"], host, "{builds}");
+    }
+}
+
+#[tokio::test]
 async fn a_built_image_shows_its_version_build_and_sizes() {
     let api = Api::start().await;
     api.built_image("app", |_| ()).await;

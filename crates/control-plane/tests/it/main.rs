@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authentication;
+mod authorization;
+mod hang_ups;
 mod images;
 mod microvms;
 mod network_connectors;

@@ -38,6 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) token_keys: Arc<TokenKeys>,
+    pub(crate) identities: Arc<Identities>,
     router: axum::Router,
     _directory: tempfile::TempDir,
 }
@@ -137,18 +138,17 @@ impl Api {
             listen_timeout_seconds: 1,
         });
         let account = AccountId::from_stored(ACCOUNT);
-        let root =
-            RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
+        let root = RootKey { account, access_key: "AKID".to_owned(), secret: "secret".to_owned() };
         let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
         let token_key = TokenKey { kid: uuid::Uuid::from_bytes([1; 16]), secret: [7; 32] };
         let token_keys = Arc::new(TokenKeys::new(token_key, Vec::new()));
         let mut config = ControlPlaneConfig {
             region: REGION.to_owned(),
-            account,
             endpoint_domain: "localhost".to_owned(),
             endpoint_port: 443,
             minimum_idle_seconds: 60,
             lenient_image_names: false,
+            any_architecture: false,
             quotas: Quotas::default(),
             rates: Rates::default(),
             minimum_available_memory_mib: 0,
@@ -162,7 +162,7 @@ impl Api {
             token_keys: token_keys.clone(),
         };
         let router = hearth_control_plane::router(config, services);
-        Self { store, token_keys, router, _directory: directory }
+        Self { store, token_keys, identities, router, _directory: directory }
     }
 
     /// Calls an operation under `/2025-09-09/`.
@@ -301,9 +301,21 @@ pub(crate) fn with(mut base: Value, extra: Value) -> Value {
     base
 }
 
+/// A request signed as the root user, whose secret is `secret`.
 pub(crate) fn signed(secret: &str, service: &str, method: &str, target: &str, body: &[u8]) -> Request<Body> {
+    signed_by("AKID", secret, service, method, target, body)
+}
+
+pub(crate) fn signed_by(
+    access_key: &str,
+    secret: &str,
+    service: &str,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> Request<Body> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let scope = Scope { access_key: "AKID", secret, region: REGION, service };
+    let scope = Scope { access_key, secret, region: REGION, service };
     let headers = [("host", HOST.as_bytes())];
     let request = SignedRequest { method, path, query, headers: &headers, body };
     let mut builder = Request::builder().method(method).uri(target).header("host", HOST);

@@ -4,4 +4,5 @@
 
 mod failures;
 mod life;
+mod output;
 mod support;

@@ -14,7 +14,7 @@ use hearth_api::{
 use hearth_guest::{
     Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool,
 };
-use hearth_guest_protocol::{Reply, Request, codec};
+use hearth_guest_protocol::{OutputStream, Reply, Request, codec};
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
     AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) egresses: Arc<Mutex<Vec<Egress>>>,
     /// Set to make the app of every guest end with this code.
     pub(crate) app_exit_tx: watch::Sender<Option<i32>>,
+    /// What the app of every guest prints, with the position of its first byte; it is replaced as a whole.
+    pub(crate) output_tx: watch::Sender<Vec<(u64, String)>>,
     config: Box<dyn Fn() -> RegistryConfig>,
     arn: ImageArn,
     directory: tempfile::TempDir,
@@ -48,24 +50,27 @@ pub(crate) struct World {
 struct TestNetworks {
     used: Arc<AtomicUsize>,
     egresses: Arc<Mutex<Vec<Egress>>>,
-    app_exit_rx: watch::Receiver<Option<i32>>,
+    agent: TestAgent,
 }
 
 #[derive(Debug)]
 struct TestNetwork {
     used: Arc<AtomicUsize>,
-    app_exit_rx: watch::Receiver<Option<i32>>,
+    agent: TestAgent,
 }
 
-#[derive(Debug)]
-struct TestAgent(watch::Receiver<Option<i32>>);
+#[derive(Debug, Clone)]
+struct TestAgent {
+    app_exit_rx: watch::Receiver<Option<i32>>,
+    output_rx: watch::Receiver<Vec<(u64, String)>>,
+}
 
 #[async_trait]
 impl Networks for TestNetworks {
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
         self.used.fetch_add(1, Ordering::SeqCst);
         self.egresses.lock().unwrap().push(egress);
-        Ok(Box::new(TestNetwork { used: self.used.clone(), app_exit_rx: self.app_exit_rx.clone() }))
+        Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
     }
 }
 
@@ -80,7 +85,7 @@ impl GuestNetwork for TestNetwork {
     }
 
     fn channel(&self) -> Arc<dyn GuestChannel> {
-        Arc::new(TestAgent(self.app_exit_rx.clone()))
+        Arc::new(self.agent.clone())
     }
 
     async fn release(self: Box<Self>) {
@@ -92,30 +97,57 @@ impl GuestNetwork for TestNetwork {
 impl GuestChannel for TestAgent {
     async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
         let (host, guest) = tokio::io::duplex(64 << 10);
-        tokio::spawn(answer(guest, self.0.clone()));
+        tokio::spawn(self.clone().answer(guest));
         Ok(Box::new(host))
     }
 }
 
-/// Answers what a supervisor asks; anything else waits for the connection's end.
-async fn answer(mut stream: DuplexStream, mut app_exit_rx: watch::Receiver<Option<i32>>) {
-    loop {
-        let mut prefix = [0; 4];
-        if stream.read_exact(&mut prefix).await.is_err() {
-            return;
+impl TestAgent {
+    /// Answers what a supervisor asks; anything else waits for the connection's end.
+    async fn answer(mut self, mut stream: DuplexStream) {
+        loop {
+            let mut prefix = [0; 4];
+            if stream.read_exact(&mut prefix).await.is_err() {
+                return;
+            }
+            let mut body = vec![0; codec::frame_length(prefix).unwrap()];
+            stream.read_exact(&mut body).await.unwrap();
+            let reply = match serde_json::from_slice(&body).unwrap() {
+                Request::Restored { .. } => Reply::Done,
+                Request::WaitExit => match self.app_exit_rx.wait_for(Option::is_some).await {
+                    Ok(code) => Reply::Exited { code: code.unwrap() },
+                    Err(_) => return,
+                },
+                Request::Output { from } => return self.print(stream, from).await,
+                _ => std::future::pending().await,
+            };
+            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+                return;
+            }
         }
-        let mut body = vec![0; codec::frame_length(prefix).unwrap()];
-        stream.read_exact(&mut body).await.unwrap();
-        let reply = match serde_json::from_slice(&body).unwrap() {
-            Request::Restored { .. } => Reply::Done,
-            Request::WaitExit => match app_exit_rx.wait_for(Option::is_some).await {
-                Ok(code) => Reply::Exited { code: code.unwrap() },
-                Err(_) => return,
-            },
-            _ => std::future::pending().await,
-        };
-        if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
-            return;
+    }
+
+    /// Sends the output from a position on until the app has ended.
+    async fn print(mut self, mut stream: DuplexStream, mut from: u64) {
+        loop {
+            let pieces = self.output_rx.borrow_and_update().clone();
+            for (position, data) in pieces {
+                if position + data.len() as u64 <= from {
+                    continue;
+                }
+                let data = data[from.saturating_sub(position) as usize..].to_owned();
+                let position = position.max(from);
+                from = position + data.len() as u64;
+                let reply = Reply::Output { position, stream: OutputStream::Stdout, data };
+                if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = self.output_rx.changed() => if changed.is_err() { return },
+                _ = self.app_exit_rx.wait_for(Option::is_some) => return,
+            }
         }
     }
 }
@@ -128,13 +160,14 @@ impl World {
         let networks = Arc::new(AtomicUsize::new(0));
         let egresses = Arc::default();
         let (app_exit_tx, app_exit_rx) = watch::channel(None);
+        let (output_tx, output_rx) = watch::channel(Vec::new());
         let nowhere = PathBuf::from("/nonexistent");
         let guests = GuestFactory {
             vmm: vmm.clone(),
             networks: Arc::new(TestNetworks {
                 used: networks.clone(),
                 egresses: Arc::clone(&egresses),
-                app_exit_rx,
+                agent: TestAgent { app_exit_rx, output_rx },
             }),
             artefacts: Artefacts {
                 kernel: nowhere.clone(),
@@ -158,8 +191,19 @@ impl World {
         };
         let registry = Registry::new(config());
         let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
-        let world =
-            Self { store, vmm, registry, files, networks, egresses, app_exit_tx, config, arn, directory };
+        let world = Self {
+            store,
+            vmm,
+            registry,
+            files,
+            networks,
+            egresses,
+            app_exit_tx,
+            output_tx,
+            config,
+            arn,
+            directory,
+        };
         world.insert_image(&guests).await;
         world
     }

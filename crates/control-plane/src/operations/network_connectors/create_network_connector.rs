@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_api::{CreateNetworkConnectorRequest, NetworkConnectorArn};
-use hearth_store::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_store::{
+    InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord, Taggable,
+};
 use http::StatusCode;
 
 use super::refusal::Outcome;
@@ -20,17 +22,21 @@ const OPERATION: &str = "CreateNetworkConnector";
 pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let mut request: CreateNetworkConnectorRequest = call.input(&CREATE_NETWORK_CONNECTOR)?;
     let token = request.client_token.take();
+    let any = NetworkConnectorArn::of(&context.config.region, &call.account, "*");
+    let tags = request.tags.clone().unwrap_or_default();
+    context.authorize_tagging(&call, OPERATION, &Taggable::NetworkConnector(any), &tags).await?;
     let token = token.ok_or_else(|| invalid("ClientToken is a required field"))?;
     let mut configuration = request.configuration.clone();
     requirements::complete(&mut configuration)?;
     let operator_role = requirements::operator_role(request.operator_role.clone())?;
+    context.authorize_pass_role(&call, &operator_role)?;
 
     let now = now();
     let arn = NetworkConnectorArn::new(&context.config.region, &call.account);
     let connector = NetworkConnectorRecord {
         arn: arn.clone(),
         name: request.name.clone(),
-        tags: request.tags.clone().unwrap_or_default(),
+        tags,
         modified_at: now,
         active_at: settled(now),
         updated: None,

@@ -17,7 +17,8 @@ use crate::config::{Context, store_failed};
 pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let now = now();
     let wanted = identifier::arn(&context, &call)?;
-    let connector = identifier::connector_or_gone(&context, &call, &wanted, now).await?;
+    let connector =
+        identifier::connector_or_gone(&context, &call, "DeleteNetworkConnector", &wanted, now).await?;
     let (arn, version, state) = match wanted.version {
         None => (connector.arn.clone(), connector.latest.clone(), connector.state(now)),
         Some(number) => {

@@ -14,7 +14,7 @@ use crate::connectors::connector_not_found;
 pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let now = now();
     let arn = identifier::arn(&context, &call)?;
-    let connector = identifier::connector(&context, &call, &arn, now).await?;
+    let connector = identifier::connector(&context, &call, "GetNetworkConnector", &arn, now).await?;
     let Some(number) = arn.version else {
         return Ok(Answer::ok(&views::connector(&connector, now)));
     };

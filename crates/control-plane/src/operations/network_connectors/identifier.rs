@@ -1,7 +1,7 @@
 //! The `Identifier` of a path: an id, a name or an ARN, which may be qualified with a version.
 
 use hearth_api::{Error, NetworkConnectorArn, Timestamp};
-use hearth_store::{NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_store::{NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Taggable};
 
 use super::invalid;
 use crate::call::Call;
@@ -35,10 +35,11 @@ pub(super) fn unqualified_arn(context: &Context, call: &Call) -> Result<NetworkC
     }
 }
 
-/// The connector, even if it is gone as long as it is named by its id.
+/// The connector, even if it is gone as long as it is named by its id, for `action`.
 pub(super) async fn connector_or_gone(
     context: &Context,
     call: &Call,
+    action: &str,
     arn: &NetworkConnectorArn,
     now: Timestamp,
 ) -> Result<NetworkConnectorRecord, Error> {
@@ -46,19 +47,24 @@ pub(super) async fn connector_or_gone(
     let key = NetworkConnectorKey { arn, name: (!text.starts_with("arn:")).then_some(text) };
     let record =
         context.services.store.network_connector(&key, now).await.map_err(|error| store_failed(&error))?;
-    record
-        .filter(|record| record.arn.account == call.account)
-        .ok_or_else(|| connector_not_found(&arn.to_string()))
+    let record = record.filter(|record| record.arn.account == call.account);
+    // Without one, the question is about what the caller named.
+    let named = record.as_ref().map_or_else(|| arn.unqualified(), |record| record.arn.clone());
+    if named.account == call.account {
+        context.authorize_on(call, action, &Taggable::NetworkConnector(named)).await?;
+    }
+    record.ok_or_else(|| connector_not_found(&arn.to_string()))
 }
 
-/// The connector.
+/// The connector, for `action`.
 pub(super) async fn connector(
     context: &Context,
     call: &Call,
+    action: &str,
     arn: &NetworkConnectorArn,
     now: Timestamp,
 ) -> Result<NetworkConnectorRecord, Error> {
-    let record = connector_or_gone(context, call, arn, now).await?;
+    let record = connector_or_gone(context, call, action, arn, now).await?;
     if record.is_gone(now) { Err(connector_not_found(&arn.to_string())) } else { Ok(record) }
 }
 

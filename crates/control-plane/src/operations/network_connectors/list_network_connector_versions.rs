@@ -25,7 +25,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         now,
     };
     let arn = identifier::unqualified_arn(&context, &call)?;
-    let connector = identifier::connector(&context, &call, &arn, now).await?;
+    let connector = identifier::connector(&context, &call, "ListNetworkConnectorVersions", &arn, now).await?;
     let store = &context.services.store;
     let records = store
         .network_connector_versions(&connector.arn, &wanted)

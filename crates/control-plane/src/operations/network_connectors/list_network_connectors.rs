@@ -16,6 +16,7 @@ use crate::shapes::network_connectors::LIST_NETWORK_CONNECTORS;
 pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let now = now();
     call.check(&LIST_NETWORK_CONNECTORS)?;
+    context.authorize(&call, "ListNetworkConnectors")?;
     let request = marker::page(&context, &call, marker::DEFAULT_ITEMS)?;
     let wanted = ConnectorPage {
         after: request.after.as_deref(),

@@ -26,7 +26,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let token = request.client_token.take();
     let now = now();
     let arn = identifier::unqualified_arn(&context, &call)?;
-    let connector = identifier::connector(&context, &call, &arn, now).await?;
+    let connector = identifier::connector(&context, &call, OPERATION, &arn, now).await?;
     let store = &context.services.store;
     let token = |answer: &str| {
         client_token(&call.account, OPERATION, token.clone(), &(&connector.arn, &request), answer)
@@ -37,6 +37,9 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             first_answer(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
     {
         return Ok(Answer::text(StatusCode::ACCEPTED, answer));
+    }
+    if let Some(role) = &request.operator_role {
+        context.authorize_pass_role(&call, role)?;
     }
     check_state(&connector, now)?;
     let changed = change(&connector, &request, now)?;

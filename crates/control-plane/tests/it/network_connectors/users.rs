@@ -26,14 +26,16 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     let deleting = connector_arn(&recorded(&api, "deleting", 2000, Some(NEVER)).await);
     let gone = connector_arn(&recorded(&api, "gone", 2000, Some(3000)).await);
     for (connector, status, message) in [
-        (
-            connector_arn("nc-none"),
-            404,
-            format!("Network connector not found for: {}", connector_arn("nc-none")),
-        ),
+        (connector_arn("nc-0"), 404, format!("Network connector not found for: {}", connector_arn("nc-0"))),
         (format!("{arn}:2"), 404, format!("Network connector not found for: {arn}:2")),
-        (arn.replace(ACCOUNT, "111111111111"), 404, "Network connector not found for: ".to_owned()),
-        (connector_arn("vpc"), 404, "Network connector not found for: ".to_owned()),
+        (
+            arn.replace(ACCOUNT, "111111111111"),
+            403,
+            format!(
+                "User: arn:aws:iam::{ACCOUNT}:root is not authorized to perform: lambda:PassNetworkConnector"
+            ),
+        ),
+        (connector_arn("vpc"), 404, format!("Network connector not found for: {}", connector_arn("vpc"))),
         (
             pending.clone(),
             400,

@@ -1,0 +1,154 @@
+//! StartLiveTail: new events, once a second, until the client goes or three hours have passed.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hearth_api::AccountId;
+use hearth_store::{LogEvent, MissingLog, Store};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::event_stream::{event, exception};
+use super::filter::Filter;
+use super::model::{SessionMetadata, SessionResult, SessionStart, SessionUpdate, StartLiveTailRequest};
+use super::{Logs, invalid, missing};
+use crate::json::{Refusal, Violations, to_json};
+
+/// Sessions at the same time, of all accounts together; the service allows each account so many.
+pub(super) const MAXIMUM_SESSIONS: usize = 15;
+/// Events of one update; when more fit, it says that it is a sample.
+const MAXIMUM_RESULTS: usize = 500;
+/// Events that are looked at for one update.
+const SCANNED_EVENTS: u32 = 10_000;
+const UPDATE_PERIOD: Duration = Duration::from_secs(1);
+const LONGEST_SESSION: Duration = Duration::from_hours(3);
+
+impl Logs {
+    pub(super) async fn start_live_tail(
+        &self,
+        account: &AccountId,
+        request: StartLiveTailRequest,
+    ) -> Result<Body, Refusal> {
+        let mut violations = Violations::default();
+        violations.identifiers(request.log_group_identifiers.as_ref());
+        violations.stream_names("logStreamNames", request.log_stream_names.as_ref());
+        violations.stream_names("logStreamNamePrefixes", request.log_stream_name_prefixes.as_ref());
+        violations.filter_pattern("logEventFilterPattern", request.log_event_filter_pattern.as_deref());
+        violations.check()?;
+        let identifiers = request.log_group_identifiers.unwrap_or_default();
+        let (names, prefixes) = (request.log_stream_names, request.log_stream_name_prefixes);
+        if names.is_some() && prefixes.is_some() {
+            return Err(invalid("Only one of logStreamNames and logStreamNamePrefixes may be given."));
+        }
+        if (names.is_some() || prefixes.is_some()) && identifiers.len() != 1 {
+            return Err(invalid("Streams may be chosen only in a session of exactly one log group."));
+        }
+        let pattern = request.log_event_filter_pattern.unwrap_or_default();
+        let filter = Filter::parse(&pattern)?;
+        let mut groups = Vec::new();
+        for identifier in &identifiers {
+            let name = self.group_name(account, identifier)?;
+            self.store.log_group(account, &name).await?.ok_or_else(|| missing(MissingLog::Group))?;
+            groups.push(name);
+        }
+        let permit = self.live_tails.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("There are {MAXIMUM_SESSIONS} Live Tail sessions already.");
+            Refusal::new("LimitExceededException", message)
+        })?;
+        let (names, prefixes) = (names.unwrap_or_default(), prefixes.unwrap_or_default());
+        let started = SessionStart {
+            request_id: uuid::Uuid::new_v4().to_string(),
+            session_id: uuid::Uuid::new_v4().to_string(),
+            log_group_identifiers: identifiers,
+            log_stream_names: names.clone(),
+            log_stream_name_prefixes: prefixes.clone(),
+            log_event_filter_pattern: pattern,
+        };
+        let mut updates = tokio::time::interval_at(Instant::now() + UPDATE_PERIOD, UPDATE_PERIOD);
+        updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let session = Session {
+            after: self.store.newest_log_event().await?,
+            store: self.store.clone(),
+            arn_prefix: format!("arn:aws:logs:{}:{account}:log-group:", self.region),
+            account: account.clone(),
+            groups,
+            names,
+            prefixes,
+            filter,
+            updates,
+            end: Instant::now() + LONGEST_SESSION,
+            _permit: permit,
+        };
+        // Clients of JSON protocols expect the members that are not streamed, of which there are none, as an event.
+        let first = [event("initial-response", b"{}"), event("sessionStart", &to_json(&started))].concat();
+        let first = futures::stream::iter([Bytes::from(first)]);
+        let messages = futures::StreamExt::chain(first, futures::stream::unfold(Some(session), next));
+        Ok(Body::from_stream(futures::StreamExt::map(messages, Ok::<_, std::convert::Infallible>)))
+    }
+}
+
+/// A session under way; it ends when the answer's body is dropped.
+struct Session {
+    store: Store,
+    account: AccountId,
+    arn_prefix: String,
+    groups: Vec<String>,
+    names: Vec<String>,
+    prefixes: Vec<String>,
+    filter: Filter,
+    /// The last event that was looked at.
+    after: i64,
+    updates: Interval,
+    end: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The next message, and the session unless that was its last.
+async fn next(session: Option<Session>) -> Option<(Bytes, Option<Session>)> {
+    let mut session = session?;
+    session.updates.tick().await;
+    if Instant::now() >= session.end {
+        return Some((exception("SessionTimeoutException", "The session has lasted three hours."), None));
+    }
+    match session.update().await {
+        Ok(update) => Some((event("sessionUpdate", &to_json(&update)), Some(session))),
+        Err(error) => {
+            tracing::error!(%error, "a Live Tail session ends");
+            let message = "The service cannot read the log events.";
+            Some((exception("SessionStreamingException", message), None))
+        }
+    }
+}
+
+impl Session {
+    async fn update(&mut self) -> hearth_store::Result<SessionUpdate> {
+        let newest = self.store.newest_log_event().await?;
+        let range = (self.after, newest);
+        let page = self.store.log_events_written(&self.account, &self.groups, range, SCANNED_EVENTS).await?;
+        self.after = self.after.max(newest);
+        let mut results: Vec<SessionResult> = page
+            .events
+            .into_iter()
+            .filter(|event| self.wants(event))
+            .take(MAXIMUM_RESULTS + 1)
+            .map(|event| SessionResult {
+                log_group_identifier: format!("{}{}", self.arn_prefix, event.group),
+                log_stream_name: event.stream,
+                message: event.message,
+                timestamp: event.timestamp.as_millis(),
+                ingestion_time: event.ingested_at.as_millis(),
+            })
+            .collect();
+        let sampled = page.full || results.len() > MAXIMUM_RESULTS;
+        results.truncate(MAXIMUM_RESULTS);
+        Ok(SessionUpdate { session_metadata: SessionMetadata { sampled }, session_results: results })
+    }
+
+    fn wants(&self, event: &LogEvent) -> bool {
+        let named = self.names.is_empty() && self.prefixes.is_empty()
+            || self.names.contains(&event.stream)
+            || self.prefixes.iter().any(|prefix| event.stream.starts_with(prefix.as_str()));
+        named && self.filter.matches(&event.message)
+    }
+}

@@ -1,0 +1,319 @@
+//! The operations that read.
+
+use hearth_api::{AccountId, Timestamp};
+use hearth_store::{
+    EventOrder, LogEvent, LogGroupRecord, LogPosition, LogQuery, LogStreamRecord, MissingLog, StreamOrder,
+    StreamQuery,
+};
+
+use super::constraints::group_text;
+use super::filter::Filter;
+use super::model::{
+    DescribeLogGroupsRequest, DescribeLogGroupsResponse, DescribeLogStreamsRequest,
+    DescribeLogStreamsResponse, FilterLogEventsRequest, FilterLogEventsResponse, FilteredEvent,
+    GetLogEventsRequest, GetLogEventsResponse, LogGroup, LogStream, OrderBy, OutputLogEvent,
+};
+use super::{Logs, invalid, missing};
+use crate::json::{Refusal, Violations};
+
+const MAXIMUM_DESCRIBED: u32 = 50;
+const MAXIMUM_EVENTS: u32 = 10_000;
+/// Bytes of messages after which a page of FilterLogEvents ends.
+const PAGE_BYTES: usize = 1 << 20;
+/// Events that one call of FilterLogEvents looks at before it answers, however few fit the pattern.
+const SCANNED_EVENTS: usize = 50_000;
+/// Events that are read at once while filtering.
+const CHUNK: u32 = 2_000;
+
+impl Logs {
+    pub(super) async fn describe_log_groups(
+        &self,
+        account: &AccountId,
+        request: DescribeLogGroupsRequest,
+    ) -> Result<DescribeLogGroupsResponse, Refusal> {
+        let prefix = request.log_group_name_prefix.as_deref();
+        let pattern = request.log_group_name_pattern.as_deref();
+        let mut violations = Violations::default();
+        violations.group_prefix(prefix);
+        violations.group_pattern(pattern);
+        let limit = limit(&mut violations, request.limit, MAXIMUM_DESCRIBED);
+        violations.check()?;
+        if prefix.is_some() && pattern.is_some() {
+            return Err(invalid("Only one of logGroupNamePrefix and logGroupNamePattern may be given."));
+        }
+        let after = request.next_token.as_deref().unwrap_or("");
+        let (prefix, pattern) = (prefix.unwrap_or(""), pattern.unwrap_or(""));
+        let mut groups = self.store.log_groups(account, prefix, pattern, after, limit + 1).await?;
+        let more = groups.len() > limit as usize;
+        groups.truncate(limit as usize);
+        let next_token = groups.last().filter(|_| more).map(|group| group.name.clone());
+        let log_groups = groups.into_iter().map(|group| self.group(account, group)).collect();
+        Ok(DescribeLogGroupsResponse { log_groups, next_token })
+    }
+
+    pub(super) async fn describe_log_streams(
+        &self,
+        account: &AccountId,
+        request: DescribeLogStreamsRequest,
+    ) -> Result<DescribeLogStreamsResponse, Refusal> {
+        let mut violations = Violations::default();
+        let group = group_text(
+            &mut violations,
+            request.log_group_name.as_deref(),
+            request.log_group_identifier.as_deref(),
+        )?;
+        violations.stream_prefix(request.log_stream_name_prefix.as_deref());
+        let limit = limit(&mut violations, request.limit, MAXIMUM_DESCRIBED);
+        violations.check()?;
+        if request.order_by == OrderBy::LastEventTime && request.log_stream_name_prefix.is_some() {
+            return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
+        }
+        let offset = match &request.next_token {
+            None => 0,
+            Some(token) => token.parse().map_err(|_| bad_token())?,
+        };
+        let query = StreamQuery {
+            account,
+            group: &self.group_name(account, group)?,
+            prefix: request.log_stream_name_prefix.as_deref().unwrap_or(""),
+            order: match request.order_by {
+                OrderBy::LogStreamName => StreamOrder::Name,
+                OrderBy::LastEventTime => StreamOrder::LastEvent,
+            },
+            descending: request.descending,
+            offset,
+            limit: limit + 1,
+        };
+        let mut streams = self.store.log_streams(&query).await?.ok_or_else(|| missing(MissingLog::Group))?;
+        let more = streams.len() > limit as usize;
+        streams.truncate(limit as usize);
+        let log_streams = streams.into_iter().map(|stream| self.stream(account, stream)).collect();
+        let next_token = more.then(|| offset.saturating_add(limit).to_string());
+        Ok(DescribeLogStreamsResponse { log_streams, next_token })
+    }
+
+    /// Tokens are `f/<time>/<id>` and `b/<time>/<id>`: forward from behind, or backward from before, an event. At either
+    /// end the token comes back unchanged, which is how clients know that there is nothing more.
+    pub(super) async fn get_log_events(
+        &self,
+        account: &AccountId,
+        request: GetLogEventsRequest,
+    ) -> Result<GetLogEventsResponse, Refusal> {
+        let mut violations = Violations::default();
+        let group = group_text(
+            &mut violations,
+            request.log_group_name.as_deref(),
+            request.log_group_identifier.as_deref(),
+        )?;
+        violations.stream_name(request.log_stream_name.as_deref());
+        violations.times(request.start_time, request.end_time);
+        let limit = limit(&mut violations, request.limit, MAXIMUM_EVENTS);
+        violations.check()?;
+        let direction = match request.next_token.as_deref() {
+            Some(token) => Direction::parse(token)?,
+            None if request.start_from_head => Direction::Forward(LogPosition::START),
+            None => Direction::Backward(LogPosition::END),
+        };
+        let (start, end) = range(request.start_time, request.end_time);
+        let (after, before, order) = match direction {
+            Direction::Forward(after) => (after.max(start), end, EventOrder::Oldest),
+            Direction::Backward(before) => (start, before.min(end), EventOrder::Newest),
+        };
+        let query = LogQuery {
+            account,
+            group: &self.group_name(account, group)?,
+            stream: request.log_stream_name.as_deref(),
+            after,
+            before,
+            order,
+            limit,
+        };
+        let events = self.store.log_events(&query).await?.map_err(missing)?.events;
+        let (forward, backward) = direction.tokens(&events);
+        let events = events
+            .into_iter()
+            .map(|event| OutputLogEvent {
+                timestamp: event.timestamp.as_millis(),
+                ingestion_time: event.ingested_at.as_millis(),
+                message: event.message,
+            })
+            .collect();
+        Ok(GetLogEventsResponse { events, next_forward_token: forward, next_backward_token: backward })
+    }
+
+    /// The token is `<time>/<id>` of the last event that was looked at.
+    pub(super) async fn filter_log_events(
+        &self,
+        account: &AccountId,
+        request: FilterLogEventsRequest,
+    ) -> Result<FilterLogEventsResponse, Refusal> {
+        let mut violations = Violations::default();
+        let group = group_text(
+            &mut violations,
+            request.log_group_name.as_deref(),
+            request.log_group_identifier.as_deref(),
+        )?;
+        violations.stream_names("logStreamNames", request.log_stream_names.as_ref());
+        violations.stream_prefix(request.log_stream_name_prefix.as_deref());
+        violations.times(request.start_time, request.end_time);
+        violations.filter_pattern("filterPattern", request.filter_pattern.as_deref());
+        let limit = limit(&mut violations, request.limit, MAXIMUM_EVENTS) as usize;
+        violations.check()?;
+        if request.log_stream_names.is_some() && request.log_stream_name_prefix.is_some() {
+            return Err(invalid("Only one of logStreamNames and logStreamNamePrefix may be given."));
+        }
+        let filter = Filter::parse(request.filter_pattern.as_deref().unwrap_or(""))?;
+        let group = self.group_name(account, group)?;
+        let names = request.log_stream_names.unwrap_or_default();
+        let prefix = request.log_stream_name_prefix.unwrap_or_default();
+        let (start, before) = range(request.start_time, request.end_time);
+        let token = request.next_token.as_deref().map(|token| read_position(token).ok_or_else(bad_token));
+        let mut query = LogQuery {
+            account,
+            group: &group,
+            // One stream has an index of its own.
+            stream: names.first().filter(|_| names.len() == 1).map(String::as_str),
+            after: token.transpose()?.map_or(start, |token| token.max(start)),
+            before,
+            order: EventOrder::Oldest,
+            limit: CHUNK,
+        };
+        self.check_streams(&query, &names).await?;
+        let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+        loop {
+            let page = self.store.log_events(&query).await?.map_err(missing)?;
+            scanned += page.events.len();
+            for event in page.events {
+                query.after = event.position();
+                let wanted = event.stream.starts_with(&prefix)
+                    && (names.is_empty() || names.contains(&event.stream))
+                    && filter.matches(&event.message);
+                if wanted {
+                    bytes += event.message.len();
+                    events.push(filtered(event));
+                }
+                if events.len() == limit || bytes >= PAGE_BYTES {
+                    return Ok(filtered_page(events, Some(query.after)));
+                }
+            }
+            if !page.full {
+                return Ok(filtered_page(events, None));
+            }
+            if scanned >= SCANNED_EVENTS {
+                return Ok(filtered_page(events, Some(query.after)));
+            }
+        }
+    }
+
+    /// Every stream that is named must exist.
+    async fn check_streams(&self, query: &LogQuery<'_>, names: &[String]) -> Result<(), Refusal> {
+        for name in names {
+            let first = LogQuery { stream: Some(name), limit: 1, ..*query };
+            self.store.log_events(&first).await?.map_err(missing)?;
+        }
+        Ok(())
+    }
+
+    fn plain_arn(&self, account: &AccountId, name: &str) -> String {
+        format!("arn:aws:logs:{}:{account}:log-group:{name}", self.region)
+    }
+
+    fn group(&self, account: &AccountId, record: LogGroupRecord) -> LogGroup {
+        LogGroup {
+            arn: format!("{}:*", self.plain_arn(account, &record.name)),
+            plain_arn: self.plain_arn(account, &record.name),
+            creation_time: record.created_at.as_millis(),
+            name: record.name,
+            class: "STANDARD",
+            retention_in_days: record.retention_days,
+            stored_bytes: record.stored_bytes,
+            metric_filter_count: 0,
+        }
+    }
+
+    fn stream(&self, account: &AccountId, record: LogStreamRecord) -> LogStream {
+        LogStream {
+            arn: format!("{}:log-stream:{}", self.plain_arn(account, &record.group), record.name),
+            name: record.name,
+            creation_time: record.created_at.as_millis(),
+            first_event_timestamp: record.first_event_at.map(Timestamp::as_millis),
+            last_event_timestamp: record.last_event_at.map(Timestamp::as_millis),
+            last_ingestion_time: record.last_ingested_at.map(Timestamp::as_millis),
+            upload_sequence_token: sequence_token(record.last_ingested_at.unwrap_or(record.created_at)),
+            stored_bytes: 0,
+        }
+    }
+}
+
+/// A token that clients of old times pass on; nobody looks at it.
+pub(super) fn sequence_token(moment: Timestamp) -> String {
+    format!("{:056}", moment.as_millis())
+}
+
+fn filtered(event: LogEvent) -> FilteredEvent {
+    FilteredEvent {
+        log_stream_name: event.stream,
+        timestamp: event.timestamp.as_millis(),
+        ingestion_time: event.ingested_at.as_millis(),
+        message: event.message,
+        event_id: format!("{:056}", event.id),
+    }
+}
+
+fn filtered_page(events: Vec<FilteredEvent>, next: Option<LogPosition>) -> FilterLogEventsResponse {
+    let next_token = next.map(|next| format!("{}/{}", next.millis, next.id));
+    FilterLogEventsResponse { events, searched_log_streams: [], next_token }
+}
+
+/// The events from `start` on and before `end`.
+fn range(start: Option<i64>, end: Option<i64>) -> (LogPosition, LogPosition) {
+    (
+        start.map_or(LogPosition::START, |millis| LogPosition { millis, id: 0 }),
+        end.map_or(LogPosition::END, |millis| LogPosition { millis, id: 0 }),
+    )
+}
+
+/// Which way GetLogEvents reads: from behind an event, or from before one.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Forward(LogPosition),
+    Backward(LogPosition),
+}
+
+impl Direction {
+    fn parse(token: &str) -> Result<Self, Refusal> {
+        let (way, position) = token.split_once('/').ok_or_else(bad_token)?;
+        let position = read_position(position).ok_or_else(bad_token)?;
+        match way {
+            "f" => Ok(Self::Forward(position)),
+            "b" => Ok(Self::Backward(position)),
+            _ => Err(bad_token()),
+        }
+    }
+
+    /// The forward and the backward token of a page that was read this way.
+    fn tokens(self, events: &[LogEvent]) -> (String, String) {
+        let (after, before) = match (events, self) {
+            ([first, ..], _) => (events[events.len() - 1].position(), first.position()),
+            ([], Self::Forward(after)) => (after, LogPosition { id: after.id.saturating_add(1), ..after }),
+            // An empty stream: whatever comes is new.
+            ([], Self::Backward(LogPosition::END)) => (LogPosition::START, LogPosition::END),
+            ([], Self::Backward(before)) => (LogPosition { id: before.id - 1, ..before }, before),
+        };
+        (format!("f/{}/{}", after.millis, after.id), format!("b/{}/{}", before.millis, before.id))
+    }
+}
+
+fn read_position(text: &str) -> Option<LogPosition> {
+    let (millis, id) = text.split_once('/')?;
+    Some(LogPosition { millis: millis.parse().ok()?, id: id.parse().ok().filter(|id| *id >= 0)? })
+}
+
+fn bad_token() -> Refusal {
+    invalid("The specified nextToken is invalid.")
+}
+
+fn limit(violations: &mut Violations, wanted: Option<i64>, maximum: u32) -> u32 {
+    violations.range("limit", wanted, (1, maximum.into()));
+    wanted.map_or(maximum, |wanted| wanted.clamp(1, maximum.into()) as u32)
+}

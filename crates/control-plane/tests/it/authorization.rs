@@ -1,0 +1,352 @@
+//! Every operation asks whether the caller may, for the right action and resource, before it does anything.
+
+use hearth_api::{AccountId, Timestamp};
+use hearth_iam::DocumentKind;
+use hearth_identity::entities::Attachments;
+use hearth_identity::{AccessKey, Account, Policy, Role, User};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{ACCOUNT, Api, REGION, Reply, configuration, image_arn, signed_by, with};
+
+const USER: &str = "arn:aws:iam::000000000000:user/ann";
+const EVERYTHING: &str = "*";
+/// What RunMicrovm hands on when nothing is named.
+const HTTP_INGRESS: &str =
+    "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:HTTP_INGRESS";
+const INTERNET_EGRESS: &str =
+    "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:INTERNET_EGRESS";
+
+/// A call of an operation, and the questions that it has to ask.
+struct Case {
+    method: &'static str,
+    target: String,
+    body: Value,
+    /// Action and resource; the first is the operation itself.
+    asks: Vec<(&'static str, String)>,
+}
+
+fn case(method: &'static str, target: &str, body: Value, operation: &'static str, resource: &str) -> Case {
+    Case { method, target: target.to_owned(), body, asks: vec![(operation, resource.to_owned())] }
+}
+
+impl Case {
+    fn and(mut self, action: &'static str, resource: &str) -> Self {
+        self.asks.push((action, resource.to_owned()));
+        self
+    }
+}
+
+fn role(name: &str) -> String {
+    format!("arn:aws:iam::{ACCOUNT}:role/{name}")
+}
+
+fn connector(id: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:network-connector:{id}")
+}
+
+/// The operations of both models. `id` is a microVM of the image `app`; nothing else that is named exists.
+fn cases(id: &str) -> Vec<Case> {
+    let mut all = image_cases();
+    all.extend(microvm_cases(id));
+    all.extend(tag_and_connector_cases());
+    all
+}
+
+fn image_cases() -> Vec<Case> {
+    let (app, other) = (image_arn("app"), image_arn("other"));
+    let images = "/2025-09-09/microvm-images";
+    let managed = "/2025-09-09/managed-microvm-images";
+    let base = format!("arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1");
+    let version = format!("{images}/{other}/versions/1.0");
+    let create = with(configuration(), json!({ "name": "other", "tags": { "a": "b" } }));
+    vec![
+        case("POST", images, create, "lambda:CreateMicrovmImage", &other)
+            .and("lambda:TagResource", &other)
+            .and("iam:PassRole", &role("build")),
+        case("GET", images, Value::Null, "lambda:ListMicrovmImages", EVERYTHING),
+        case("GET", &format!("{images}/{other}"), Value::Null, "lambda:GetMicrovmImage", &other),
+        case("PUT", &format!("{images}/{app}"), configuration(), "lambda:UpdateMicrovmImage", &app)
+            .and("iam:PassRole", &role("build")),
+        case("DELETE", &format!("{images}/{other}"), Value::Null, "lambda:DeleteMicrovmImage", &other),
+        case(
+            "GET",
+            &format!("{images}/{other}/versions"),
+            Value::Null,
+            "lambda:ListMicrovmImageVersions",
+            &other,
+        ),
+        case("GET", &version, Value::Null, "lambda:GetMicrovmImageVersion", &other),
+        case("PATCH", &version, json!({ "status": "INACTIVE" }), "lambda:UpdateMicrovmImageVersion", &other),
+        case("DELETE", &version, Value::Null, "lambda:DeleteMicrovmImageVersion", &other),
+        case("GET", &format!("{version}/builds"), Value::Null, "lambda:ListMicrovmImageBuilds", &other),
+        case("GET", &format!("{version}/builds/x"), Value::Null, "lambda:GetMicrovmImageBuild", &other),
+        case("GET", managed, Value::Null, "lambda:ListManagedMicrovmImages", EVERYTHING),
+        case(
+            "GET",
+            &format!("{managed}/{base}/versions"),
+            Value::Null,
+            "lambda:ListManagedMicrovmImageVersions",
+            &base,
+        ),
+    ]
+}
+
+fn microvm_cases(id: &str) -> Vec<Case> {
+    let app = image_arn("app");
+    let run = json!({ "imageIdentifier": app, "executionRoleArn": role("execution") });
+    let token = json!({ "expirationInMinutes": 1, "allowedPorts": [{ "allPorts": {} }] });
+    let shell = json!({ "expirationInMinutes": 1 });
+    let named = |action: &'static str, method, path: &str, body| {
+        case(method, &format!("/2025-09-09/microvms/{id}{path}"), body, action, &app)
+    };
+    vec![
+        case("POST", "/2025-09-09/microvms", run, "lambda:RunMicrovm", &app)
+            .and("iam:PassRole", &role("execution"))
+            .and("lambda:PassNetworkConnector", HTTP_INGRESS)
+            .and("lambda:PassNetworkConnector", INTERNET_EGRESS),
+        case("GET", "/2025-09-09/microvms", Value::Null, "lambda:ListMicrovms", EVERYTHING),
+        named("lambda:GetMicrovm", "GET", "", Value::Null),
+        named("lambda:SuspendMicrovm", "POST", "/suspend", Value::Null),
+        named("lambda:ResumeMicrovm", "POST", "/resume", Value::Null),
+        named("lambda:CreateMicrovmAuthToken", "POST", "/auth-token", token),
+        named("lambda:CreateMicrovmShellAuthToken", "POST", "/shell-auth-token", shell),
+        named("lambda:TerminateMicrovm", "DELETE", "", Value::Null),
+    ]
+}
+
+fn tag_and_connector_cases() -> Vec<Case> {
+    let app = image_arn("app");
+    let tags = format!("/2017-03-31/tags/{app}");
+    let connectors = "/2026-04-04/network-connectors";
+    let new_connector = json!({
+        "Name": "vpc", "OperatorRole": role("operator"), "ClientToken": "t",
+        "Configuration": { "VpcEgressConfiguration": {
+            "SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"], "NetworkProtocol": "IPv4",
+            "AssociatedComputeResourceTypes": ["MicroVm"],
+        } },
+    });
+    vec![
+        case("GET", &tags, Value::Null, "lambda:ListTags", &app),
+        case("POST", &tags, json!({ "Tags": { "a": "b" } }), "lambda:TagResource", &app),
+        case("DELETE", &format!("{tags}?tagKeys=a"), Value::Null, "lambda:UntagResource", &app),
+        case("POST", connectors, new_connector, "lambda:CreateNetworkConnector", &connector("*"))
+            .and("iam:PassRole", &role("operator")),
+        case("GET", connectors, Value::Null, "lambda:ListNetworkConnectors", EVERYTHING),
+        case(
+            "GET",
+            &format!("{connectors}/nc-1"),
+            Value::Null,
+            "lambda:GetNetworkConnector",
+            &connector("nc-1"),
+        ),
+        case(
+            "PUT",
+            &format!("{connectors}/nc-1"),
+            json!({}),
+            "lambda:UpdateNetworkConnector",
+            &connector("nc-1"),
+        ),
+        case(
+            "DELETE",
+            &format!("{connectors}/nc-1"),
+            Value::Null,
+            "lambda:DeleteNetworkConnector",
+            &connector("nc-1"),
+        ),
+        case(
+            "GET",
+            &format!("{connectors}/nc-1/versions"),
+            Value::Null,
+            "lambda:ListNetworkConnectorVersions",
+            &connector("nc-1"),
+        ),
+    ]
+}
+
+/// Gives the user `ann` this inline policy, or none.
+async fn allow(api: &Api, statements: Option<Value>) {
+    let policy = statements.map(|statements| {
+        let text = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
+        Policy::parse(&text, DocumentKind::Identity, usize::MAX).unwrap()
+    });
+    let user = User {
+        account: AccountId::from_stored(ACCOUNT),
+        path: "/".into(),
+        name: "ann".into(),
+        id: "AIDA1".into(),
+        created_at: Timestamp::now(),
+        policies: Attachments {
+            inline: policy.map(|policy| ("p".to_owned(), policy)).into_iter().collect(),
+            ..Attachments::default()
+        },
+        access_keys: vec![AccessKey {
+            id: "AKIAANN".into(),
+            secret: "ann".into(),
+            active: true,
+            created_at: Timestamp::now(),
+        }],
+        tags: [].into(),
+    };
+    change(api, |account| account.put_user(user)).await;
+}
+
+async fn change(api: &Api, change: impl FnOnce(&mut Account)) {
+    let account = AccountId::from_stored(ACCOUNT);
+    let apply = |account: &mut Account| {
+        change(account);
+        Ok::<(), ()>(())
+    };
+    assert_eq!(api.identities.change(&account, apply).await.unwrap(), Some(Ok(())));
+}
+
+/// A role that trusts `service`.
+async fn put_role(api: &Api, name: &str, service: &str) {
+    let statement =
+        json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": service } });
+    let trust = json!({ "Version": "2012-10-17", "Statement": statement }).to_string();
+    let role = Role {
+        account: AccountId::from_stored(ACCOUNT),
+        path: "/".into(),
+        name: name.into(),
+        id: "AROA1".into(),
+        created_at: Timestamp::now(),
+        trust: Policy::parse(&trust, DocumentKind::Trust, usize::MAX).unwrap(),
+        policies: Attachments::default(),
+        description: None,
+        maximum_session_seconds: 3600,
+        tags: [].into(),
+    };
+    change(api, |account| account.put_role(role)).await;
+}
+
+async fn ann(api: &Api, case: &Case) -> Reply {
+    let body = if case.body.is_null() { String::new() } else { case.body.to_string() };
+    api.send(signed_by("AKIAANN", "ann", "lambda", case.method, &case.target, body.as_bytes())).await
+}
+
+async fn start() -> (Api, String) {
+    let api = Api::start().await;
+    api.built_image("app", |_| ()).await;
+    for name in ["build", "execution", "operator"] {
+        put_role(&api, name, "lambda.amazonaws.com").await;
+    }
+    let id = api.recorded_microvm(hearth_api::MicrovmState::Suspended).await.to_string();
+    (api, id)
+}
+
+fn statement((action, resource): &(&'static str, String)) -> Value {
+    json!({ "Effect": "Allow", "Action": action, "Resource": resource })
+}
+
+fn denial((action, resource): &(&'static str, String)) -> String {
+    format!(
+        "User: {USER} is not authorized to perform: {action} on resource: {resource} because no identity-based policy \
+         allows the {action} action"
+    )
+}
+
+#[tokio::test]
+async fn no_operation_is_reached_without_each_of_its_permissions() {
+    let (api, id) = start().await;
+    let cases = cases(&id);
+    assert_eq!(cases.len(), 30, "24 operations of lambda-microvms and 6 of lambda-core");
+    for case in &cases {
+        for (missing, ask) in case.asks.iter().enumerate() {
+            let others = case.asks.iter().enumerate().filter(|(index, _)| *index != missing);
+            let others: Vec<Value> = others.map(|(_, ask)| statement(ask)).collect();
+            allow(&api, (!others.is_empty()).then_some(Value::from(others))).await;
+            let reply = ann(&api, case).await;
+            assert_eq!(
+                reply.status,
+                StatusCode::FORBIDDEN,
+                "{} without {}: {}",
+                case.target,
+                ask.0,
+                reply.body
+            );
+            assert_eq!(reply.error_type(), "AccessDeniedException");
+            assert_eq!(reply.message(), denial(ask));
+        }
+    }
+    let images = api.get("microvm-images").await.body["items"].as_array().unwrap().len();
+    assert_eq!(images, 1, "what was denied was not done");
+}
+
+#[tokio::test]
+async fn with_just_its_permissions_an_operation_is_reached() {
+    let (api, id) = start().await;
+    for case in cases(&id) {
+        allow(&api, Some(case.asks.iter().map(statement).collect())).await;
+        let reply = ann(&api, &case).await;
+        assert_ne!(reply.status, StatusCode::FORBIDDEN, "{} {}: {}", case.method, case.target, reply.body);
+    }
+}
+
+#[tokio::test]
+async fn tags_of_the_image_and_of_the_request_decide() {
+    let (api, id) = start().await;
+    let get = case("GET", &format!("/2025-09-09/microvms/{id}"), Value::Null, "", "");
+    for (team, allowed) in [("a", true), ("b", false)] {
+        let condition = json!({ "StringEquals": { "aws:ResourceTag/team": team } });
+        let statement =
+            json!({ "Effect": "Allow", "Action": "lambda:*", "Resource": "*", "Condition": condition });
+        allow(&api, Some(statement)).await;
+        assert_eq!(ann(&api, &get).await.status == StatusCode::OK, allowed, "{team}");
+    }
+    let tags = format!("/2017-03-31/tags/{}", image_arn("app"));
+    let condition = json!({
+        "StringEquals": { "aws:RequestTag/stage": "test" },
+        "ForAllValues:StringEquals": { "aws:TagKeys": ["stage"] },
+    });
+    allow(
+        &api,
+        Some(json!({ "Effect": "Allow", "Action": "lambda:TagResource", "Resource": "*", "Condition": condition })),
+    )
+    .await;
+    for (sent, status) in [
+        (json!({ "stage": "test" }), StatusCode::NO_CONTENT),
+        (json!({ "stage": "production" }), StatusCode::FORBIDDEN),
+        (json!({ "stage": "test", "team": "b" }), StatusCode::FORBIDDEN),
+    ] {
+        let tag = case("POST", &tags, json!({ "Tags": sent }), "", "");
+        assert_eq!(ann(&api, &tag).await.status, status, "{}", tag.body);
+    }
+}
+
+#[tokio::test]
+async fn an_explicit_deny_wins() {
+    let (api, id) = start().await;
+    let get = case("GET", &format!("/2025-09-09/microvms/{id}"), Value::Null, "", "");
+    allow(
+        &api,
+        Some(json!([
+            { "Effect": "Allow", "Action": "*", "Resource": "*" },
+            { "Effect": "Deny", "Action": "lambda:Get*", "Resource": image_arn("app") },
+        ])),
+    )
+    .await;
+    let reply = ann(&api, &get).await;
+    assert!(reply.message().ends_with("with an explicit deny in an identity-based policy"), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_role_that_the_service_cannot_have_is_a_denial_of_passing_it() {
+    let (api, _) = start().await;
+    put_role(&api, "execution", "ec2.amazonaws.com").await;
+    allow(&api, Some(json!({ "Effect": "Allow", "Action": "*", "Resource": "*" }))).await;
+    let run = |name: &str| {
+        let body = json!({ "imageIdentifier": image_arn("app"), "executionRoleArn": role(name) });
+        case("POST", "/2025-09-09/microvms", body, "", "")
+    };
+    for name in ["execution", "never-made"] {
+        let reply = ann(&api, &run(name)).await;
+        assert_eq!(reply.message(), denial(&("iam:PassRole", role(name))));
+    }
+    // The root user may name a role that was never made; it stands for the account.
+    let as_root = async |name: &str| api.call("POST", "microvms", run(name).body).await;
+    assert_eq!(as_root("never-made").await.status, StatusCode::OK);
+    let reply = as_root("execution").await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    assert!(reply.message().starts_with(&format!("User: arn:aws:iam::{ACCOUNT}:root is not authorized")));
+}

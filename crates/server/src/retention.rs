@@ -1,0 +1,95 @@
+//! What expires: log lines, records of terminated microVMs, client tokens. A sweep goes over them once a minute, in short
+//! transactions with pauses, so that it holds up nobody.
+
+use std::time::Duration;
+
+use hearth_api::Timestamp;
+use hearth_store::Store;
+
+use crate::config::Config;
+
+const PERIOD: Duration = Duration::from_mins(1);
+/// Between two transactions, for those who want to write.
+const PAUSE: Duration = Duration::from_millis(20);
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long and how much is kept; `None` is for ever and without end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    group_bytes: Option<u64>,
+    terminated_days: Option<u32>,
+    client_token_days: Option<u32>,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Self {
+        let days = |days: u32| Some(days).filter(|days| *days > 0);
+        Self {
+            group_bytes: Some(config.logs.maximum_group_mib << 20).filter(|bytes| *bytes > 0),
+            terminated_days: days(config.retention.terminated_days),
+            client_token_days: days(config.retention.client_token_days),
+        }
+    }
+}
+
+/// Sweeps until it is cancelled.
+pub(crate) async fn keep_sweeping(store: Store, limits: Limits) {
+    loop {
+        if let Err(error) = sweep(&store, limits, Timestamp::now()).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what has expired could not be removed"
+            );
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Removes everything that has expired at `now`.
+async fn sweep(store: &Store, limits: Limits, now: Timestamp) -> hearth_store::Result<()> {
+    let ago = |days: u32| Timestamp::from_millis(now.as_millis() - i64::from(days) * DAY_MILLIS);
+    while store.sweep_logs(now, limits.group_bytes).await? {
+        tokio::time::sleep(PAUSE).await;
+    }
+    if let Some(days) = limits.terminated_days {
+        while store.sweep_ended_microvms(ago(days)).await? {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    if let Some(days) = limits.client_token_days {
+        while store.sweep_client_tokens(ago(days)).await? {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_api::AccountId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_settings_decide_what_goes() {
+        let account = AccountId::from_stored("000000000000");
+        let store = Store::in_memory().await.unwrap();
+        let now = Timestamp::now();
+        let line = || (now, "x".repeat(900_000));
+        for group in ["small", "large"] {
+            store.append_log(&account, group, "a", &[line()]).await.unwrap();
+        }
+        store.append_log(&account, "large", "a", &[line()]).await.unwrap();
+        let bytes = async |group: &str| store.log_group(&account, group).await.unwrap().unwrap().stored_bytes;
+        let mut config: Config = toml::from_str("[logs]\nmaximum_group_mib = 0").unwrap();
+        sweep(&store, Limits::new(&config), now).await.unwrap();
+        assert_eq!(bytes("large").await, 2 * 900_026);
+        config.logs.maximum_group_mib = 1;
+        sweep(&store, Limits::new(&config), now).await.unwrap();
+        assert_eq!((bytes("small").await, bytes("large").await), (900_026, 900_026));
+        store.set_log_retention(&account, "small", Some(1)).await.unwrap();
+        let later = Timestamp::from_millis(now.as_millis() + DAY_MILLIS + 1);
+        sweep(&store, Limits::new(&config), later).await.unwrap();
+        assert_eq!((bytes("small").await, bytes("large").await), (0, 900_026));
+    }
+}

@@ -1,0 +1,114 @@
+//! Writing events.
+
+use hearth_api::{AccountId, Timestamp};
+use sqlx::{Sqlite, SqliteConnection, SqliteTransaction};
+
+use super::{EVENT_OVERHEAD_BYTES, Found, stream_id};
+use crate::{Result, Store};
+
+/// Rows of one INSERT statement.
+const ROWS: usize = 500;
+
+impl Store {
+    /// Appends lines in order, making the group and stream when they do not exist. A new group gets the retention of
+    /// [`Store::with_log_retention`].
+    pub async fn append_log(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+        lines: &[(Timestamp, String)],
+    ) -> Result<()> {
+        let now = Timestamp::now().as_millis();
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(account.as_str())
+        .bind(group)
+        .bind(now)
+        .bind(self.log_retention_days)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            "INSERT INTO log_streams (group_id, name, created_at)
+             SELECT id, ?, ? FROM log_groups WHERE account = ? AND name = ? AND gone = 0 ON CONFLICT DO NOTHING",
+        )
+        .bind(stream)
+        .bind(now)
+        .bind(account.as_str())
+        .bind(group)
+        .execute(&mut *transaction)
+        .await?;
+        if let Ok(ids) = stream_id(&mut transaction, account, group, stream).await? {
+            append(transaction, ids, lines).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends events to a stream that exists. They must be in the order of their times.
+    pub async fn put_log_events(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+        events: &[(Timestamp, String)],
+    ) -> Result<Found<()>> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        match stream_id(&mut transaction, account, group, stream).await? {
+            Ok(ids) => Ok(Ok(append(transaction, ids, events).await?)),
+            Err(missing) => Ok(Err(missing)),
+        }
+    }
+}
+
+async fn append(
+    mut transaction: SqliteTransaction<'_>,
+    (group, stream): (i64, i64),
+    events: &[(Timestamp, String)],
+) -> Result<()> {
+    let now = Timestamp::now().as_millis();
+    for rows in events.chunks(ROWS) {
+        insert(&mut transaction, (group, stream), now, rows).await?;
+    }
+    let bytes: u64 = events.iter().map(|(_, message)| message.len() as u64 + EVENT_OVERHEAD_BYTES).sum();
+    sqlx::query("UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?")
+        .bind(bytes as i64)
+        .bind(group)
+        .execute(&mut *transaction)
+        .await?;
+    let times = || events.iter().map(|(time, _)| time.as_millis());
+    sqlx::query(
+        "UPDATE log_streams SET stored_bytes = stored_bytes + ?1,
+             first_event_at = min(coalesce(first_event_at, ?2), coalesce(?2, first_event_at)),
+             last_event_at = max(coalesce(last_event_at, ?3), coalesce(?3, last_event_at)),
+             last_ingested_at = ?4
+         WHERE id = ?5",
+    )
+    .bind(bytes as i64)
+    .bind(times().min())
+    .bind(times().max())
+    .bind(now)
+    .bind(stream)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    (group, stream): (i64, i64),
+    now: i64,
+    events: &[(Timestamp, String)],
+) -> Result<()> {
+    let mut query = sqlx::QueryBuilder::<Sqlite>::new(
+        "INSERT INTO log_events (group_id, stream_id, timestamp, ingested_at, message) ",
+    );
+    query.push_values(events, |mut row, (time, message)| {
+        row.push_bind(group).push_bind(stream).push_bind(time.as_millis()).push_bind(now).push_bind(message);
+    });
+    query.build().persistent(events.len() == ROWS).execute(connection).await?;
+    Ok(())
+}

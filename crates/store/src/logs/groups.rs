@@ -1,0 +1,204 @@
+//! Groups and streams: made, described, changed, deleted.
+
+use std::collections::BTreeMap;
+
+use hearth_api::{AccountId, Timestamp};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Found, LogGroupRecord, MissingLog, group_id, stream_id};
+use crate::{Result, Store, from_json, to_json};
+
+/// What became of [`Store::create_log_stream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreatedLogStream {
+    /// It is there now.
+    Created,
+    /// It was there already.
+    Exists,
+    /// There is no such group.
+    NoGroup,
+}
+
+impl Store {
+    /// Gives the groups that were made when there was one account only to that account.
+    pub async fn adopt_log_groups(&self, account: &AccountId) -> Result<()> {
+        sqlx::query("UPDATE log_groups SET account = ? WHERE account = ''")
+            .bind(account.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Makes a group that keeps its events for ever; false when it exists.
+    pub async fn create_log_group(
+        &self,
+        account: &AccountId,
+        name: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<bool> {
+        let made = sqlx::query(
+            "INSERT INTO log_groups (account, name, created_at, tags) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(account.as_str())
+        .bind(name)
+        .bind(Timestamp::now().as_millis())
+        .bind(to_json(tags))
+        .execute(&self.pool)
+        .await?;
+        Ok(made.rows_affected() == 1)
+    }
+
+    /// Makes an empty stream.
+    pub async fn create_log_stream(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+    ) -> Result<CreatedLogStream> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let Some(group) = group_id(&mut transaction, account, group).await? else {
+            return Ok(CreatedLogStream::NoGroup);
+        };
+        let made = sqlx::query(
+            "INSERT INTO log_streams (group_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(group)
+        .bind(stream)
+        .bind(Timestamp::now().as_millis())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(if made.rows_affected() == 1 { CreatedLogStream::Created } else { CreatedLogStream::Exists })
+    }
+
+    /// Deletes a group with everything in it; false when there is none.
+    pub async fn delete_log_group(&self, account: &AccountId, name: &str) -> Result<bool> {
+        let gone = sqlx::query("UPDATE log_groups SET gone = 1 WHERE account = ? AND name = ? AND gone = 0")
+            .bind(account.as_str())
+            .bind(name)
+            .execute(&self.pool)
+            .await?;
+        Ok(gone.rows_affected() == 1)
+    }
+
+    /// Deletes a stream with its events.
+    pub async fn delete_log_stream(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+    ) -> Result<Found<()>> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let (group, stream) = match stream_id(&mut transaction, account, group, stream).await? {
+            Ok(ids) => ids,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        sqlx::query(
+            "UPDATE log_groups SET stored_bytes = stored_bytes - (SELECT stored_bytes FROM log_streams WHERE id = ?)
+             WHERE id = ?",
+        )
+        .bind(stream)
+        .bind(group)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("UPDATE log_streams SET gone = 1 WHERE id = ?")
+            .bind(stream)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// Sets how long a group keeps its events, `None` for ever; false when there is no such group.
+    pub async fn set_log_retention(
+        &self,
+        account: &AccountId,
+        group: &str,
+        days: Option<u32>,
+    ) -> Result<bool> {
+        let set = sqlx::query(
+            "UPDATE log_groups SET retention_days = ? WHERE account = ? AND name = ? AND gone = 0",
+        )
+        .bind(days)
+        .bind(account.as_str())
+        .bind(group)
+        .execute(&self.pool)
+        .await?;
+        Ok(set.rows_affected() == 1)
+    }
+
+    /// Changes the tags of a group in one transaction. `change` may refuse, which leaves them as they are.
+    pub async fn change_log_tags<E>(
+        &self,
+        account: &AccountId,
+        group: &str,
+        change: impl FnOnce(&mut BTreeMap<String, String>) -> std::result::Result<(), E>,
+    ) -> Result<Found<std::result::Result<(), E>>> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let Some(id) = group_id(&mut transaction, account, group).await? else {
+            return Ok(Err(MissingLog::Group));
+        };
+        let tags: String = sqlx::query_scalar("SELECT tags FROM log_groups WHERE id = ?")
+            .bind(id)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let mut tags = from_json("tags", &tags)?;
+        if let Err(refused) = change(&mut tags) {
+            return Ok(Ok(Err(refused)));
+        }
+        sqlx::query("UPDATE log_groups SET tags = ? WHERE id = ?")
+            .bind(to_json(&tags))
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Ok(Ok(())))
+    }
+
+    /// One group.
+    pub async fn log_group(&self, account: &AccountId, name: &str) -> Result<Option<LogGroupRecord>> {
+        let row = sqlx::query("SELECT * FROM log_groups WHERE account = ? AND name = ? AND gone = 0")
+            .bind(account.as_str())
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(group_record).transpose()
+    }
+
+    /// At most `limit` groups of an account behind the one named `after`, by name, whose names begin with `prefix` and
+    /// contain `pattern` in any case.
+    pub async fn log_groups(
+        &self,
+        account: &AccountId,
+        prefix: &str,
+        pattern: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<LogGroupRecord>> {
+        let rows = sqlx::query(
+            "SELECT * FROM log_groups
+             WHERE account = ?1 AND gone = 0 AND name > ?2 AND substr(name, 1, length(?3)) = ?3
+               AND instr(lower(name), lower(?4)) > 0
+             ORDER BY name LIMIT ?5",
+        )
+        .bind(account.as_str())
+        .bind(after)
+        .bind(prefix)
+        .bind(pattern)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(group_record).collect()
+    }
+}
+
+fn group_record(row: &SqliteRow) -> Result<LogGroupRecord> {
+    Ok(LogGroupRecord {
+        name: row.try_get("name")?,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        retention_days: row.try_get("retention_days")?,
+        stored_bytes: row.try_get::<i64, _>("stored_bytes")?.max(0) as u64,
+        tags: from_json("tags", row.try_get("tags")?)?,
+    })
+}

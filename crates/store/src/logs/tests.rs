@@ -1,0 +1,255 @@
+//! The store's logs, on a database in memory or on disk.
+
+use std::collections::BTreeMap;
+
+use hearth_api::{AccountId, Timestamp};
+
+use super::*;
+use crate::Store;
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+const GROUP: &str = "group";
+
+fn account() -> AccountId {
+    AccountId::from_stored("111111111111")
+}
+
+fn lines(times: &[i64]) -> Vec<(Timestamp, String)> {
+    times.iter().map(|time| (Timestamp::from_millis(*time), format!("at {time}"))).collect()
+}
+
+async fn page(store: &Store, account: &AccountId, stream: Option<&str>) -> Found<LogPage> {
+    let (after, before) = (LogPosition::START, LogPosition::END);
+    let query =
+        LogQuery { account, group: GROUP, stream, after, before, order: EventOrder::Oldest, limit: 100_000 };
+    store.log_events(&query).await.unwrap()
+}
+
+async fn messages(store: &Store, stream: Option<&str>) -> Vec<String> {
+    page(store, &account(), stream).await.unwrap().events.into_iter().map(|event| event.message).collect()
+}
+
+async fn stored_bytes(store: &Store) -> u64 {
+    store.log_group(&account(), GROUP).await.unwrap().unwrap().stored_bytes
+}
+
+/// Sweeps until nothing is left to do; how many steps that took.
+async fn sweep(store: &Store, now: i64, maximum: Option<u64>) -> usize {
+    let mut steps = 0;
+    while store.sweep_logs(Timestamp::from_millis(now), maximum).await.unwrap() {
+        steps += 1;
+        assert!(steps < 100, "the sweep does not end");
+    }
+    steps
+}
+
+#[tokio::test]
+async fn events_are_in_the_order_of_their_times_and_pages_follow_on() {
+    let store = Store::in_memory().await.unwrap();
+    store.append_log(&account(), GROUP, "a", &lines(&[10, 30, 30])).await.unwrap();
+    store.append_log(&account(), GROUP, "b", &lines(&[20])).await.unwrap();
+    assert_eq!(messages(&store, None).await, ["at 10", "at 20", "at 30", "at 30"]);
+    assert_eq!(messages(&store, Some("a")).await, ["at 10", "at 30", "at 30"]);
+    let account = account();
+    let mut query = LogQuery {
+        account: &account,
+        group: GROUP,
+        stream: None,
+        after: LogPosition::START,
+        before: LogPosition::END,
+        order: EventOrder::Newest,
+        limit: 2,
+    };
+    let newest = store.log_events(&query).await.unwrap().unwrap();
+    assert!(newest.full);
+    assert_eq!(newest.events.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3]);
+    query.before = newest.events[0].position();
+    let before = store.log_events(&query).await.unwrap().unwrap();
+    assert_eq!(before.events.iter().map(|event| event.id).collect::<Vec<_>>(), [1, 4]);
+}
+
+#[tokio::test]
+async fn a_page_ends_after_a_mebibyte() {
+    let store = Store::in_memory().await.unwrap();
+    let long: Vec<_> = (0..20).map(|n| (Timestamp::from_millis(n), "x".repeat(100 << 10))).collect();
+    store.append_log(&account(), GROUP, "a", &long).await.unwrap();
+    let page = page(&store, &account(), None).await.unwrap();
+    assert_eq!((page.events.len(), page.full), (11, true));
+}
+
+#[tokio::test]
+async fn accounts_do_not_see_each_others_groups() {
+    let store = Store::in_memory().await.unwrap();
+    let other = AccountId::from_stored("222222222222");
+    store.append_log(&account(), GROUP, "a", &lines(&[1])).await.unwrap();
+    assert_eq!(page(&store, &other, None).await, Err(MissingLog::Group));
+    assert!(store.create_log_group(&other, GROUP, &BTreeMap::new()).await.unwrap());
+    assert_eq!(page(&store, &other, Some("a")).await, Err(MissingLog::Stream));
+    assert!(store.delete_log_group(&other, GROUP).await.unwrap());
+    assert_eq!(messages(&store, None).await, ["at 1"]);
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_at_once_and_may_be_made_again() {
+    let store = Store::in_memory().await.unwrap();
+    let many: Vec<i64> = (0..2500).collect();
+    store.append_log(&account(), GROUP, "a", &lines(&many)).await.unwrap();
+    store.append_log(&account(), GROUP, "b", &lines(&[1])).await.unwrap();
+    store.delete_log_stream(&account(), GROUP, "a").await.unwrap().unwrap();
+    assert_eq!(store.delete_log_stream(&account(), GROUP, "a").await.unwrap(), Err(MissingLog::Stream));
+    assert_eq!(stored_bytes(&store).await, 26 + 4);
+    store.append_log(&account(), GROUP, "a", &lines(&[7])).await.unwrap();
+    assert_eq!(messages(&store, Some("a")).await, ["at 7"]);
+    assert_eq!(sweep(&store, 0, None).await, 3);
+    assert_eq!(messages(&store, None).await, ["at 1", "at 7"]);
+    assert!(store.delete_log_group(&account(), GROUP).await.unwrap());
+    assert!(!store.delete_log_group(&account(), GROUP).await.unwrap());
+    store.append_log(&account(), GROUP, "a", &lines(&[8])).await.unwrap();
+    sweep(&store, 0, None).await;
+    assert_eq!(messages(&store, None).await, ["at 8"]);
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM log_events").fetch_one(&store.pool).await.unwrap();
+    assert_eq!(left, 1);
+}
+
+#[tokio::test]
+async fn events_older_than_the_retention_go_in_bounded_steps_and_empty_streams_with_them() {
+    let store = Store::in_memory().await.unwrap().with_log_retention(Some(3));
+    let now = Timestamp::now().as_millis();
+    let old: Vec<i64> = (0..2001).map(|n| now - 3 * DAY - 3000 + n).collect();
+    store.append_log(&account(), GROUP, "old", &lines(&old)).await.unwrap();
+    store.append_log(&account(), GROUP, "new", &lines(&[now - 2 * DAY])).await.unwrap();
+    assert_eq!(sweep(&store, now, None).await, 3);
+    assert_eq!(messages(&store, None).await.len(), 1);
+    assert_eq!(messages(&store, Some("old")).await.len(), 0);
+    assert_eq!(stored_bytes(&store).await, 26 + messages(&store, None).await[0].len() as u64);
+    sweep(&store, now + 4 * DAY, None).await;
+    assert_eq!(page(&store, &account(), Some("old")).await, Err(MissingLog::Stream));
+    assert_eq!(stored_bytes(&store).await, 0);
+}
+
+#[tokio::test]
+async fn without_a_retention_nothing_expires() {
+    let store = Store::in_memory().await.unwrap();
+    store.append_log(&account(), GROUP, "a", &lines(&[1])).await.unwrap();
+    assert_eq!(sweep(&store, i64::MAX / 2, None).await, 0);
+    assert!(store.set_log_retention(&account(), GROUP, Some(1)).await.unwrap());
+    assert!(store.set_log_retention(&account(), GROUP, None).await.unwrap());
+    assert_eq!(sweep(&store, i64::MAX / 2, None).await, 0);
+    assert_eq!(messages(&store, None).await, ["at 1"]);
+}
+
+#[tokio::test]
+async fn the_oldest_lines_of_a_group_that_is_too_large_go_and_no_more_than_needed() {
+    let store = Store::in_memory().await.unwrap();
+    store.append_log(&account(), GROUP, "b", &lines(&[5, 6])).await.unwrap();
+    store.append_log(&account(), GROUP, "a", &lines(&[1, 2, 3])).await.unwrap();
+    sweep(&store, 0, Some(2 * 30 + 1)).await;
+    assert_eq!(messages(&store, None).await, ["at 5", "at 6"]);
+    assert_eq!(stored_bytes(&store).await, 60);
+    assert_eq!(sweep(&store, 0, Some(60)).await, 0);
+}
+
+#[tokio::test]
+async fn lines_get_through_while_a_large_group_is_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("hearth.db")).await.unwrap();
+    let many: Vec<i64> = (0..20_000).collect();
+    store.append_log(&account(), GROUP, "a", &lines(&many)).await.unwrap();
+    let sweeping = tokio::spawn({
+        let store = store.clone();
+        async move { sweep(&store, 0, Some(0)).await }
+    });
+    let mut written = 0;
+    while !sweeping.is_finished() {
+        store.append_log(&account(), "other", "b", &lines(&[written])).await.unwrap();
+        written += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!(sweeping.await.unwrap() >= 20);
+    assert!(written > 0, "no write came through");
+}
+
+#[test]
+fn lines_leave_when_they_are_complete_or_too_long() {
+    let mut buffer = LineBuffer::default();
+    assert_eq!(buffer.push("one\r\ntwo\n\nthr"), ["one", "two", ""]);
+    assert_eq!(buffer.push("ee\n"), ["three"]);
+    assert_eq!((buffer.take(), buffer.len()), (None, 0));
+    let cut = buffer.push(&"ü".repeat(100_000));
+    assert_eq!(cut.iter().map(String::len).collect::<Vec<_>>(), [65_536; 3]);
+    assert_eq!(buffer.take().unwrap().len(), 200_000 - 3 * 65_536);
+}
+
+#[tokio::test]
+async fn a_writer_keeps_order_and_gathers_lines() {
+    let store = Store::in_memory().await.unwrap();
+    let writer = LogWriter::start(store.clone(), account(), GROUP.into(), "a".into());
+    let expected: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
+    for chunk in expected.chunks(7) {
+        writer.room().await.unwrap().send(chunk.to_vec());
+    }
+    writer.flush().await;
+    assert_eq!(messages(&store, Some("a")).await, expected);
+}
+
+#[tokio::test]
+async fn lines_survive_a_store_that_is_full_for_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("hearth.db")).await.unwrap();
+    let limit = async |pages: &str| {
+        // Every connection has its own limit.
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            let mut connection = store.pool.acquire().await.unwrap();
+            let pages: i64 =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(pages)).fetch_one(&mut *connection).await.unwrap();
+            let statement = format!("PRAGMA max_page_count = {pages}");
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await.unwrap();
+            held.push(connection);
+        }
+    };
+    limit("PRAGMA page_count").await;
+    let writer = LogWriter::start(store.clone(), account(), GROUP.into(), "a".into());
+    let long = "x".repeat(60_000);
+    writer.room().await.unwrap().send(vec![long.clone()]);
+    assert!(
+        store.append_log(&account(), GROUP, "b", &[(Timestamp::from_millis(1), long.clone())]).await.is_err()
+    );
+    writer.room().await.unwrap().send(vec!["after".to_owned()]);
+    limit("SELECT 1000000").await;
+    writer.flush().await;
+    assert_eq!(messages(&store, Some("a")).await, [long, "after".to_owned()]);
+}
+
+#[tokio::test]
+async fn logs_of_a_database_of_before_accounts_belong_to_the_account_that_opens_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hearth.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let all = sqlx::migrate!();
+    let before = all.iter().filter(|migration| migration.version < 5).cloned().collect::<Vec<_>>();
+    sqlx::migrate::Migrator { migrations: before.into(), ..sqlx::migrate!() }.run(&pool).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO log_groups VALUES ('group', 7);
+         INSERT INTO log_streams VALUES (3, 'group', 'a', 8, 20, 2);
+         INSERT INTO log_events VALUES (11, 3, 0, 20, 'first'), (12, 3, 1, 20, 'zwölf');
+         INSERT INTO client_tokens VALUES ('1', 'RunMicrovm', 'token', '', '');",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    let store = Store::open(&path).await.unwrap();
+    store.adopt_log_groups(&account()).await.unwrap();
+    assert_eq!(messages(&store, Some("a")).await, ["first", "zwölf"]);
+    assert_eq!(stored_bytes(&store).await, 5 + 6 + 2 * 26);
+    store.append_log(&account(), GROUP, "a", &lines(&[30])).await.unwrap();
+    assert_eq!(messages(&store, None).await, ["first", "zwölf", "at 30"]);
+    store.adopt_log_groups(&AccountId::from_stored("2")).await.unwrap();
+    assert_eq!(messages(&store, None).await.len(), 3);
+    let used: i64 =
+        sqlx::query_scalar("SELECT created_at FROM client_tokens").fetch_one(&store.pool).await.unwrap();
+    assert!(used > 1_700_000_000_000);
+}

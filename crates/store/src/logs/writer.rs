@@ -1,0 +1,181 @@
+//! Writing a stream in the background, so that whoever has output to hand over waits for no disk.
+//!
+//! What is queued is bounded. When the store is slow, the queue fills, the caller stops reading, and the source (the
+//! agent's ring in the guest) keeps the newest of what it has; nothing in the guest ever waits.
+
+use std::time::Duration;
+
+use hearth_api::{AccountId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Store;
+
+/// Longest piece of one line, in bytes: a longer line is cut into several (an event of the service holds 1 MiB).
+const LINE_LIMIT_BYTES: usize = 64 << 10;
+/// Calls of [`Room::send`] that may wait.
+const QUEUE: usize = 64;
+/// Bytes that one transaction writes, as long as a single call has no more.
+const BATCH_BYTES: usize = 512 << 10;
+/// Pauses between attempts to write lines that the store did not take; then they are given up.
+const RETRIES: [Duration; 7] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
+
+/// Output that has no end of line yet.
+#[derive(Debug, Default)]
+pub struct LineBuffer(String);
+
+impl LineBuffer {
+    /// Adds output; the complete lines leave, and so does a line that is too long.
+    pub fn push(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for piece in text.split_inclusive('\n') {
+            let mut rest = piece;
+            while self.0.len() + rest.len() > LINE_LIMIT_BYTES {
+                let cut = rest.floor_char_boundary(LINE_LIMIT_BYTES.saturating_sub(self.0.len()));
+                self.0.push_str(&rest[..cut]);
+                lines.push(std::mem::take(&mut self.0));
+                rest = &rest[cut..];
+            }
+            self.0.push_str(rest);
+            if rest.ends_with('\n') {
+                let line = std::mem::take(&mut self.0);
+                let line = line.strip_suffix('\n').unwrap_or(&line);
+                lines.push(line.strip_suffix('\r').unwrap_or(line).to_owned());
+            }
+        }
+        lines
+    }
+
+    /// What has no end of line, if anything.
+    pub fn take(&mut self) -> Option<String> {
+        Some(std::mem::take(&mut self.0)).filter(|rest| !rest.is_empty())
+    }
+
+    /// Bytes that wait for an end of line.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[derive(Debug)]
+enum Entry {
+    Lines(Timestamp, Vec<String>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The writing end of a log stream. Lines that were sent are written also when this is dropped.
+#[derive(Debug)]
+pub struct LogWriter {
+    sender: mpsc::Sender<Entry>,
+}
+
+/// A place in the queue: what is sent into it cannot be lost half-way.
+#[derive(Debug)]
+pub struct Room<'a>(mpsc::Permit<'a, Entry>);
+
+impl Room<'_> {
+    /// Queues lines, which happened now.
+    pub fn send(self, lines: Vec<String>) {
+        if !lines.is_empty() {
+            self.0.send(Entry::Lines(Timestamp::now(), lines));
+        }
+    }
+}
+
+impl LogWriter {
+    /// Starts the task that writes; group and stream are made with the first lines.
+    pub fn start(store: Store, account: AccountId, group: String, stream: String) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(Task { store, account, group, stream, lost: 0 }.run(receiver));
+        Self { sender }
+    }
+
+    /// Waits until something may be sent; cancelling it loses nothing. `None` when the task has ended, with the runtime.
+    pub async fn room(&self) -> Option<Room<'_>> {
+        self.sender.reserve().await.ok().map(Room)
+    }
+
+    /// Waits until everything sent before is written, or was given up.
+    pub async fn flush(&self) {
+        let (done_tx, done_rx) = oneshot::channel();
+        if self.sender.send(Entry::Flush(done_tx)).await.is_ok() {
+            // An error means that the task has ended, with the runtime.
+            let _ = done_rx.await;
+        }
+    }
+}
+
+struct Task {
+    store: Store,
+    account: AccountId,
+    group: String,
+    stream: String,
+    /// Lines that were given up and not mentioned yet.
+    lost: usize,
+}
+
+impl Task {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(first) = receiver.recv().await {
+            let mut next = Some(first);
+            // Whatever has gathered while the last transaction ran goes into one.
+            while let Some(entry) = next.take() {
+                match entry {
+                    Entry::Lines(at, lines) => {
+                        bytes += lines.iter().map(String::len).sum::<usize>();
+                        batch.extend(lines.into_iter().map(|line| (at, line)));
+                    }
+                    Entry::Flush(done_tx) => {
+                        self.write(std::mem::take(&mut batch)).await;
+                        bytes = 0;
+                        // Who asked may have stopped waiting.
+                        let _ = done_tx.send(());
+                    }
+                }
+                if bytes < BATCH_BYTES {
+                    next = receiver.try_recv().ok();
+                }
+            }
+            self.write(std::mem::take(&mut batch)).await;
+            bytes = 0;
+        }
+    }
+
+    async fn write(&mut self, mut lines: Vec<(Timestamp, String)>) {
+        let Some((first, _)) = lines.first() else { return };
+        let own = lines.len();
+        if self.lost > 0 {
+            let note = format!("[hearth] {} lines are missing here: they could not be stored.", self.lost);
+            lines.insert(0, (*first, note));
+        }
+        let mut pauses = RETRIES.iter();
+        loop {
+            let Err(error) = self.store.append_log(&self.account, &self.group, &self.stream, &lines).await
+            else {
+                self.lost = 0;
+                return;
+            };
+            let (group, stream) = (&self.group, &self.stream);
+            let Some(pause) = pauses.next() else {
+                tracing::error!(%error, group, stream, lines = own, "output is lost: it could not be stored");
+                self.lost += own;
+                return;
+            };
+            tracing::warn!(%error, group, stream, "output could not be stored; trying again");
+            tokio::time::sleep(*pause).await;
+        }
+    }
+}
