@@ -94,7 +94,6 @@ def test_logs(mvm, launched):
     assert "no events" in mvm("logs", "no-such-image")
 
 
-@pytest.mark.xfail(strict=True, reason="GetServiceQuota is not served; microvm-ctl then goes by what AWS publishes")
 def test_quotas(mvm):
     printed = mvm("quotas")
     assert re.search(r"RunMicrovm \(TPS\)\W+5\W+5\.0\b", printed), printed
@@ -113,8 +112,6 @@ def exported(operator) -> dict[str, str]:
     return dict(re.findall(r"export (MVM_\w+)=(\S+)", command_line(operator)("bootstrap")))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="needs IAM's GetRole, CreateRole, PutRolePolicy, S3's PutPublicAccessBlock, any_architecture")
 def test_bootstrap(operator, exported):
     role = f"arn:aws:iam::{ACCOUNT}:role/microvm-ctl-%s-role"
     assert exported == {"MVM_ARTIFACT_BUCKET": BUCKET, "MVM_BUILD_ROLE_ARN": role % "build",
@@ -133,7 +130,6 @@ def test_bootstrap(operator, exported):
     assert "control plane bootstrapped" in command_line(operator)("bootstrap")
 
 
-@pytest.mark.xfail(strict=True, reason="needs what test_bootstrap needs")
 def test_image_build_and_run(operator, exported):
     mvm = command_line(operator, **exported)
     printed = mvm("image", "build", "mvm-app", str(PROGRAMS / "microvm-ctl/app"), "--memory", "512", timeout=600)
