@@ -32,19 +32,20 @@ def iam(clients):
 @pytest.fixture
 def user(clients, iam, request):
     """Makes a user with these statements as its policy; boto3's arguments with its keys."""
-    made: list[tuple[str, str]] = []
+    made: list[str] = []
 
     def make(*statements: dict) -> dict[str, str]:
         name = f"e2e-{request.node.originalname}-{len(made)}"[:64]
         iam.create_user(UserName=name)
+        made.append(name)
         if statements:
             iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=policy(*statements))
         key = iam.create_access_key(UserName=name)["AccessKey"]
-        made.append((name, key["AccessKeyId"]))
         return {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     yield make
-    for name, key in made:
-        iam.delete_access_key(UserName=name, AccessKeyId=key)
+    for name in made:
+        for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+            iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
         for inline in iam.list_user_policies(UserName=name)["PolicyNames"]:
             iam.delete_user_policy(UserName=name, PolicyName=inline)
         iam.delete_user(UserName=name)
