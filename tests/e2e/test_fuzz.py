@@ -108,7 +108,15 @@ class Target:
         self.nothing_half_made()
 
     def nothing_half_made(self):
-        """All that was made comes to rest, can be looked at and be deleted, and leaves nothing."""
+        """All that was made comes to rest, can be looked at and be deleted, and leaves nothing. What clients asked for
+        who have hung up may still be made meanwhile."""
+        wait_until(self.swept, 60, f"nothing is left but {self.rows()}")
+        for directory in ("images", "builds", "microvms"):
+            path = self.server.data_dir / directory
+            assert not path.exists() or not list(path.iterdir()), list(path.iterdir())
+
+    def swept(self) -> bool:
+        """Deletes what there is; whether nothing is left."""
         api, core = self.clients.microvms, self.clients.core
         for image in self.images():
             state = lambda: self.clients.image_state(image)
@@ -123,10 +131,7 @@ class Target:
         for connector in core.list_network_connectors()["NetworkConnectors"]:
             self.clients.delete_connector(connector["Name"])
         left = self.rows()
-        assert not any(left[table] for table in ("images", "image_versions", "image_builds", "microvms")), left
-        for directory in ("images", "builds", "microvms"):
-            path = self.server.data_dir / directory
-            assert not path.exists() or not list(path.iterdir()), list(path.iterdir())
+        return not any(left[table] for table in ("images", "image_versions", "image_builds", "microvms"))
 
     def images(self) -> list[str]:
         pages = self.clients.microvms.get_paginator("list_microvm_images").paginate()
