@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let credential = Credential { secret: "test".to_owned(), account: account.clone() };
     let credentials = Arc::new(Credentials::from_iter([("test".to_owned(), credential)]));
     let storage = ObjectStorage::open(&directory, "us-east-1", &account)?;
-    let store = Store::in_memory().await?;
+    let store = Store::temporary().await?;
     let now = jiff::Timestamp::now().as_millisecond();
     let lines: Vec<_> = (0..25).map(|n| (Timestamp::from_millis(now + n), format!("line {n}"))).collect();
     store.append_log("/aws/lambda-microvms/demo", "build", &lines).await?;

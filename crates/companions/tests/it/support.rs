@@ -42,7 +42,7 @@ impl Neighbours {
         let directory = tempfile::tempdir().unwrap();
         let account = AccountId::from_stored(ACCOUNT);
         let storage = ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap();
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let credential = Credential { secret: "secret".to_owned(), account: account.clone() };
         let credentials = Arc::new(Credentials::from_iter([("AKID".to_owned(), credential)]));
         let router = hearth_companions::router(&storage, store.clone(), credentials, "us-east-1", &account);

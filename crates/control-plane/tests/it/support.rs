@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) token_keys: Arc<TokenKeys>,
-    router: axum::Router,
+    pub(crate) router: axum::Router,
     _directory: tempfile::TempDir,
 }
 
@@ -86,8 +86,12 @@ impl Api {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ControlPlaneConfig)) -> Self {
+        Self::start_on(Store::temporary().await.unwrap(), change)
+    }
+
+    /// The same with records of one's own.
+    pub(crate) fn start_on(store: Store, change: impl FnOnce(&mut ControlPlaneConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::in_memory().await.unwrap();
         let nowhere = PathBuf::from("/nonexistent");
         let guests = GuestFactory {
             vmm: Arc::new(FakeVmm::new()),
