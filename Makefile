@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e bench lint venv clients
+.PHONY: all setup build quickstart test unit e2e bench bench-api lint venv clients
 
 all: build
 
@@ -43,6 +43,10 @@ e2e: venv clients
 
 bench: build venv
 	$(SUDO) $(VENV)/bin/python tests/bench/bench.py
+
+# Needs neither root nor guests.
+bench-api:
+	cargo run --release --locked -p hearth-control-plane --example api_bench -- $(BENCH_API)
 
 lint:
 	cargo fmt --check

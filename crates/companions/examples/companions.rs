@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let account = AccountId::from_stored("000000000000");
     let root = RootKey { account: account.clone(), access_key: "test".to_owned(), secret: "test".to_owned() };
     let storage = ObjectStorage::open(&directory, "us-east-1", &account)?;
-    let store = Store::in_memory().await?;
+    let store = Store::temporary().await?;
     let now = jiff::Timestamp::now().as_millisecond();
     let lines: Vec<_> = (0..25).map(|n| (Timestamp::from_millis(now + n), format!("line {n}"))).collect();
     store.append_log(&account, "/aws/lambda-microvms/demo", "build", &lines).await?;

@@ -71,7 +71,10 @@ impl Throttle {
         if delay > MAXIMUM_DELAY {
             return Err(Error::new(ErrorKind::Throttling, "Rate exceeded"));
         }
-        tokio::time::sleep(delay).await;
+        // Even to sleep for no time takes until the timer's next millisecond.
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         Ok(())
     }
 

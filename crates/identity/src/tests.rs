@@ -88,7 +88,7 @@ fn refusal(identities: &Identities, caller: &Caller) -> Option<String> {
 
 #[tokio::test]
 async fn a_user_may_do_what_its_policies_say_also_after_a_restart() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let identities = open(&store).await;
     assert_eq!(refusal(&identities, &caller(&identities, "AKIAROOT")), None);
     put(&identities, |account| account.put_user(user("AIDA1", Attachments::default()))).await;
@@ -108,7 +108,7 @@ async fn a_user_may_do_what_its_policies_say_also_after_a_restart() {
 
 #[tokio::test]
 async fn managed_policies_and_boundaries_count() {
-    let identities = open(&Store::in_memory().await.unwrap()).await;
+    let identities = open(&Store::temporary().await.unwrap()).await;
     let everything = "arn:aws:iam::aws:policy/AdministratorAccess".to_owned();
     let mut policies = Attachments { managed: [everything.clone()].into(), ..Attachments::default() };
     put(&identities, |account| account.put_user(user("AIDA1", policies.clone()))).await;
@@ -127,7 +127,7 @@ async fn managed_policies_and_boundaries_count() {
 
 #[tokio::test]
 async fn sessions_end_and_have_no_more_rights_than_their_user() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let identities = open(&store).await;
     put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
     let of = SessionOf::User { name: "Ann".into(), id: "AIDA1".into() };
@@ -152,7 +152,7 @@ async fn sessions_end_and_have_no_more_rights_than_their_user() {
 
 #[tokio::test]
 async fn an_empty_list_of_session_policies_allows_nothing() {
-    let identities = open(&Store::in_memory().await.unwrap()).await;
+    let identities = open(&Store::temporary().await.unwrap()).await;
     put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
     let of = SessionOf::User { name: "Ann".into(), id: "AIDA1".into() };
     let session = Session::new(account(), of, Some(vec![]), 900);
@@ -163,7 +163,7 @@ async fn an_empty_list_of_session_policies_allows_nothing() {
 
 #[tokio::test]
 async fn a_role_serves_the_service_only_if_it_trusts_it() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let identities = open(&store).await;
     let may = |identities: &Identities| identities.service_role_may(ROLE, "s", RUN, IMAGE);
     assert_eq!(identities.service_role(ROLE), ServiceRole::NeverMade);

@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test]
     async fn output_is_stored_in_order_for_the_account_of_the_image_also_without_an_end_of_line() {
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let arn = ImageArn::parse("arn:aws:lambda:us-east-1:222222222222:microvm-image:app").unwrap();
         let build = BuildId::new();
         let mut log = BuildLog::new(&store, None, (&arn, ImageVersion::FIRST, &build), Phase::Build);

@@ -87,7 +87,7 @@ mod tests {
     async fn a_build_reads_what_its_role_may_read_in_its_account() {
         let (directory, account) = (tempfile::tempdir().unwrap(), AccountId::from_stored("111122223333"));
         let root = RootKey { account: account.clone(), access_key: "AK".into(), secret: "s".into() };
-        let identities = Identities::open(Store::in_memory().await.unwrap(), vec![root]).await.unwrap();
+        let identities = Identities::open(Store::temporary().await.unwrap(), vec![root]).await.unwrap();
         let artifacts = Artifacts {
             storage: ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap(),
             identities: Arc::new(identities),

@@ -73,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn the_settings_decide_what_goes() {
         let account = AccountId::from_stored("000000000000");
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let now = Timestamp::now();
         let line = || (now, "x".repeat(900_000));
         for group in ["small", "large"] {

@@ -3,6 +3,8 @@
 //! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which the supervisor of
 //! that microVM alone calls; a `clientToken` and the row that it names are recorded in one transaction.
 //!
+//! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the caller's (`readers`).
+//!
 //! Reading order: [`records`], then one file per table family.
 
 mod client_tokens;
@@ -14,11 +16,13 @@ mod logs;
 mod microvms;
 mod network_connectors;
 mod quotas;
+mod readers;
 pub mod records;
 mod retention;
 mod tags;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -42,6 +46,8 @@ pub use quotas::{Quota, Quotas};
 pub use records::*;
 pub use tags::Taggable;
 
+use readers::Readers;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -57,12 +63,18 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// There is no place for a temporary database.
+    #[error("cannot make a directory for a temporary database")]
+    Temporary(#[source] std::io::Error),
     /// The schema could not be brought up to date.
     #[error("cannot bring the database schema up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
     /// A statement failed.
     #[error("a database statement failed")]
     Statement(#[from] sqlx::Error),
+    /// A read on the caller's thread failed.
+    #[error("the database cannot be read")]
+    Read(#[source] rusqlite::Error),
     /// A stored value does not fit its type.
     #[error("the database holds an unreadable {column}: {value}")]
     Unreadable {
@@ -79,21 +91,30 @@ pub struct Store {
     pool: sqlx::SqlitePool,
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
+    readers: Readers,
+    /// Where a temporary database is; goes with the last handle.
+    _directory: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Store {
     /// Opens (or makes) the database file and brings its schema up to date.
     pub async fn open(path: &Path) -> Result<Self> {
-        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-        Self::connect(options, 4, &path.display().to_string()).await
+        Self::connect(path, 4, None).await
     }
 
     /// A database that lives as long as the handle; for tests.
-    pub async fn in_memory() -> Result<Self> {
-        Self::connect(SqliteConnectOptions::new().in_memory(true), 1, "in memory").await
+    pub async fn temporary() -> Result<Self> {
+        let directory = tempfile::tempdir().map_err(Error::Temporary)?;
+        let path = directory.path().join("hearth.db");
+        Self::connect(&path, 1, Some(Arc::new(directory))).await
     }
 
-    async fn connect(options: SqliteConnectOptions, connections: u32, path: &str) -> Result<Self> {
+    async fn connect(
+        path: &Path,
+        connections: u32,
+        directory: Option<Arc<tempfile::TempDir>>,
+    ) -> Result<Self> {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
         let options = options
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
@@ -108,9 +129,14 @@ impl Store {
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await
-            .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+            .map_err(|source| Error::Open { path: path.display().to_string(), source })?;
         sqlx::migrate!().run(&pool).await.map_err(Error::Migrate)?;
-        Ok(Self { pool, log_retention_days: None })
+        Ok(Self {
+            pool,
+            readers: Readers::new(path.to_owned()),
+            log_retention_days: None,
+            _directory: directory,
+        })
     }
 
     /// The same store; log groups that output makes from now on keep their events for so many days (`None`: for ever).
@@ -120,6 +146,7 @@ impl Store {
 
     /// Closes all connections, writing what is pending.
     pub async fn close(&self) {
+        self.readers.close();
         self.pool.close().await;
     }
 }
@@ -147,10 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_full_disk_the_next_transaction_begins() {
-        let directory = tempfile::tempdir().unwrap();
-        let options =
-            SqliteConnectOptions::new().filename(directory.path().join("hearth.db")).create_if_missing(true);
-        let store = Store::connect(options, 1, "test").await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
         let limit = format!("PRAGMA max_page_count = {}", pages + 4);
         sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();

@@ -1,14 +1,20 @@
 //! Rows of microVMs.
 
 use hearth_api::{AccountId, EndpointLabel, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::Row;
 
 use crate::client_tokens::{self, ClientToken};
 use crate::quotas::{Quota, Quotas};
-use crate::records::{MicrovmRecord, TokenClaim};
+use crate::records::{MicrovmRecord, MicrovmSummary, TokenClaim};
 use crate::{Error, Result, Store, from_json, readable, to_json};
 
+/// The columns of a record: not `*`, for which SQLite computes the generated one.
+macro_rules! record_columns {
+    () => {
+        "id, account, image_arn, image_version, state, generation, state_reason, endpoint_label, started_at, \
+         suspended_at, terminated_at, settings"
+    };
+}
 /// Which microVMs to list.
 #[derive(Debug, Clone)]
 pub struct MicrovmFilter {
@@ -104,55 +110,47 @@ impl Store {
     }
 
     /// The microVM that has ended and whose endpoint's host name begins with this label.
+    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvm_of_endpoint(&self, label: &str) -> Result<Option<MicrovmId>> {
-        let id: Option<String> =
-            sqlx::query_scalar("SELECT id FROM microvms WHERE endpoint_label = ? AND state = 'TERMINATED'")
-                .bind(label)
-                .fetch_optional(&self.pool)
-                .await?;
-        Ok(id.map(MicrovmId::from_stored))
+        let query = "SELECT id FROM microvms WHERE endpoint_label = ? AND state = 'TERMINATED'";
+        let mut found = self.readers.all(query, [label], |row| Ok(row.get::<_, String>("id")?))?;
+        Ok(found.pop().map(MicrovmId::from_stored))
     }
 
     /// One microVM.
+    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {
-        let row = sqlx::query("SELECT * FROM microvms WHERE id = ?")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
-        row.as_ref().map(record).transpose()
+        let query = concat!("SELECT ", record_columns!(), " FROM microvms WHERE id = ?");
+        Ok(self.readers.all(query, [id.as_str()], record)?.pop())
     }
 
-    /// At most `limit` microVMs, newest first, behind the one named `after`.
+    /// At most `limit` microVMs, newest first, behind the place of the one that started at `after` and has this id,
+    /// whether or not it is still recorded.
+    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvms(
         &self,
         filter: &MicrovmFilter,
-        after: Option<&MicrovmId>,
+        after: Option<(Timestamp, &MicrovmId)>,
         limit: u32,
-    ) -> Result<Vec<MicrovmRecord>> {
-        let (after_started, after_id) = match after {
-            None => (i64::MAX, String::new()),
-            Some(id) => match self.microvm(id).await? {
-                Some(last) => (last.started_at.as_millis(), id.to_string()),
-                None => return Ok(Vec::new()),
-            },
-        };
-        let rows = sqlx::query(page_query(filter))
-            .bind(filter.account.as_str())
-            .bind(filter.image_arn.as_ref().map(ToString::to_string))
-            .bind(filter.image_version.map(|version| version.0))
-            .bind(after_started)
-            .bind(after_id)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(record).collect()
+    ) -> Result<Vec<MicrovmSummary>> {
+        let (after_started, after_id) =
+            after.map_or((i64::MAX, ""), |(started_at, id)| (started_at.as_millis(), id.as_str()));
+        let parameters = rusqlite::params![
+            filter.account.as_str(),
+            filter.image_arn.as_ref().map(ToString::to_string),
+            filter.image_version.map(|version| version.0),
+            after_started,
+            after_id,
+            limit,
+        ];
+        self.readers.all(page_query(filter), parameters, summary)
     }
 
     /// Every microVM that has not ended, of all accounts.
+    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>> {
-        let rows =
-            sqlx::query("SELECT * FROM microvms WHERE state <> 'TERMINATED'").fetch_all(&self.pool).await?;
-        rows.iter().map(record).collect()
+        let query = concat!("SELECT ", record_columns!(), " FROM microvms WHERE state <> 'TERMINATED'");
+        self.readers.all(query, [], record)
     }
 }
 
@@ -162,7 +160,7 @@ fn page_query(filter: &MicrovmFilter) -> &'static str {
     macro_rules! page {
         ($wanted:literal) => {
             concat!(
-                "SELECT * FROM microvms WHERE ",
+                "SELECT id, image_arn, image_version, state, started_at FROM microvms WHERE ",
                 $wanted,
                 " AND started_at <= ?4 AND (started_at < ?4 OR id > ?5) ORDER BY started_at DESC, id LIMIT ?6"
             )
@@ -175,24 +173,38 @@ fn page_query(filter: &MicrovmFilter) -> &'static str {
     }
 }
 
-fn record(row: &SqliteRow) -> Result<MicrovmRecord> {
-    let moment = |column: &str| -> Result<Option<Timestamp>, Error> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
-    };
+fn record(row: &Row<'_>) -> Result<MicrovmRecord> {
+    let moment = |column| Ok::<_, Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
     Ok(MicrovmRecord {
-        id: MicrovmId::from_stored(row.try_get::<String, _>("id")?),
-        account: AccountId::from_stored(row.try_get::<String, _>("account")?),
-        image_arn: readable("image_arn", row.try_get("image_arn")?, ImageArn::parse)?,
-        image_version: ImageVersion(row.try_get("image_version")?),
-        state: readable("state", row.try_get("state")?, MicrovmState::parse)?,
-        generation: row.try_get::<i64, _>("generation")? as u64,
-        state_reason: row.try_get("state_reason")?,
-        endpoint_label: EndpointLabel::from_stored(row.try_get::<String, _>("endpoint_label")?),
-        started_at: Timestamp::from_millis(row.try_get("started_at")?),
+        id: MicrovmId::from_stored(row.get::<_, String>("id")?),
+        account: AccountId::from_stored(row.get::<_, String>("account")?),
+        image_arn: readable("image_arn", text(row, "image_arn")?, ImageArn::parse)?,
+        image_version: ImageVersion(row.get("image_version")?),
+        state: readable("state", text(row, "state")?, MicrovmState::parse)?,
+        generation: row.get::<_, i64>("generation")? as u64,
+        state_reason: row.get("state_reason")?,
+        endpoint_label: EndpointLabel::from_stored(row.get::<_, String>("endpoint_label")?),
+        started_at: Timestamp::from_millis(row.get("started_at")?),
         suspended_at: moment("suspended_at")?,
         terminated_at: moment("terminated_at")?,
-        settings: from_json("settings", row.try_get("settings")?)?,
+        settings: from_json("settings", text(row, "settings")?)?,
     })
+}
+
+/// Reads by position, because a page has many rows and a name is looked for in each.
+fn summary(row: &Row<'_>) -> Result<MicrovmSummary> {
+    Ok(MicrovmSummary {
+        id: MicrovmId::from_stored(row.get::<_, String>(0)?),
+        image_arn: readable("image_arn", text(row, 1)?, ImageArn::parse)?,
+        image_version: ImageVersion(row.get(2)?),
+        state: readable("state", text(row, 3)?, MicrovmState::parse)?,
+        started_at: Timestamp::from_millis(row.get(4)?),
+    })
+}
+
+/// A column of text, where it lies.
+fn text<'row>(row: &'row Row<'_>, column: impl rusqlite::RowIndex) -> Result<&'row str> {
+    Ok(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
 }
 
 #[cfg(test)]
@@ -201,14 +213,14 @@ mod tests {
 
     /// How SQLite would run it.
     async fn plan(store: &Store, query: &str) -> String {
-        let explain = format!("EXPLAIN QUERY PLAN {query}");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(&store.pool).await.unwrap();
-        rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("; ")
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
+        let rows = sqlx::query(explain).fetch_all(&store.pool).await.unwrap();
+        rows.iter().map(|row| sqlx::Row::get::<String, _>(row, "detail")).collect::<Vec<_>>().join("; ")
     }
 
     #[tokio::test]
     async fn a_page_costs_the_same_whatever_else_is_recorded() {
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let image = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app");
         for (image_arn, image_version, index) in [
             (None, None, "microvms_by_account (account=? AND started_at<?)"),

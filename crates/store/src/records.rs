@@ -153,6 +153,21 @@ pub struct MicrovmRecord {
     pub settings: MicrovmSettings,
 }
 
+/// What lists show of a microVM.
+#[derive(Debug, Clone)]
+pub struct MicrovmSummary {
+    /// Id: the key.
+    pub id: MicrovmId,
+    /// Image.
+    pub image_arn: ImageArn,
+    /// Version that was launched.
+    pub image_version: ImageVersion,
+    /// Public state.
+    pub state: MicrovmState,
+    /// Start.
+    pub started_at: Timestamp,
+}
+
 impl MicrovmRecord {
     /// A new microVM: PENDING, started now, with an id and an endpoint of its own.
     pub fn pending(

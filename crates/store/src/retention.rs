@@ -45,7 +45,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_ended_long_ago_goes_a_thousand_at_a_time() {
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         sqlx::query(
             "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 1500)
              INSERT INTO microvms (id, account, image_arn, image_version, state, generation, endpoint_label, started_at,
@@ -65,7 +65,7 @@ mod tests {
 
     #[tokio::test]
     async fn client_tokens_go_by_their_first_use() {
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let now = Timestamp::now();
         let mut connection = store.pool.acquire().await.unwrap();
         let token = crate::ClientToken {

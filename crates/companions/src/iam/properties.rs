@@ -244,7 +244,7 @@ proptest! {
     fn calls_do_what_the_model_does_also_after_a_restart(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let store = Store::in_memory().await.unwrap();
+            let store = Store::temporary().await.unwrap();
             let identities = open(&store).await;
             let root = caller(&identities, "AKIAROOT");
             let mut model = Model::default();

@@ -110,7 +110,7 @@ fn an_operation_is_in_the_table_once() {
 async fn no_operation_is_reached_without_its_permission() {
     for operation in operations() {
         let name = operation.name;
-        let identities = open(&Store::in_memory().await.unwrap()).await;
+        let identities = open(&Store::temporary().await.unwrap()).await;
         put_ann(&identities, None).await;
         let denied = refusal(&run(&identities, operation, "AKIAANN").await);
         let begins = format!(
@@ -137,7 +137,7 @@ async fn no_operation_is_reached_without_its_permission() {
 #[tokio::test]
 async fn the_root_user_needs_no_permission() {
     for operation in operations() {
-        let identities = open(&Store::in_memory().await.unwrap()).await;
+        let identities = open(&Store::temporary().await.unwrap()).await;
         let refused = refusal(&run(&identities, operation, "AKIAROOT").await);
         assert!(refused.is_empty() || refused.starts_with("NoSuchEntity"), "{}: {refused}", operation.name);
     }

@@ -98,7 +98,7 @@ impl Neighbours {
         let directory = tempfile::tempdir().unwrap();
         let account = AccountId::from_stored(ACCOUNT);
         let storage = ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap();
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let root =
             RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
         let other = AccountId::from_stored(OTHER_ACCOUNT);

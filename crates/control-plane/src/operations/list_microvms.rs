@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use hearth_api::{ImageVersion, MicrovmId};
-use hearth_store::MicrovmFilter;
+use hearth_api::{ImageVersion, MicrovmId, Timestamp};
+use hearth_store::{MicrovmFilter, MicrovmSummary};
 
 use super::views;
 use crate::answer::{Answer, Outcome};
@@ -28,12 +28,23 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         })
         .transpose()?;
     let filter = MicrovmFilter { account: call.account.clone(), image_arn, image_version };
-    let after = request.after.clone().map(MicrovmId::from_stored);
+    let after = request.after.as_deref().and_then(read_place);
     let records = context
         .services
         .store
-        .microvms(&filter, after.as_ref(), request.limit + 1)
+        .microvms(&filter, after.as_ref().map(|(started_at, id)| (*started_at, id)), request.limit + 1)
         .await
         .map_err(|error| store_failed(&error))?;
-    Ok(Answer::ok(&request.page(records, |record| record.id.to_string(), views::microvm_item)))
+    Ok(Answer::ok(&request.page(records, place, views::microvm_item)))
+}
+
+/// Where a page ended: also when that record has expired since, the next page begins there.
+fn place(record: &MicrovmSummary) -> String {
+    format!("{} {}", record.started_at.as_millis(), record.id)
+}
+
+/// What [`place`] wrote; page tokens cannot be forged.
+fn read_place(text: &str) -> Option<(Timestamp, MicrovmId)> {
+    let (started_at, id) = text.split_once(' ')?;
+    Some((Timestamp::from_millis(started_at.parse().ok()?), MicrovmId::from_stored(id)))
 }

@@ -4,7 +4,7 @@ use hearth_api::{
     ImageVersionState, MicrovmDescription, MicrovmImageBuildSummary, MicrovmImageDescription,
     MicrovmImageSummary, MicrovmImageVersionDescription, MicrovmItem,
 };
-use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord};
+use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSummary};
 
 use crate::config::Context;
 
@@ -92,7 +92,7 @@ pub(crate) fn microvm(context: &Context, record: &MicrovmRecord) -> MicrovmDescr
     }
 }
 
-pub(crate) fn microvm_item(record: MicrovmRecord) -> MicrovmItem {
+pub(crate) fn microvm_item(record: MicrovmSummary) -> MicrovmItem {
     MicrovmItem {
         microvm_id: record.id,
         state: record.state,

@@ -240,3 +240,28 @@ async fn a_shell_token_needs_the_shell_connector() {
     let late = api.call("POST", &target, json!({ "expirationInMinutes": 61 })).await;
     assert_eq!(late.message(), "ExpirationMinutes 61 exceeded max allowed of 60.");
 }
+
+#[tokio::test]
+async fn a_list_goes_on_where_a_record_has_expired() {
+    let api = with_image().await;
+    for _ in 0..4 {
+        api.recorded_microvm(MicrovmState::Suspended).await;
+    }
+    let ended = json!(api.recorded_microvm(MicrovmState::Terminated).await.to_string());
+    let all = api.get("microvms").await.body;
+    let all: Vec<&Value> =
+        all["items"].as_array().unwrap().iter().map(|microvm| &microvm["microvmId"]).collect();
+    let place = all.iter().position(|id| **id == ended).unwrap();
+    let page = api.get(&format!("microvms?maxResults={}", place + 1)).await.body;
+    assert_eq!(page["items"][place]["microvmId"], ended);
+    let Some(token) = page["nextToken"].as_str() else {
+        assert_eq!(place, all.len() - 1, "only the last page has no successor");
+        return;
+    };
+    api.store.sweep_ended_microvms(hearth_api::Timestamp::now()).await.unwrap();
+    assert_eq!(api.get("microvms").await.body["items"].as_array().unwrap().len(), 4, "it has expired");
+    let rest = api.get(&format!("microvms?nextToken={token}")).await.body;
+    let rest: Vec<&Value> =
+        rest["items"].as_array().unwrap().iter().map(|microvm| &microvm["microvmId"]).collect();
+    assert_eq!(rest, all[place + 1..]);
+}

@@ -39,7 +39,7 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) token_keys: Arc<TokenKeys>,
     pub(crate) identities: Arc<Identities>,
-    router: axum::Router,
+    pub(crate) router: axum::Router,
     _directory: tempfile::TempDir,
 }
 
@@ -95,8 +95,12 @@ impl Api {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ControlPlaneConfig)) -> Self {
+        Self::start_on(Store::temporary().await.unwrap(), change).await
+    }
+
+    /// The same with records of one's own.
+    pub(crate) async fn start_on(store: Store, change: impl FnOnce(&mut ControlPlaneConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::in_memory().await.unwrap();
         let nowhere = PathBuf::from("/nonexistent");
         let guests = GuestFactory {
             vmm: Arc::new(FakeVmm::new()),
@@ -221,8 +225,10 @@ impl Api {
             egress_network_connectors: Vec::new(),
         };
         let image = ImageArn::parse(&image_arn("app")).unwrap();
+        let ended = state == MicrovmState::Terminated;
         let record = MicrovmRecord {
             state,
+            terminated_at: ended.then(|| Timestamp::from_millis(1_700_000_001_000)),
             started_at: Timestamp::from_millis(1_700_000_000_000),
             ..MicrovmRecord::pending(AccountId::from_stored(ACCOUNT), image, ImageVersion::FIRST, settings)
         };

@@ -155,7 +155,7 @@ impl TestAgent {
 impl World {
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::in_memory().await.unwrap();
+        let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
         let networks = Arc::new(AtomicUsize::new(0));
         let egresses = Arc::default();

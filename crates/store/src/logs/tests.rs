@@ -45,7 +45,7 @@ async fn sweep(store: &Store, now: i64, maximum: Option<u64>) -> usize {
 
 #[tokio::test]
 async fn events_are_in_the_order_of_their_times_and_pages_follow_on() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     store.append_log(&account(), GROUP, "a", &lines(&[10, 30, 30])).await.unwrap();
     store.append_log(&account(), GROUP, "b", &lines(&[20])).await.unwrap();
     assert_eq!(messages(&store, None).await, ["at 10", "at 20", "at 30", "at 30"]);
@@ -70,7 +70,7 @@ async fn events_are_in_the_order_of_their_times_and_pages_follow_on() {
 
 #[tokio::test]
 async fn a_page_ends_after_a_mebibyte() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let long: Vec<_> = (0..20).map(|n| (Timestamp::from_millis(n), "x".repeat(100 << 10))).collect();
     store.append_log(&account(), GROUP, "a", &long).await.unwrap();
     let page = page(&store, &account(), None).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_page_ends_after_a_mebibyte() {
 
 #[tokio::test]
 async fn accounts_do_not_see_each_others_groups() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let other = AccountId::from_stored("222222222222");
     store.append_log(&account(), GROUP, "a", &lines(&[1])).await.unwrap();
     assert_eq!(page(&store, &other, None).await, Err(MissingLog::Group));
@@ -91,7 +91,7 @@ async fn accounts_do_not_see_each_others_groups() {
 
 #[tokio::test]
 async fn what_is_deleted_is_gone_at_once_and_may_be_made_again() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let many: Vec<i64> = (0..2500).collect();
     store.append_log(&account(), GROUP, "a", &lines(&many)).await.unwrap();
     store.append_log(&account(), GROUP, "b", &lines(&[1])).await.unwrap();
@@ -114,7 +114,7 @@ async fn what_is_deleted_is_gone_at_once_and_may_be_made_again() {
 
 #[tokio::test]
 async fn events_older_than_the_retention_go_in_bounded_steps_and_empty_streams_with_them() {
-    let store = Store::in_memory().await.unwrap().with_log_retention(Some(3));
+    let store = Store::temporary().await.unwrap().with_log_retention(Some(3));
     let now = Timestamp::now().as_millis();
     let old: Vec<i64> = (0..2001).map(|n| now - 3 * DAY - 3000 + n).collect();
     store.append_log(&account(), GROUP, "old", &lines(&old)).await.unwrap();
@@ -130,7 +130,7 @@ async fn events_older_than_the_retention_go_in_bounded_steps_and_empty_streams_w
 
 #[tokio::test]
 async fn without_a_retention_nothing_expires() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     store.append_log(&account(), GROUP, "a", &lines(&[1])).await.unwrap();
     assert_eq!(sweep(&store, i64::MAX / 2, None).await, 0);
     assert!(store.set_log_retention(&account(), GROUP, Some(1)).await.unwrap());
@@ -141,7 +141,7 @@ async fn without_a_retention_nothing_expires() {
 
 #[tokio::test]
 async fn the_oldest_lines_of_a_group_that_is_too_large_go_and_no_more_than_needed() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     store.append_log(&account(), GROUP, "b", &lines(&[5, 6])).await.unwrap();
     store.append_log(&account(), GROUP, "a", &lines(&[1, 2, 3])).await.unwrap();
     sweep(&store, 0, Some(2 * 30 + 1)).await;
@@ -183,7 +183,7 @@ fn lines_leave_when_they_are_complete_or_too_long() {
 
 #[tokio::test]
 async fn a_writer_keeps_order_and_gathers_lines() {
-    let store = Store::in_memory().await.unwrap();
+    let store = Store::temporary().await.unwrap();
     let writer = LogWriter::start(store.clone(), account(), GROUP.into(), "a".into());
     let expected: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
     for chunk in expected.chunks(7) {
