@@ -129,7 +129,7 @@ def test_a_skewed_clock(clients, monkeypatch, minutes):
     (b'{"imageIdentifier": 7}', "Value at 'imageIdentifier' failed to satisfy constraint: Member must be a string"),
     (b"{}", "Value null at 'imageIdentifier'"),
     (b'{"imageIdentifier": "probe"}', "Malformed ARN"),
-    (b'{"imageIdentifier": "x", "idlePolicy": {"maxIdleDurationSeconds": 0, "suspendedDurationSeconds": 0, '
+    (b'{"imageIdentifier": "arn:aws:lambda:us-east-1:000000000000:microvm-image:x", "idlePolicy": {"maxIdleDurationSeconds": 0, "suspendedDurationSeconds": 0, '
      b'"autoResumeEnabled": true}}', "idlePolicy.maxIdleDurationSeconds"),
 ])
 def test_a_bad_body(clients, body, says):
