@@ -15,6 +15,9 @@ type RequestTags = std::collections::BTreeMap<String, String>;
 impl Context {
     /// Refuses what the caller may not do; for actions that have no resource, such as lists.
     pub(crate) fn authorize(&self, call: &Call, action: &str) -> Result<(), Error> {
+        if call.caller.rules("*") {
+            return Ok(());
+        }
         self.services.identities.authorize(&call.caller, &question(call, action, "*"))
     }
 
@@ -25,6 +28,9 @@ impl Context {
         action: &str,
         resource: &Taggable,
     ) -> Result<(), Error> {
+        if call.caller.rules(&resource.arn()) {
+            return Ok(());
+        }
         let request = self.question_on(call, action, resource).await?;
         self.services.identities.authorize(&call.caller, &request)
     }

@@ -191,6 +191,24 @@ async fn a_role_serves_the_service_only_if_it_trusts_it() {
     }
 }
 
+#[tokio::test]
+async fn only_an_unlimited_root_user_rules_and_only_over_its_own() {
+    let identities = open(&Store::temporary().await.unwrap()).await;
+    put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
+    let session = Session::new(account(), SessionOf::Root, Some(vec![]), 900);
+    let key = session.access_key.clone();
+    identities.add_session(session).await.unwrap();
+    let root = caller(&identities, "AKIAROOT");
+    for resource in [IMAGE, "*", "arn:aws:s3:::bucket"] {
+        assert!(root.rules(resource), "{resource}");
+        assert!(identities.authorize(&root, &root.request(RUN, resource)).is_ok());
+        assert!(
+            !caller(&identities, "AKIAUSER").rules(resource) && !caller(&identities, &key).rules(resource)
+        );
+    }
+    assert!(!root.rules(&IMAGE.replace(ACCOUNT, "999999999999")));
+}
+
 #[test]
 fn the_arn_of_a_session_is_that_of_its_role() {
     let principal = Principal::AssumedRole {

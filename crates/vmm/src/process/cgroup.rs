@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracing::warn;
 
@@ -171,9 +172,12 @@ fn probe_v2(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
 }
 
 fn probe_v1(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
+    // Several drivers may look at the same time, in one process too.
+    static TRIALS: AtomicU32 = AtomicU32::new(0);
     let parent = root.join(PARENT);
     create_if_missing(&parent)?;
-    let trial = parent.join(format!("probe-{controller}-{}", std::process::id()));
+    let number = TRIALS.fetch_add(1, Ordering::Relaxed);
+    let trial = parent.join(format!("probe-{controller}-{}-{number}", std::process::id()));
     create_if_missing(&trial)?;
     fs::remove_dir(&trial)?;
     Ok(Some(Hierarchy::V1(parent)))
@@ -204,6 +208,21 @@ mod tests {
         let found = probe_controller(&mounts, "memory").unwrap();
         assert_eq!(found, Hierarchy::V2(root.path().join("hearth")));
         assert_eq!(fs::read_to_string(root.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    }
+
+    #[test]
+    fn looking_from_several_threads_finds_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let mounts = format!("none {} cgroup rw,memory 0 0\n", root.path().display());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        probe_controller(&mounts, "memory").unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]
