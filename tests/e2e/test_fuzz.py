@@ -136,17 +136,6 @@ class Target:
         left = self.rows()
         return not any(left[table] for table in ("images", "image_versions", "image_builds", "microvms"))
 
-    def settled_and_deleted(self, image: str):
-        api, state = self.clients.microvms, lambda: self.clients.image_state(image)
-        if state() not in (None, "DELETING"):
-            wait_until(lambda: state() not in ("CREATING", "UPDATING"), 60, f"{image} is settled")
-            for version in api.list_microvm_image_versions(imageIdentifier=image)["items"]:
-                assert version["state"] in ("SUCCESSFUL", "FAILED"), version
-                name = {"imageIdentifier": image, "imageVersion": version["imageVersion"]}
-                states = [build["buildState"] for build in api.list_microvm_image_builds(**name)["items"]]
-                assert states and set(states) <= {"SUCCESSFUL", "FAILED"}, (version, states)
-        self.clients.delete_image(image)
-
     def images(self) -> list[str]:
         pages = self.clients.microvms.get_paginator("list_microvm_images").paginate()
         return [item["imageArn"] for page in pages for item in page["items"]]
