@@ -12,7 +12,7 @@ impl Context {
         if !identifier.starts_with("arn:") {
             let arn = ImageArn {
                 region: self.config.region.clone(),
-                account: call.account.clone(),
+                account: call.caller.account.clone(),
                 name: ImageName::from_stored(identifier),
             };
             return match ImageArn::parse(&arn.to_string()) {
@@ -58,7 +58,7 @@ impl Context {
     pub(crate) async fn path_microvm(&self, call: &Call, action: &str) -> Result<MicrovmRecord, Error> {
         let id = MicrovmId::from_stored(call.path("microvmIdentifier"));
         let record = self.services.store.microvm(&id).await.map_err(|error| store_failed(&error))?;
-        let record = record.filter(|record| record.account == call.account);
+        let record = record.filter(|record| record.account == call.caller.account);
         let record = record.ok_or_else(|| microvm_not_found(&id))?;
         self.authorize_on(call, action, &Taggable::Image(record.image_arn.clone())).await?;
         Ok(record)

@@ -15,10 +15,7 @@ type RequestTags = std::collections::BTreeMap<String, String>;
 impl Context {
     /// Refuses what the caller may not do; for actions that have no resource, such as lists.
     pub(crate) fn authorize(&self, call: &Call, action: &str) -> Result<(), Error> {
-        if call.caller.rules("*") {
-            return Ok(());
-        }
-        self.services.identities.authorize(&call.caller, &question(call, action, "*"))
+        self.authorize_named(call, action, "*")
     }
 
     /// The same for an action on an image or network connector, whether or not it exists.
@@ -28,11 +25,7 @@ impl Context {
         action: &str,
         resource: &Taggable,
     ) -> Result<(), Error> {
-        if call.caller.rules(&resource.arn()) {
-            return Ok(());
-        }
-        let request = self.question_on(call, action, resource).await?;
-        self.services.identities.authorize(&call.caller, &request)
+        self.ask(call, action, resource, |request| request).await
     }
 
     /// The same for an action that sets tags; TagResource besides when it is another one.
@@ -48,12 +41,13 @@ impl Context {
             actions.push(TAG_RESOURCE);
         }
         for action in actions {
-            let mut request = self.question_on(call, action, resource).await?;
-            for (key, value) in tags {
-                request = request.with(&format!("aws:RequestTag/{key}"), [value.clone()]);
-            }
-            let request = request.with("aws:TagKeys", tags.keys().cloned());
-            self.services.identities.authorize(&call.caller, &request)?;
+            let with_tags = |mut request: Request| {
+                for (key, value) in tags {
+                    request = request.with(&format!("aws:RequestTag/{key}"), [value.clone()]);
+                }
+                request.with("aws:TagKeys", tags.keys().cloned())
+            };
+            self.ask(call, action, resource, with_tags).await?;
         }
         Ok(())
     }
@@ -65,9 +59,8 @@ impl Context {
         resource: &Taggable,
         keys: &[&str],
     ) -> Result<(), Error> {
-        let request = self.question_on(call, "UntagResource", resource).await?;
-        let request = request.with("aws:TagKeys", keys.iter().copied());
-        self.services.identities.authorize(&call.caller, &request)
+        let with_keys = |request: Request| request.with("aws:TagKeys", keys.iter().copied());
+        self.ask(call, "UntagResource", resource, with_keys).await
     }
 
     /// Refuses a role that the caller may not hand to the service, or that does not let the service have it: the caller
@@ -98,22 +91,38 @@ impl Context {
                 Some(arn) => {
                     self.authorize_on(call, ACTION, &Taggable::NetworkConnector(arn.unqualified())).await?;
                 }
-                None => self.services.identities.authorize(&call.caller, &question(call, ACTION, text))?,
+                None => self.authorize_named(call, ACTION, text)?,
             }
         }
         Ok(())
     }
 
-    /// Tags of the resource are looked up only for callers whom a policy can limit.
-    async fn question_on(&self, call: &Call, action: &str, resource: &Taggable) -> Result<Request, Error> {
-        let mut request = question(call, action, &resource.arn());
-        if call.caller.is_limited() {
-            let tags = self.services.store.tags(resource).await.map_err(|error| store_failed(&error))?;
-            for (key, value) in tags.unwrap_or_default() {
-                request = request.with(&format!("aws:ResourceTag/{key}"), [value]);
-            }
+    /// For a resource that has no tags.
+    fn authorize_named(&self, call: &Call, action: &str, resource: &str) -> Result<(), Error> {
+        if call.caller.rules(resource) {
+            return Ok(());
         }
-        Ok(request)
+        self.services.identities.authorize(&call.caller, &question(call, action, resource))
+    }
+
+    /// For a resource that has tags; `with_keys` adds the condition keys of the operation's own parameters.
+    async fn ask(
+        &self,
+        call: &Call,
+        action: &str,
+        resource: &Taggable,
+        with_keys: impl FnOnce(Request) -> Request,
+    ) -> Result<(), Error> {
+        let arn = resource.arn();
+        if call.caller.rules(&arn) {
+            return Ok(());
+        }
+        let mut request = with_keys(question(call, action, &arn));
+        let tags = self.services.store.tags(resource).await.map_err(|error| store_failed(&error))?;
+        for (key, value) in tags.unwrap_or_default() {
+            request = request.with(&format!("aws:ResourceTag/{key}"), [value]);
+        }
+        self.services.identities.authorize(&call.caller, &request)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
 use bytes::Bytes;
-use hearth_api::{AccountId, Error};
+use hearth_api::Error;
 use hearth_identity::Caller;
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
@@ -23,8 +23,6 @@ const SERVICE: &str = "lambda";
 /// An authenticated call.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Account that calls.
-    pub(crate) account: AccountId,
     /// Who calls.
     pub(crate) caller: Caller,
     /// Path as it was sent.
@@ -56,7 +54,7 @@ impl FromRequest<Arc<Context>> for Call {
         let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let query = decode_query(parts.uri.query().unwrap_or(""))?;
         let target = parts.uri.path().to_owned();
-        Ok(Self { account: caller.account.clone(), caller, target, path, query, body })
+        Ok(Self { caller, target, path, query, body })
     }
 }
 
@@ -153,6 +151,6 @@ impl Call {
         let filters = self.query.iter().filter(|(name, _)| !of_page.contains(&name.as_str()));
         let mut filters: Vec<String> = filters.map(|(name, value)| format!("{name}={value}")).collect();
         filters.sort_unstable();
-        format!("{} {} {}", self.account, self.target, filters.join("&"))
+        format!("{} {} {}", self.caller.account, self.target, filters.join("&"))
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use hearth_api::AccountId;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::entities::{ManagedPolicy, Role, User};
 use crate::managed;
@@ -166,8 +165,4 @@ impl Account {
 
 pub(crate) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("invariant: identities have text keys only")
-}
-
-pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(text)
 }

@@ -34,7 +34,7 @@ impl Caller {
     }
 
     /// Whether a policy has a say in what it may do in its own account.
-    pub fn is_limited(&self) -> bool {
+    fn is_limited(&self) -> bool {
         !self.is_root() || self.session.as_ref().is_some_and(|session| session.policies.is_some())
     }
 

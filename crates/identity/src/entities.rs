@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_iam::{Document, DocumentKind, PolicyError};
+use hearth_iam::{Document, DocumentKind, PolicyError, Principal};
 use serde::{Deserialize, Serialize};
 
 /// Tags by key.
@@ -147,6 +147,17 @@ impl Role {
     /// `arn:aws:iam::<account>:role<path><name>`.
     pub fn arn(&self) -> String {
         format!("arn:aws:iam::{}:role{}{}", self.account, self.path, self.name)
+    }
+
+    /// Who a session of it is.
+    pub fn session(&self, session: &str) -> Principal {
+        Principal::AssumedRole {
+            account: self.account.clone(),
+            path: self.path.clone(),
+            role: self.name.clone(),
+            id: self.id.clone(),
+            session: session.to_owned(),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use hearth_iam::Principal;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
 use http::header::USER_AGENT;
 
-use crate::account::{Account, from_json, to_json};
+use crate::account::{Account, to_json};
 use crate::caller::Caller;
 use crate::session::{Session, SessionOf};
 
@@ -90,7 +90,7 @@ impl Identities {
                 |source| IdentityError::Unreadable { kind: row.kind, name: row.name.clone(), source };
             account.load(&row).map_err(unreadable)?;
             if row.kind == IdentityKind::Session {
-                let session: Session = from_json(&row.value).map_err(unreadable)?;
+                let session: Session = serde_json::from_str(&row.value).map_err(unreadable)?;
                 directory.keys.insert(row.name.clone(), KeyOf::Session(Arc::new(session)));
             }
         }
@@ -99,11 +99,6 @@ impl Identities {
         }
         let changing = tokio::sync::Mutex::default();
         Ok(Self { store, directory: RwLock::new(directory), changing })
-    }
-
-    /// All accounts.
-    pub fn accounts(&self) -> Vec<AccountId> {
-        self.read().accounts.keys().cloned().collect()
     }
 
     /// An account as it is now.
@@ -134,8 +129,8 @@ impl Identities {
     pub async fn add_session(&self, session: Session) -> Result<(), IdentityError> {
         let _changing = self.changing.lock().await;
         let now = Timestamp::now();
-        let expired = self.read().sessions().filter(|session| session.expires_at < now).cloned().collect();
-        let expired: Vec<Arc<Session>> = expired;
+        let expired: Vec<Arc<Session>> =
+            self.read().sessions().filter(|session| session.expires_at < now).cloned().collect();
         let mut writes = vec![IdentityWrite::Put(IdentityRow {
             account: session.account.clone(),
             kind: IdentityKind::Session,

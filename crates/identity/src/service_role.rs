@@ -3,9 +3,8 @@
 use hearth_api::AccountId;
 use hearth_iam::{Principal, Request, evaluate, evaluate_trust};
 
-use crate::account::Account;
 use crate::entities::Role;
-use crate::identities::Identities;
+use crate::identities::{Directory, Identities};
 
 /// The service as trust policies name it.
 const SERVICE: &str = "lambda.amazonaws.com";
@@ -52,46 +51,60 @@ pub enum ServiceRole {
 }
 
 impl Identities {
+    /// The role of exactly this ARN, of whichever account.
+    pub fn role(&self, arn: &str) -> Option<Role> {
+        let arn = RoleArn::parse(arn)?;
+        self.read().role(&arn).cloned()
+    }
+
     /// How a role stands with the service.
     pub fn service_role(&self, arn: &str) -> ServiceRole {
-        let Some(arn) = RoleArn::parse(arn) else { return ServiceRole::Refused };
-        let directory = self.read();
-        let Some(account) = directory.account(&arn.account) else { return ServiceRole::Refused };
-        match role(account, &arn) {
-            Some(role) if trusts_service(role) => ServiceRole::Assumable,
-            None if !account.role_is_gone(&arn.name) && account.role(&arn.name).is_none() => {
-                ServiceRole::NeverMade
-            }
-            _ => ServiceRole::Refused,
+        match self.read().standing(arn) {
+            Standing::Assumable(_) => ServiceRole::Assumable,
+            Standing::NeverMade => ServiceRole::NeverMade,
+            Standing::Refused => ServiceRole::Refused,
         }
     }
 
     /// Whether the service may do `action` to `resource` as this role. A role that was never made may do everything in
     /// its account: only the root user can have named it.
     pub fn service_role_may(&self, arn: &str, session: &str, action: &str, resource: &str) -> bool {
-        match self.service_role(arn) {
-            ServiceRole::NeverMade => return true,
-            ServiceRole::Refused => return false,
-            ServiceRole::Assumable => {}
-        }
         let directory = self.read();
-        let role = RoleArn::parse(arn).and_then(|arn| role(directory.account(&arn.account)?, &arn));
-        let Some(role) = role else { return false };
-        let principal = Principal::AssumedRole {
-            account: role.account.clone(),
-            path: role.path.clone(),
-            role: role.name.clone(),
-            id: role.id.clone(),
-            session: session.to_owned(),
-        };
-        let policies = directory.policies_of(&principal);
-        evaluate(&policies, &Request::new(principal, action, resource)).is_allowed()
+        match directory.standing(arn) {
+            Standing::Assumable(role) => {
+                let principal = role.session(session);
+                let policies = directory.policies_of(&principal);
+                evaluate(&policies, &Request::new(principal, action, resource)).is_allowed()
+            }
+            Standing::NeverMade => true,
+            Standing::Refused => false,
+        }
     }
 }
 
-/// The role, if its whole ARN is this one.
-fn role<'a>(account: &'a Account, arn: &RoleArn) -> Option<&'a Role> {
-    account.role(&arn.name).filter(|role| role.arn() == arn.text)
+/// [`ServiceRole`] with the role itself.
+enum Standing<'a> {
+    Assumable(&'a Role),
+    NeverMade,
+    Refused,
+}
+
+impl Directory {
+    fn role(&self, arn: &RoleArn) -> Option<&Role> {
+        self.account(&arn.account)?.role(&arn.name).filter(|role| role.arn() == arn.text)
+    }
+
+    fn standing(&self, arn: &str) -> Standing<'_> {
+        let Some(arn) = RoleArn::parse(arn) else { return Standing::Refused };
+        let Some(account) = self.account(&arn.account) else { return Standing::Refused };
+        match self.role(&arn) {
+            Some(role) if trusts_service(role) => Standing::Assumable(role),
+            None if !account.role_is_gone(&arn.name) && account.role(&arn.name).is_none() => {
+                Standing::NeverMade
+            }
+            _ => Standing::Refused,
+        }
+    }
 }
 
 fn trusts_service(role: &Role) -> bool {

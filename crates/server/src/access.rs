@@ -60,7 +60,7 @@ fn stored_credentials(path: &Path, account: &AccountId) -> anyhow::Result<Stored
     }
     let made = StoredCredentials {
         access_key_id: format!("AKIA{}", hex::encode_upper(rand::random::<[u8; 8]>())),
-        secret_access_key: hex::encode(rand::random::<[u8; 20]>()),
+        secret_access_key: hearth_identity::secret(),
         account_id: account.to_string(),
     };
     write_private(path, &serde_json::to_string_pretty(&made)?)?;

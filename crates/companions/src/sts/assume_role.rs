@@ -88,12 +88,9 @@ fn request(call: &Call<'_>, action: &str, role: Option<&Role>) -> Request {
     request
 }
 
-/// The role of exactly this ARN, of whichever account.
+/// The role to be assumed, of whichever account.
 fn role(call: &Call<'_>) -> Option<Role> {
-    let arn = call.input.required("RoleArn");
-    let account = hearth_identity::service_role::RoleArn::parse(arn)?.account().clone();
-    let account = call.identities.account(&account)?;
-    account.role(arn.rsplit('/').next()?).filter(|role| role.arn() == arn).cloned()
+    call.identities.role(call.input.required("RoleArn"))
 }
 
 pub(super) async fn assume(call: &Call<'_>) -> Result<Xml, Refusal> {
@@ -106,16 +103,9 @@ pub(super) async fn assume(call: &Call<'_>) -> Result<Xml, Refusal> {
     let policies = session_policies(call, &account)?;
     let session = call.input.required("RoleSessionName");
     let of = SessionOf::Role { name: role.name.clone(), id: role.id.clone(), session: session.to_owned() };
-    let principal = Principal::AssumedRole {
-        account: role.account.clone(),
-        path: role.path.clone(),
-        role: role.name.clone(),
-        id: role.id.clone(),
-        session: session.to_owned(),
-    };
     let user = Xml::default()
         .text("AssumedRoleId", format_args!("{}:{session}", role.id))
-        .text("Arn", principal.arn());
+        .text("Arn", role.session(session).arn());
     let result = Xml::default().element("AssumedRoleUser", user);
     call.start(Session::new(role.account, of, policies, seconds), result).await
 }

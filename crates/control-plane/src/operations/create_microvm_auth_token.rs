@@ -21,7 +21,7 @@ const MAXIMUM_EXPIRATION_MINUTES: u32 = 60;
 const HEADER: &str = "X-aws-proxy-auth";
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.account, Throttled::AuthToken).await?;
+    context.throttle.admit(&call.caller.account, Throttled::AuthToken).await?;
     let request: CreateMicrovmAuthTokenRequest = call.input(&CREATE_MICROVM_AUTH_TOKEN)?;
     for ports in &request.allowed_ports {
         if let PortSpecification::Range { start_port, end_port } = ports

@@ -27,7 +27,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let token = request.client_token.take();
     let arn = ImageArn {
         region: context.config.region.clone(),
-        account: call.account.clone(),
+        account: call.caller.account.clone(),
         name: request.name.clone(),
     };
     let tags = request.tags.clone().unwrap_or_default();
@@ -54,7 +54,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let shown =
         CreateMicrovmImageResponse { image: views::image(&image, &version), tags: request.tags.clone() };
     let answer = to_json(&shown);
-    let token = client_token(&call.account, OPERATION, token, &request, &answer);
+    let token = client_token(&call.caller.account, OPERATION, token, &request, &answer);
     let inserted = context
         .services
         .store

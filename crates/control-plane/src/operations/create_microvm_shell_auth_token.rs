@@ -17,7 +17,7 @@ use crate::throttle::Throttled;
 const SHELL_PORT: u16 = 8022;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.account, Throttled::ShellAuthToken).await?;
+    context.throttle.admit(&call.caller.account, Throttled::ShellAuthToken).await?;
     let request: CreateMicrovmShellAuthTokenRequest = call.input(&CREATE_MICROVM_SHELL_AUTH_TOKEN)?;
     let record = context.path_microvm(&call, "CreateMicrovmShellAuthToken").await?;
     let shell = managed_connector_arn(&context.config.region, "SHELL_INGRESS");

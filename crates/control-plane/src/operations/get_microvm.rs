@@ -12,7 +12,7 @@ use crate::shapes::MICROVM_ONLY;
 use crate::throttle::Throttled;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.account, Throttled::Get).await?;
+    context.throttle.admit(&call.caller.account, Throttled::Get).await?;
     call.check(&MICROVM_ONLY)?;
     let record = context.path_microvm(&call, "GetMicrovm").await?;
     Ok(Answer::ok(&views::microvm(&context, &record)))

@@ -36,7 +36,7 @@ pub(crate) async fn pass(
     context.authorize_pass_role(call, &configuration.build_role_arn)?;
     context.authorize_pass_connectors(call, named.unwrap_or_default()).await?;
     let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
-    context.check_connectors(&call.account, connectors).await
+    context.check_connectors(&call.caller.account, connectors).await
 }
 
 fn check_artifact(uri: &str) -> Result<(), Error> {

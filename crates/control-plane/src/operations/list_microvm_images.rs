@@ -19,7 +19,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let records = context
         .services
         .store
-        .images(&call.account, request.after.as_deref(), request.limit + 1)
+        .images(&call.caller.account, request.after.as_deref(), request.limit + 1)
         .await
         .map_err(|error| store_failed(&error))?;
     let mut page =

@@ -27,7 +27,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
             ImageVersion::parse(text).ok_or_else(|| violation(text, "imageVersion", rule))
         })
         .transpose()?;
-    let filter = MicrovmFilter { account: call.account.clone(), image_arn, image_version };
+    let filter = MicrovmFilter { account: call.caller.account.clone(), image_arn, image_version };
     let after = request.after.as_deref().and_then(read_place);
     let records = context
         .services

@@ -26,13 +26,13 @@ const DEFAULT_MAXIMUM_DURATION_SECONDS: u32 = 28_800;
 const OPERATION: &str = "RunMicrovm";
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.account, Throttled::Run).await?;
+    context.throttle.admit(&call.caller.account, Throttled::Run).await?;
     let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
     let arn = context.image_arn(&call, OPERATION, &request.image_identifier).await?;
     let token = request.client_token.take();
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has gone since.
-    let repeated = client_token(&call.account, OPERATION, token.clone(), &request, "");
+    let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &request, "");
     if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
@@ -58,11 +58,11 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     }
     context.authorize_pass_connectors(&call, &settings.ingress_network_connectors).await?;
     context.authorize_pass_connectors(&call, &settings.egress_network_connectors).await?;
-    context.check_connectors(&call.account, &settings.egress_network_connectors).await?;
+    context.check_connectors(&call.caller.account, &settings.egress_network_connectors).await?;
     context.check_capacity()?;
-    let record = MicrovmRecord::pending(call.account.clone(), arn, version.version, settings);
+    let record = MicrovmRecord::pending(call.caller.account.clone(), arn, version.version, settings);
     let answer = to_json(&views::microvm(&context, &record));
-    let token = client_token(&call.account, OPERATION, token, &request, &answer);
+    let token = client_token(&call.caller.account, OPERATION, token, &request, &answer);
     let inserted = store.insert_microvm(&record, token, &context.config.quotas).await;
     let inserted = inserted.map_err(|error| store_failed(&error))?;
     let answer = match inserted {

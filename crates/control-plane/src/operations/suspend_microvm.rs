@@ -12,7 +12,7 @@ use crate::shapes::MICROVM_ONLY;
 use crate::throttle::Throttled;
 
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.account, Throttled::Suspend).await?;
+    context.throttle.admit(&call.caller.account, Throttled::Suspend).await?;
     call.check(&MICROVM_ONLY)?;
     let id = context.path_microvm(&call, "SuspendMicrovm").await?.id;
     context.services.registry.suspend(&id).await.map_err(|refusal| translate(refusal, &id))?;

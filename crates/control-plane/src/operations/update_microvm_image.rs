@@ -26,7 +26,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let parameters = (arn.to_string(), &request);
     let store = &context.services.store;
     // A repeated call gets its answer even if the image has changed since.
-    let repeated = client_token(&call.account, OPERATION, token.clone(), &parameters, "");
+    let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &parameters, "");
     if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
@@ -43,7 +43,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let version = ImageVersionRecord::pending(arn.clone(), image.last_version, configuration, now);
     let build = BuildRecord::pending(&version);
     let answer = to_json(&views::image(&image, &version));
-    let token = client_token(&call.account, OPERATION, token, &parameters, &answer);
+    let token = client_token(&call.caller.account, OPERATION, token, &parameters, &answer);
     let begun = store.begin_update(&image, &version, &build, token, &context.config.quotas).await;
     match begun.map_err(|error| store_failed(&error))? {
         BegunUpdate::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas).into()),

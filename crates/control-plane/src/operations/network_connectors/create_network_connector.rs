@@ -22,7 +22,7 @@ const OPERATION: &str = "CreateNetworkConnector";
 pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     let mut request: CreateNetworkConnectorRequest = call.input(&CREATE_NETWORK_CONNECTOR)?;
     let token = request.client_token.take();
-    let any = NetworkConnectorArn::of(&context.config.region, &call.account, "*");
+    let any = NetworkConnectorArn::of(&context.config.region, &call.caller.account, "*");
     let tags = request.tags.clone().unwrap_or_default();
     context.authorize_tagging(&call, OPERATION, &Taggable::NetworkConnector(any), &tags).await?;
     let token = token.ok_or_else(|| invalid("ClientToken is a required field"))?;
@@ -32,7 +32,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     context.authorize_pass_role(&call, &operator_role)?;
 
     let now = now();
-    let arn = NetworkConnectorArn::new(&context.config.region, &call.account);
+    let arn = NetworkConnectorArn::new(&context.config.region, &call.caller.account);
     let connector = NetworkConnectorRecord {
         arn: arn.clone(),
         name: request.name.clone(),
@@ -53,7 +53,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         },
     };
     let answer = to_json(&views::description(&connector, &connector.latest, connector.state(now)));
-    let token = client_token(&call.account, OPERATION, Some(token), &request, &answer);
+    let token = client_token(&call.caller.account, OPERATION, Some(token), &request, &answer);
     let inserted = context
         .services
         .store

@@ -20,7 +20,7 @@ pub(super) fn arn(context: &Context, call: &Call) -> Result<NetworkConnectorArn,
         return Err(violation(text, "identifier", &rule));
     }
     if !text.starts_with("arn:") {
-        return Ok(NetworkConnectorArn::of(&context.config.region, &call.account, text));
+        return Ok(NetworkConnectorArn::of(&context.config.region, &call.caller.account, text));
     }
     NetworkConnectorArn::parse(text).ok_or_else(|| invalid("Malformed network connector ARN"))
 }
@@ -47,10 +47,10 @@ pub(super) async fn connector_or_gone(
     let key = NetworkConnectorKey { arn, name: (!text.starts_with("arn:")).then_some(text) };
     let record =
         context.services.store.network_connector(&key, now).await.map_err(|error| store_failed(&error))?;
-    let record = record.filter(|record| record.arn.account == call.account);
+    let record = record.filter(|record| record.arn.account == call.caller.account);
     // Without one, the question is about what the caller named.
     let named = record.as_ref().map_or_else(|| arn.unqualified(), |record| record.arn.clone());
-    if named.account == call.account {
+    if named.account == call.caller.account {
         context.authorize_on(call, action, &Taggable::NetworkConnector(named)).await?;
     }
     record.ok_or_else(|| connector_not_found(&arn.to_string()))

@@ -25,8 +25,10 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         now,
     };
     let store = &context.services.store;
-    let records =
-        store.network_connectors(&call.account, &wanted).await.map_err(|error| store_failed(&error))?;
+    let records = store
+        .network_connectors(&call.caller.account, &wanted)
+        .await
+        .map_err(|error| store_failed(&error))?;
     let page = request.page(records, |record| record.name.clone(), |record| views::summary(record, now));
     Ok(Answer::ok(&ListNetworkConnectorsResponse {
         network_connectors: page.items,

@@ -29,7 +29,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let connector = identifier::connector(&context, &call, OPERATION, &arn, now).await?;
     let store = &context.services.store;
     let token = |answer: &str| {
-        client_token(&call.account, OPERATION, token.clone(), &(&connector.arn, &request), answer)
+        client_token(&call.caller.account, OPERATION, token.clone(), &(&connector.arn, &request), answer)
     };
     // A repeated call gets its answer although its first one is in progress.
     if let Some(token) = token("")
