@@ -2,17 +2,18 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use hearth_api::{Error, ErrorKind};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// A JSON answer; the body is text so that the one kept under a client token can be given again as it was.
+/// A JSON answer; the body is text so that one that was kept can be given again as it was.
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
-    body: String,
+    body: Bytes,
 }
 
 impl Answer {
@@ -32,8 +33,8 @@ impl Answer {
     }
 
     /// A body that is JSON already.
-    pub(crate) fn text(status: StatusCode, body: String) -> Self {
-        Self { status, body }
+    pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, body: body.into() }
     }
 }
 

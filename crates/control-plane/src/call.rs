@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
 use bytes::Bytes;
 use hearth_api::Error;
 use hearth_identity::Caller;
+use http::Uri;
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -25,8 +26,8 @@ const SERVICE: &str = "lambda";
 pub(crate) struct Call {
     /// Who calls.
     pub(crate) caller: Caller,
-    /// Path as it was sent.
-    target: String,
+    /// Path and query as they were sent.
+    uri: Uri,
     path: Vec<(String, String)>,
     query: Vec<(String, String)>,
     body: Bytes,
@@ -53,8 +54,7 @@ impl FromRequest<Arc<Context>> for Call {
             .map_err(|_| Error::validation("The path of the request is not valid percent-encoded UTF-8."))?;
         let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let query = decode_query(parts.uri.query().unwrap_or(""))?;
-        let target = parts.uri.path().to_owned();
-        Ok(Self { caller, target, path, query, body })
+        Ok(Self { caller, uri: parts.uri, path, query, body })
     }
 }
 
@@ -145,12 +145,17 @@ impl Call {
         }
     }
 
+    /// What was asked, of which account, to the letter.
+    pub(crate) fn question(&self) -> String {
+        format!("{} {}", self.caller.account, self.uri)
+    }
+
     /// What a page token of this request is good for: the same list with the same filters. `of_page` are the members
     /// of the query that change from page to page.
     pub(crate) fn list_scope(&self, of_page: &[&str]) -> String {
         let filters = self.query.iter().filter(|(name, _)| !of_page.contains(&name.as_str()));
         let mut filters: Vec<String> = filters.map(|(name, value)| format!("{name}={value}")).collect();
         filters.sort_unstable();
-        format!("{} {} {}", self.caller.account, self.target, filters.join("&"))
+        format!("{} {} {}", self.caller.account, self.uri.path(), filters.join("&"))
     }
 }

@@ -9,6 +9,7 @@ use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
 use hearth_store::{Quotas, Store};
 
+use crate::recent_pages::RecentPages;
 use crate::throttle::{Rates, Throttle};
 
 /// Port that needs no mention in an endpoint.
@@ -58,6 +59,7 @@ pub(crate) struct Context {
     pub(crate) config: ControlPlaneConfig,
     pub(crate) services: Services,
     pub(crate) throttle: Throttle,
+    pub(crate) recent_pages: RecentPages,
 }
 
 impl Context {

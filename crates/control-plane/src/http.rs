@@ -1,5 +1,6 @@
 //! Routes: one line per operation.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,6 +8,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, delete, get, post};
+use futures::FutureExt as _;
 use hearth_api::{Error, ErrorKind};
 use http::{HeaderValue, Method, Uri};
 use tracing::Instrument as _;
@@ -21,11 +23,14 @@ use crate::operations::{
     network_connectors, resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm,
     update_microvm_image, update_microvm_image_version,
 };
+use crate::recent_pages::RecentPages;
 use crate::throttle::Throttle;
 
 /// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`. Other paths are left to the
 /// fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
+    let context =
+        Context { throttle: Throttle::new(config.rates), recent_pages: RecentPages::new(), config, services };
     let images = "/2025-09-09/microvm-images";
     let image = "/2025-09-09/microvm-images/{imageIdentifier}";
     let version = "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}";
@@ -69,7 +74,7 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         .route("/2017-03-31/{*rest}", any(unknown_operation))
         .method_not_allowed_fallback(unknown_operation)
         .layer(from_fn(with_request_id))
-        .with_state(Arc::new(Context { throttle: Throttle::new(config.rates), config, services }))
+        .with_state(Arc::new(context))
 }
 
 async fn unknown_operation(method: Method, uri: Uri) -> Refused {
@@ -78,19 +83,28 @@ async fn unknown_operation(method: Method, uri: Uri) -> Refused {
 }
 
 /// Gives each request an id, which is in the answer and in every log line about it.
-///
-/// The request runs as a task of its own: hyper drops what it waits for when the client hangs up, and an operation that
-/// has written its rows still has to start what they stand for.
 async fn with_request_id(request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
-    let running = tokio::spawn(next.run(request).instrument(span.clone()));
-    let mut response = running.await.unwrap_or_else(|error| {
-        span.in_scope(|| tracing::error!(%error, "the request broke off"));
-        Refused::from(Error::internal()).into_response()
-    });
+    let mut response = answer(request, next).instrument(span.clone()).await;
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     let id = HeaderValue::from_str(&id).expect("invariant: a UUID is a header value");
     response.headers_mut().insert("x-amzn-requestid", id);
     response
+}
+
+/// What changes something runs as a task of its own: hyper drops what it waits for when the client hangs up, and an
+/// operation that has written its rows still has to start what they stand for. Reads are spared the cost.
+async fn answer(request: Request, next: Next) -> Response {
+    let reads = request.method() == Method::GET;
+    let running = next.run(request);
+    let answered = if reads {
+        AssertUnwindSafe(running).catch_unwind().await.map_err(|_| "a panic, which was logged".to_owned())
+    } else {
+        tokio::spawn(running.in_current_span()).await.map_err(|error| error.to_string())
+    };
+    answered.unwrap_or_else(|error| {
+        tracing::error!(error, "the request broke off");
+        Refused::from(Error::internal()).into_response()
+    })
 }

@@ -16,6 +16,7 @@ mod connectors;
 pub mod http;
 mod operations;
 mod page;
+mod recent_pages;
 mod shapes;
 mod throttle;
 mod validate;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_auth::sigv4::{Denial, SignedRequest, verify};
+use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, verify};
 use hearth_auth::{Credential, Lookup};
 use hearth_iam::Principal;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
@@ -72,6 +72,7 @@ pub struct Identities {
     directory: RwLock<Directory>,
     /// Changes come one after the other.
     changing: tokio::sync::Mutex<()>,
+    signing_keys: SigningKeys,
 }
 
 impl Identities {
@@ -98,7 +99,8 @@ impl Identities {
             directory.put(account);
         }
         let changing = tokio::sync::Mutex::default();
-        Ok(Self { store, directory: RwLock::new(directory), changing })
+        let signing_keys = SigningKeys::default();
+        Ok(Self { store, directory: RwLock::new(directory), changing, signing_keys })
     }
 
     /// An account as it is now.
@@ -208,7 +210,7 @@ impl Identities {
             headers: &headers,
             body,
         };
-        let identity = verify(&request, service, now, |access_key| self.credential(access_key))?;
+        let identity = verify(&request, service, now, &self.signing_keys, |key| self.credential(key))?;
         self.caller(&identity.access_key, parts, now).ok_or(Denial::UnknownAccessKey)
     }
 

@@ -3,7 +3,8 @@
 //! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which the supervisor of
 //! that microVM alone calls; a `clientToken` and the row that it names are recorded in one transaction.
 //!
-//! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the caller's (`readers`).
+//! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the caller's (`readers`)
+//! or is in memory already (`recent`).
 //!
 //! Reading order: [`records`], then one file per table family.
 
@@ -17,6 +18,7 @@ mod microvms;
 mod network_connectors;
 mod quotas;
 mod readers;
+mod recent;
 pub mod records;
 mod retention;
 mod tags;
@@ -47,6 +49,7 @@ pub use records::*;
 pub use tags::Taggable;
 
 use readers::Readers;
+use recent::RecentMicrovms;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -75,6 +78,9 @@ pub enum Error {
     /// A read on the caller's thread failed.
     #[error("the database cannot be read")]
     Read(#[source] rusqlite::Error),
+    /// The service is being stopped.
+    #[error("a change of the database was interrupted")]
+    Interrupted,
     /// A stored value does not fit its type.
     #[error("the database holds an unreadable {column}: {value}")]
     Unreadable {
@@ -92,6 +98,7 @@ pub struct Store {
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
     readers: Readers,
+    recent: RecentMicrovms,
     /// Where a temporary database is; goes with the last handle.
     _directory: Option<Arc<tempfile::TempDir>>,
 }
@@ -134,6 +141,7 @@ impl Store {
         Ok(Self {
             pool,
             readers: Readers::new(path.to_owned()),
+            recent: RecentMicrovms::new(),
             log_retention_days: None,
             _directory: directory,
         })

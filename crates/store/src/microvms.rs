@@ -1,7 +1,10 @@
 //! Rows of microVMs.
 
+use std::sync::Arc;
+
 use hearth_api::{AccountId, EndpointLabel, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 use rusqlite::Row;
+use sqlx::SqlitePool;
 
 use crate::client_tokens::{self, ClientToken};
 use crate::quotas::{Quota, Quotas};
@@ -48,65 +51,32 @@ impl Store {
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedMicrovm> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
-        if claim != TokenClaim::Fresh {
-            return Ok(InsertedMicrovm::Token(claim));
-        }
-        let launchable: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM image_versions JOIN images USING (arn)
-                 WHERE arn = ? AND version = ? AND image_versions.state = 'SUCCESSFUL' AND status = 'ACTIVE'
-                     AND images.state <> 'DELETING')",
-        )
-        .bind(record.image_arn.to_string())
-        .bind(record.image_version.0)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if !launchable {
-            return Ok(InsertedMicrovm::VersionGone);
-        }
-        let memory_mib = record.settings.minimum_memory_mib;
-        if let Some(quota) = quotas.of_microvm(&mut transaction, &record.account, memory_mib).await? {
-            return Ok(InsertedMicrovm::QuotaExceeded(quota));
-        }
-        sqlx::query(
-            "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, state_reason,
-                 endpoint_label, started_at, suspended_at, terminated_at, settings)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(record.id.as_str())
-        .bind(record.account.as_str())
-        .bind(record.image_arn.to_string())
-        .bind(record.image_version.0)
-        .bind(record.state.as_str())
-        .bind(record.generation as i64)
-        .bind(&record.state_reason)
-        .bind(record.endpoint_label.as_str())
-        .bind(record.started_at.as_millis())
-        .bind(record.suspended_at.map(Timestamp::as_millis))
-        .bind(record.terminated_at.map(Timestamp::as_millis))
-        .bind(to_json(&record.settings))
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(InsertedMicrovm::Inserted)
+        let (pool, record, quotas) = (self.pool.clone(), record.clone(), *quotas);
+        let id = record.id.clone();
+        self.recent.change(id, async move { insert(&pool, &record, token.as_ref(), &quotas).await }).await
+    }
+
+    /// Goes up with every change of any microVM: what was read after this was asked is as it is in the database for as
+    /// long as this gives the same number.
+    pub fn microvm_changes(&self) -> u64 {
+        self.recent.changes()
     }
 
     /// Writes the members of a microVM that change during its life.
     pub async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()> {
-        sqlx::query(
+        let update = sqlx::query(
             "UPDATE microvms SET state = ?, generation = ?, state_reason = ?, suspended_at = ?, terminated_at = ?
              WHERE id = ?",
         )
         .bind(record.state.as_str())
         .bind(record.generation as i64)
-        .bind(&record.state_reason)
+        .bind(record.state_reason.clone())
         .bind(record.suspended_at.map(Timestamp::as_millis))
         .bind(record.terminated_at.map(Timestamp::as_millis))
-        .bind(record.id.as_str())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        .bind(record.id.as_str().to_owned());
+        let pool = self.pool.clone();
+        let update = async move { Ok(update.execute(&pool).await.map(drop)?) };
+        self.recent.change(record.id.clone(), update).await
     }
 
     /// The microVM that has ended and whose endpoint's host name begins with this label.
@@ -121,7 +91,8 @@ impl Store {
     #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {
         let query = concat!("SELECT ", record_columns!(), " FROM microvms WHERE id = ?");
-        Ok(self.readers.all(query, [id.as_str()], record)?.pop())
+        let read = || Ok(self.readers.all(query, [id.as_str()], record)?.pop());
+        Ok(self.recent.get(id, read)?.map(Arc::unwrap_or_clone))
     }
 
     /// At most `limit` microVMs, newest first, behind the place of the one that started at `after` and has this id,
@@ -154,6 +125,57 @@ impl Store {
     }
 }
 
+/// See [`Store::insert_microvm`].
+async fn insert(
+    pool: &SqlitePool,
+    record: &MicrovmRecord,
+    token: Option<&ClientToken>,
+    quotas: &Quotas,
+) -> Result<InsertedMicrovm> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let claim = client_tokens::claim(&mut transaction, token).await?;
+    if claim != TokenClaim::Fresh {
+        return Ok(InsertedMicrovm::Token(claim));
+    }
+    let launchable: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM image_versions JOIN images USING (arn)
+             WHERE arn = ? AND version = ? AND image_versions.state = 'SUCCESSFUL' AND status = 'ACTIVE'
+                 AND images.state <> 'DELETING')",
+    )
+    .bind(record.image_arn.to_string())
+    .bind(record.image_version.0)
+    .fetch_one(&mut *transaction)
+    .await?;
+    if !launchable {
+        return Ok(InsertedMicrovm::VersionGone);
+    }
+    let memory_mib = record.settings.minimum_memory_mib;
+    if let Some(quota) = quotas.of_microvm(&mut transaction, &record.account, memory_mib).await? {
+        return Ok(InsertedMicrovm::QuotaExceeded(quota));
+    }
+    sqlx::query(
+        "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, state_reason,
+             endpoint_label, started_at, suspended_at, terminated_at, settings)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(record.id.as_str())
+    .bind(record.account.as_str())
+    .bind(record.image_arn.to_string())
+    .bind(record.image_version.0)
+    .bind(record.state.as_str())
+    .bind(record.generation as i64)
+    .bind(&record.state_reason)
+    .bind(record.endpoint_label.as_str())
+    .bind(record.started_at.as_millis())
+    .bind(record.suspended_at.map(Timestamp::as_millis))
+    .bind(record.terminated_at.map(Timestamp::as_millis))
+    .bind(to_json(&record.settings))
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(InsertedMicrovm::Inserted)
+}
+
 /// A query for a page, in a form for which SQLite takes the index that leads to the wanted records alone. With the plus it
 /// leaves the account's index aside.
 fn page_query(filter: &MicrovmFilter) -> &'static str {
@@ -173,25 +195,26 @@ fn page_query(filter: &MicrovmFilter) -> &'static str {
     }
 }
 
+/// Reads by position, as `record_columns` has them: a name would be looked for in each row.
 fn record(row: &Row<'_>) -> Result<MicrovmRecord> {
-    let moment = |column| Ok::<_, Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
+    let moment =
+        |column: usize| Ok::<_, Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
     Ok(MicrovmRecord {
-        id: MicrovmId::from_stored(row.get::<_, String>("id")?),
-        account: AccountId::from_stored(row.get::<_, String>("account")?),
-        image_arn: readable("image_arn", text(row, "image_arn")?, ImageArn::parse)?,
-        image_version: ImageVersion(row.get("image_version")?),
-        state: readable("state", text(row, "state")?, MicrovmState::parse)?,
-        generation: row.get::<_, i64>("generation")? as u64,
-        state_reason: row.get("state_reason")?,
-        endpoint_label: EndpointLabel::from_stored(row.get::<_, String>("endpoint_label")?),
-        started_at: Timestamp::from_millis(row.get("started_at")?),
-        suspended_at: moment("suspended_at")?,
-        terminated_at: moment("terminated_at")?,
-        settings: from_json("settings", text(row, "settings")?)?,
+        id: MicrovmId::from_stored(row.get::<_, String>(0)?),
+        account: AccountId::from_stored(row.get::<_, String>(1)?),
+        image_arn: readable("image_arn", text(row, 2)?, ImageArn::parse)?,
+        image_version: ImageVersion(row.get(3)?),
+        state: readable("state", text(row, 4)?, MicrovmState::parse)?,
+        generation: row.get::<_, i64>(5)? as u64,
+        state_reason: row.get(6)?,
+        endpoint_label: EndpointLabel::from_stored(row.get::<_, String>(7)?),
+        started_at: Timestamp::from_millis(row.get(8)?),
+        suspended_at: moment(9)?,
+        terminated_at: moment(10)?,
+        settings: from_json("settings", text(row, 11)?)?,
     })
 }
 
-/// Reads by position, because a page has many rows and a name is looked for in each.
 fn summary(row: &Row<'_>) -> Result<MicrovmSummary> {
     Ok(MicrovmSummary {
         id: MicrovmId::from_stored(row.get::<_, String>(0)?),

@@ -18,6 +18,9 @@ impl Store {
         .bind(STEP)
         .execute(&self.pool)
         .await?;
+        if removed.rows_affected() > 0 {
+            self.recent.clear();
+        }
         Ok(removed.rows_affected() as i64 == STEP)
     }
 

@@ -17,24 +17,30 @@ pub(super) enum PathEncoding {
     Double,
 }
 
+/// See [`PathEncoding::candidates`].
+#[derive(Debug, Clone, Copy)]
+enum Spelling {
+    Usual,
+    Other,
+}
+
 impl PathEncoding {
     pub(super) fn of_service(service: &str) -> Self {
         if service == "s3" { Self::Single } else { Self::Double }
     }
 
     /// The spellings of the path that a well-behaved client may have signed: the one on the wire, and the one with
-    /// every reserved character encoded (clients differ on `:` in ARNs). Both decode to the same path.
-    pub(super) fn candidates(self, wire_path: &str) -> Vec<String> {
-        let encoded = percent_encode(&percent_decode_str(wire_path).collect::<Vec<u8>>(), PATH).to_string();
-        let mut candidates = match self {
-            Self::Single => vec![encoded, wire_path.to_owned()],
-            Self::Double => vec![
-                utf8_percent_encode(wire_path, PATH).to_string(),
-                utf8_percent_encode(&encoded, PATH).to_string(),
-            ],
-        };
-        candidates.dedup();
-        candidates
+    /// every reserved character encoded (clients differ on `:` in ARNs). Both decode to the same path. The usual one of
+    /// the service comes first.
+    pub(super) fn candidates(self, wire_path: &str) -> impl Iterator<Item = String> {
+        let encoded =
+            || percent_encode(&percent_decode_str(wire_path).collect::<Vec<u8>>(), PATH).to_string();
+        [Spelling::Usual, Spelling::Other].into_iter().map(move |spelling| match (self, spelling) {
+            (Self::Single, Spelling::Usual) => encoded(),
+            (Self::Single, Spelling::Other) => wire_path.to_owned(),
+            (Self::Double, Spelling::Usual) => utf8_percent_encode(wire_path, PATH).to_string(),
+            (Self::Double, Spelling::Other) => utf8_percent_encode(&encoded(), PATH).to_string(),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 mod canonical;
 mod claim;
 mod sign;
+mod signing_key;
 mod verify;
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 pub use claim::claimed_service;
 pub use sign::{Scope, sign};
+pub use signing_key::SigningKeys;
 pub use verify::{Denial, Identity, check_token, verify};
 
 use aws_lc_rs::{digest, hmac};
@@ -48,18 +50,14 @@ fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
 }
 
-fn hmac_sha256(key: &[u8], message: &str) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message.as_bytes())
-}
-
 /// The signature of `canonical_request` as hex. `date` is the first eight characters of `amz_date`.
-fn signature(secret: &str, scope: &claim::ScopeRef<'_>, amz_date: &str, canonical_request: &str) -> String {
-    let credential_scope = scope.to_string();
+fn signature(
+    key: &hmac::Key,
+    scope: &claim::ScopeRef<'_>,
+    amz_date: &str,
+    canonical_request: &str,
+) -> String {
     let request_hash = sha256_hex(canonical_request.as_bytes());
-    let string_to_sign = format!("{ALGORITHM}\n{amz_date}\n{credential_scope}\n{request_hash}");
-    let date_key = hmac_sha256(format!("AWS4{secret}").as_bytes(), scope.date);
-    let region_key = hmac_sha256(date_key.as_ref(), scope.region);
-    let service_key = hmac_sha256(region_key.as_ref(), scope.service);
-    let signing_key = hmac_sha256(service_key.as_ref(), TERMINATOR);
-    hex::encode(hmac_sha256(signing_key.as_ref(), &string_to_sign))
+    let string_to_sign = format!("{ALGORITHM}\n{amz_date}\n{scope}\n{request_hash}");
+    hex::encode(hmac::sign(key, string_to_sign.as_bytes()))
 }

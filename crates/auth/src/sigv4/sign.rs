@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::canonical::{PathEncoding, canonical_request};
 use super::claim::ScopeRef;
+use super::signing_key::derive;
 use super::{ALGORITHM, AMZ_DATE, SignedRequest, sha256_hex, signature};
 
 /// With which key and for what a request is signed.
@@ -32,10 +33,10 @@ pub fn sign(request: &SignedRequest<'_>, scope: &Scope<'_>, now: Timestamp) -> V
     signed_headers.dedup();
 
     let scope_ref = ScopeRef { date: &amz_date[..8], region: scope.region, service: scope.service };
-    let path = PathEncoding::of_service(scope.service).candidates(request.path).swap_remove(0);
+    let path = PathEncoding::of_service(scope.service).candidates(request.path).next().unwrap_or_default();
     let to_sign = SignedRequest { headers: &headers, ..*request };
     let canonical = canonical_request(&to_sign, &path, &signed_headers, &payload_hash);
-    let signature = signature(scope.secret, &scope_ref, &amz_date, &canonical);
+    let signature = signature(&derive(scope.secret, &scope_ref), &scope_ref, &amz_date, &canonical);
     let authorization = format!(
         "{ALGORITHM} Credential={}/{scope_ref}, SignedHeaders={}, Signature={signature}",
         scope.access_key,

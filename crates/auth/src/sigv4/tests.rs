@@ -72,7 +72,8 @@ fn published_vectors_verify() {
             ("Authorization", authorization.as_bytes()),
         ];
         let request = SignedRequest { method, path: "/", query, headers: &headers, body: b"" };
-        let identity = verify(&request, "service", at("2015-08-30T12:36:00Z"), lookup).unwrap();
+        let identity =
+            verify(&request, "service", at("2015-08-30T12:36:00Z"), &SigningKeys::default(), lookup).unwrap();
         assert_eq!(identity.access_key, "AKIDEXAMPLE");
         assert_eq!(identity.region, "us-east-1");
     }
@@ -85,10 +86,13 @@ fn the_presigned_example_of_the_s3_guide_verifies_until_it_expires() {
         &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
     let headers: [(&str, &[u8]); 1] = [("Host", b"examplebucket.s3.amazonaws.com")];
     let request = SignedRequest { method: "GET", path: "/test.txt", query, headers: &headers, body: b"" };
-    assert!(verify(&request, "s3", at("2013-05-24T23:59:00Z"), lookup).is_ok());
-    assert!(matches!(verify(&request, "s3", at("2013-05-25T00:00:01Z"), lookup), Err(Denial::Expired(_))));
+    assert!(verify(&request, "s3", at("2013-05-24T23:59:00Z"), &SigningKeys::default(), lookup).is_ok());
     assert!(matches!(
-        verify(&request, "s3", at("2013-05-23T23:54:00Z"), lookup),
+        verify(&request, "s3", at("2013-05-25T00:00:01Z"), &SigningKeys::default(), lookup),
+        Err(Denial::Expired(_))
+    ));
+    assert!(matches!(
+        verify(&request, "s3", at("2013-05-23T23:54:00Z"), &SigningKeys::default(), lookup),
         Err(Denial::NotYetCurrent(_))
     ));
 }
@@ -104,11 +108,11 @@ fn an_arn_in_the_path_verifies_however_the_colons_travel() {
     let plain = "/2025-09-09/microvm-images/arn:aws:lambda:us-east-1:000000000000:microvm-image:my-app";
     for path in [plain.to_owned(), plain.replace(':', "%3A")] {
         let request = SignedRequest { method: "GET", path: &path, query: "", headers: &headers, body: b"" };
-        assert!(verify(&request, "lambda", at(NOW), lookup).is_ok(), "{path}");
+        assert!(verify(&request, "lambda", at(NOW), &SigningKeys::default(), lookup).is_ok(), "{path}");
     }
     let other = plain.replace("my-app", "my-ap");
     let request = SignedRequest { method: "GET", path: &other, query: "", headers: &headers, body: b"" };
-    assert_eq!(verify(&request, "lambda", at(NOW), lookup), Err(Denial::Mismatch));
+    assert_eq!(verify(&request, "lambda", at(NOW), &SigningKeys::default(), lookup), Err(Denial::Mismatch));
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn botocore_requests_to_logs_and_s3_verify() {
         ("Content-Type", b"application/x-amz-json-1.1"),
     ];
     let request = SignedRequest { method: "POST", path: "/", query: "", headers: &headers, body: b"{}" };
-    assert!(verify(&request, "logs", at(NOW), lookup).is_ok());
+    assert!(verify(&request, "logs", at(NOW), &SigningKeys::default(), lookup).is_ok());
 
     let s3 = authorization(
         "s3",
@@ -137,9 +141,9 @@ fn botocore_requests_to_logs_and_s3_verify() {
     let headers = [HOST, DATE, ("x-amz-content-sha256", hash), ("Authorization", s3.as_bytes())];
     let path = "/bucket/a%20b%3Ac/%C3%A9.txt";
     let request = SignedRequest { method: "PUT", path, query: "", headers: &headers, body: b"hello" };
-    assert!(verify(&request, "s3", at(NOW), lookup).is_ok());
+    assert!(verify(&request, "s3", at(NOW), &SigningKeys::default(), lookup).is_ok());
     let changed = SignedRequest { body: b"hellO", ..request };
-    assert_eq!(verify(&changed, "s3", at(NOW), lookup), Err(Denial::BodyMismatch));
+    assert_eq!(verify(&changed, "s3", at(NOW), &SigningKeys::default(), lookup), Err(Denial::BodyMismatch));
 }
 
 #[test]
@@ -154,7 +158,7 @@ fn a_list_with_encoded_query_verifies() {
         "nextToken=a%3D%3D&maxResults=5&imageIdentifier=arn%3Aaws%3Alambda%3Ar%3A0%3Amicrovm-image%3Ax";
     let request =
         SignedRequest { method: "GET", path: "/2025-09-09/microvms", query, headers: &headers, body: b"" };
-    assert!(verify(&request, "lambda", at(NOW), lookup).is_ok());
+    assert!(verify(&request, "lambda", at(NOW), &SigningKeys::default(), lookup).is_ok());
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn every_signed_part_counts() {
     let verdict = |change: fn(&mut SignedRequest<'_>)| {
         run_microvm(|request| {
             change(request);
-            verify(request, "lambda", at(NOW), lookup)
+            verify(request, "lambda", at(NOW), &SigningKeys::default(), lookup)
         })
     };
     assert!(verdict(|_| ()).is_ok());
@@ -175,7 +179,9 @@ fn every_signed_part_counts() {
 
 #[test]
 fn the_clock_may_be_five_minutes_off_and_no_more() {
-    let verdict = |now: &str| run_microvm(|request| verify(request, "lambda", at(now), lookup));
+    let verdict = |now: &str| {
+        run_microvm(|request| verify(request, "lambda", at(now), &SigningKeys::default(), lookup))
+    };
     assert!(verdict("2026-01-02T03:09:05Z").is_ok());
     assert!(verdict("2026-01-02T02:59:05Z").is_ok());
     let expired = "20260102T030405Z is now earlier than 20260102T030406Z (20260102T030906Z - 5 min.)";
@@ -188,7 +194,7 @@ fn unreadable_unknown_and_foreign_signatures_are_told_apart() {
     let verdict = |authorization: &str, service: &str| {
         let headers = [HOST, DATE, ("authorization", authorization.as_bytes())];
         let request = SignedRequest { method: "GET", path: "/", query: "", headers: &headers, body: b"" };
-        verify(&request, service, at(NOW), lookup)
+        verify(&request, service, at(NOW), &SigningKeys::default(), lookup)
     };
     for garbled in [
         "",
@@ -208,7 +214,7 @@ fn unreadable_unknown_and_foreign_signatures_are_told_apart() {
     assert_eq!(verdict(&foreign, "lambda"), Err(Denial::WrongService { expected: "lambda".to_owned() }));
 
     let request = SignedRequest { method: "GET", path: "/", query: "", headers: &[HOST], body: b"" };
-    assert_eq!(verify(&request, "lambda", at(NOW), lookup), Err(Denial::Missing));
+    assert_eq!(verify(&request, "lambda", at(NOW), &SigningKeys::default(), lookup), Err(Denial::Missing));
 }
 
 #[test]
@@ -226,7 +232,7 @@ fn what_we_sign_we_verify() {
     let mut headers = given.to_vec();
     headers.extend(added.iter().map(|(name, value)| (*name, value.as_bytes())));
     let signed = SignedRequest { headers: &headers, ..request };
-    assert!(verify(&signed, "lambda", at(NOW), lookup).is_ok());
+    assert!(verify(&signed, "lambda", at(NOW), &SigningKeys::default(), lookup).is_ok());
 }
 
 #[test]

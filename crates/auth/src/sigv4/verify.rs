@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 use super::canonical::{PathEncoding, canonical_request};
 use super::claim::{Claim, Form, Unreadable};
-use super::{AMZ_DATE, SignedRequest, UNSIGNED_PAYLOAD, sha256_hex, signature};
+use super::{AMZ_DATE, SignedRequest, SigningKeys, UNSIGNED_PAYLOAD, sha256_hex, signature};
 use crate::credentials::Lookup;
 
 /// How far the caller's clock may be off.
@@ -111,6 +111,7 @@ pub fn verify(
     request: &SignedRequest<'_>,
     service: &str,
     now: Timestamp,
+    keys: &SigningKeys,
     lookup: impl FnOnce(&str) -> Lookup,
 ) -> Result<Identity, Denial> {
     let claim = Claim::read(request)?;
@@ -127,9 +128,10 @@ pub fn verify(
     check_time(&claim, now)?;
     let credential = lookup(access_key)?;
     let payload_hash = payload_hash(request, service, claim.form)?;
-    let matches = PathEncoding::of_service(service).candidates(request.path).iter().any(|path| {
-        let canonical = canonical_request(request, path, &claim.signed_headers, &payload_hash);
-        let expected = signature(&credential.secret, &scope, &claim.amz_date, &canonical);
+    let key = keys.get(&credential.secret, &scope);
+    let matches = PathEncoding::of_service(service).candidates(request.path).any(|path| {
+        let canonical = canonical_request(request, &path, &claim.signed_headers, &payload_hash);
+        let expected = signature(&key, &scope, &claim.amz_date, &canonical);
         verify_slices_are_equal(expected.as_bytes(), claim.signature.as_bytes()).is_ok()
     });
     if !matches {

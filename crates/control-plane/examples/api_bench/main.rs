@@ -30,6 +30,10 @@ use crate::support::Api;
 const SIZES: [usize; 3] = [10, 1_000, 100_000];
 /// Requests that are signed ahead for a round, and then sent over and over.
 const REQUESTS: usize = 2_000;
+/// The same for a case in which hardly any microVM is asked for twice.
+const SCATTERED_REQUESTS: usize = 60_000;
+/// Changes of microVMs per second in the cases that have them.
+const CHANGES_PER_SECOND: u64 = 100;
 
 struct Arguments {
     repeats: usize,
@@ -72,6 +76,25 @@ struct Case {
     name: String,
     address: SocketAddr,
     targets: Vec<String>,
+    requests: usize,
+    /// What changes meanwhile.
+    changing: Option<(Store, String)>,
+}
+
+impl Case {
+    fn new(name: String, address: SocketAddr, targets: Vec<String>) -> Self {
+        Self { name, address, targets, requests: REQUESTS, changing: None }
+    }
+
+    async fn run(&self, connections: usize, duration: Duration) -> Round {
+        let requests = load::sign_all(&self.targets, self.address, self.requests);
+        let changing = self.changing.clone().map(|(store, id)| tokio::spawn(seed::change(store, id)));
+        let round = load::run(self.address, requests, connections, duration).await;
+        if let Some(changing) = changing {
+            changing.abort();
+        }
+        round
+    }
 }
 
 #[tokio::main]
@@ -81,11 +104,7 @@ async fn main() {
     tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::sink).init();
     let directory = tempfile::tempdir().unwrap();
     let hello = axum::Router::new().fallback(|| async { "hello" });
-    let mut cases = vec![Case {
-        name: "hello".to_owned(),
-        address: serve(hello).await,
-        targets: vec!["/hello".to_owned()],
-    }];
+    let mut cases = vec![Case::new("hello".to_owned(), serve(hello).await, vec!["/hello".to_owned()])];
     let mut kept = Vec::new();
     for &size in &arguments.sizes {
         let store = Store::open(&directory.path().join(format!("{size}.db"))).await.unwrap();
@@ -98,7 +117,7 @@ async fn main() {
         let seeded = seed::fill(&api, size).await;
         println!("{size} records written in {:.1} s", begin.elapsed().as_secs_f64());
         let address = serve(api.router.clone()).await;
-        cases.extend(cases_of(size, address, &seeded));
+        cases.extend(cases_of(size, address, &seeded, &api.store));
         kept.push(api);
     }
     cases.retain(|case| case.name == "hello" || case.name.contains(&arguments.only));
@@ -106,9 +125,8 @@ async fn main() {
     // They take turns, so that all have the same share of what else the machine does. The first turn warms up.
     for repeat in 0..=arguments.repeats {
         for case in &cases {
-            let requests = load::sign_all(&case.targets, case.address, REQUESTS);
             let duration = if repeat == 0 { arguments.duration / 4 } else { arguments.duration };
-            let round = load::run(case.address, requests, arguments.connections, duration).await;
+            let round = case.run(arguments.connections, duration).await;
             if repeat > 0 {
                 rounds.entry(&case.name).or_default().push(round);
             }
@@ -121,15 +139,18 @@ async fn main() {
     }
 }
 
-fn cases_of(size: usize, address: SocketAddr, seeded: &Seeded) -> Vec<Case> {
-    let case = |what: &str, targets| Case { name: format!("{what}, {size}"), address, targets };
-    let get = seeded.identifiers.iter().map(|id| format!("/2025-09-09/microvms/{id}")).collect();
+fn cases_of(size: usize, address: SocketAddr, seeded: &Seeded, store: &Store) -> Vec<Case> {
+    let case = |what: &str, targets| Case::new(format!("{what}, {size}"), address, targets);
+    let get: Vec<String> = seeded.identifiers.iter().map(|id| format!("/2025-09-09/microvms/{id}")).collect();
     let list = |query: String| vec![format!("/2025-09-09/microvms?{query}")];
     let image = percent_encoding::utf8_percent_encode(&seeded.rare_image, percent_encoding::NON_ALPHANUMERIC);
+    let changing = seeded.identifiers.last().map(|id| (store.clone(), id.clone()));
     vec![
-        case("GetMicrovm", get),
+        case("GetMicrovm", get.clone()),
+        Case { requests: SCATTERED_REQUESTS, ..case("GetMicrovm, scattered", get) },
         case("ListMicrovms of 10", list("maxResults=10".to_owned())),
         case("ListMicrovms of 50", list("maxResults=50".to_owned())),
+        Case { changing, ..case("ListMicrovms of 50 that change", list("maxResults=50".to_owned())) },
         case("ListMicrovms of a rare image", list(format!("maxResults=10&imageIdentifier={image}"))),
         case("ListMicrovms, last page", vec![seeded.last_page.clone()]),
     ]

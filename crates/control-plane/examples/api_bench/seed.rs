@@ -1,8 +1,9 @@
 //! Records.
 
-use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmState, Timestamp};
-use hearth_store::{MicrovmRecord, MicrovmSettings, Quotas};
+use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
+use hearth_store::{MicrovmRecord, MicrovmSettings, Quotas, Store};
 
+use crate::CHANGES_PER_SECOND;
 use crate::support::{ACCOUNT, Api, REGION};
 
 /// Of every so many records one has not ended, up to [`MOST_ALIVE`].
@@ -58,6 +59,17 @@ fn record(image: &ImageArn, number: usize, alive: bool) -> MicrovmRecord {
         started_at: at(number * 1000),
         terminated_at: (!alive).then(|| at(number * 1000 + 500)),
         ..pending
+    }
+}
+
+/// Writes the record of one microVM again and again.
+pub(crate) async fn change(store: Store, id: String) {
+    let mut record = store.microvm(&MicrovmId::from_stored(id)).await.unwrap().unwrap();
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(1000 / CHANGES_PER_SECOND));
+    loop {
+        ticks.tick().await;
+        record.generation += 1;
+        store.update_microvm(&record).await.unwrap();
     }
 }
 

@@ -1,0 +1,148 @@
+//! MicroVMs that were read lately, kept in memory: clients poll, and a record changes a few times in its life.
+//!
+//! A record is read through the cache and forgotten after every change of its row. A change runs to its end and is
+//! noticed here also when whoever asked for it has gone away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hearth_api::MicrovmId;
+use quick_cache::sync::Cache;
+
+use crate::records::MicrovmRecord;
+use crate::{Error, Result};
+
+/// Records kept; each takes about a kilobyte.
+const KEPT: usize = 16_384;
+
+/// The cache; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct RecentMicrovms {
+    records: Arc<Cache<MicrovmId, Arc<MicrovmRecord>>>,
+    changes: Arc<AtomicU64>,
+}
+
+/// Why there is nothing to keep.
+enum Miss {
+    Absent,
+    Failed(Error),
+}
+
+impl RecentMicrovms {
+    pub(crate) fn new() -> Self {
+        Self { records: Arc::new(Cache::new(KEPT)), changes: Arc::default() }
+    }
+
+    /// The record, from memory or by `read`. What was changed while it was being read is not kept.
+    pub(crate) fn get(
+        &self,
+        id: &MicrovmId,
+        read: impl FnOnce() -> Result<Option<MicrovmRecord>>,
+    ) -> Result<Option<Arc<MicrovmRecord>>> {
+        let read = || match read() {
+            Ok(Some(record)) => Ok(Arc::new(record)),
+            Ok(None) => Err(Miss::Absent),
+            Err(error) => Err(Miss::Failed(error)),
+        };
+        match self.records.get_or_insert_with(id, read) {
+            Ok(record) => Ok(Some(record)),
+            Err(Miss::Absent) => Ok(None),
+            Err(Miss::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Goes up with every change of any microVM, before whoever made it learns of its success. What was read after a
+    /// number was taken is good for as long as the number is the same.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Makes a change of the row of `id`.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        id: MicrovmId,
+        change: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let recent = self.clone();
+        let changing = tokio::spawn(async move {
+            let done = change.await;
+            recent.changed(&id);
+            done
+        });
+        changing.await.unwrap_or(Err(Error::Interrupted))
+    }
+
+    fn changed(&self, id: &MicrovmId) {
+        self.records.remove(id);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Forgets everything; after many rows have changed at once.
+    pub(crate) fn clear(&self) {
+        self.records.clear();
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmState};
+
+    use super::*;
+    use crate::MicrovmSettings;
+
+    fn record(state: MicrovmState) -> MicrovmRecord {
+        let settings = MicrovmSettings {
+            minimum_memory_mib: 512,
+            execution_role_arn: None,
+            idle_policy: None,
+            maximum_duration_in_seconds: 60,
+            logging: None,
+            ingress_network_connectors: Vec::new(),
+            egress_network_connectors: Vec::new(),
+        };
+        let image = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
+        let account = AccountId::from_stored("000000000000");
+        let pending = MicrovmRecord::pending(account, image, ImageVersion::FIRST, settings);
+        MicrovmRecord { state, ..pending }
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again() {
+        let recent = RecentMicrovms::new();
+        let (old, new) = (record(MicrovmState::Pending), record(MicrovmState::Running));
+        let (id, before) = (old.id.clone(), recent.changes());
+        let state = |record: Option<Arc<MicrovmRecord>>| record.map(|record| record.state);
+
+        let outdated = recent.get(&id, || {
+            recent.changed(&id);
+            Ok(Some(old.clone()))
+        });
+        assert_eq!(state(outdated.unwrap()), Some(MicrovmState::Pending));
+        assert!(recent.changes() > before);
+        assert_eq!(state(recent.get(&id, || Ok(Some(new.clone()))).unwrap()), Some(MicrovmState::Running));
+        let kept = recent.get(&id, || unreachable!("it is in memory")).unwrap();
+        assert_eq!(state(kept), Some(MicrovmState::Running));
+
+        recent.clear();
+        assert!(recent.get(&id, || Ok(None)).unwrap().is_none());
+        assert!(recent.get(&id, || Ok(Some(old))).unwrap().is_some(), "that it was absent is not kept");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_noticed_when_nobody_waits_for_it() {
+        let recent = RecentMicrovms::new();
+        let found = record(MicrovmState::Running);
+        let id = found.id.clone();
+        recent.get(&id, || Ok(Some(found))).unwrap();
+        let (proceed_tx, proceed_rx) = tokio::sync::oneshot::channel::<()>();
+        let change = recent.change(id.clone(), async { Ok(proceed_rx.await.is_ok()) });
+        assert!(futures::FutureExt::now_or_never(change).is_none());
+        let before = recent.changes();
+        proceed_tx.send(()).unwrap();
+        while recent.changes() == before {
+            tokio::task::yield_now().await;
+        }
+        assert!(recent.get(&id, || Ok(None)).unwrap().is_none());
+    }
+}
