@@ -4,7 +4,6 @@
 //! to `/` → the query protocol; everything else → S3, which does its own signature check because bodies are streamed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -25,6 +24,7 @@ use crate::json::Refusal;
 use crate::logs::{self, Logs};
 use crate::query::{self, Api};
 use crate::quotas::{self, QuotaValues, ServiceQuotas};
+use crate::s3::body::{self, Spoiled};
 use crate::s3::version_2;
 
 /// Longest body of a call to the small services, CloudWatch Logs excepted.
@@ -32,9 +32,6 @@ const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
 
 /// Content type of the services that speak JSON 1.1.
 const JSON: &str = "application/x-amz-json-1.1";
-/// S3's answer to a body that ends before its `Content-Length`.
-const INCOMPLETE_BODY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>IncompleteBody</Code>\
-    <Message>The body of the request ended early.</Message></Error>";
 
 /// Everything the neighbours need.
 #[derive(Debug, Clone)]
@@ -108,18 +105,27 @@ impl Service {
 }
 
 async fn dispatch(State(companions): State<Companions>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
     let request_id = uuid::Uuid::new_v4().to_string();
-    let mut response = match Service::of(&parts) {
+    // A task of its own: hyper drops what it waits for when the client hangs up, and a change must not stop half-way.
+    let running = tokio::spawn(answer(companions, request, request_id.clone()));
+    let mut response = running.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request broke off");
+        respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
+    });
+    let request_id = request_id.parse().expect("invariant: a UUID is a header value");
+    response.headers_mut().entry("x-amzn-requestid").or_insert(request_id);
+    response
+}
+
+async fn answer(companions: Companions, request: Request, request_id: String) -> Response {
+    let (parts, body) = request.into_parts();
+    match Service::of(&parts) {
         Service::S3 => companions.s3(parts, body).await,
         Service::Logs(operation) => companions.logs(&operation, &parts, body).await,
         Service::Quotas(operation) => companions.quotas(&operation, &parts, body).await,
         Service::Query(api) => companions.query(api, &parts, body, &request_id).await,
         Service::Other(name) => unknown_operation(&name, &parts),
-    };
-    let request_id = request_id.parse().expect("invariant: a UUID is a header value");
-    response.headers_mut().entry("x-amzn-requestid").or_insert(request_id);
-    response
+    }
 }
 
 /// The answer of JSON services; nothing is done, so the signature does not matter.
@@ -136,20 +142,14 @@ fn unknown_operation(service: &str, parts: &Parts) -> Response {
 impl Companions {
     async fn s3(&self, mut parts: Parts, body: Body) -> Response {
         version_2::move_token(&mut parts);
-        let broke_off = Arc::new(AtomicBool::new(false));
-        let noted = broke_off.clone();
-        let body = body.map_err(move |error| {
-            noted.store(true, Ordering::Relaxed);
-            error
-        });
-        let request = http::Request::from_parts(parts, s3s::Body::http_body_unsync(body));
-        match self.s3.call(request).await {
-            // s3s takes a body that cannot be read to its end for a fault of ours.
-            Ok(response)
-                if response.status() == StatusCode::INTERNAL_SERVER_ERROR
-                    && broke_off.load(Ordering::Relaxed) =>
-            {
-                respond(StatusCode::BAD_REQUEST, "application/xml", INCOMPLETE_BODY)
+        let refuse = |spoiled: Spoiled| respond(StatusCode::BAD_REQUEST, "application/xml", spoiled.to_xml());
+        let (body, broke_off) = match body::prepare(&parts, body).await {
+            Ok(prepared) => prepared,
+            Err(spoiled) => return refuse(spoiled),
+        };
+        match self.s3.call(http::Request::from_parts(parts, body)).await {
+            Ok(response) if response.status() == StatusCode::INTERNAL_SERVER_ERROR && broke_off.get() => {
+                refuse(Spoiled::Incomplete)
             }
             Ok(response) => response.map(Body::new),
             Err(error) => {

@@ -22,6 +22,9 @@ use super::settings::check_ownership;
 use super::{ObjectStorage, StorageError};
 
 const US_EAST_1: &str = "us-east-1";
+/// First parts of the paths of the control plane, which answers on the same port: objects of buckets of these names could
+/// not be reached.
+const NAMES_OF_THE_API: [&str; 3] = ["2017-03-31", "2025-09-09", "2026-04-04"];
 /// Most buckets of one page ("ListBuckets", S3 API reference).
 const MAXIMUM_BUCKETS: i32 = 10_000;
 
@@ -33,6 +36,13 @@ impl ObjectStorage {
     ) -> S3Result<CreateBucketOutput> {
         let caller = Asker::of(&request)?.caller().account.clone();
         let input = request.input;
+        if NAMES_OF_THE_API.contains(&input.bucket.as_str()) {
+            return Err(s3_error!(
+                InvalidBucketName,
+                "Paths that begin with /{}/ belong to another service here: choose another name.",
+                input.bucket
+            ));
+        }
         self.check_location(input.create_bucket_configuration.as_ref())?;
         if let Some(ownership) = &input.object_ownership {
             check_ownership(ownership)?;

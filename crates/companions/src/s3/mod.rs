@@ -8,6 +8,7 @@
 
 mod access;
 mod actions;
+pub(crate) mod body;
 mod buckets;
 mod checksums;
 mod copy;

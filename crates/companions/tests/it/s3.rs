@@ -172,3 +172,14 @@ async fn the_image_builder_fetches_within_its_limit() {
         assert!(matches!(outcome, Err(StorageError::NoSuchBucket(_))), "{bucket}");
     }
 }
+
+#[tokio::test]
+async fn a_bucket_cannot_have_the_name_of_a_path_of_the_api() {
+    let neighbours = Neighbours::start().await;
+    for name in ["2017-03-31", "2025-09-09", "2026-04-04"] {
+        let reply = neighbours.call("s3", "PUT", &format!("/{name}"), &[], b"").await;
+        assert_eq!(reply.field("Code"), "InvalidBucketName", "{}", reply.text());
+        assert!(reply.field("Message").contains("choose another name"), "{}", reply.text());
+    }
+    neighbours.call("s3", "PUT", "/2025-09-08", &[], b"").await.ok();
+}
