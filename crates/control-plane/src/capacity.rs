@@ -30,8 +30,12 @@ pub(crate) fn quota_exceeded(quota: Quota, quotas: &Quotas) -> Error {
 }
 
 impl Context {
-    /// Refuses a launch when the host has less memory than it is to keep; nothing has been made then.
+    /// Refuses a launch when the host has less memory or disk than it is to keep; nothing has been made then.
     pub(crate) fn check_capacity(&self) -> Result<(), Error> {
+        self.services.store.check_room().map_err(|full| {
+            let message = format!("The host has no room for another MicroVM: {full}.");
+            Error::new(ErrorKind::InsufficientCapacity, message)
+        })?;
         let wanted = self.config.minimum_available_memory_mib;
         // A host that does not say what it has is not full.
         let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_mib(&text));

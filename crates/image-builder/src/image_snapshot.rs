@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use hearth_api::{HookState, ImageArn, ImageConfiguration, ImageVersion};
-use hearth_guest::guest::ask;
+use hearth_guest::guest::{ROOT_DISK, ask};
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::client::Replies;
 use hearth_guest_protocol::{AppSpec, Capabilities, HookResult, Reply, Request};
+use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{SnapshotInfo, SnapshotTarget, Vm};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -128,7 +129,8 @@ impl ImageSnapshot<'_> {
         output.drain(vm).await;
         let position = output.position;
         vm.pause().await.map_err(|error| platform("pause the snapshot microVM", &error))?;
-        let target = SnapshotTarget::Base { directory: self.directory.to_owned() };
+        let disk = SnapshotDisk { drive_id: ROOT_DISK.to_owned(), path: self.disk.to_owned() };
+        let target = SnapshotTarget::Base { directory: self.directory.to_owned(), disks: vec![disk] };
         let info =
             vm.create_snapshot(&target).await.map_err(|error| platform("take the snapshot", &error))?;
         Ok(TakenSnapshot { info, output_position: position })
@@ -177,7 +179,7 @@ impl ImageSnapshot<'_> {
         }
         let all = self.configuration.additional_os_capabilities.as_ref().is_some_and(|list| !list.is_empty());
         Ok(AppSpec {
-            root_disk: hearth_guest::guest::ROOT_DISK.to_owned(),
+            root_disk: ROOT_DISK.to_owned(),
             argv,
             env: self.environment(env.unwrap_or_default()),
             working_dir: working_dir.unwrap_or_default(),

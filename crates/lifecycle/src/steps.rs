@@ -9,6 +9,7 @@ use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
+use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 
 use crate::machine::Failure;
@@ -59,6 +60,12 @@ impl Host {
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
     ) -> Result<Started, Failure> {
+        let manifest = self.files.microvm(&record.id).directory.join(MANIFEST_FILE);
+        if !manifest.exists() {
+            // The driver would take it for a first launch, and begin with the image's memory.
+            let reason = format!("The MicroVM could not be resumed: {} is missing.", manifest.display());
+            return Err(Failure::Fatal(reason));
+        }
         self.start(record, version).await.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a resume failed");
             let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
@@ -118,7 +125,9 @@ impl Host {
     async fn write_snapshot(&self, record: &MicrovmRecord, guest: &Guest) -> Result<(), VmmError> {
         let own = self.files.microvm(&record.id);
         guest.vm().pause().await?;
-        guest.vm().create_snapshot(&SnapshotTarget::Layer { directory: own.directory }).await?;
+        let disks = vec![SnapshotDisk { drive_id: guest::ROOT_DISK.to_owned(), path: own.overlay }];
+        let target = SnapshotTarget::Layer { directory: own.directory, disks };
+        guest.vm().create_snapshot(&target).await?;
         std::fs::remove_file(&own.diverged).map_err(|source| VmmError::File {
             action: "remove",
             path: own.diverged,

@@ -20,6 +20,7 @@ mod quotas;
 mod readers;
 mod recent;
 pub mod records;
+mod reserve;
 mod retention;
 mod tags;
 
@@ -50,6 +51,7 @@ pub use tags::Taggable;
 
 use readers::Readers;
 use recent::RecentMicrovms;
+use reserve::MINIMUM_ROOM_MIB;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -78,6 +80,9 @@ pub enum Error {
     /// A read on the caller's thread failed.
     #[error("the database cannot be read")]
     Read(#[source] rusqlite::Error),
+    /// The disk is nearly full, and what is left is for records.
+    #[error("the disk has less than {MINIMUM_ROOM_MIB} MiB left, which are kept for records")]
+    NoRoom,
     /// The service is being stopped.
     #[error("a change of the database was interrupted")]
     Interrupted,
@@ -94,7 +99,11 @@ pub enum Error {
 /// A handle on the database; clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// What it commits survives a power failure.
     pool: sqlx::SqlitePool,
+    /// What it commits survives the death of any process; costs no wait for the disk.
+    relaxed: sqlx::SqlitePool,
+    path: Arc<Path>,
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
     readers: Readers,
@@ -106,45 +115,42 @@ pub struct Store {
 impl Store {
     /// Opens (or makes) the database file and brings its schema up to date.
     pub async fn open(path: &Path) -> Result<Self> {
-        Self::connect(path, 4, None).await
+        let durable = SqliteSynchronous::Full;
+        Self::connect(path, 4, [durable, SqliteSynchronous::Normal], None).await
+    }
+
+    /// The same for a file that nobody needs after a power failure: writing is faster.
+    pub async fn open_for_a_bench(path: &Path) -> Result<Self> {
+        Self::connect(path, 4, [SqliteSynchronous::Off; 2], None).await
     }
 
     /// A database that lives as long as the handle; for tests.
     pub async fn temporary() -> Result<Self> {
         let directory = tempfile::tempdir().map_err(Error::Temporary)?;
         let path = directory.path().join("hearth.db");
-        Self::connect(&path, 1, Some(Arc::new(directory))).await
+        Self::connect(&path, 1, [SqliteSynchronous::Off; 2], Some(Arc::new(directory))).await
     }
 
     async fn connect(
         path: &Path,
         connections: u32,
+        [durable, relaxed]: [SqliteSynchronous; 2],
         directory: Option<Arc<tempfile::TempDir>>,
     ) -> Result<Self> {
-        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
-        let options = options
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(connections)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            // A full disk ends a transaction by itself; sqlx then fails to roll it back, and goes on counting it.
-            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_with(options)
-            .await
-            .map_err(|source| Error::Open { path: path.display().to_string(), source })?;
+        let pool = pool(path, connections, durable).await?;
         sqlx::migrate!().run(&pool).await.map_err(Error::Migrate)?;
-        Ok(Self {
+        let relaxed = if relaxed == durable { pool.clone() } else { self::pool(path, 2, relaxed).await? };
+        let store = Self {
             pool,
+            relaxed,
+            path: path.into(),
             readers: Readers::new(path.to_owned()),
             recent: RecentMicrovms::new(),
             log_retention_days: None,
             _directory: directory,
-        })
+        };
+        store.make_reserve().await?;
+        Ok(store)
     }
 
     /// The same store; log groups that output makes from now on keep their events for so many days (`None`: for ever).
@@ -155,8 +161,29 @@ impl Store {
     /// Closes all connections, writing what is pending.
     pub async fn close(&self) {
         self.readers.close();
+        self.relaxed.close().await;
         self.pool.close().await;
     }
+}
+
+async fn pool(path: &Path, connections: u32, synchronous: SqliteSynchronous) -> Result<sqlx::SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(10));
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // A full disk ends a transaction by itself; sqlx then fails to roll it back, and goes on counting it.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+        .connect_with(options)
+        .await
+        .map_err(|source| Error::Open { path: path.display().to_string(), source })
 }
 
 /// Turns stored text into a value, or says which column holds nonsense.
@@ -183,6 +210,8 @@ mod tests {
     #[tokio::test]
     async fn after_a_full_disk_the_next_transaction_begins() {
         let store = Store::temporary().await.unwrap();
+        // Without the room that is kept inside.
+        sqlx::query("VACUUM").execute(&store.pool).await.unwrap();
         let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
         let limit = format!("PRAGMA max_page_count = {}", pages + 4);
         sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();

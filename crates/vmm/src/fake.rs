@@ -214,7 +214,7 @@ impl FakeVm {
         let device_state = DeviceState::write(directory, &snapshot.device_state_name(), b"fake")?;
         let layers = snapshot.layers_with(layer);
         debug_assert_eq!(self.memory_bytes, base.memory_bytes);
-        snapshot.commit(base, layers, device_state)
+        snapshot.commit(base, layers, device_state, Vec::new())
     }
 }
 
@@ -249,10 +249,10 @@ impl Vm for FakeVm {
             return Err(Error::Refused { command: "create_snapshot".to_owned(), message });
         }
         match (&self.origin, target) {
-            (Origin::Booted, SnapshotTarget::Base { directory }) => {
-                finish_base(directory, Platform::for_tests(), b"fake")
+            (Origin::Booted, SnapshotTarget::Base { directory, .. }) => {
+                finish_base(directory, Platform::for_tests(), b"fake", &[])
             }
-            (Origin::Restored(base), SnapshotTarget::Layer { directory }) => {
+            (Origin::Restored(base), SnapshotTarget::Layer { directory, .. }) => {
                 self.snapshot_layer(base, directory)
             }
             (Origin::Booted, SnapshotTarget::Layer { .. }) => {
@@ -332,7 +332,7 @@ mod tests {
         let (base, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let fake = FakeVmm::new();
         let vm = fake.boot(spec("one"), Some(base.path())).await.unwrap();
-        let target = SnapshotTarget::Base { directory: base.path().to_path_buf() };
+        let target = SnapshotTarget::Base { directory: base.path().to_path_buf(), disks: Vec::new() };
         vm.create_snapshot(&target).await.unwrap_err();
         vm.pause().await.unwrap();
         vm.create_snapshot(&target).await.unwrap();
@@ -345,7 +345,7 @@ mod tests {
             vm.resume().await.unwrap();
             assert_eq!(vm.connect_guest().await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
             vm.pause().await.unwrap();
-            let target = SnapshotTarget::Layer { directory: own.path().to_path_buf() };
+            let target = SnapshotTarget::Layer { directory: own.path().to_path_buf(), disks: Vec::new() };
             vm.create_snapshot(&target).await.unwrap();
             vm.kill().await.unwrap();
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -67,6 +67,16 @@ pub enum DriveImage {
         /// The qcow2 file that takes the writes.
         overlay: PathBuf,
     },
+}
+
+impl DriveImage {
+    /// The part that is never written.
+    pub(crate) fn base(&self) -> Option<&Path> {
+        match self {
+            Self::RawReadOnly(base) | Self::Overlay { base, .. } => Some(base),
+            Self::Raw(_) => None,
+        }
+    }
 }
 
 /// A network device on a TAP.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::snapshot::SnapshotDisk;
 use crate::spec::{GuestStream, VmSpec};
 
 /// What a driver can do on this host.
@@ -43,11 +44,15 @@ pub enum SnapshotTarget {
     Base {
         /// Directory of the snapshot; `memory`, `device-state` and `manifest.json` are made in it.
         directory: PathBuf,
+        /// The disks that the guest can write to.
+        disks: Vec<SnapshotDisk>,
     },
     /// Of a VM that was *restored*: only pages changed since its last snapshot are written, as a new layer.
     Layer {
         /// The microVM's own directory; layers, `device-state` and `manifest.json` live in it.
         directory: PathBuf,
+        /// The disks that the guest can write to.
+        disks: Vec<SnapshotDisk>,
     },
 }
 
@@ -55,7 +60,7 @@ impl SnapshotTarget {
     /// The directory of either kind.
     pub fn directory(&self) -> &Path {
         match self {
-            Self::Base { directory } | Self::Layer { directory } => directory,
+            Self::Base { directory, .. } | Self::Layer { directory, .. } => directory,
         }
     }
 }

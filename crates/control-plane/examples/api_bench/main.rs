@@ -107,7 +107,7 @@ async fn main() {
     let mut cases = vec![Case::new("hello".to_owned(), serve(hello).await, vec!["/hello".to_owned()])];
     let mut kept = Vec::new();
     for &size in &arguments.sizes {
-        let store = Store::open(&directory.path().join(format!("{size}.db"))).await.unwrap();
+        let store = Store::open_for_a_bench(&directory.path().join(format!("{size}.db"))).await.unwrap();
         let api = Api::start_on(store, |config| {
             config.rates = Rates { get_microvm: 0, ..Rates::default() };
             config.quotas = Quotas { memory_mib: u64::MAX >> 1, ..Quotas::default() };

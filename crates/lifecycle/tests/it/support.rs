@@ -231,7 +231,7 @@ impl World {
         };
         let guest = guests.boot(plan, Some(&files.snapshot)).await.unwrap();
         guest.vm().pause().await.unwrap();
-        let target = SnapshotTarget::Base { directory: files.snapshot.clone() };
+        let target = SnapshotTarget::Base { directory: files.snapshot.clone(), disks: Vec::new() };
         guest.vm().create_snapshot(&target).await.unwrap();
         guest.destroy().await;
         let now = Timestamp::now();

@@ -19,8 +19,9 @@ impl Store {
         stream: &str,
         lines: &[(Timestamp, String)],
     ) -> Result<()> {
+        self.check_room()?;
         let now = Timestamp::now().as_millis();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)
              ON CONFLICT DO NOTHING",
@@ -55,7 +56,8 @@ impl Store {
         stream: &str,
         events: &[(Timestamp, String)],
     ) -> Result<Found<()>> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        self.check_room()?;
+        let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
         match stream_id(&mut transaction, account, group, stream).await? {
             Ok(ids) => Ok(Ok(append(transaction, ids, events).await?)),
             Err(missing) => Ok(Err(missing)),

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::process::cgroup::{Cgroups, Group, Limits};
 use crate::process::jail::JailSpec;
 use crate::process::{Process, SpawnRequest, spawn};
-use crate::snapshot::{Platform, file_error};
+use crate::snapshot::{Platform, Verified, file_error};
 use crate::spec::{DriveImage, VmSpec};
 use crate::vm::ExitReason;
 
@@ -36,6 +36,8 @@ pub(super) struct Launcher {
     pub(super) platform: Platform,
     pub(super) cgroups: Cgroups,
     pub(super) command_timeout: Duration,
+    /// Files of bases that were found whole.
+    pub(super) verified: Verified,
 }
 
 /// How a process is to start; the file is its RAM.

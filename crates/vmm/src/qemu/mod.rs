@@ -21,8 +21,8 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Result};
 use crate::process::cgroup::Cgroups;
-use crate::snapshot::{self, Manifest, Platform};
-use crate::spec::VmSpec;
+use crate::snapshot::{self, Manifest, Platform, Verified};
+use crate::spec::{DriveImage, VmSpec};
 use crate::vm::{Capabilities, Vm, Vmm};
 
 pub use instance::CONSOLE_FILE;
@@ -139,8 +139,34 @@ impl Qemu {
             platform,
             cgroups,
             command_timeout: config.command_timeout,
+            verified: Verified::default(),
         };
         Ok(Self { launcher: Arc::new(launcher), accelerator, capabilities })
+    }
+
+    /// Checks the files that QEMU works on by itself, while it starts: the base's memory and disks, and what the VM has
+    /// changed on them.
+    fn check(
+        &self,
+        spec: &VmSpec,
+        snapshot: &vm::Snapshot,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
+        let drives: Vec<(String, DriveImage)> =
+            spec.drives.iter().map(|drive| (drive.drive_id.clone(), drive.image.clone())).collect();
+        let (directory, base) = (snapshot.base_directory.clone(), snapshot.base.clone());
+        let own = snapshot.layers.as_ref().map_or(Vec::new(), |(_, manifest)| manifest.disks.clone());
+        let launcher = Arc::clone(&self.launcher);
+        let check = tokio::task::spawn_blocking(move || {
+            let image = |id: &str| drives.iter().find(|(drive_id, _)| drive_id == id).map(|(_, image)| image);
+            launcher.verified.check_base(&directory, &base, |id| Some(image(id)?.base()?.to_owned()))?;
+            for disk in &own {
+                if let Some(DriveImage::Overlay { overlay, .. }) = image(&disk.drive_id) {
+                    disk.check(overlay)?;
+                }
+            }
+            Ok(())
+        });
+        async { check.await.expect("invariant: checks do not panic") }
     }
 
     /// The accelerator in use, and why it is.
@@ -189,6 +215,16 @@ impl Vmm for Qemu {
             base,
             layers: layers.map(|manifest| (layers_directory.to_path_buf(), manifest)),
         };
-        Ok(vm::restore(&self.launcher, spec, snapshot).await?)
+        let check = self.check(&spec, &snapshot);
+        let (restored, checked) = tokio::join!(vm::restore(&self.launcher, spec, snapshot), check);
+        match (restored, checked) {
+            (Ok(vm), Ok(())) => Ok(vm),
+            (Ok(vm), Err(error)) => {
+                // Why it cannot be used is what there is to tell.
+                let _ = vm.kill().await;
+                Err(error)
+            }
+            (Err(error), Ok(())) | (Err(_), Err(error)) => Err(error),
+        }
     }
 }

@@ -15,7 +15,10 @@ use super::commands::{Command, Migrate, QueryStatus, XenSaveDevicesState};
 use super::vm::{QemuVm, Ram};
 use crate::error::{Error, Result};
 use crate::process::guest_memory::GuestMemory;
-use crate::snapshot::{DeviceState, LayerSnapshot, Manifest, PageSink, PageSource, file_error, finish_base};
+use crate::snapshot::{
+    DeviceState, DiskState, LayerSnapshot, MEMORY_FILE, Manifest, PageSink, PageSource, SnapshotDisk,
+    file_error, finish_base,
+};
 use crate::vm::{SnapshotInfo, SnapshotTarget};
 
 /// Takes a snapshot.
@@ -26,13 +29,13 @@ pub(super) async fn create(vm: &QemuVm, target: &SnapshotTarget) -> Result<Snaps
         return Err(Error::Refused { command: "create_snapshot".to_owned(), message });
     }
     match (&vm.ram, target) {
-        (Ram::FutureBase { directory }, SnapshotTarget::Base { directory: wanted })
+        (Ram::FutureBase { directory }, SnapshotTarget::Base { directory: wanted, disks })
             if directory == wanted =>
         {
-            create_base(vm, directory).await
+            create_base(vm, directory, disks).await
         }
-        (Ram::Clone { base, .. }, SnapshotTarget::Layer { directory }) => {
-            create_layer(vm, base, directory).await
+        (Ram::Clone { base, .. }, SnapshotTarget::Layer { directory, disks }) => {
+            create_layer(vm, base, directory, disks).await
         }
         (_, SnapshotTarget::Base { .. }) => {
             Err(Error::Unsupported { operation: "a base snapshot of a VM not booted into that directory" })
@@ -44,7 +47,7 @@ pub(super) async fn create(vm: &QemuVm, target: &SnapshotTarget) -> Result<Snaps
 }
 
 /// The memory file has the RAM already: what is missing is the state of the devices.
-async fn create_base(vm: &QemuVm, directory: &Path) -> Result<SnapshotInfo> {
+async fn create_base(vm: &QemuVm, directory: &Path, disks: &[SnapshotDisk]) -> Result<SnapshotInfo> {
     let begin = Instant::now();
     let (file, writer) = memory_file(vm)?;
     let mut events = vm.qmp.events();
@@ -55,9 +58,14 @@ async fn create_base(vm: &QemuVm, directory: &Path) -> Result<SnapshotInfo> {
     vm.sealed.store(true, Ordering::Release);
 
     let launcher = Arc::clone(&vm.launcher);
-    let directory = directory.to_path_buf();
+    let (directory, disks) = (directory.to_path_buf(), disks.to_vec());
     let device_state = content(vm, &file)?;
-    let finish = move || finish_base(&directory, launcher.platform.clone(), &device_state);
+    let finish = move || {
+        let info = finish_base(&directory, launcher.platform.clone(), &device_state, &disks)?;
+        let memory = directory.join(MEMORY_FILE);
+        launcher.verified.trust(disks.iter().map(|disk| &*disk.path).chain([&*memory]))?;
+        Ok(info)
+    };
     let info = blocking(finish).await?;
     debug!(vm = vm.instance.name, ?saved, total = ?begin.elapsed(), ?info, "the base snapshot is taken");
     Ok(info)
@@ -85,13 +93,22 @@ fn state_error(vm: &QemuVm, action: &'static str, source: std::io::Error) -> Err
 }
 
 /// Device state and changed pages; nothing of the snapshot before is touched until the manifest is renamed.
-async fn create_layer(vm: &QemuVm, base: &Manifest, directory: &Path) -> Result<SnapshotInfo> {
+async fn create_layer(
+    vm: &QemuVm,
+    base: &Manifest,
+    directory: &Path,
+    disks: &[SnapshotDisk],
+) -> Result<SnapshotInfo> {
     let begin = Instant::now();
     let snapshot = LayerSnapshot::begin(directory)?;
-    match write_layer(vm, &snapshot, directory).await {
-        Ok((layer, device_state)) => {
+    // Disks are read while memory is written; neither changes any more.
+    let disks = disks.to_vec();
+    let disks = blocking(move || disks.iter().map(DiskState::of).collect::<Result<Vec<_>>>());
+    let written = tokio::join!(write_layer(vm, &snapshot, directory), disks);
+    match (|| Ok((written.0?, written.1?)))() {
+        Ok(((layer, device_state), disks)) => {
             let layers = snapshot.layers_with(layer);
-            let info = snapshot.commit(base, layers, device_state)?;
+            let info = snapshot.commit(base, layers, device_state, disks)?;
             debug!(vm = vm.instance.name, total = ?begin.elapsed(), ?info, "the layer snapshot is taken");
             Ok(info)
         }

@@ -45,7 +45,7 @@ pub(super) enum Ram {
     /// A private mapping of a base's memory.
     Clone {
         /// The base.
-        base: Manifest,
+        base: Box<Manifest>,
         /// Its memory file.
         memory: File,
     },
@@ -110,7 +110,7 @@ pub(super) async fn restore(
         Some(_) => Launch::RestoreLayers { memory, machine_type },
         None => Launch::Restore { memory, machine_type },
     };
-    let ram = Ram::Clone { base: snapshot.base, memory: open()? };
+    let ram = Ram::Clone { base: Box::new(snapshot.base), memory: open()? };
     let name = spec.name.clone();
     let vm = QemuVm::start(launcher, spec, launch, ram).await?;
     let started = begin.elapsed();

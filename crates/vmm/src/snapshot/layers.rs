@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::layer::{Entry, Layer, PageHash, PageSink, PageSource, in_batches, write_layer};
 use super::manifest::{DeviceState, LayerFile, Manifest, MemoryLayout};
-use super::{damaged, file_error};
+use super::{DiskState, damaged, file_error};
 use crate::error::Result;
 use crate::vm::SnapshotInfo;
 
@@ -182,12 +182,13 @@ impl LayerSnapshot {
         base: &Manifest,
         layers: Vec<LayerFile>,
         device_state: DeviceState,
+        disks: Vec<DiskState>,
     ) -> Result<SnapshotInfo> {
         let page_size = rustix::param::page_size() as u64;
         let newest = layers.last().map_or(0, |layer| u64::from(layer.data_pages));
         let info = SnapshotInfo { memory_bytes: newest * page_size, device_state_bytes: device_state.bytes };
         let memory = MemoryLayout::Layers { base_blake3: base.base_digest().to_owned(), layers };
-        let manifest = Manifest::new(base.platform.clone(), base.memory_bytes, memory, device_state);
+        let manifest = Manifest::new(base.platform.clone(), base.memory_bytes, memory, device_state, disks);
         manifest.commit(&self.directory)?;
         remove_unnamed(&self.directory, &manifest);
         Ok(info)

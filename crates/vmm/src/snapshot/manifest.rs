@@ -6,11 +6,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MANIFEST_FILE, damaged, file_error, settle};
+use super::{DiskState, MANIFEST_FILE, damaged, file_error, settle};
 use crate::error::{Error, Result};
 
-/// Format of the manifest and of the files it names. Another one is refused.
-const FORMAT_VERSION: u32 = 2;
+/// Format of the manifest and of the files it names. Others than these are refused.
+const FORMAT_VERSION: u32 = 3;
+/// The oldest that is read: it has no `disks`.
+const OLDEST_VERSION: u32 = 2;
 
 /// Description of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,18 @@ pub struct Manifest {
     pub memory: MemoryLayout,
     /// The device state file.
     pub device_state: DeviceState,
+    /// The disks that the guest could write to.
+    #[serde(default)]
+    pub disks: Vec<DiskState>,
+}
+
+/// A manifest as it is in its file: with a checksum of itself.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(flatten)]
+    manifest: Manifest,
+    /// BLAKE3 of the manifest as JSON without white space. Format 2 does not have it.
+    blake3: Option<String>,
 }
 
 /// The one member that manifests of all formats have.
@@ -71,7 +85,7 @@ pub enum MemoryLayout {
     Base {
         /// Bytes that the file takes on disk.
         allocated_bytes: u64,
-        /// Digest of its content, see [`super::memory_digest`].
+        /// Digest of its content, see [`super::sparse_digest`].
         blake3: String,
     },
     /// In the base, and above it in layers, oldest first.
@@ -141,8 +155,9 @@ impl Manifest {
         memory_bytes: u64,
         memory: MemoryLayout,
         device_state: DeviceState,
+        disks: Vec<DiskState>,
     ) -> Self {
-        Self { format_version: FORMAT_VERSION, platform, memory_bytes, memory, device_state }
+        Self { format_version: FORMAT_VERSION, platform, memory_bytes, memory, device_state, disks }
     }
 
     /// Reads the manifest of a directory; `None` if there is no snapshot in it.
@@ -155,10 +170,20 @@ impl Manifest {
         };
         let no_manifest = |error: serde_json::Error| damaged(&path, error.to_string());
         let Format { format_version: found } = serde_json::from_slice(&text).map_err(no_manifest)?;
-        if found != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&found) {
             return Err(Error::OtherFormat { path, found, known: FORMAT_VERSION });
         }
-        serde_json::from_slice(&text).map(Some).map_err(no_manifest)
+        let Sealed { manifest, blake3 } = serde_json::from_slice(&text).map_err(no_manifest)?;
+        if blake3.is_none() && found == OLDEST_VERSION || blake3 == Some(manifest.checksum()) {
+            Ok(Some(manifest))
+        } else {
+            Err(damaged(&path, "it does not have the checksum that it gives"))
+        }
+    }
+
+    fn checksum(&self) -> String {
+        let text = serde_json::to_vec(self).expect("invariant: a manifest is plain data");
+        blake3::hash(&text).to_hex().to_string()
     }
 
     /// Reads the manifest of a directory that must hold a snapshot.
@@ -170,7 +195,8 @@ impl Manifest {
     pub(crate) fn commit(&self, directory: &Path) -> Result<()> {
         let path = directory.join(MANIFEST_FILE);
         let aside = directory.join("manifest.json.new");
-        let text = serde_json::to_vec_pretty(self).expect("invariant: a manifest is plain data");
+        let sealed = Sealed { manifest: self.clone(), blake3: Some(self.checksum()) };
+        let text = serde_json::to_vec_pretty(&sealed).expect("invariant: a manifest is plain data");
         let mut file = File::create(&aside).map_err(|source| file_error("create", &aside, source))?;
         file.write_all(&text).map_err(|source| file_error("write", &aside, source))?;
         settle(&file, &aside)?;
@@ -209,7 +235,7 @@ mod tests {
     fn manifest() -> Manifest {
         let device_state = DeviceState { file: "device-state".into(), bytes: 3, blake3: "00".into() };
         let memory = MemoryLayout::Base { allocated_bytes: 4096, blake3: "11".into() };
-        Manifest::new(Platform::for_tests(), 1 << 29, memory, device_state)
+        Manifest::new(Platform::for_tests(), 1 << 29, memory, device_state, Vec::new())
     }
 
     #[test]
@@ -219,6 +245,32 @@ mod tests {
         manifest().commit(directory.path()).unwrap();
         assert_eq!(Manifest::read(directory.path()).unwrap(), Some(manifest()));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn no_bit_of_a_manifest_can_change_unnoticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(MANIFEST_FILE);
+        manifest().commit(directory.path()).unwrap();
+        let text = fs::read(&path).unwrap();
+        for (at, bit) in (0..text.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut changed = text.clone();
+            changed[at] ^= 1 << bit;
+            fs::write(&path, changed).unwrap();
+            let read = Manifest::read(directory.path());
+            assert!(read.is_err() || read.unwrap() == Some(manifest()), "byte {at}, bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_the_format_before_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut old = serde_json::to_value(manifest()).unwrap();
+        old["format_version"] = 2.into();
+        old.as_object_mut().unwrap().remove("disks");
+        fs::write(directory.path().join(MANIFEST_FILE), old.to_string()).unwrap();
+        let read = Manifest::read(directory.path()).unwrap().unwrap();
+        assert_eq!(read, Manifest { format_version: 2, ..manifest() });
     }
 
     #[test]

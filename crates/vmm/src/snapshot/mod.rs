@@ -12,23 +12,29 @@
 
 mod base;
 mod compact;
+mod digest;
+mod disk;
 mod layer;
 mod layers;
 mod manifest;
 mod overlay;
+mod verified;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-pub use base::{memory_digest, verify};
+pub use base::verify;
 pub use compact::compact;
+pub use digest::sparse_digest;
+pub use disk::{DiskState, SnapshotDisk};
 pub use layer::{PageSink, PageSource};
 pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout, Platform};
 pub use overlay::create_overlay;
 
 pub(crate) use base::finish_base;
 pub(crate) use layers::{LayerSnapshot, LayerStack, Restoration};
+pub(crate) use verified::Verified;
 
 use crate::error::{Error, Result};
 
@@ -48,9 +54,8 @@ pub enum Durability {
     PowerFailure,
 }
 
-/// What all snapshots of this program survive. A suspend must not wait for disks: a host that loses power loses its
-/// running microVMs in any case.
-pub const DURABILITY: Durability = Durability::Processes;
+/// What all snapshots of this program survive: SUSPENDED is a promise. What it costs: docs/reliability.md.
+pub const DURABILITY: Durability = Durability::PowerFailure;
 
 /// Makes a file's content durable if snapshots are to be.
 fn settle(file: &File, path: &Path) -> Result<()> {
@@ -60,9 +65,10 @@ fn settle(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// The error of a file operation; a full disk is told apart.
+/// The error of a file operation; a full disk is told apart, and a snapshot's file that is not there is damage.
 pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     match source.kind() {
+        io::ErrorKind::NotFound if action == "open" => damaged(path, "it is missing"),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::NoSpace { path: path.to_path_buf() }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hearth_vmm::snapshot::{self, create_overlay, memory_digest};
+use hearth_vmm::snapshot::{self, SnapshotDisk, create_overlay, sparse_digest};
 use hearth_vmm::{
     BootSource, Drive, DriveImage, Error, ExitReason, Isolation, Qemu, QemuConfig, SnapshotTarget, Vm,
     VmSpec, Vmm,
@@ -22,9 +22,9 @@ const MEMORY_MIB: u32 = 512;
 const MIB: u64 = 1024 * 1024;
 
 /// Directory and driver of a test.
-struct Host {
+pub(crate) struct Host {
     directory: tempfile::TempDir,
-    qemu: Qemu,
+    pub(crate) qemu: Qemu,
     boot_source: BootSource,
     next: AtomicU32,
     /// Tells the VMs of this test from those of others that run now.
@@ -51,18 +51,18 @@ impl Host {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn make_dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn make_dir(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(&path).unwrap();
         path
     }
 
     /// A spec with a run directory, a network and a user of its own.
-    fn spec(&self, name: &str, image: DriveImage) -> VmSpec {
+    pub(crate) fn spec(&self, name: &str, image: DriveImage) -> VmSpec {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (network, interface) = Network::new();
         VmSpec {
@@ -94,7 +94,8 @@ impl Host {
         eprintln!("boot: process {started:?}, ready {:?}", begin.elapsed());
         assert_eq!(ask(&*vm, "count").await.unwrap(), "1");
         assert_eq!(ask(&*vm, "write base").await.unwrap(), "4096");
-        let target = SnapshotTarget::Base { directory: base.clone() };
+        let target =
+            SnapshotTarget::Base { directory: base.clone(), disks: vec![disk_at(self.path("disk"))] };
         let refused = vm.create_snapshot(&target).await.unwrap_err();
         assert!(matches!(refused, Error::Refused { .. }), "running: {refused}");
         vm.pause().await.unwrap();
@@ -110,7 +111,7 @@ impl Host {
     }
 
     /// Restores the microVM `name`, paused.
-    async fn restore(&self, name: &str, base: &Path) -> Result<Arc<dyn Vm>, Error> {
+    pub(crate) async fn restore(&self, name: &str, base: &Path) -> Result<Arc<dyn Vm>, Error> {
         let directory = self.make_dir(name);
         let overlay = directory.join("overlay");
         if !overlay.exists() {
@@ -121,7 +122,7 @@ impl Host {
     }
 
     /// Restores the microVM `name` and lets it run.
-    async fn launch(&self, name: &str, base: &Path) -> Arc<dyn Vm> {
+    pub(crate) async fn launch(&self, name: &str, base: &Path) -> Arc<dyn Vm> {
         let begin = Instant::now();
         let vm = self.restore(name, base).await.unwrap();
         let restored = begin.elapsed();
@@ -133,11 +134,12 @@ impl Host {
     }
 
     /// Suspends a VM; returns the bytes of memory written.
-    async fn suspend(&self, name: &str, vm: &dyn Vm) -> u64 {
+    pub(crate) async fn suspend(&self, name: &str, vm: &dyn Vm) -> u64 {
         let begin = Instant::now();
         vm.pause().await.unwrap();
         let paused = begin.elapsed();
-        let target = SnapshotTarget::Layer { directory: self.path(name) };
+        let disks = vec![disk_at(self.path(name).join("overlay"))];
+        let target = SnapshotTarget::Layer { directory: self.path(name), disks };
         let info = vm.create_snapshot(&target).await.unwrap();
         let written = begin.elapsed();
         vm.kill().await.unwrap();
@@ -150,7 +152,7 @@ impl Host {
 }
 
 fn digest(path: &Path) -> String {
-    memory_digest(path).unwrap()
+    sparse_digest(path).unwrap()
 }
 
 fn status_field(pid: u32, field: &str) -> String {
@@ -249,6 +251,11 @@ async fn clones_of_a_snapshot_live_apart_sleep_and_wake() {
     assert_eq!(fs::metadata(&memory).unwrap().mode() & 0o777, 0o444);
 }
 
+/// The guest's disk, as a snapshot knows it.
+fn disk_at(path: PathBuf) -> SnapshotDisk {
+    SnapshotDisk { drive_id: "root".into(), path }
+}
+
 /// Mounts a small file system on a microVM's directory.
 struct SmallDisk(PathBuf);
 
@@ -276,7 +283,8 @@ async fn a_full_disk_stops_nothing(host: &Host, base: &Path) {
     let vm = host.launch("full", base).await;
     assert_eq!(ask(&*vm, "fill 32 3").await.unwrap(), "filled");
     let sum = ask(&*vm, "sum").await.unwrap();
-    let target = SnapshotTarget::Layer { directory: directory.clone() };
+    let disks = vec![disk_at(directory.join("overlay"))];
+    let target = SnapshotTarget::Layer { directory: directory.clone(), disks };
     vm.pause().await.unwrap();
     let error = vm.create_snapshot(&target).await.unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
@@ -290,24 +298,6 @@ async fn a_full_disk_stops_nothing(host: &Host, base: &Path) {
     let vm = host.launch("full", base).await;
     assert_eq!(ask(&*vm, "sum").await.unwrap(), sum);
     vm.kill().await.unwrap();
-}
-
-/// Restoring something that is not what it was must fail with a sentence, not start.
-async fn damage_is_found(host: &Host, base: &Path) {
-    let vm = host.launch("damaged", base).await;
-    host.suspend("damaged", &*vm).await;
-    let layer = host.path("damaged/memory.0001.layer");
-    let mut content = fs::read(&layer).unwrap();
-    content[5000] ^= 1;
-    fs::write(&layer, content).unwrap();
-    let error = host.restore("damaged", base).await.unwrap_err();
-    assert!(matches!(&error, Error::Damaged { path, .. } if *path == layer), "{error}");
-
-    let overlay = host.path("damaged/overlay");
-    let image = DriveImage::Overlay { base: host.path("disk"), overlay };
-    let spec = VmSpec { memory_mib: 256, ..host.spec("smaller", image) };
-    let error = host.qemu.restore(spec, base, &host.make_dir("nothing")).await.unwrap_err();
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }
 
 /// Sends a command that ends the guest, which is gone before it can answer.
@@ -360,7 +350,7 @@ async fn every_end_is_noticed_and_nothing_is_lost_or_left_behind() {
     }
 
     a_full_disk_stops_nothing(&host, &base).await;
-    damage_is_found(&host, &base).await;
+    crate::damage::is_found(&host, &base).await;
 
     assert_eq!(groups(&host), Vec::<PathBuf>::new());
     for number in 1..host.next.load(Ordering::Relaxed) {

@@ -55,7 +55,7 @@ impl PageSink for Collect {
 fn base_manifest() -> Manifest {
     let device_state = DeviceState { file: "device-state".into(), bytes: 1, blake3: String::new() };
     let memory = MemoryLayout::Base { allocated_bytes: 0, blake3: "base".into() };
-    Manifest::new(Platform::for_tests(), 1 << 30, memory, device_state)
+    Manifest::new(Platform::for_tests(), 1 << 30, memory, device_state, Vec::new())
 }
 
 /// What the driver does, without a VMM.
@@ -69,7 +69,7 @@ fn snapshot(directory: &Path, pages: &Pages) -> Result<SnapshotInfo> {
     match attempt() {
         Ok((layer, device_state)) => {
             let layers = snapshot.layers_with(layer);
-            snapshot.commit(&base_manifest(), layers, device_state)
+            snapshot.commit(&base_manifest(), layers, device_state, Vec::new())
         }
         Err(error) => {
             snapshot.discard();

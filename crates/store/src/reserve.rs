@@ -1,0 +1,91 @@
+//! A full disk must not stop records: what becomes of microVMs then has to be written too.
+//!
+//! The database keeps room for records inside of itself, as pages that hold nothing, and a write-ahead log that is as long
+//! already; nobody else can take that. Output of apps and builds, which would use it up, is refused when little is left on
+//! the disk.
+
+use crate::{Error, Result, Store};
+
+/// Bytes kept inside of the database: some ten thousand changes of microVMs.
+const RESERVE_BYTES: i64 = 8 << 20;
+/// With less left on the disk, nothing but records is written.
+pub(crate) const MINIMUM_ROOM_MIB: u64 = 64;
+
+impl Store {
+    /// Makes room inside of the database, where there is less than there should be. On a full disk it stays as it is.
+    pub(crate) async fn make_reserve(&self) -> Result<()> {
+        // Two transactions: pages that are used and freed by the same one are never written.
+        for statement in ["INSERT INTO reserve (bytes) VALUES (zeroblob(?))", "DELETE FROM reserve"] {
+            let done = sqlx::query(statement).bind(RESERVE_BYTES).execute(&self.relaxed).await;
+            match done {
+                Ok(_) => {}
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(path = %self.path.display(), "the disk is full: no room can be kept for records");
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Error::NoRoom`] when the disk is nearly full, and what is no record must not be written.
+    pub fn check_room(&self) -> Result<()> {
+        // A file system that does not say what it has is not full.
+        let found = rustix::fs::statvfs(&*self.path).ok().map(|found| found.f_bavail * found.f_frsize);
+        if found.is_some_and(|bytes| bytes < MINIMUM_ROOM_MIB << 20) { Err(Error::NoRoom) } else { Ok(()) }
+    }
+}
+
+/// `SQLITE_FULL` (SQLite's result codes).
+fn is_full(error: &sqlx::Error) -> bool {
+    const SQLITE_FULL: &str = "13";
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some(SQLITE_FULL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_database_has_room_when_its_file_cannot_grow() {
+        let store = Store::temporary().await.unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
+        let limit = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();
+        let write = async |bytes: i64| {
+            sqlx::query("INSERT INTO reserve VALUES (zeroblob(?))").bind(bytes).execute(&store.pool).await
+        };
+        write(RESERVE_BYTES / 2).await.unwrap();
+        assert!(is_full(&write(RESERVE_BYTES).await.unwrap_err()));
+        store.make_reserve().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn output_is_refused_on_a_disk_that_is_nearly_full() {
+        // Of procfs statvfs(3) says that it has no room at all.
+        let store = Store {
+            path: std::path::Path::new("/proc/self/stat").into(),
+            ..Store::temporary().await.unwrap()
+        };
+        let account = hearth_api::AccountId::from_stored("1");
+        let line = [(hearth_api::Timestamp::from_millis(1), "line".to_owned())];
+        let refused = store.append_log(&account, "group", "stream", &line).await.unwrap_err();
+        assert!(matches!(refused, Error::NoRoom), "{refused}");
+        let refused = store.put_log_events(&account, "group", "stream", &line).await.unwrap_err();
+        assert!(matches!(refused, Error::NoRoom), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn opening_again_makes_the_file_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hearth.db");
+        let mut lengths = Vec::new();
+        for _ in 0..3 {
+            Store::open(&path).await.unwrap().close().await;
+            lengths.push(std::fs::metadata(&path).unwrap().len());
+        }
+        assert!(lengths[0] as i64 > RESERVE_BYTES, "{lengths:?}");
+        assert_eq!(lengths[0], lengths[2], "{lengths:?}");
+    }
+}
