@@ -193,6 +193,7 @@ def copies_of(server, base, settings, name: str):
     for other in servers:
         if other.running:
             other.stop()
+        other.end_left()
         subprocess.run(["rm", "-rf", other.data_dir], check=True)
 
 

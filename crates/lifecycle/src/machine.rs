@@ -58,8 +58,10 @@ pub enum Event {
     VmmExited(String),
     /// The app's first process ended with this code.
     ContainerExited(i32),
-    /// The service is being stopped.
+    /// The service is being stopped, and nothing shall go on running.
     Shutdown,
+    /// The service is being stopped; what runs goes on and waits for its successor.
+    Leave,
 }
 
 /// What to do with an idle microVM.
@@ -149,6 +151,11 @@ impl Machine {
         Self { phase: Phase::Suspended, next: Next::Nothing }
     }
 
+    /// A microVM that was found in this phase when the service started; the step of a phase that has one is to be begun.
+    pub fn found(phase: Phase) -> Self {
+        Self { phase, next: Next::Nothing }
+    }
+
     /// Current phase.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -184,6 +191,7 @@ impl Machine {
             Event::VmmExited(reason) => self.on_exit(reason),
             Event::ContainerExited(code) => self.on_exit(format!("Container Stopped with Exit Code: {code}")),
             Event::Shutdown => self.on_shutdown(),
+            Event::Leave => Decision::Ignore,
         }
     }
 

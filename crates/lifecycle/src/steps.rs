@@ -87,6 +87,26 @@ impl Host {
             limits: self.limits(app, version),
         };
         let guest = self.guests.restore(plan, &image.snapshot, &own.directory).await?;
+        self.begin(record, guest).await
+    }
+
+    /// Goes on with a guest that an earlier server had restored, and perhaps resumed, when it was killed.
+    pub(crate) async fn finish_start(
+        &self,
+        record: &MicrovmRecord,
+        guest: Guest,
+    ) -> Result<Started, Failure> {
+        self.begin(record, guest).await.map_err(|error| {
+            tracing::warn!(microvm = %record.id, error = %chain(&error), "a start could not be finished");
+            let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
+            let lost = self.files.microvm(&record.id).diverged.exists();
+            if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
+        })
+    }
+
+    /// Lets a restored guest run and tells it so.
+    async fn begin(&self, record: &MicrovmRecord, guest: Guest) -> Result<Started, GuestError> {
+        let own = self.files.microvm(&record.id);
         let vm = guest.vm();
         // From here on the guest may write to its disk, and its snapshot no longer fits.
         if let Err(source) = std::fs::write(&own.diverged, "") {

@@ -40,7 +40,15 @@ struct Front {
     record: MicrovmRecord,
     messages: mpsc::Receiver<Message>,
     publish: watch::Sender<Published>,
-    stopping: bool,
+    /// What has been said about the end of the service.
+    stopping: Option<Stop>,
+}
+
+/// What becomes of a running microVM when the service stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Suspend,
+    Leave,
 }
 
 /// The half that acts: it holds what the microVM holds.
@@ -62,22 +70,23 @@ impl Supervisor {
     pub(crate) fn new(
         host: SharedHost,
         machine: Machine,
-        record: MicrovmRecord,
+        (record, guest): (MicrovmRecord, Option<Guest>),
         version: ImageVersionRecord,
+        output_position: Option<u64>,
         messages: mpsc::Receiver<Message>,
         publish: watch::Sender<Published>,
     ) -> Self {
-        let files = host.files.microvm(&record.id);
         let first = version.app.as_ref().map_or(0, |app| app.output_position);
         let destination = log_destination(&record);
-        let output = OutputLog::new(host.store.clone(), destination, files.output_position, first);
+        let position = output_position.unwrap_or(first);
+        let output = OutputLog::new(host.store.clone(), record.id.clone(), destination, position);
         let (exits_tx, exits_rx) = mpsc::channel(4);
         Self {
             body: Body {
                 host: host.clone(),
                 version,
                 output: Arc::new(output),
-                guest: None,
+                guest,
                 running: None,
                 watchers: Vec::new(),
                 compaction: None,
@@ -85,13 +94,19 @@ impl Supervisor {
                 exits_tx,
                 exits_rx,
             },
-            front: Front { host, machine, record, messages, publish, stopping: false },
+            front: Front { host, machine, record, messages, publish, stopping: None },
         }
     }
 
     /// Runs until the end; `first` is the step to begin with.
     pub(crate) async fn run(mut self, first: Option<Step>) -> MicrovmRecord {
         let mut step = first;
+        if self.front.machine.phase() == Phase::Running
+            && let Some(guest) = self.body.guest.take()
+        {
+            self.body.begin_life(&self.front.record, guest, None);
+            self.front.publish(self.body.running.clone());
+        }
         loop {
             let event = match step.take() {
                 Some(step) => self.perform(step).await,
@@ -101,14 +116,16 @@ impl Supervisor {
                 },
             };
             step = self.front.take(event, &self.body).await;
-            if self.front.stopping && step.is_none() && self.front.machine.phase() == Phase::Running {
+            let phase = self.front.machine.phase();
+            if self.front.stopping == Some(Stop::Suspend) && step.is_none() && phase == Phase::Running {
                 // The suspend failed, and nobody will be there to try again.
                 let lost = Event::VmmExited(REASON_NOT_SUSPENDED.to_owned());
                 step = self.front.take(lost, &self.body).await;
             }
             let over = match self.front.machine.phase() {
                 Phase::Terminated => true,
-                Phase::Suspended => self.front.stopping && step.is_none(),
+                Phase::Suspended => self.front.stopping.is_some() && step.is_none(),
+                Phase::Running => self.front.stopping == Some(Stop::Leave) && step.is_none(),
                 _ => false,
             };
             if over {
@@ -119,6 +136,7 @@ impl Supervisor {
             // The files must be at rest before the caller goes on; a panic in there was logged by the runtime.
             let _ = compaction.await;
         }
+        self.body.leave().await;
         self.front.record
     }
 
@@ -163,13 +181,13 @@ impl Supervisor {
                 }
                 message = self.front.messages.recv() => {
                     let (event, verdict_tx) = message?;
-                    self.front.stopping |= event == Event::Shutdown;
+                    self.front.note_stop(&event);
                     let (verdict, acts) = self.front.preview(&event);
                     if let Some(verdict_tx) = verdict_tx {
                         // The asker may have gone away; the event counts all the same.
                         let _ = verdict_tx.send(verdict);
                     }
-                    if acts || self.front.stopping {
+                    if acts || self.front.stopping.is_some() {
                         return Some(event);
                     }
                 }
@@ -195,8 +213,16 @@ impl Front {
         }
     }
 
+    fn note_stop(&mut self, event: &Event) {
+        match event {
+            Event::Shutdown => self.stopping = Some(Stop::Suspend),
+            Event::Leave => self.stopping = Some(Stop::Leave),
+            _ => {}
+        }
+    }
+
     async fn answer_during_step(&mut self, (event, verdict_tx): Message) {
-        self.stopping |= event == Event::Shutdown;
+        self.note_stop(&event);
         let decision = self.machine.on(event);
         if decision == Decision::Changed {
             self.persist().await;
@@ -269,7 +295,11 @@ impl Body {
                     // A failed merge was logged and leaves the layers as they were.
                     let _ = compaction.await;
                 }
-                let Started { guest, stream } = host.resume(record, &self.version).await?;
+                let Started { guest, stream } = match self.guest.take() {
+                    // An earlier server had begun with it.
+                    Some(guest) => host.finish_start(record, guest).await?,
+                    None => host.resume(record, &self.version).await?,
+                };
                 self.begin_life(record, guest, Some(stream));
             }
             Step::Suspend => self.suspend(&host, record).await?,
@@ -286,9 +316,7 @@ impl Body {
         let Some(guest) = self.guest.take() else {
             return Err(Failure::Fatal("The MicroVM had no guest to suspend.".into()));
         };
-        if let Err(error) = self.output.save_position().await {
-            tracing::warn!(microvm = %record.id, %error, "the output position could not be written");
-        }
+        self.output.flush().await;
         match host.suspend(record, guest).await {
             Ok(()) => {
                 self.compaction = Some(host.compact(record));
@@ -314,6 +342,14 @@ impl Body {
         self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
         self.running = Some(RunningMicrovm::new(record.id.clone(), self.lives, vm, warm));
         self.guest = Some(guest);
+    }
+
+    /// Leaves a guest that still runs to a later server.
+    async fn leave(&mut self) {
+        self.end_life();
+        let Some(guest) = self.guest.take() else { return };
+        self.output.flush().await;
+        guest.leave();
     }
 
     fn end_life(&mut self) {

@@ -28,8 +28,6 @@ pub struct MicrovmFiles {
     pub directory: PathBuf,
     /// Its overlay on the image's disk.
     pub overlay: PathBuf,
-    /// How much of the app's output is in the log already.
-    pub output_position: PathBuf,
     /// Exists while the disk may have gone on from what the memory snapshot knows.
     pub diverged: PathBuf,
 }
@@ -76,7 +74,6 @@ impl Files {
         let directory = self.microvms().join(id.as_str());
         MicrovmFiles {
             overlay: directory.join("disk.qcow2"),
-            output_position: directory.join("output-position"),
             diverged: directory.join("diverged"),
             directory,
         }

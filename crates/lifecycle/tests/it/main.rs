@@ -5,4 +5,5 @@
 mod failures;
 mod life;
 mod output;
+mod recovery;
 mod support;

@@ -28,6 +28,10 @@ use tokio::sync::watch;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const MEMORY_MIB: u32 = 1;
 
+/// An idle policy that nothing in a test waits for, but traffic wakes.
+pub(crate) const WAKES: IdlePolicy =
+    IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
+
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) vmm: Arc<FakeVmm>,
@@ -70,6 +74,10 @@ impl Networks for TestNetworks {
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
         self.used.fetch_add(1, Ordering::SeqCst);
         self.egresses.lock().unwrap().push(egress);
+        Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
+    }
+
+    async fn adopt(&self, _: Option<u32>, _: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
         Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
     }
 }
@@ -154,6 +162,15 @@ impl TestAgent {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_hooks(serde_json::Value::Null).await
+    }
+
+    /// A world whose image has a run hook.
+    pub(crate) async fn with_run_hook() -> Self {
+        Self::with_hooks(serde_json::json!({ "port": 9000, "microvmHooks": { "run": "ENABLED" } })).await
+    }
+
+    async fn with_hooks(hooks: serde_json::Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
@@ -204,19 +221,19 @@ impl World {
             arn,
             directory,
         };
-        world.insert_image(&guests).await;
+        world.insert_image(&guests, hooks).await;
         world
     }
 
     /// A registry as after a restart of the service.
     pub(crate) async fn restarted(&self) -> Arc<Registry> {
         let registry = Registry::new((self.config)());
-        hearth_lifecycle::recover::recover(&registry).await.unwrap();
+        hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;
         registry
     }
 
     /// An image with a real (tiny) base snapshot, made by the fake driver.
-    async fn insert_image(&self, guests: &GuestFactory) {
+    async fn insert_image(&self, guests: &GuestFactory, hooks: serde_json::Value) {
         let files = self.files.image(&self.arn, ImageVersion::FIRST);
         std::fs::create_dir_all(&files.snapshot).unwrap();
         std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
@@ -250,6 +267,7 @@ impl World {
             "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
             "buildRoleArn": "arn:aws:iam::000000000000:role/build",
             "codeArtifact": { "uri": "s3://code/app.zip" },
+            "hooks": hooks,
         }))
         .unwrap();
         let version = ImageVersionRecord {
@@ -291,6 +309,28 @@ impl World {
         idle_policy: Option<IdlePolicy>,
         egress_network_connectors: Vec<String>,
     ) -> MicrovmId {
+        let record = self.record_pending(idle_policy, egress_network_connectors, Timestamp::now()).await;
+        let id = record.id.clone();
+        self.registry.launch(record);
+        id
+    }
+
+    /// A microVM whose service is killed before it begins with the launch.
+    pub(crate) async fn recorded(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
+        self.record_pending(idle_policy, Vec::new(), Timestamp::now()).await.id
+    }
+
+    /// The same, but its maximum duration is over.
+    pub(crate) async fn recorded_long_ago(&self) -> MicrovmId {
+        self.record_pending(None, Vec::new(), Timestamp::from_millis(0)).await.id
+    }
+
+    async fn record_pending(
+        &self,
+        idle_policy: Option<IdlePolicy>,
+        egress_network_connectors: Vec<String>,
+        started_at: Timestamp,
+    ) -> MicrovmRecord {
         let settings = MicrovmSettings {
             minimum_memory_mib: 2048,
             execution_role_arn: None,
@@ -301,11 +341,10 @@ impl World {
             egress_network_connectors,
         };
         let account = AccountId::from_stored("000000000000");
-        let record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
-        let id = record.id.clone();
+        let mut record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
+        record.started_at = started_at;
         self.store.insert_microvm(&record, None, &Quotas::default()).await.unwrap();
-        self.registry.launch(record);
-        id
+        record
     }
 
     pub(crate) async fn running(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {

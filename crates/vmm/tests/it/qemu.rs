@@ -22,9 +22,9 @@ const MEMORY_MIB: u32 = 512;
 const MIB: u64 = 1024 * 1024;
 
 /// Directory and driver of a test.
-struct Host {
+pub(crate) struct Host {
     directory: tempfile::TempDir,
-    qemu: Qemu,
+    pub(crate) qemu: Qemu,
     boot_source: BootSource,
     next: AtomicU32,
     /// Tells the VMs of this test from those of others that run now.
@@ -32,7 +32,7 @@ struct Host {
 }
 
 impl Host {
-    async fn new(test: &str) -> Self {
+    pub(crate) async fn new(test: &str) -> Self {
         // Another test may have set it up already. `RUST_LOG=debug` shows the times of single steps.
         let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
         let directory = tempfile::tempdir().unwrap();
@@ -51,11 +51,11 @@ impl Host {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn make_dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn make_dir(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(&path).unwrap();
         path
@@ -63,9 +63,23 @@ impl Host {
 
     /// A spec with a run directory, a network and a user of its own.
     fn spec(&self, name: &str, image: DriveImage) -> VmSpec {
+        self.spec_with_network(name, image).0
+    }
+
+    /// The same for the microVM `name`, with its network.
+    pub(crate) fn clone_spec(&self, name: &str) -> (VmSpec, Network) {
+        let overlay = self.make_dir(name).join("overlay");
+        if !overlay.exists() {
+            create_overlay(&self.path("disk"), &overlay).unwrap();
+        }
+        self.spec_with_network(name, DriveImage::Overlay { base: self.path("disk"), overlay })
+    }
+
+    fn spec_with_network(&self, name: &str, image: DriveImage) -> (VmSpec, Network) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (network, interface) = Network::new();
-        VmSpec {
+        let guest_channel = Arc::new(network.clone());
+        let spec = VmSpec {
             name: format!("{}-{name}", self.prefix),
             run_dir: self.make_dir(&format!("run-{number}")),
             vcpu_count: 1,
@@ -79,12 +93,13 @@ impl Host {
                 memory_limit_mib: Some(MEMORY_MIB + 256),
                 cpu_limit_percent: Some(200),
             },
-            guest_channel: Arc::new(network),
-        }
+            guest_channel,
+        };
+        (spec, network)
     }
 
     /// Boots a VM, waits for it, and turns it into the base `base`.
-    async fn make_base(&self) -> PathBuf {
+    pub(crate) async fn make_base(&self) -> PathBuf {
         let base = self.make_dir("base");
         let begin = Instant::now();
         let vm =
@@ -111,17 +126,12 @@ impl Host {
 
     /// Restores the microVM `name`, paused.
     async fn restore(&self, name: &str, base: &Path) -> Result<Arc<dyn Vm>, Error> {
-        let directory = self.make_dir(name);
-        let overlay = directory.join("overlay");
-        if !overlay.exists() {
-            create_overlay(&self.path("disk"), &overlay).unwrap();
-        }
-        let spec = self.spec(name, DriveImage::Overlay { base: self.path("disk"), overlay });
-        self.qemu.restore(spec, base, &directory).await
+        let (spec, _) = self.clone_spec(name);
+        self.qemu.restore(spec, base, &self.path(name)).await
     }
 
     /// Restores the microVM `name` and lets it run.
-    async fn launch(&self, name: &str, base: &Path) -> Arc<dyn Vm> {
+    pub(crate) async fn launch(&self, name: &str, base: &Path) -> Arc<dyn Vm> {
         let begin = Instant::now();
         let vm = self.restore(name, base).await.unwrap();
         let restored = begin.elapsed();
@@ -133,7 +143,7 @@ impl Host {
     }
 
     /// Suspends a VM; returns the bytes of memory written.
-    async fn suspend(&self, name: &str, vm: &dyn Vm) -> u64 {
+    pub(crate) async fn suspend(&self, name: &str, vm: &dyn Vm) -> u64 {
         let begin = Instant::now();
         vm.pause().await.unwrap();
         let paused = begin.elapsed();
