@@ -184,14 +184,13 @@ impl Machine {
                 self.terminate(REASON_LIFETIME)
             }
             Event::SuspendedTooLong if self.phase == Phase::Suspended => self.terminate(REASON_LIFETIME),
-            Event::Idle(_) | Event::SuspendedTooLong => Decision::Ignore,
+            Event::Idle(_) | Event::SuspendedTooLong | Event::Leave => Decision::Ignore,
             Event::MaximumDuration => self.terminate(REASON_LIFETIME),
             Event::StepDone => self.on_step_done(),
             Event::StepFailed(failure) => self.on_step_failed(failure),
             Event::VmmExited(reason) => self.on_exit(reason),
             Event::ContainerExited(code) => self.on_exit(format!("Container Stopped with Exit Code: {code}")),
             Event::Shutdown => self.on_shutdown(),
-            Event::Leave => Decision::Ignore,
         }
     }
 

@@ -129,7 +129,7 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
         Ok(None) => (None, GuestFound::Gone),
         Ok(Some(AdoptedGuest { guest, running: true })) => (Some(guest), GuestFound::Running),
         Ok(Some(AdoptedGuest { guest, running: false })) => (Some(guest), GuestFound::Paused),
-        Err(error) => (None, GuestFound::Refused(chain(&error).to_string())),
+        Err(error) => (None, GuestFound::Refused(chain(&error))),
     };
     let finding = Finding {
         state: record.state,
