@@ -23,14 +23,14 @@ pub async fn recover(registry: &Arc<Registry>) -> Result<(), hearth_store::Error
             if record.state != MicrovmState::Suspended {
                 record.generation += 1;
                 record.state = MicrovmState::Suspended;
-                record.suspended_at = Some(Timestamp::now());
+                record.suspended_at = Some(host.clock.wall());
                 host.store.update_microvm(&record).await?;
             }
             registry.take_suspended(record);
             continue;
         }
         host.release(&record, None).await;
-        end(&mut record);
+        end(&mut record, host.clock.wall());
         host.store.update_microvm(&record).await?;
         tracing::warn!(microvm = %record.id, "ended: {REASON_SERVICE_LOST}");
     }
@@ -38,12 +38,12 @@ pub async fn recover(registry: &Arc<Registry>) -> Result<(), hearth_store::Error
     Ok(())
 }
 
-fn end(record: &mut MicrovmRecord) {
+fn end(record: &mut MicrovmRecord, now: Timestamp) {
     record.generation += 1;
     record.state = MicrovmState::Terminated;
     record.state_reason = Some(REASON_SERVICE_LOST.to_owned());
     record.suspended_at = None;
-    record.terminated_at = Some(Timestamp::now());
+    record.terminated_at = Some(now);
 }
 
 fn registry_knows(registry: &Registry, id: &str) -> bool {

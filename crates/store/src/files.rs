@@ -32,6 +32,8 @@ pub struct MicrovmFiles {
     pub output_position: PathBuf,
     /// Exists while the disk may have gone on from what the memory snapshot knows.
     pub diverged: PathBuf,
+    /// What the run hook will be given, until it has been called.
+    pub run_hook_payload: PathBuf,
 }
 
 impl Files {
@@ -78,6 +80,7 @@ impl Files {
             overlay: directory.join("disk.qcow2"),
             output_position: directory.join("output-position"),
             diverged: directory.join("diverged"),
+            run_hook_payload: directory.join("run-hook-payload"),
             directory,
         }
     }
