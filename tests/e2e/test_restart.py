@@ -43,7 +43,8 @@ class Busy:
         return self.microvm.sh("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1"), self.microvm.vmm()
 
     def number(self) -> int:
-        return int(self.microvm.sh("cat /var/tmp/sequence || echo 0", check=False).split()[-1])
+        # The file is empty for a moment whenever it is written.
+        return int(wait_until(lambda: self.microvm.sh("cat /var/tmp/sequence || echo 0", check=False), 30, "a number").split()[-1])
 
     def leave(self) -> None:
         self.left_at = self.number()
@@ -57,7 +58,8 @@ class Busy:
         assert self.microvm.request("/file").text == "kept"
         assert self.number() > self.left_at
         wait_until(lambda: self.logged(clients)[-1:] >= [self.left_at], 30, "the log has gone on")
-        assert self.logged(clients) == list(range(1, len(self.logged(clients)) + 1)), "every line once"
+        logged = self.logged(clients)
+        assert logged == list(range(1, len(logged) + 1)), "every line once"
 
     def logged(self, clients: Clients) -> list[int]:
         lines = clients.log_lines("/aws/lambda-microvms/probe", stream=self.microvm.id)

@@ -19,6 +19,9 @@ use tokio::sync::watch;
 /// How long a suspend waits for the last lines to be stored.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
+/// An app that prints nothing for so long has said what it had to say.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// Where an app's output goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
@@ -94,6 +97,30 @@ impl OutputLog {
         let mut ended_rx = self.ended_tx.subscribe();
         // Whoever waits in vain goes on without the last lines.
         let _ = tokio::time::timeout(patience, ended_rx.wait_for(|ended| *ended)).await;
+    }
+
+    /// Copies what the app has printed until nothing more comes for a moment, but not for longer than `patience`.
+    /// Nobody may follow the output meanwhile.
+    pub(crate) async fn drain(&self, vm: &Arc<dyn Vm>, patience: Duration) {
+        let Some(Destination { account, group, stream }) = self.destination.clone() else { return };
+        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), account, group, stream));
+        let quiet = async {
+            loop {
+                let before = self.position.load(Ordering::Relaxed);
+                tokio::time::sleep(QUIET).await;
+                if self.position.load(Ordering::Relaxed) == before {
+                    return;
+                }
+            }
+        };
+        let drained = async {
+            tokio::select! {
+                _ = self.copy(vm, writer) => {}
+                () = quiet => {}
+            }
+        };
+        // Whoever prints without end is cut off.
+        let _ = tokio::time::timeout(patience, drained).await;
     }
 
     async fn copy(&self, vm: &Arc<dyn Vm>, writer: &LogWriter) -> Result<(), ClientError> {

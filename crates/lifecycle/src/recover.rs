@@ -8,20 +8,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use hearth_api::image::HookState;
 use hearth_api::{MicrovmState, Timestamp};
 use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
-use hearth_store::{ImageVersionRecord, MicrovmRecord};
+use hearth_store::{MicrovmFiles, MicrovmRecord};
 
-use crate::machine::{Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
+use crate::hooks::Hooks;
+use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
 use crate::registry::Registry;
 
 /// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or the host was restarted.
 pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
-/// `stateReason` of a microVM whose launch cannot be repeated: its run hook may have been called, and what it was to be
-/// told is not kept.
-pub const REASON_LAUNCH_LOST: &str = "The service ended unexpectedly while the MicroVM was being launched.";
 
 /// What is found of every microVM that has not ended.
 #[derive(Debug)]
@@ -47,8 +44,10 @@ struct Finding {
     has_snapshot: bool,
     /// Its guest may have run since its last snapshot, or since the image's if it has none.
     diverged: bool,
-    /// Its image has a run hook.
-    has_run_hook: bool,
+    /// Its run hook has answered.
+    run_hook_called: bool,
+    /// The hooks of its image.
+    hooks: EnabledHooks,
     /// Its guest.
     guest: GuestFound,
 }
@@ -67,10 +66,14 @@ enum GuestFound {
 enum Verdict {
     /// It goes on as RUNNING.
     TakeOver,
-    /// Its suspend is finished.
+    /// Its suspend is finished, from the hook on.
+    FinishSuspendHook,
+    /// Its suspend is finished; the app knows.
     FinishSuspend,
-    /// Its guest is told that it runs, which ends the launch or resume.
-    FinishStart,
+    /// Its guest is told that it runs, which ends the launch.
+    FinishLaunch,
+    /// Its guest is told that it runs and its resume hook is called, which ends the resume.
+    FinishResume,
     /// It is launched from the image's snapshot, as if for the first time.
     LaunchAgain,
     /// It is resumed from its own snapshot.
@@ -83,23 +86,29 @@ enum Verdict {
 
 /// The table of docs/lifecycle.md.
 fn verdict(finding: &Finding) -> Verdict {
-    let lost = || Verdict::Terminate(Some(REASON_VMM_LOST.to_owned()));
     let snapshot_fits = finding.has_snapshot && !finding.diverged;
     match (finding.state, &finding.guest) {
         (MicrovmState::Terminating | MicrovmState::Terminated, _) => Verdict::Terminate(None),
         (MicrovmState::Pending, _) if snapshot_fits => Verdict::ResumeAgain,
         (_, _) if snapshot_fits => Verdict::Suspended,
+        (MicrovmState::Pending, guest) if !finding.has_snapshot && !finding.run_hook_called => match guest {
+            // What a clone did before it was RUNNING nobody has seen. With a hook, it may have heard half of it.
+            GuestFound::Paused | GuestFound::Running if finding.diverged && !finding.hooks.run => {
+                Verdict::FinishLaunch
+            }
+            _ => Verdict::LaunchAgain,
+        },
         (_, GuestFound::Refused(reason)) => {
             let reason = format!("The MicroVM could not be taken over by the service: {reason}.");
             Verdict::Terminate(Some(reason))
         }
-        (MicrovmState::Pending, _) if !finding.has_snapshot && finding.has_run_hook => {
-            Verdict::Terminate(Some(REASON_LAUNCH_LOST.to_owned()))
+        (_, GuestFound::Gone) => Verdict::Terminate(Some(REASON_VMM_LOST.to_owned())),
+        (MicrovmState::Pending, _) if finding.has_snapshot => Verdict::FinishResume,
+        (MicrovmState::Pending | MicrovmState::Running, _) => Verdict::TakeOver,
+        // The app is told first; a guest that is paused already was told.
+        (MicrovmState::Suspending, GuestFound::Running) if finding.hooks.suspend => {
+            Verdict::FinishSuspendHook
         }
-        (MicrovmState::Pending, _) if !finding.diverged => Verdict::LaunchAgain,
-        (_, GuestFound::Gone) => lost(),
-        (MicrovmState::Pending, _) => Verdict::FinishStart,
-        (MicrovmState::Running, _) => Verdict::TakeOver,
         // A record that says SUSPENDED of a guest that has run since then could not be written in time.
         (MicrovmState::Suspending | MicrovmState::Suspended, _) => Verdict::FinishSuspend,
     }
@@ -135,17 +144,13 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
         state: record.state,
         has_snapshot: own.directory.join(hearth_vmm::snapshot::MANIFEST_FILE).exists(),
         diverged: own.diverged.exists(),
-        has_run_hook: version.as_ref().is_some_and(has_run_hook),
+        run_hook_called: own.run_hook_called.exists(),
+        hooks: version.map(|version| Hooks::of(&version.configuration).enabled()).unwrap_or_default(),
         guest: guest_found,
     };
     let verdict = verdict(&finding);
     tracing::info!(microvm = %record.id, ?finding, ?verdict, "found");
     Found { record, guest, verdict }
-}
-
-fn has_run_hook(version: &ImageVersionRecord) -> bool {
-    let hooks = version.configuration.hooks.as_ref().and_then(|hooks| hooks.microvm_hooks.as_ref());
-    hooks.is_some_and(|hooks| hooks.run == Some(HookState::Enabled))
 }
 
 impl Recovery {
@@ -168,10 +173,8 @@ impl Found {
     async fn go_on(self, registry: &Arc<Registry>) {
         let Self { mut record, guest, verdict } = self;
         let host = registry.host();
-        let keeps_guest = matches!(
-            verdict,
-            Verdict::TakeOver | Verdict::FinishSuspend | Verdict::FinishStart | Verdict::Terminate(_)
-        );
+        let keeps_guest =
+            !matches!(verdict, Verdict::LaunchAgain | Verdict::ResumeAgain | Verdict::Suspended);
         let guest = match guest {
             Some(guest) if !keeps_guest => {
                 guest.destroy().await;
@@ -187,25 +190,31 @@ impl Found {
                 {
                     tracing::error!(microvm = %record.id, error = %chain(&error), "a guest does not run on");
                 }
+                if record.state != MicrovmState::Running {
+                    change(&mut record, MicrovmState::Running);
+                    write(registry, &record).await;
+                }
                 (Phase::Running, None)
             }
+            Verdict::FinishSuspendHook => (Phase::SuspendHook, Some(Step::SuspendHook)),
             Verdict::FinishSuspend => (Phase::Suspending, Some(Step::Suspend)),
-            Verdict::FinishStart | Verdict::ResumeAgain => (Phase::Resuming, Some(Step::Resume)),
+            Verdict::FinishResume | Verdict::ResumeAgain => (Phase::Resuming, Some(Step::Resume)),
+            Verdict::FinishLaunch => (Phase::Launching, Some(Step::Launch)),
             Verdict::LaunchAgain => {
-                host.release(&record, None).await;
+                clear(&host.files.microvm(&record.id));
                 (Phase::Launching, Some(Step::Launch))
             }
             Verdict::Suspended => {
                 if record.state != MicrovmState::Suspended {
                     change(&mut record, MicrovmState::Suspended);
-                    record.suspended_at = Some(Timestamp::now());
+                    record.suspended_at = Some(host.clock.wall());
                     write(registry, &record).await;
                 }
                 (Phase::Suspended, None)
             }
             Verdict::Terminate(reason) => {
                 let reason = reason.or_else(|| record.state_reason.clone());
-                let reason = reason.unwrap_or_else(|| reason_to_end(&record).to_owned());
+                let reason = reason.unwrap_or_else(|| reason_to_end(&record, host.clock.wall()).to_owned());
                 tracing::warn!(microvm = %record.id, reason, "is ended");
                 change(&mut record, MicrovmState::Terminating);
                 record.state_reason = Some(reason.clone());
@@ -230,9 +239,20 @@ fn change(record: &mut MicrovmRecord, state: MicrovmState) {
 }
 
 /// Why a microVM was being ended during another step: that is recorded only when the step is over.
-fn reason_to_end(record: &MicrovmRecord) -> &'static str {
+fn reason_to_end(record: &MicrovmRecord, now: Timestamp) -> &'static str {
     let end = record.started_at.as_millis() + i64::from(record.settings.maximum_duration_in_seconds) * 1000;
-    if Timestamp::now().as_millis() >= end { REASON_LIFETIME } else { REASON_SUCCESS }
+    if now.as_millis() >= end { REASON_LIFETIME } else { REASON_SUCCESS }
+}
+
+/// Removes what a launch has made, but not what it is to tell the app.
+fn clear(own: &MicrovmFiles) {
+    for path in [&own.overlay, &own.diverged] {
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::error!(path = %path.display(), %error, "half of a launch could not be removed");
+        }
+    }
 }
 
 /// Removes directories that belong to no microVM.

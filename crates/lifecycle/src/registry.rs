@@ -10,9 +10,13 @@ use hearth_store::{Files, MicrovmRecord, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::clock::{Clock, HostClock};
+use crate::hooks::Hooks;
 use crate::machine::{DenyReason, Event, Failure, Machine, Phase, Step};
+use crate::payload;
 use crate::published::{Published, RunningMicrovm, Unreachable};
-use crate::steps::{Host, SharedHost};
+use crate::records::Records;
+use crate::steps::{Host, SharedHost, remove_directory};
 use crate::supervisor::{Message, Supervisor};
 
 /// Longest wait of a request for a microVM that is being launched or resumed.
@@ -68,12 +72,29 @@ pub enum Refusal {
 impl Registry {
     /// An empty registry.
     pub fn new(config: RegistryConfig) -> Arc<Self> {
-        let RegistryConfig { store, guests, files, vmm_overhead_mib } = config;
+        let records = Arc::new(config.store.clone());
+        Self::with(config, records, Arc::new(HostClock))
+    }
+
+    /// The same with records and clocks of one's own; the config's store then keeps the apps' output only.
+    pub fn with(config: RegistryConfig, store: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let RegistryConfig { store: logs, guests, files, vmm_overhead_mib } = config;
         Arc::new(Self {
-            host: Arc::new(Host { store, guests, files, vmm_overhead_mib }),
+            host: Arc::new(Host { store, logs, clock, guests, files, vmm_overhead_mib }),
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Keeps the payload of the run hook until the hook has been called. Due before the microVM is recorded, so that no
+    /// microVM is acknowledged whose payload could be lost.
+    pub fn keep_payload(&self, id: &MicrovmId, payload: &str) -> std::io::Result<()> {
+        payload::keep(&self.host.files.microvm(id), payload)
+    }
+
+    /// Removes the payload of a microVM that was not recorded after all.
+    pub fn discard_payload(&self, id: &MicrovmId) {
+        remove_directory(&self.host.files.microvm(id).directory);
     }
 
     /// Launches a microVM whose row has been recorded as PENDING; returns at once.
@@ -145,15 +166,16 @@ impl Registry {
             record.generation += 1;
             record.state = MicrovmState::Terminated;
             record.state_reason = Some(reason);
-            record.terminated_at = Some(hearth_api::Timestamp::now());
+            record.terminated_at = Some(host.clock.wall());
             host.release(&record, guest).await;
             if let Err(error) = host.store.update_microvm(&record).await {
                 tracing::error!(microvm = %record.id, %error, "the record could not be written");
             }
             return;
         };
+        let machine = machine.with_hooks(Hooks::of(&version.configuration).enabled());
         // Without the position, the ring in the guest is read from its beginning: lines twice are better than none.
-        let position = host.store.output_position(&record.id).await.unwrap_or_else(|error| {
+        let position = host.logs.output_position(&record.id).await.unwrap_or_else(|error| {
             tracing::error!(microvm = %record.id, %error, "the output position could not be read");
             None
         });

@@ -153,6 +153,8 @@ pub(crate) struct QuotaConfig {
     pub(crate) concurrent_builds: u32,
     /// Baseline memory of all microVMs that have not ended.
     pub(crate) memory_mib: u64,
+    /// Longest life of a microVM; 0 is no limit.
+    pub(crate) maximum_duration_seconds: u32,
     /// Memory that the host keeps available.
     pub(crate) minimum_available_memory_mib: u64,
 }
@@ -193,7 +195,14 @@ impl Default for QuotaConfig {
     fn default() -> Self {
         let hearth_store::Quotas { images, versions_per_image, concurrent_builds, memory_mib } =
             hearth_store::Quotas::default();
-        Self { images, versions_per_image, concurrent_builds, memory_mib, minimum_available_memory_mib: 512 }
+        Self {
+            images,
+            versions_per_image,
+            concurrent_builds,
+            memory_mib,
+            maximum_duration_seconds: 28_800,
+            minimum_available_memory_mib: 512,
+        }
     }
 }
 

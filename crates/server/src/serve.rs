@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::Artifacts;
-use crate::config::{Config, OnStop, ServeArgs};
+use crate::config::{Config, OnStop, QuotaConfig, ServeArgs};
 use crate::env::ServerAddress;
 use crate::{access, data_dir, retention};
 
@@ -243,13 +243,14 @@ async fn serve(
         parts.store.clone(),
         identities.clone(),
         &config.region,
-        (quota_values(quotas, config.rates), quota_values(Quotas::default(), Rates::default())),
+        (quota_values(&config.quotas, config.rates), quota_values(&QuotaConfig::default(), Rates::default())),
     );
     let control_plane = ControlPlaneConfig {
         region: config.region.clone(),
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
+        maximum_duration_seconds: config.quotas.maximum_duration_seconds,
         quotas,
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
@@ -294,12 +295,13 @@ async fn with_source_address(
     request
 }
 
-fn quota_values(quotas: Quotas, rates: Rates) -> QuotaValues {
+fn quota_values(quotas: &QuotaConfig, rates: Rates) -> QuotaValues {
     QuotaValues {
         memory_mib: quotas.memory_mib,
         images: quotas.images,
         versions_per_image: quotas.versions_per_image,
         concurrent_builds: quotas.concurrent_builds,
+        maximum_duration_seconds: quotas.maximum_duration_seconds,
         run_microvm: rates.run_microvm,
         suspend_microvm: rates.suspend_microvm,
         resume_microvm: rates.resume_microvm,

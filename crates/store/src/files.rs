@@ -28,8 +28,12 @@ pub struct MicrovmFiles {
     pub directory: PathBuf,
     /// Its overlay on the image's disk.
     pub overlay: PathBuf,
+    /// Exists when the run hook has answered, which its payload does not outlive.
+    pub run_hook_called: PathBuf,
     /// Exists while the disk may have gone on from what the memory snapshot knows.
     pub diverged: PathBuf,
+    /// What the run hook will be given, until it has been called.
+    pub run_hook_payload: PathBuf,
 }
 
 impl Files {
@@ -75,6 +79,8 @@ impl Files {
         MicrovmFiles {
             overlay: directory.join("disk.qcow2"),
             diverged: directory.join("diverged"),
+            run_hook_called: directory.join("run-hook-called"),
+            run_hook_payload: directory.join("run-hook-payload"),
             directory,
         }
     }

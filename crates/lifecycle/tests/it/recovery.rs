@@ -3,7 +3,7 @@
 //! The former registry stays in the same process, but its successor only believes the database, the files and the VMM.
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
-use hearth_lifecycle::recover::{REASON_LAUNCH_LOST, REASON_VMM_LOST};
+use hearth_lifecycle::recover::REASON_VMM_LOST;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 
@@ -154,13 +154,63 @@ async fn a_launch_is_begun_again_or_finished() {
     restarted.ensure_running(&id).await.unwrap();
 }
 
+/// Names and bodies of the hooks that were called.
+fn hooks_called(world: &World) -> Vec<(String, String)> {
+    world.hooks.lock().unwrap().called.clone()
+}
+
 #[tokio::test]
-async fn a_launch_with_a_run_hook_cannot_be_repeated() {
-    let world = World::with_run_hook().await;
-    let id = world.recorded(None).await;
+async fn the_run_hook_of_an_interrupted_launch_gets_its_payload() {
+    let world = World::hooked(&["run"]).await;
+    let id = world.recorded_with_payload("told once").await;
+    let restarted = world.restarted().await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    let called = hooks_called(&world);
+    assert_eq!(called.len(), 1);
+    assert!(called[0].1.contains("told once"), "{called:?}");
+    // Now the hook has answered: a service that is killed before the record says so does not call it again.
+    restarted.leave().await;
+    killed_in(&world, &id, MicrovmState::Pending).await;
+    let restarted = world.restarted().await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    restarted.ensure_running(&id).await.unwrap();
+    assert_eq!(hooks_called(&world), called);
+    assert_eq!(calls(&world, &id, FakeOperation::Restore), 1);
+}
+
+#[tokio::test]
+async fn a_clone_that_may_have_heard_half_of_its_run_hook_is_thrown_away() {
+    let world = World::hooked(&["run"]).await;
+    let id = world.launch_with_payload("told twice").await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    world.registry.leave().await;
+    // As it was while the hook was under way.
+    let own = world.files.microvm(&id);
+    std::fs::remove_file(&own.run_hook_called).unwrap();
+    world.registry.keep_payload(&id, "told twice").unwrap();
+    killed_in(&world, &id, MicrovmState::Pending).await;
     let _restarted = world.restarted().await;
-    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some(REASON_LAUNCH_LOST));
+    world.wait_for(&id, MicrovmState::Running).await;
+    let called = hooks_called(&world);
+    assert_eq!(called.len(), 2);
+    assert_eq!(called[0], called[1]);
+    assert_eq!(calls(&world, &id, FakeOperation::Restore), 2, "another clone");
+}
+
+#[tokio::test]
+async fn hooks_of_interrupted_suspends_and_resumes_are_called_again() {
+    let world = World::hooked(&["suspend", "resume"]).await;
+    let id = world.running(Some(WAKES)).await;
+    world.registry.leave().await;
+    killed_in(&world, &id, MicrovmState::Suspending).await;
+    let restarted = world.restarted().await;
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    restarted.leave().await;
+    killed_in(&world, &id, MicrovmState::Pending).await;
+    let _restarted = world.restarted().await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    let names: Vec<_> = hooks_called(&world).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["suspend", "resume"]);
 }
 
 #[tokio::test]
