@@ -76,7 +76,8 @@ def hearth_json(*arguments: str) -> dict:
 
 def start_server() -> subprocess.Popen:
     DATA_DIR.mkdir(parents=True, exist_ok=True)
-    command = [HEARTH, "serve", "--data-dir", DATA_DIR, "--api-addr", "127.0.0.1:0", "--endpoint-addr", "127.0.0.1:0"]
+    command = [HEARTH, "serve", "--data-dir", DATA_DIR, "--api-addr", "127.0.0.1:0", "--endpoint-addr", "127.0.0.1:0",
+               "--on-stop", "suspend"]
     with open(SERVER_LOG, "w") as log:
         # A session of its own: Ctrl-C reaches this script alone, which then stops the server in order.
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)

@@ -59,7 +59,8 @@ class ImageBench:
         return microvm, token, {"run": run, "token": made, "first_http": first, "total": round(run + made + first, 1)}
 
     def pid(self, microvm: dict) -> int:
-        return int((self.service.data_dir / "run" / microvm["microvmId"] / "vmm.pid").read_text())
+        record = self.service.data_dir / "run" / microvm["microvmId"] / "vmm.json"
+        return json.loads(record.read_text())["process"]["pid"]
 
     def life(self) -> dict:
         """One microVM: launched, suspended and woken; if its app can, again with 64 MiB changed."""

@@ -71,7 +71,8 @@ class Service:
     def __init__(self, data_dir: pathlib.Path):
         data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir, self.log = data_dir, data_dir / "server.log"
-        command = [HEARTH, "serve", "--data-dir", data_dir, "--api-addr", "127.0.0.1:0", "--endpoint-addr", "127.0.0.1:0"]
+        command = [HEARTH, "serve", "--data-dir", data_dir, "--api-addr", "127.0.0.1:0", "--endpoint-addr", "127.0.0.1:0",
+                   "--on-stop", "suspend"]
         with open(self.log, "w") as log:
             # A session of its own: Ctrl-C reaches the bench alone, which then stops the server in order.
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)

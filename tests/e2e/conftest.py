@@ -191,8 +191,7 @@ def copies_of(server, base, settings, name: str):
         return servers[-1].start()
     yield start
     for other in servers:
-        if other.running:
-            other.stop()
+        other.end()
         subprocess.run(["rm", "-rf", other.data_dir], check=True)
 
 

@@ -54,12 +54,15 @@ class Server:
         self.data_dir, self.settings = data_dir, settings
         self.log_path, self.config_path = base / f"{name}.log", base / f"{name}.toml"
         self.program, self.api_addr, self.endpoint_addr = HEARTH, "127.0.0.1:0", "127.0.0.1:0"
+        # What SIGTERM does to running microVMs; None is the program's own default.
+        self.on_stop: str | None = "suspend"
         self.process: subprocess.Popen | None = None
 
     def command(self) -> list[str]:
         self.config_path.write_text(toml(self.settings))
         return [str(self.program), "serve", "--data-dir", str(self.data_dir), "--api-addr", self.api_addr,
-                "--endpoint-addr", self.endpoint_addr, "--config", str(self.config_path)]
+                "--endpoint-addr", self.endpoint_addr, "--config", str(self.config_path),
+                *(["--on-stop", self.on_stop] if self.on_stop else [])]
 
     def start(self, wait: bool = True) -> "Server":
         with open(self.log_path, "a") as log:
@@ -97,6 +100,21 @@ class Server:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def end(self) -> None:
+        """Stops it so that nothing is left on the host, whatever it has been told to do with running microVMs."""
+        if self.running and self.on_stop == "suspend":
+            self.stop()
+            return
+        if self.running:
+            self.kill()
+        for record in (self.data_dir / "run").glob("*/vmm.json"):
+            for pid in processes(record.parent.name):
+                os.kill(pid, signal.SIGKILL)
+        # What a killed server has left goes with the next one.
+        self.on_stop = "suspend"
+        if any((self.data_dir / "run").glob("*")):
+            self.start().stop()
 
     @property
     def running(self) -> bool:

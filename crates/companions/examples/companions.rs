@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lines: Vec<_> = (0..25).map(|n| (Timestamp::from_millis(now + n), format!("line {n}"))).collect();
     store.append_log(&account, "/aws/lambda-microvms/demo", "build", &lines).await?;
     let quotas = QuotaValues {
+        maximum_duration_seconds: 28_800,
         memory_mib: 1024,
         images: 1,
         versions_per_image: 1,

@@ -15,7 +15,6 @@ const SERVICE_CODE: &str = "lambda";
 const SERVICE_NAME: &str = "AWS Lambda";
 /// Stands for no limit: the largest value of the service model.
 const UNLIMITED: f64 = 10_000_000_000.0;
-const LONGEST_LIFE_SECONDS: f64 = 28_800.0;
 const MAXIMUM_RESULTS: i64 = 100;
 const CODE: Text = Text {
     minimum: 1,
@@ -35,7 +34,9 @@ pub struct QuotaValues {
     pub versions_per_image: u32,
     /// Builds that have not ended.
     pub concurrent_builds: u32,
-    /// RunMicrovm per second; 0 is no limit, here and below.
+    /// Seconds that a microVM may live; 0 is no limit, here and below.
+    pub maximum_duration_seconds: u32,
+    /// RunMicrovm per second.
     pub run_microvm: u32,
     /// SuspendMicrovm per second.
     pub suspend_microvm: u32,
@@ -53,28 +54,28 @@ type Definition = (&'static str, &'static str, &'static str, fn(&QuotaValues) ->
 /// Codes as published (behaviour.md section 9). Operations have a rate and a burst, which are the same number here.
 const DEFINITIONS: [Definition; 15] = [
     ("L-CD1C0CC4", "MicroVM memory", "Gigabytes", |values| values.memory_mib as f64 / 1024.0),
-    ("L-B430C318", "MicroVM maximum duration", "Seconds", |_| LONGEST_LIFE_SECONDS),
+    ("L-B430C318", "MicroVM maximum duration", "Seconds", |values| limit(values.maximum_duration_seconds)),
     ("L-942E56BE", "MicroVM images", "None", |values| values.images.into()),
     ("L-F8BECE9C", "Versions per MicroVM image", "None", |values| values.versions_per_image.into()),
     ("L-72E0D058", "Concurrent MicroVM image builds", "None", |values| values.concurrent_builds.into()),
-    ("L-535CA9B6", "Rate of RunMicrovm requests", "None", |values| rate(values.run_microvm)),
-    ("L-91B95582", "Burst of RunMicrovm requests", "None", |values| rate(values.run_microvm)),
-    ("L-90045317", "Rate of SuspendMicrovm requests", "None", |values| rate(values.suspend_microvm)),
-    ("L-139F9A48", "Burst of SuspendMicrovm requests", "None", |values| rate(values.suspend_microvm)),
-    ("L-118C44B3", "Rate of ResumeMicrovm requests", "None", |values| rate(values.resume_microvm)),
-    ("L-25EEC0A4", "Burst of ResumeMicrovm requests", "None", |values| rate(values.resume_microvm)),
-    ("L-74787B8A", "Rate of TerminateMicrovm requests", "None", |values| rate(values.terminate_microvm)),
-    ("L-2CCA0501", "Burst of TerminateMicrovm requests", "None", |values| rate(values.terminate_microvm)),
+    ("L-535CA9B6", "Rate of RunMicrovm requests", "None", |values| limit(values.run_microvm)),
+    ("L-91B95582", "Burst of RunMicrovm requests", "None", |values| limit(values.run_microvm)),
+    ("L-90045317", "Rate of SuspendMicrovm requests", "None", |values| limit(values.suspend_microvm)),
+    ("L-139F9A48", "Burst of SuspendMicrovm requests", "None", |values| limit(values.suspend_microvm)),
+    ("L-118C44B3", "Rate of ResumeMicrovm requests", "None", |values| limit(values.resume_microvm)),
+    ("L-25EEC0A4", "Burst of ResumeMicrovm requests", "None", |values| limit(values.resume_microvm)),
+    ("L-74787B8A", "Rate of TerminateMicrovm requests", "None", |values| limit(values.terminate_microvm)),
+    ("L-2CCA0501", "Burst of TerminateMicrovm requests", "None", |values| limit(values.terminate_microvm)),
     ("L-7712260B", "Rate of CreateMicrovmAuthToken requests", "None", |values| {
-        rate(values.create_microvm_auth_token)
+        limit(values.create_microvm_auth_token)
     }),
     ("L-D65D9F16", "Burst of CreateMicrovmAuthToken requests", "None", |values| {
-        rate(values.create_microvm_auth_token)
+        limit(values.create_microvm_auth_token)
     }),
 ];
 
-fn rate(per_second: u32) -> f64 {
-    if per_second == 0 { UNLIMITED } else { per_second.into() }
+fn limit(value: u32) -> f64 {
+    if value == 0 { UNLIMITED } else { value.into() }
 }
 
 /// Service Quotas.

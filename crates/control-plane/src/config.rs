@@ -26,6 +26,8 @@ pub struct ControlPlaneConfig {
     pub endpoint_port: u16,
     /// Least `maxIdleDurationSeconds`; 60 on the service.
     pub minimum_idle_seconds: u32,
+    /// Largest `maximumDurationInSeconds`; 28800 on the service, 0 for no limit.
+    pub maximum_duration_seconds: u32,
     /// Whether `imageIdentifier` may be a bare name, which the service refuses.
     pub lenient_image_names: bool,
     /// Whether images for another architecture than the host's are accepted, and built for the host's.

@@ -242,7 +242,7 @@ pub(crate) static LIST_MICROVMS: Shape = Shape::Structure(&[
 /// Operations on a microVM that take nothing else: GetMicrovm, SuspendMicrovm, ResumeMicrovm, TerminateMicrovm.
 pub(crate) static MICROVM_ONLY: Shape = Shape::Structure(&[MICROVM]);
 
-/// RunMicrovm. The least idle time is an operator's setting, checked by the operation.
+/// RunMicrovm. The least idle time and the longest life are settings of the operator, checked by the operation.
 pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
     optional("ingressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
     optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
@@ -259,7 +259,7 @@ pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
     ),
     optional("logging", &LOGGING),
     optional("runHookPayload", &secret(4096)),
-    optional("maximumDurationInSeconds", &Shape::Integer(1, 28_800)),
+    optional("maximumDurationInSeconds", &AT_LEAST_ONE),
     optional("clientToken", &CLIENT_TOKEN),
 ]);
 

@@ -11,6 +11,7 @@ use hearth_vmm::{
     BootSource, CONSOLE_FILE, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm,
 };
 
+use crate::adopt;
 use crate::artefacts::Artefacts;
 use crate::network::{GuestNetwork, Networks};
 use crate::uid::{Uid, UidPool};
@@ -123,6 +124,14 @@ pub enum Error {
     /// Its owner wanted it no longer.
     #[error("the guest was stopped while it booted")]
     Stopped,
+    /// What an earlier server has recorded of a guest is missing or unknown here.
+    #[error("the guest of {name} cannot be taken over: {detail}")]
+    NotAdoptable {
+        /// Guest.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// The agent did not answer in time.
     #[error("the guest's agent did not answer within {0:?}")]
     TimedOut(Duration),
@@ -131,10 +140,10 @@ pub enum Error {
 /// A running or paused guest with everything it holds.
 #[derive(Debug)]
 pub struct Guest {
-    vm: Arc<dyn Vm>,
-    network: Box<dyn GuestNetwork>,
-    run_dir: PathBuf,
-    _uid: Uid,
+    pub(crate) vm: Arc<dyn Vm>,
+    pub(crate) network: Box<dyn GuestNetwork>,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) _uid: Uid,
 }
 
 impl GuestFactory {
@@ -192,6 +201,7 @@ impl GuestFactory {
         let uid = self.uids.take();
         let run_dir = self.run_root.join(&plan.name);
         std::fs::create_dir_all(&run_dir)
+            .and_then(|()| adopt::record(&run_dir, uid.get(), network.uplink()))
             .map_err(|source| Error::Directory { path: run_dir.clone(), source })?;
         let root = plan.root.map(|root| Drive {
             drive_id: ROOT_DISK.to_owned(),
@@ -270,6 +280,12 @@ impl Guest {
         self.destroy().await;
     }
 
+    /// Leaves the guest as it is, to be taken over by a later server ([`GuestFactory::adopt`]). Only the connections to it
+    /// go.
+    pub fn leave(self) {
+        self.network.leave();
+    }
+
     /// Ends the VMM process and gives everything back.
     pub async fn destroy(self) {
         if let Err(error) = self.vm.kill().await {
@@ -286,7 +302,10 @@ pub fn describe_exit(reason: &ExitReason) -> String {
         ExitReason::Stopped => "guest powered itself off".to_owned(),
         ExitReason::Failed { status, log_tail } => {
             tracing::error!(status, log_tail, "a VMM process ended by itself");
-            format!("virtual machine monitor ended unexpectedly (status {status})")
+            match status {
+                -1 => "virtual machine monitor ended unexpectedly".to_owned(),
+                status => format!("virtual machine monitor ended unexpectedly (status {status})"),
+            }
         }
     }
 }

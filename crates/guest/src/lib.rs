@@ -2,15 +2,17 @@
 //!
 //! Both users of VMs, `lifecycle` and `image-builder`, come through here, so that a microVM has exactly the devices
 //! that its snapshot was taken with. Invariant: whoever holds a [`Guest`] holds all of its resources;
-//! [`Guest::destroy`] gives all of them back.
+//! [`Guest::destroy`] gives all of them back, [`Guest::leave`] leaves all of them to a later server.
 //!
-//! Reading order: [`artefacts`], [`network`], [`guest`].
+//! Reading order: [`artefacts`], [`network`], [`guest`], `adopt`.
 
+mod adopt;
 pub mod artefacts;
 pub mod guest;
 pub mod network;
 pub mod uid;
 
+pub use adopt::AdoptedGuest;
 pub use artefacts::Artefacts;
 pub use guest::{Error, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 pub use hearth_host_net::Egress;

@@ -1,6 +1,7 @@
 //! The network of one guest, as its VM and its owner see it. [`HostNetworks`] is the real one; tests bring their own.
 
 use std::fmt;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,6 +15,13 @@ use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 pub trait Networks: Send + Sync + fmt::Debug {
     /// A network that nothing else uses, with this way out.
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>>;
+
+    /// The network of a guest that an earlier server has started, with the name that [`GuestNetwork::uplink`] had there.
+    /// `vmm` is the guest's process.
+    async fn adopt(&self, vmm: Option<u32>, uplink: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
+        let _ = (vmm, uplink);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A network that one VM uses for one life.
@@ -27,6 +35,14 @@ pub trait GuestNetwork: Send + Sync + fmt::Debug {
 
     /// How to reach the agent.
     fn channel(&self) -> Arc<dyn GuestChannel>;
+
+    /// What a later server needs to find it again, if it has a way out.
+    fn uplink(&self) -> Option<String> {
+        None
+    }
+
+    /// Leaves everything to the VMM and a later server.
+    fn leave(self: Box<Self>) {}
 
     /// Gives everything back.
     async fn release(self: Box<Self>);
@@ -56,6 +72,13 @@ impl Networks for HostNetworks {
         ];
         Ok(Box::new(HostNetwork { network, interfaces }))
     }
+
+    async fn adopt(&self, vmm: Option<u32>, uplink: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
+        let pid = vmm.ok_or(std::io::ErrorKind::NotFound)?;
+        let namespace = File::open(format!("/proc/{pid}/ns/net"))?.into();
+        let network = self.0.adopt(namespace, uplink).await.map_err(std::io::Error::other)?;
+        Ok(Box::new(HostNetwork { network, interfaces: Vec::new() }))
+    }
 }
 
 #[async_trait]
@@ -70,6 +93,14 @@ impl GuestNetwork for HostNetwork {
 
     fn channel(&self) -> Arc<dyn GuestChannel> {
         Arc::new(AgentChannel(self.network.connector()))
+    }
+
+    fn uplink(&self) -> Option<String> {
+        self.network.uplink()
+    }
+
+    fn leave(self: Box<Self>) {
+        self.network.leave();
     }
 
     async fn release(self: Box<Self>) {

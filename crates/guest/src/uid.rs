@@ -35,6 +35,14 @@ impl UidPool {
     }
 }
 
+impl UidPool {
+    /// Takes an id that is in use already, by a process of an earlier server; `None` when it was handed out since.
+    pub fn claim(&self, uid: u32) -> Option<Uid> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.insert(uid).then(|| Uid { uid, pool: self.clone() })
+    }
+}
+
 impl Uid {
     /// The number.
     pub fn get(&self) -> u32 {
@@ -58,6 +66,16 @@ mod tests {
         let (first, second) = (pool.take(), pool.take());
         assert_eq!((first.get(), second.get()), (1000, 1001));
         drop(first);
+        assert_eq!(pool.take().get(), 1000);
+    }
+
+    #[test]
+    fn an_id_in_use_is_claimed_once() {
+        let pool = UidPool::new(1000);
+        let claimed = pool.claim(1000).unwrap();
+        assert!(pool.claim(1000).is_none());
+        assert_eq!(pool.take().get(), 1001);
+        drop(claimed);
         assert_eq!(pool.take().get(), 1000);
     }
 }

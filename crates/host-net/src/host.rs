@@ -1,6 +1,6 @@
 //! The host's side: its nftables table, address pairs and the pool of ready networks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,13 +77,26 @@ pub(crate) struct Host {
     runtime: tokio::runtime::Handle,
     /// Address pairs in use, with the index of the veth once it exists.
     pairs: Mutex<HashMap<u32, Option<u32>>>,
+    /// [`HostNet::sweep`] was called: what is held now is this server's own. One that fails to start leaves what it has
+    /// found to the next.
+    swept: AtomicBool,
+    /// Networks were left for a later server; see [`Network::leave`].
+    left: AtomicBool,
     closed: AtomicBool,
     closing: Notify,
 }
 
 impl HostNet {
-    /// Sets the host up, in the network namespace of the calling thread, and begins to fill the pool.
+    /// Sets the host up and begins to fill the pool: [`Self::prepare`] and [`Self::sweep`].
     pub async fn start(config: HostNetConfig) -> Result<Arc<Self>> {
+        let net = Self::prepare(config).await?;
+        net.sweep().await?;
+        Ok(net)
+    }
+
+    /// Sets the host up, in the network namespace of the calling thread. What an earlier server of the same name has
+    /// left can be taken over ([`Self::adopt`]) until [`Self::sweep`].
+    pub async fn prepare(config: HostNetConfig) -> Result<Arc<Self>> {
         let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if !(1..=32).contains(&config.instance.len()) || !config.instance.chars().all(valid) {
             return Err(Error::InvalidInstance(config.instance));
@@ -98,27 +111,41 @@ impl HostNet {
             upstreams: Arc::new(Upstreams::new(config.upstream_resolvers)),
             runtime: tokio::runtime::Handle::current(),
             pairs: Mutex::default(),
+            swept: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         });
         let table =
             rules::host_table(&host.table, &host.veth_prefix, config.address_range, &config.allow_egress_to);
         apply_on_host(table).await?;
-        // A server that was killed leaves its veths for as long as the kernel keeps trying to end the TCP connections
-        // in their namespaces.
-        host.links.delete_all(&host.veth_prefix).await?;
         namespace::set_sysctl("net/ipv4/ip_forward", "1")?;
-        let net = Arc::new(Self {
+        Ok(Arc::new(Self {
             host,
             pool: Mutex::default(),
             pool_size: config.pool_size,
             refill: Arc::new(Notify::new()),
             refiller: Mutex::default(),
-        });
+        }))
+    }
+
+    /// Takes over the network of a guest that an earlier server has started: its namespace, and the name of its uplink on
+    /// the host ([`Network::uplink`]). DNS is served in it again.
+    pub async fn adopt(&self, namespace: OwnedFd, uplink: Option<&str>) -> Result<Network> {
+        self.host.adopt(namespace, uplink).await
+    }
+
+    /// Removes what an earlier server of the same name has left and nobody has taken over, and begins to fill the pool.
+    /// To be called once.
+    pub async fn sweep(self: &Arc<Self>) -> Result<()> {
+        // A server that was killed leaves its veths for as long as the kernel keeps trying to end the TCP connections
+        // in their namespaces.
+        self.host.swept.store(true, Ordering::Release);
+        self.host.delete_unheld().await?;
         let refiller =
-            tokio::spawn(keep_filled(Arc::downgrade(&net), Arc::clone(&net.host), Arc::clone(&net.refill)));
-        *net.refiller.lock().unwrap_or_else(PoisonError::into_inner) = Some(refiller);
-        Ok(net)
+            tokio::spawn(keep_filled(Arc::downgrade(self), Arc::clone(&self.host), Arc::clone(&self.refill)));
+        *self.refiller.lock().unwrap_or_else(PoisonError::into_inner) = Some(refiller);
+        Ok(())
     }
 
     /// A network: from the pool, or made now when the pool is empty.
@@ -136,11 +163,15 @@ impl HostNet {
         self.host.make(egress).await
     }
 
-    /// Removes the table and every veth; networks still held lose their uplink. What is in them otherwise goes when
-    /// their holders drop them.
+    /// Removes every veth; networks still held lose their uplink, but not those that were left ([`Network::leave`]). What
+    /// is in them otherwise goes when their holders drop them. The table stays if a network was left: it is what keeps
+    /// its guest apart from the host. Before [`Self::sweep`], nothing is removed.
     pub async fn shutdown(&self) -> Result<()> {
         self.host.closed.store(true, Ordering::Release);
         self.host.closing.notify_one();
+        if !self.host.swept.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let refiller = self.refiller.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(refiller) = refiller {
             // It ends by itself; an error could only be its panic, after which there is as little left to wait for.
@@ -154,6 +185,9 @@ impl HostNet {
             self.host.pairs().iter().filter_map(|(&pair, &index)| Some((pair, index?))).collect();
         for (pair, host_index) in left {
             self.host.give_back(HeldUplink { host_index, pair }).await;
+        }
+        if self.host.left.load(Ordering::Acquire) {
+            return Ok(());
         }
         apply_on_host(rules::no_host_table(&self.host.table)).await
     }
@@ -216,11 +250,11 @@ impl Host {
         let home = self.namespace.try_clone().map_err(Error::Namespace)?;
         if egress == Egress::None {
             let made = namespace::make(home, None).await?;
-            return Ok(Network::new(made.descriptor, made.taps, None, None, Arc::clone(self)));
+            return Ok(Network::new(made.descriptor, Some(made.taps), None, None, Arc::clone(self)));
         }
         let reserved = self.reserve_pair().await?;
         let (host_address, address) = self.range.pair(reserved.number);
-        let host_name = format!("{}{:05x}", self.veth_prefix, reserved.number);
+        let host_name = self.uplink_name(reserved.number);
         let uplink = Uplink { host_name, host_address, address };
         let made = namespace::make(home, Some(uplink.clone())).await?;
         // The uplink has no address on the host and is down until here.
@@ -234,7 +268,7 @@ impl Host {
             .transpose()
             .map_err(Error::Resolver)?;
         let held = reserved.keep(host_index);
-        let network = Network::new(made.descriptor, made.taps, relay, Some(held), Arc::clone(self));
+        let network = Network::new(made.descriptor, Some(made.taps), relay, Some(held), Arc::clone(self));
         if self.closed.load(Ordering::Acquire) {
             network.release().await;
             return Err(Error::ShutDown);
@@ -242,8 +276,57 @@ impl Host {
         Ok(network)
     }
 
+    /// Takes over what [`Self::make`] of an earlier server has made.
+    async fn adopt(self: &Arc<Self>, namespace: OwnedFd, uplink: Option<&str>) -> Result<Network> {
+        let Some(uplink) = uplink else {
+            return Ok(Network::new(namespace, None, None, None, Arc::clone(self)));
+        };
+        let foreign = || Error::NoInterface(uplink.to_owned());
+        let number =
+            uplink.strip_prefix(&self.veth_prefix).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let number = number.ok_or_else(foreign)?;
+        let host_index = self.links.index(uplink).await.map_err(|_| foreign())?;
+        if self.pairs().insert(number, Some(host_index)).is_some() {
+            return Err(foreign());
+        }
+        // From here on the uplink goes with the network, also when the rest fails.
+        let held = HeldUplink { host_index, pair: number };
+        let mut network = Network::new(namespace, None, None, Some(held), Arc::clone(self));
+        let (udp, tcp) = namespace::resolver_inside(network.namespace()).await?;
+        let relay = Relay::start(udp, tcp, Arc::clone(&self.upstreams)).map_err(Error::Resolver)?;
+        network.serve(relay);
+        Ok(network)
+    }
+
+    /// Deletes the veths of this instance that belong to no network of this server.
+    async fn delete_unheld(&self) -> Result<()> {
+        let found = self.links.named(&self.veth_prefix).await?;
+        // Looked up afterwards: whatever this server has made in the meantime is in it.
+        let held: HashSet<String> = self.pairs().keys().map(|&number| self.uplink_name(number)).collect();
+        for (index, _) in found.into_iter().filter(|(_, name)| !held.contains(name)) {
+            self.links.delete(index).await?;
+        }
+        Ok(())
+    }
+
+    /// Name of the host's end of an uplink.
+    pub(crate) fn uplink_name(&self, pair: u32) -> String {
+        format!("{}{pair:05x}", self.veth_prefix)
+    }
+
+    /// Forgets an uplink, which stays.
+    pub(crate) fn leave(&self, uplink: Option<HeldUplink>) {
+        self.left.store(true, Ordering::Release);
+        if let Some(uplink) = uplink {
+            self.pairs().remove(&uplink.pair);
+        }
+    }
+
     /// Deletes an uplink and frees its addresses.
     pub(crate) async fn give_back(&self, uplink: HeldUplink) {
+        if !self.swept.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = self.links.delete(uplink.host_index).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a veth could not be deleted");
         }

@@ -2,7 +2,8 @@
 //! rules and a DNS relay.
 //!
 //! Every microVM has a namespace of its own, so that clones of one snapshot can all use the same addresses and MACs.
-//! Namespaces have no name: they live by descriptors and by the VMM process inside, so a crash leaves none behind.
+//! Namespaces have no name: they live by descriptors and by the VMM process inside, so a crash leaves none behind but
+//! those of VMMs that run on. A later server finds them by that process.
 //!
 //! ```text
 //!  guest NIC "app"  ── app0 ┐                          ┌ hv… ── host's routes, nftables table hearth_<instance>

@@ -75,21 +75,18 @@ impl Links {
         }
     }
 
-    /// Deletes every interface whose name begins with this.
-    pub(crate) async fn delete_all(&self, prefix: &str) -> Result<()> {
+    /// Index and name of every interface whose name begins with this.
+    pub(crate) async fn named(&self, prefix: &str) -> Result<Vec<(u32, String)>> {
         let mut found = Vec::new();
-        {
-            let _only_dump = self.1.lock().await;
-            let mut messages = self.0.link().get().execute();
-            while let Some(link) = messages.try_next().await.map_err(failed("list the host's interfaces"))? {
-                let is_named = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfName(name) if name.starts_with(prefix));
-                found.extend(link.attributes.iter().any(is_named).then_some(link.header.index));
-            }
+        let _only_dump = self.1.lock().await;
+        let mut messages = self.0.link().get().execute();
+        while let Some(link) = messages.try_next().await.map_err(failed("list the host's interfaces"))? {
+            found.extend(link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) if name.starts_with(prefix) => Some((link.header.index, name)),
+                _ => None,
+            }));
         }
-        for index in found {
-            self.delete(index).await?;
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// Gives an interface an address.

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use hearth_guest_protocol::message::{
     APP_GATEWAY, APP_GUEST, APP_MAC, CONTROL_GUEST, CONTROL_HOST, CONTROL_MAC, HOST_MAC, RESOLVER,
 };
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
@@ -50,6 +51,21 @@ pub(crate) async fn make(host_namespace: OwnedFd, uplink: Option<Uplink>) -> Res
         .spawn(move || {
             // The receiver is gone only if the caller was cancelled; then the namespace goes with the result.
             let _ = result_tx.send(make_here(&host_namespace, uplink.as_ref()));
+        })
+        .map_err(Error::Thread)?;
+    result_rx.await.map_err(|gone| Error::Thread(std::io::Error::other(gone)))?
+}
+
+/// Opens the sockets of the DNS relay inside a namespace that an earlier server has made.
+pub(crate) async fn resolver_inside(namespace: Arc<OwnedFd>) -> Result<(UdpSocket, TcpListener)> {
+    let (result_tx, result_rx) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("host-net-adopt".to_owned())
+        .spawn(move || {
+            let entered = setns(&*namespace, CloneFlags::CLONE_NEWNET);
+            let sockets = entered.map_err(std::io::Error::from).and_then(|()| open_resolver());
+            // The receiver is gone only if the caller was cancelled; then the sockets go with the result.
+            let _ = result_tx.send(sockets.map_err(Error::Resolver));
         })
         .map_err(Error::Thread)?;
     result_rx.await.map_err(|gone| Error::Thread(std::io::Error::other(gone)))?

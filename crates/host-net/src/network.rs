@@ -61,14 +61,14 @@ pub(crate) struct HeldUplink {
 impl Network {
     pub(crate) fn new(
         namespace: OwnedFd,
-        taps: Taps,
+        taps: Option<Taps>,
         relay: Option<Relay>,
         uplink: Option<HeldUplink>,
         host: Arc<Host>,
     ) -> Self {
         let namespace = Arc::new(namespace);
         let connector = Connector { namespace: Arc::downgrade(&namespace), opener: host.opener().clone() };
-        Self { namespace, taps: Mutex::new(Some(taps)), connector, relay, uplink, host }
+        Self { namespace, taps: Mutex::new(taps), connector, relay, uplink, host }
     }
 
     /// The network namespace, for the VMM process.
@@ -76,7 +76,17 @@ impl Network {
         Arc::clone(&self.namespace)
     }
 
-    /// The TAP devices; `None` when they have been taken before.
+    /// Name of the host's end of the uplink, by which a later server can take the network over.
+    pub fn uplink(&self) -> Option<String> {
+        self.uplink.map(|uplink| self.host.uplink_name(uplink.pair))
+    }
+
+    /// Serves DNS in it.
+    pub(crate) fn serve(&mut self, relay: Relay) {
+        self.relay = Some(relay);
+    }
+
+    /// The TAP devices; `None` when they have been taken before, or by an earlier server.
     pub fn take_taps(&self) -> Option<Taps> {
         self.taps.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -89,6 +99,13 @@ impl Network {
     /// A handle that connects into this network but does not keep it alive.
     pub fn connector(&self) -> Connector {
         self.connector.clone()
+    }
+
+    /// Leaves the network to the process inside it and to a later server, which may [`crate::HostNet::adopt`] it. Until
+    /// then the guest has no DNS.
+    pub fn leave(mut self) {
+        self.relay = None;
+        self.host.leave(self.uplink.take());
     }
 
     /// Takes the network down and waits until its veth is gone. The namespace goes with the last process in it and

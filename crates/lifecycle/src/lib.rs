@@ -4,11 +4,16 @@
 //! acted upon; a step that has begun ends before the next begins; whatever a microVM holds is released before its
 //! row says TERMINATED.
 //!
-//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `steps` (what a step does), [`registry`] (the way in).
+//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps` (what a step does), `hooks`, [`registry`] (the way in).
 
+mod body;
+pub mod clock;
+mod hooks;
 pub mod machine;
 mod output;
+mod payload;
 pub mod published;
+pub mod records;
 pub mod recover;
 pub mod registry;
 mod steps;

@@ -1,15 +1,15 @@
 //! Follows the app's output while a guest runs and writes it to the microVM's log stream, line by line.
 //!
-//! The position counts what was handed to the writer, which writes in the background. When the writer is behind, nothing
+//! The position counts what was handed to the writer, which writes in the background, and the position with the lines: a
+//! later server goes on exactly there. When the writer is behind, nothing
 //! is read, and the agent's ring in the guest keeps the newest output; what falls out of it is mentioned in the log.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_api::AccountId;
+use hearth_api::{AccountId, MicrovmId};
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{Reply, Request};
 use hearth_store::{LineBuffer, LogWriter, Store};
@@ -18,6 +18,9 @@ use tokio::sync::watch;
 
 /// How long a suspend waits for the last lines to be stored.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An app that prints nothing for so long has said what it had to say.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Where an app's output goes.
 #[derive(Debug, Clone)]
@@ -34,42 +37,40 @@ pub(crate) struct Destination {
 #[derive(Debug)]
 pub(crate) struct OutputLog {
     store: Store,
+    microvm: MicrovmId,
     /// `None` when logging is disabled.
     destination: Option<Destination>,
     writer: OnceLock<LogWriter>,
     position: AtomicU64,
-    position_file: PathBuf,
     /// Whether the app's streams have ended and everything was read.
     ended_tx: watch::Sender<bool>,
 }
 
 impl OutputLog {
-    /// The position is that of an earlier life if there was one, else `first`.
+    /// Output up to `position` is in the log already.
     pub(crate) fn new(
         store: Store,
+        microvm: MicrovmId,
         destination: Option<Destination>,
-        position_file: PathBuf,
-        first: u64,
+        position: u64,
     ) -> Self {
-        let stored = std::fs::read_to_string(&position_file).ok().and_then(|text| text.trim().parse().ok());
         Self {
             store,
+            microvm,
             destination,
             writer: OnceLock::new(),
-            position: AtomicU64::new(stored.unwrap_or(first)),
-            position_file,
+            position: AtomicU64::new(position),
             ended_tx: watch::Sender::new(false),
         }
     }
 
-    /// Keeps the position for the next life, beside the snapshot, when what is before it has been stored.
-    pub(crate) async fn save_position(&self) -> std::io::Result<()> {
+    /// Waits until what was read is stored, and with it the position for the next life.
+    pub(crate) async fn flush(&self) {
         if let Some(writer) = self.writer.get()
             && tokio::time::timeout(FLUSH_PATIENCE, writer.flush()).await.is_err()
         {
             tracing::warn!(destination = ?self.destination, "the last output is not stored yet");
         }
-        std::fs::write(&self.position_file, self.position.load(Ordering::Relaxed).to_string())
     }
 
     /// Copies output until the guest's life ends: the caller cancels it then.
@@ -78,7 +79,10 @@ impl OutputLog {
             self.ended_tx.send_replace(true);
             return;
         };
-        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), account, group, stream));
+        let microvm = Some(self.microvm.clone());
+        let writer = self
+            .writer
+            .get_or_init(|| LogWriter::start_for(self.store.clone(), account, group, stream, microvm));
         loop {
             match self.copy(&vm, writer).await {
                 Ok(()) => _ = self.ended_tx.send_replace(true),
@@ -95,6 +99,30 @@ impl OutputLog {
         let _ = tokio::time::timeout(patience, ended_rx.wait_for(|ended| *ended)).await;
     }
 
+    /// Copies what the app has printed until nothing more comes for a moment, but not for longer than `patience`.
+    /// Nobody may follow the output meanwhile.
+    pub(crate) async fn drain(&self, vm: &Arc<dyn Vm>, patience: Duration) {
+        let Some(Destination { account, group, stream }) = self.destination.clone() else { return };
+        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), account, group, stream));
+        let quiet = async {
+            loop {
+                let before = self.position.load(Ordering::Relaxed);
+                tokio::time::sleep(QUIET).await;
+                if self.position.load(Ordering::Relaxed) == before {
+                    return;
+                }
+            }
+        };
+        let drained = async {
+            tokio::select! {
+                _ = self.copy(vm, writer) => {}
+                () = quiet => {}
+            }
+        };
+        // Whoever prints without end is cut off.
+        let _ = tokio::time::timeout(patience, drained).await;
+    }
+
     async fn copy(&self, vm: &Arc<dyn Vm>, writer: &LogWriter) -> Result<(), ClientError> {
         let mut expected = self.position.load(Ordering::Relaxed);
         let connection = vm.connect_guest().await.map_err(ClientError::Connection)?;
@@ -109,15 +137,16 @@ impl OutputLog {
                 lines.push(missing(position - expected));
             }
             lines.extend(buffer.push(&data));
-            room.send(lines);
             expected = position + data.len() as u64;
-            self.position.store(expected - buffer.len() as u64, Ordering::Relaxed);
+            let complete = expected - buffer.len() as u64;
+            room.send_until(lines, complete);
+            self.position.store(complete, Ordering::Relaxed);
         }
         // The end of both streams: what has no end of line now gets none any more.
         if !buffer.is_empty()
             && let Some(room) = writer.room().await
         {
-            room.send(buffer.take().into_iter().collect());
+            room.send_until(buffer.take().into_iter().collect(), expected);
             self.position.store(expected, Ordering::Relaxed);
         }
         Ok(())

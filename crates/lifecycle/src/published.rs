@@ -99,8 +99,7 @@ impl RunningMicrovm {
     /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first read, as
     /// [`std::io::ErrorKind::ConnectionRefused`].
     pub async fn connect(&self, port: u16) -> std::io::Result<AppStream> {
-        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let stream = match warm {
+        let stream = match self.take_warm() {
             Some(stream) => stream,
             None => self.vm.connect_guest().await?,
         };
@@ -119,12 +118,27 @@ impl RunningMicrovm {
         self.ended.clone().cancelled_owned()
     }
 
+    /// Takes the connection that the life began with.
+    pub(crate) fn take_warm(&self) -> Option<Box<dyn GuestStream>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Gives it back, ready for the next request.
+    pub(crate) fn warmed(&self, stream: Option<Box<dyn GuestStream>>) {
+        *self.warm.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+    }
+
+    /// Idle time counts from now at the earliest: hooks are no traffic, but the app was not idle either.
+    pub(crate) fn begin_idle_time(&self) {
+        self.traffic.touch();
+    }
+
     pub(crate) fn last_traffic(&self) -> Instant {
         self.traffic.last()
     }
 
     pub(crate) fn end(&self) {
         self.ended.cancel();
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.take_warm();
     }
 }

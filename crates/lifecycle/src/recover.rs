@@ -1,53 +1,258 @@
-//! After a start of the service: what the former process left is taken over or brought to its end.
+//! After a start of the service: what the former process left is taken over, finished or undone.
 //!
-//! A microVM whose snapshot fits its disk is suspended, whatever the service was doing with it when it was killed. What
-//! was running cannot be taken over yet: its leftovers are removed and its record says why it ended.
+//! In three parts, between which the server removes what nobody wants: [`find`] looks at every microVM that has not
+//! ended and takes over the guests that still run; the leftovers of others go; [`Recovery::finish`] goes on with each
+//! microVM as [`verdict`] says. The table is in docs/lifecycle.md.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use hearth_api::{MicrovmState, Timestamp};
-use hearth_store::MicrovmRecord;
+use hearth_guest::{AdoptedGuest, Guest};
+use hearth_guest_protocol::chain;
+use hearth_store::{MicrovmFiles, MicrovmRecord};
 
+use crate::hooks::Hooks;
+use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
 use crate::registry::Registry;
 
-/// `stateReason` of a microVM whose service was killed under it.
-pub const REASON_SERVICE_LOST: &str = "The service ended unexpectedly while the MicroVM was not suspended.";
+/// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or the host was restarted.
+pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
 
-/// Takes charge of every microVM that has not ended.
-pub async fn recover(registry: &Arc<Registry>) -> Result<(), hearth_store::Error> {
-    let host = registry.host().clone();
-    for mut record in host.store.microvms_alive().await? {
-        let own = host.files.microvm(&record.id);
-        if own.directory.join("manifest.json").exists() && !own.diverged.exists() {
-            if record.state != MicrovmState::Suspended {
-                record.generation += 1;
-                record.state = MicrovmState::Suspended;
-                record.suspended_at = Some(Timestamp::now());
-                host.store.update_microvm(&record).await?;
+/// What is found of every microVM that has not ended.
+#[derive(Debug)]
+pub struct Recovery {
+    found: Vec<Found>,
+    /// Ids of all of them.
+    alive: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Found {
+    record: MicrovmRecord,
+    guest: Option<Guest>,
+    verdict: Verdict,
+}
+
+/// What a microVM is found with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    /// What its record says.
+    state: MicrovmState,
+    /// It has a snapshot of its own.
+    has_snapshot: bool,
+    /// Its guest may have run since its last snapshot, or since the image's if it has none.
+    diverged: bool,
+    /// Its run hook has answered.
+    run_hook_called: bool,
+    /// The hooks of its image.
+    hooks: EnabledHooks,
+    /// Its guest.
+    guest: GuestFound,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum GuestFound {
+    Gone,
+    Paused,
+    Running,
+    /// It is there and cannot be taken over, for this reason.
+    Refused(String),
+}
+
+/// What is to be done with a microVM. The guest is ended unless the verdict needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// It goes on as RUNNING.
+    TakeOver,
+    /// Its suspend is finished, from the hook on.
+    FinishSuspendHook,
+    /// Its suspend is finished; the app knows.
+    FinishSuspend,
+    /// Its guest is told that it runs, which ends the launch.
+    FinishLaunch,
+    /// Its guest is told that it runs and its resume hook is called, which ends the resume.
+    FinishResume,
+    /// It is launched from the image's snapshot, as if for the first time.
+    LaunchAgain,
+    /// It is resumed from its own snapshot.
+    ResumeAgain,
+    /// It is SUSPENDED.
+    Suspended,
+    /// It is released; its record may say why already.
+    Terminate(Option<String>),
+}
+
+/// The table of docs/lifecycle.md.
+fn verdict(finding: &Finding) -> Verdict {
+    let snapshot_fits = finding.has_snapshot && !finding.diverged;
+    match (finding.state, &finding.guest) {
+        (MicrovmState::Terminating | MicrovmState::Terminated, _) => Verdict::Terminate(None),
+        (MicrovmState::Pending, _) if snapshot_fits => Verdict::ResumeAgain,
+        (_, _) if snapshot_fits => Verdict::Suspended,
+        (MicrovmState::Pending, guest) if !finding.has_snapshot && !finding.run_hook_called => match guest {
+            // What a clone did before it was RUNNING nobody has seen. With a hook, it may have heard half of it.
+            GuestFound::Paused | GuestFound::Running if finding.diverged && !finding.hooks.run => {
+                Verdict::FinishLaunch
             }
-            registry.take_suspended(record);
-            continue;
+            _ => Verdict::LaunchAgain,
+        },
+        (_, GuestFound::Refused(reason)) => {
+            let reason = format!("The MicroVM could not be taken over by the service: {reason}.");
+            Verdict::Terminate(Some(reason))
         }
-        host.release(&record, None).await;
-        end(&mut record);
-        host.store.update_microvm(&record).await?;
-        tracing::warn!(microvm = %record.id, "ended: {REASON_SERVICE_LOST}");
+        (_, GuestFound::Gone) => Verdict::Terminate(Some(REASON_VMM_LOST.to_owned())),
+        (MicrovmState::Pending, _) if finding.has_snapshot => Verdict::FinishResume,
+        (MicrovmState::Pending | MicrovmState::Running, _) => Verdict::TakeOver,
+        // The app is told first; a guest that is paused already was told.
+        (MicrovmState::Suspending, GuestFound::Running) if finding.hooks.suspend => {
+            Verdict::FinishSuspendHook
+        }
+        // A record that says SUSPENDED of a guest that has run since then could not be written in time.
+        (MicrovmState::Suspending | MicrovmState::Suspended, _) => Verdict::FinishSuspend,
     }
-    sweep(&host.files.microvms(), |id| registry_knows(registry, id));
-    Ok(())
 }
 
-fn end(record: &mut MicrovmRecord) {
+/// Looks at every microVM that has not ended, and takes over the guests that still run.
+pub async fn find(registry: &Arc<Registry>) -> Result<Recovery, hearth_store::Error> {
+    let host = registry.host();
+    let records = host.store.microvms_alive().await?;
+    let alive = records.iter().map(|record| record.id.to_string()).collect();
+    // Side by side: one that does not answer must not hold up the others.
+    let looking = records.into_iter().map(|record| look(registry.clone(), record)).map(tokio::spawn);
+    let mut found = Vec::new();
+    for looked in looking.collect::<Vec<_>>() {
+        // A panic in there was logged by the runtime. The record and its files stay until the next start.
+        found.extend(looked.await);
+    }
+    Ok(Recovery { found, alive })
+}
+
+async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
+    let host = registry.host();
+    let own = host.files.microvm(&record.id);
+    // Without its version it is ended by its supervisor.
+    let version = host.store.image_version(&record.image_arn, record.image_version).await.ok().flatten();
+    let (guest, guest_found) = match host.guests.adopt(record.id.as_str()).await {
+        Ok(None) => (None, GuestFound::Gone),
+        Ok(Some(AdoptedGuest { guest, running: true })) => (Some(guest), GuestFound::Running),
+        Ok(Some(AdoptedGuest { guest, running: false })) => (Some(guest), GuestFound::Paused),
+        Err(error) => (None, GuestFound::Refused(chain(&error))),
+    };
+    let finding = Finding {
+        state: record.state,
+        has_snapshot: own.directory.join(hearth_vmm::snapshot::MANIFEST_FILE).exists(),
+        diverged: own.diverged.exists(),
+        run_hook_called: own.run_hook_called.exists(),
+        hooks: version.map(|version| Hooks::of(&version.configuration).enabled()).unwrap_or_default(),
+        guest: guest_found,
+    };
+    let verdict = verdict(&finding);
+    tracing::info!(microvm = %record.id, ?finding, ?verdict, "found");
+    Found { record, guest, verdict }
+}
+
+impl Recovery {
+    /// Names of the guests that were taken over: what else is left of earlier guests may go.
+    pub fn names(&self) -> BTreeSet<String> {
+        let taken = self.found.iter().filter(|found| found.guest.is_some());
+        taken.map(|found| found.record.id.to_string()).collect()
+    }
+
+    /// Goes on with every microVM, and removes the files of all others.
+    pub async fn finish(self, registry: &Arc<Registry>) {
+        for found in self.found {
+            found.go_on(registry).await;
+        }
+        sweep(&registry.host().files.microvms(), |id| self.alive.contains(id));
+    }
+}
+
+impl Found {
+    async fn go_on(self, registry: &Arc<Registry>) {
+        let Self { mut record, guest, verdict } = self;
+        let host = registry.host();
+        let keeps_guest =
+            !matches!(verdict, Verdict::LaunchAgain | Verdict::ResumeAgain | Verdict::Suspended);
+        let guest = match guest {
+            Some(guest) if !keeps_guest => {
+                guest.destroy().await;
+                None
+            }
+            guest => guest,
+        };
+        let (phase, step) = match verdict {
+            Verdict::TakeOver => {
+                // It may have been killed between a failed suspend and the continuation.
+                if let Some(guest) = &guest
+                    && let Err(error) = guest.vm().resume().await
+                {
+                    tracing::error!(microvm = %record.id, error = %chain(&error), "a guest does not run on");
+                }
+                if record.state != MicrovmState::Running {
+                    change(&mut record, MicrovmState::Running);
+                    write(registry, &record).await;
+                }
+                (Phase::Running, None)
+            }
+            Verdict::FinishSuspendHook => (Phase::SuspendHook, Some(Step::SuspendHook)),
+            Verdict::FinishSuspend => (Phase::Suspending, Some(Step::Suspend)),
+            Verdict::FinishResume | Verdict::ResumeAgain => (Phase::Resuming, Some(Step::Resume)),
+            Verdict::FinishLaunch => (Phase::Launching, Some(Step::Launch)),
+            Verdict::LaunchAgain => {
+                clear(&host.files.microvm(&record.id));
+                (Phase::Launching, Some(Step::Launch))
+            }
+            Verdict::Suspended => {
+                if record.state != MicrovmState::Suspended {
+                    change(&mut record, MicrovmState::Suspended);
+                    record.suspended_at = Some(host.clock.wall());
+                    write(registry, &record).await;
+                }
+                (Phase::Suspended, None)
+            }
+            Verdict::Terminate(reason) => {
+                let reason = reason.or_else(|| record.state_reason.clone());
+                let reason = reason.unwrap_or_else(|| reason_to_end(&record, host.clock.wall()).to_owned());
+                tracing::warn!(microvm = %record.id, reason, "is ended");
+                change(&mut record, MicrovmState::Terminating);
+                record.state_reason = Some(reason.clone());
+                record.suspended_at = None;
+                write(registry, &record).await;
+                (Phase::Terminating, Some(Step::Terminate(reason)))
+            }
+        };
+        registry.take(record, guest, phase, step);
+    }
+}
+
+async fn write(registry: &Registry, record: &MicrovmRecord) {
+    if let Err(error) = registry.host().store.update_microvm(record).await {
+        tracing::error!(microvm = %record.id, %error, "the record could not be written");
+    }
+}
+
+fn change(record: &mut MicrovmRecord, state: MicrovmState) {
     record.generation += 1;
-    record.state = MicrovmState::Terminated;
-    record.state_reason = Some(REASON_SERVICE_LOST.to_owned());
-    record.suspended_at = None;
-    record.terminated_at = Some(Timestamp::now());
+    record.state = state;
 }
 
-fn registry_knows(registry: &Registry, id: &str) -> bool {
-    registry.knows(&hearth_api::MicrovmId::from_stored(id))
+/// Why a microVM was being ended during another step: that is recorded only when the step is over.
+fn reason_to_end(record: &MicrovmRecord, now: Timestamp) -> &'static str {
+    let end = record.started_at.as_millis() + i64::from(record.settings.maximum_duration_in_seconds) * 1000;
+    if now.as_millis() >= end { REASON_LIFETIME } else { REASON_SUCCESS }
+}
+
+/// Removes what a launch has made, but not what it is to tell the app.
+fn clear(own: &MicrovmFiles) {
+    for path in [&own.overlay, &own.diverged] {
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::error!(path = %path.display(), %error, "half of a launch could not be removed");
+        }
+    }
 }
 
 /// Removes directories that belong to no microVM.
@@ -61,3 +266,6 @@ fn sweep(parent: &Path, known: impl Fn(&str) -> bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,14 +5,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_guest::GuestFactory;
+use hearth_guest::{Guest, GuestFactory};
 use hearth_store::{Files, MicrovmRecord, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::machine::{DenyReason, Event, Failure, Machine, Step};
+use crate::clock::{Clock, HostClock};
+use crate::hooks::Hooks;
+use crate::machine::{DenyReason, Event, Failure, Machine, Phase, Step};
+use crate::payload;
 use crate::published::{Published, RunningMicrovm, Unreachable};
-use crate::steps::{Host, SharedHost};
+use crate::records::Records;
+use crate::steps::{Host, SharedHost, remove_directory};
 use crate::supervisor::{Message, Supervisor};
 
 /// Longest wait of a request for a microVM that is being launched or resumed.
@@ -68,29 +72,58 @@ pub enum Refusal {
 impl Registry {
     /// An empty registry.
     pub fn new(config: RegistryConfig) -> Arc<Self> {
-        let RegistryConfig { store, guests, files, vmm_overhead_mib } = config;
+        let records = Arc::new(config.store.clone());
+        Self::with(config, records, Arc::new(HostClock))
+    }
+
+    /// The same with records and clocks of one's own; the config's store then keeps the apps' output only.
+    pub fn with(config: RegistryConfig, store: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let RegistryConfig { store: logs, guests, files, vmm_overhead_mib } = config;
         Arc::new(Self {
-            host: Arc::new(Host { store, guests, files, vmm_overhead_mib }),
+            host: Arc::new(Host { store, logs, clock, guests, files, vmm_overhead_mib }),
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
     }
 
-    /// Launches a microVM whose row has been recorded as PENDING; returns at once.
-    pub fn launch(self: &Arc<Self>, record: MicrovmRecord) {
-        self.supervise(record, Machine::launching(), Some(Step::Launch));
+    /// Keeps the payload of the run hook until the hook has been called. Due before the microVM is recorded, so that no
+    /// microVM is acknowledged whose payload could be lost.
+    pub fn keep_payload(&self, id: &MicrovmId, payload: &str) -> std::io::Result<()> {
+        payload::keep(&self.host.files.microvm(id), payload)
     }
 
-    /// Takes charge of a microVM that was found suspended.
-    pub(crate) fn take_suspended(self: &Arc<Self>, record: MicrovmRecord) {
-        self.supervise(record, Machine::suspended(), None);
+    /// Removes the payload of a microVM that was not recorded after all.
+    pub fn discard_payload(&self, id: &MicrovmId) {
+        remove_directory(&self.host.files.microvm(id).directory);
+    }
+
+    /// Launches a microVM whose row has been recorded as PENDING; returns at once.
+    pub fn launch(self: &Arc<Self>, record: MicrovmRecord) {
+        self.supervise(record, None, Machine::launching(), Some(Step::Launch));
+    }
+
+    /// Takes charge of a microVM that was found in this phase, with its guest if it has one, and begins with this step.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        record: MicrovmRecord,
+        guest: Option<Guest>,
+        phase: Phase,
+        first: Option<Step>,
+    ) {
+        self.supervise(record, guest, Machine::found(phase), first);
     }
 
     pub(crate) fn host(&self) -> &SharedHost {
         &self.host
     }
 
-    fn supervise(self: &Arc<Self>, record: MicrovmRecord, machine: Machine, first: Option<Step>) {
+    fn supervise(
+        self: &Arc<Self>,
+        record: MicrovmRecord,
+        guest: Option<Guest>,
+        machine: Machine,
+        first: Option<Step>,
+    ) {
         let (messages_tx, messages_rx) = mpsc::channel(64);
         let (publish, published_rx) =
             watch::channel(Published { state: machine.public_state(), running: None });
@@ -105,7 +138,7 @@ impl Registry {
         }
         let registry = self.clone();
         self.tasks.spawn(async move {
-            let run = registry.clone().drive(record, machine, first, messages_rx, publish);
+            let run = registry.clone().drive((record, guest), machine, first, messages_rx, publish);
             if let Err(error) = tokio::spawn(run).await {
                 tracing::error!(microvm = %id, %error, "the supervisor failed; its microVM is lost");
             }
@@ -117,7 +150,7 @@ impl Registry {
 
     async fn drive(
         self: Arc<Self>,
-        record: MicrovmRecord,
+        (record, guest): (MicrovmRecord, Option<Guest>),
         mut machine: Machine,
         mut first: Option<Step>,
         messages_rx: mpsc::Receiver<Message>,
@@ -133,14 +166,21 @@ impl Registry {
             record.generation += 1;
             record.state = MicrovmState::Terminated;
             record.state_reason = Some(reason);
-            record.terminated_at = Some(hearth_api::Timestamp::now());
-            host.release(&record, None).await;
+            record.terminated_at = Some(host.clock.wall());
+            host.release(&record, guest).await;
             if let Err(error) = host.store.update_microvm(&record).await {
                 tracing::error!(microvm = %record.id, %error, "the record could not be written");
             }
             return;
         };
-        let supervisor = Supervisor::new(host.clone(), machine, record, version, messages_rx, publish);
+        let machine = machine.with_hooks(Hooks::of(&version.configuration).enabled());
+        // Without the position, the ring in the guest is read from its beginning: lines twice are better than none.
+        let position = host.logs.output_position(&record.id).await.unwrap_or_else(|error| {
+            tracing::error!(microvm = %record.id, %error, "the output position could not be read");
+            None
+        });
+        let supervisor =
+            Supervisor::new(host.clone(), machine, (record, guest), version, position, messages_rx, publish);
         supervisor.run(first.take()).await;
     }
 
@@ -211,13 +251,23 @@ impl Registry {
 
     /// Suspends what runs, ends what is being launched, and waits until every supervisor has finished.
     pub async fn shutdown(&self) {
+        self.stop(&Event::Shutdown).await;
+    }
+
+    /// Leaves what runs to a later server process, which takes it over ([`crate::recover`]), and waits until every
+    /// supervisor has finished. Steps that have begun are finished first.
+    pub async fn leave(&self) {
+        self.stop(&Event::Leave).await;
+    }
+
+    async fn stop(&self, event: &Event) {
         let entries: Vec<Entry> = {
             let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
             entries.by_id.values().cloned().collect()
         };
         for entry in entries {
             // A closed channel means that the supervisor has finished already.
-            let _ = entry.messages_tx.send((Event::Shutdown, None)).await;
+            let _ = entry.messages_tx.send((event.clone(), None)).await;
         }
         self.tasks.close();
         self.tasks.wait().await;

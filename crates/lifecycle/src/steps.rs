@@ -11,8 +11,11 @@ use hearth_guest_protocol::chain;
 use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
 use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
+use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::machine::Failure;
+use crate::records::Records;
 
 /// How long the agent of a restored guest may take to answer.
 const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
@@ -20,7 +23,11 @@ const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
 /// What every supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) store: Store,
+    /// Records of microVMs and images.
+    pub(crate) store: Arc<dyn Records>,
+    /// Where the apps' output goes.
+    pub(crate) logs: Store,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guests: GuestFactory,
     pub(crate) files: Files,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -40,6 +47,7 @@ impl Host {
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
+        cut: &CancellationToken,
     ) -> Result<Started, Failure> {
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
@@ -48,7 +56,7 @@ impl Host {
             .map_err(|error| fatal("prepare its directory", &error))?;
         hearth_vmm::snapshot::create_overlay(&image.disk, &own.overlay)
             .map_err(|error| fatal("make its disk", &error))?;
-        self.start(record, version).await.map_err(|error| {
+        self.start(record, version, cut).await.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a launch failed");
             Failure::Fatal(format!("The MicroVM could not be launched: {}.", chain(&error)))
         })
@@ -59,6 +67,7 @@ impl Host {
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
+        cut: &CancellationToken,
     ) -> Result<Started, Failure> {
         let manifest = self.files.microvm(&record.id).directory.join(MANIFEST_FILE);
         if !manifest.exists() {
@@ -66,7 +75,7 @@ impl Host {
             let reason = format!("The MicroVM could not be resumed: {} is missing.", manifest.display());
             return Err(Failure::Fatal(reason));
         }
-        self.start(record, version).await.map_err(|error| {
+        self.start(record, version, cut).await.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a resume failed");
             let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
             let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
@@ -75,10 +84,13 @@ impl Host {
         })
     }
 
+    /// When it is cut short, it no longer waits for the guest's agent; what the driver has begun it ends, in its own
+    /// time limits, because half a VM could not be released.
     async fn start(
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
+        cut: &CancellationToken,
     ) -> Result<Started, GuestError> {
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
@@ -94,6 +106,32 @@ impl Host {
             limits: self.limits(app, version),
         };
         let guest = self.guests.restore(plan, &image.snapshot, &own.directory).await?;
+        self.begin(record, guest, cut).await
+    }
+
+    /// Goes on with a guest that an earlier server had restored, and perhaps resumed, when it was killed.
+    pub(crate) async fn finish_start(
+        &self,
+        record: &MicrovmRecord,
+        guest: Guest,
+        cut: &CancellationToken,
+    ) -> Result<Started, Failure> {
+        self.begin(record, guest, cut).await.map_err(|error| {
+            tracing::warn!(microvm = %record.id, error = %chain(&error), "a start could not be finished");
+            let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
+            let lost = self.files.microvm(&record.id).diverged.exists();
+            if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
+        })
+    }
+
+    /// Lets a restored guest run and tells it so.
+    async fn begin(
+        &self,
+        record: &MicrovmRecord,
+        guest: Guest,
+        cut: &CancellationToken,
+    ) -> Result<Started, GuestError> {
+        let own = self.files.microvm(&record.id);
         let vm = guest.vm();
         // From here on the guest may write to its disk, and its snapshot no longer fits.
         if let Err(source) = std::fs::write(&own.diverged, "") {
@@ -101,13 +139,19 @@ impl Host {
             return Err(GuestError::Directory { path: own.diverged, source });
         }
         let started = match vm.resume().await {
-            Ok(()) => guest::restored(vm, RESTORED_TIMEOUT).await,
+            Ok(()) => tokio::select! {
+                biased;
+                () = cut.cancelled() => Err(GuestError::Stopped),
+                restored = guest::restored(vm, RESTORED_TIMEOUT) => restored,
+            },
             Err(error) => Err(error.into()),
         };
         match started {
             Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
-                self.keep(record, &guest).await;
+                if !cut.is_cancelled() {
+                    self.keep(record, &guest).await;
+                }
                 guest.destroy().await;
                 Err(error)
             }
@@ -146,9 +190,29 @@ impl Host {
         }
     }
 
-    /// Writes what changed and ends the process. When writing fails the guest runs on and is given back.
-    pub(crate) async fn suspend(&self, record: &MicrovmRecord, guest: Guest) -> Result<(), (Guest, Failure)> {
-        let Err(error) = self.write_snapshot(record, &guest).await else {
+    /// Writes what changed and ends the process. When writing fails the guest runs on and is given back. When it is cut
+    /// short the VMM is killed, with which the writing fails.
+    pub(crate) async fn suspend(
+        &self,
+        record: &MicrovmRecord,
+        guest: Guest,
+        cut: &CancellationToken,
+    ) -> Result<(), (Guest, Failure)> {
+        let written = {
+            let writing = self.write_snapshot(record, &guest);
+            tokio::pin!(writing);
+            tokio::select! {
+                biased;
+                written = &mut writing => written,
+                () = cut.cancelled() => {
+                    if let Err(error) = guest.vm().kill().await {
+                        tracing::warn!(microvm = %record.id, error = %chain(&error), "a VMM could not be ended");
+                    }
+                    writing.await
+                }
+            }
+        };
+        let Err(error) = written else {
             guest.destroy().await;
             return Ok(());
         };
@@ -195,7 +259,7 @@ fn restrict(directory: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
 }
 
-fn remove_directory(directory: &Path) {
+pub(crate) fn remove_directory(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory)
         && error.kind() != std::io::ErrorKind::NotFound
     {

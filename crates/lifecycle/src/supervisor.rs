@@ -4,23 +4,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_api::{CloudWatchLogging, Logging, MicrovmState, Timestamp};
+use hearth_api::{CloudWatchLogging, Logging, MicrovmState};
 use hearth_guest::Guest;
-use hearth_guest::guest::{ask, describe_exit};
-use hearth_guest_protocol::{Reply, Request};
 use hearth_store::{ImageVersionRecord, MicrovmRecord};
-use hearth_vmm::{GuestStream, Vm};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
+use crate::body::Body;
 use crate::machine::{Decision, DenyReason, Event, Failure, Machine, Phase, Step};
 use crate::output::{Destination, OutputLog};
 use crate::published::{Published, RunningMicrovm};
-use crate::steps::{Host, SharedHost, Started};
-use crate::timers;
+use crate::steps::SharedHost;
+use crate::timers::{Due, Timers};
 
 /// `stateReason` of a microVM that could not be suspended when the service was stopped.
 const REASON_NOT_SUSPENDED: &str = "The service was stopped and the MicroVM could not be suspended.";
+
+/// Between two attempts to record the end of a microVM.
+const PERSIST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A message to a supervisor: an event, and where the verdict goes.
 pub(crate) type Message = (Event, Option<oneshot::Sender<Result<(), DenyReason>>>);
@@ -30,6 +31,7 @@ pub(crate) type Message = (Event, Option<oneshot::Sender<Result<(), DenyReason>>
 pub(crate) struct Supervisor {
     front: Front,
     body: Body,
+    timers: Timers,
 }
 
 /// The half that answers: it never waits for a VM.
@@ -40,58 +42,47 @@ struct Front {
     record: MicrovmRecord,
     messages: mpsc::Receiver<Message>,
     publish: watch::Sender<Published>,
-    stopping: bool,
+    /// What has been said about the end of the service.
+    stopping: Option<Stop>,
+    /// Cuts the step under way short.
+    cut: CancellationToken,
 }
 
-/// The half that acts: it holds what the microVM holds.
-#[derive(Debug)]
-struct Body {
-    host: SharedHost,
-    version: ImageVersionRecord,
-    output: Arc<OutputLog>,
-    guest: Option<Guest>,
-    running: Option<RunningMicrovm>,
-    watchers: Vec<AbortHandle>,
-    compaction: Option<JoinHandle<()>>,
-    lives: u64,
-    exits_tx: mpsc::Sender<Event>,
-    exits_rx: mpsc::Receiver<Event>,
+/// What becomes of a running microVM when the service stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Suspend,
+    Leave,
 }
 
 impl Supervisor {
     pub(crate) fn new(
         host: SharedHost,
         machine: Machine,
-        record: MicrovmRecord,
+        (record, guest): (MicrovmRecord, Option<Guest>),
         version: ImageVersionRecord,
+        output_position: Option<u64>,
         messages: mpsc::Receiver<Message>,
         publish: watch::Sender<Published>,
     ) -> Self {
-        let files = host.files.microvm(&record.id);
         let first = version.app.as_ref().map_or(0, |app| app.output_position);
         let destination = log_destination(&record);
-        let output = OutputLog::new(host.store.clone(), destination, files.output_position, first);
-        let (exits_tx, exits_rx) = mpsc::channel(4);
-        Self {
-            body: Body {
-                host: host.clone(),
-                version,
-                output: Arc::new(output),
-                guest: None,
-                running: None,
-                watchers: Vec::new(),
-                compaction: None,
-                lives: 0,
-                exits_tx,
-                exits_rx,
-            },
-            front: Front { host, machine, record, messages, publish, stopping: false },
-        }
+        let position = output_position.unwrap_or(first);
+        let output = OutputLog::new(host.logs.clone(), record.id.clone(), destination, position);
+        let timers = Timers::new(host.clock.clone(), &record);
+        let body = Body::new(host.clone(), version, Arc::new(output), guest);
+        let cut = CancellationToken::new();
+        let front = Front { host, machine, record, messages, publish, stopping: None, cut };
+        Self { front, body, timers }
     }
 
     /// Runs until the end; `first` is the step to begin with.
     pub(crate) async fn run(mut self, first: Option<Step>) -> MicrovmRecord {
         let mut step = first;
+        if self.front.machine.phase() == Phase::Running {
+            self.body.take_over(&self.front.record);
+            self.front.publish(self.body.running.clone());
+        }
         loop {
             let event = match step.take() {
                 Some(step) => self.perform(step).await,
@@ -101,34 +92,38 @@ impl Supervisor {
                 },
             };
             step = self.front.take(event, &self.body).await;
-            if self.front.stopping && step.is_none() && self.front.machine.phase() == Phase::Running {
+            let phase = self.front.machine.phase();
+            if self.front.stopping == Some(Stop::Suspend) && step.is_none() && phase == Phase::Running {
                 // The suspend failed, and nobody will be there to try again.
                 let lost = Event::VmmExited(REASON_NOT_SUSPENDED.to_owned());
                 step = self.front.take(lost, &self.body).await;
             }
             let over = match self.front.machine.phase() {
                 Phase::Terminated => true,
-                Phase::Suspended => self.front.stopping && step.is_none(),
+                Phase::Suspended => self.front.stopping.is_some() && step.is_none(),
+                Phase::Running => self.front.stopping == Some(Stop::Leave) && step.is_none(),
                 _ => false,
             };
             if over {
                 break;
             }
         }
-        if let Some(compaction) = self.body.compaction.take() {
-            // The files must be at rest before the caller goes on; a panic in there was logged by the runtime.
-            let _ = compaction.await;
-        }
+        // The files must be at rest before the caller goes on.
+        self.body.rest().await;
+        self.body.leave().await;
         self.front.record
     }
 
     /// Performs a step while requests go on being answered.
     async fn perform(&mut self, step: Step) -> Event {
-        let Self { front, body } = self;
+        let Self { front, body, timers } = self;
         let record = front.record.clone();
-        let work = body.perform(&record, step);
+        front.cut = CancellationToken::new();
+        let cut = front.cut.clone();
+        let work = body.perform(&record, step, &cut);
         tokio::pin!(work);
         loop {
+            let end = timers.end(&front.record);
             tokio::select! {
                 biased;
                 result = &mut work => {
@@ -138,50 +133,44 @@ impl Supervisor {
                     };
                 }
                 Some(message) = front.messages.recv() => front.answer_during_step(message).await,
+                () = Timers::sleep(timers.longest_sleep(), end.as_ref()) => {
+                    if let Some(end) = timers.end(&front.record).filter(Due::is_over) {
+                        front.answer_during_step((end.event, None)).await;
+                    }
+                }
             }
         }
     }
 
     /// Waits for the next event: exits before timers before requests.
     async fn wait(&mut self) -> Option<Event> {
+        let Self { front, body, timers } = self;
         loop {
-            let due = timers::next(&self.front.record, self.body.running.as_ref(), now());
-            let timer = async {
-                match &due {
-                    Some(due) => tokio::time::sleep_until(due.at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let due = timers.next(&front.record, body.running.as_ref());
             tokio::select! {
                 biased;
-                Some(exit) = self.body.exits_rx.recv() => return Some(exit),
-                () = timer => {
-                    let event = due.map(|due| due.event)?;
-                    if !self.idle_was_interrupted(&event) {
-                        return Some(event);
+                Some(exit) = body.exits_rx.recv() => return Some(exit),
+                () = Timers::sleep(timers.longest_sleep(), due.as_ref()) => {
+                    // Traffic that came after the timer was set starts the idle time anew.
+                    let due = timers.next(&front.record, body.running.as_ref()).filter(Due::is_over);
+                    if let Some(due) = due {
+                        return Some(due.event);
                     }
                 }
-                message = self.front.messages.recv() => {
+                message = front.messages.recv() => {
                     let (event, verdict_tx) = message?;
-                    self.front.stopping |= event == Event::Shutdown;
-                    let (verdict, acts) = self.front.preview(&event);
+                    front.note_stop(&event);
+                    let (verdict, acts) = front.preview(&event);
                     if let Some(verdict_tx) = verdict_tx {
                         // The asker may have gone away; the event counts all the same.
                         let _ = verdict_tx.send(verdict);
                     }
-                    if acts || self.front.stopping {
+                    if acts || front.stopping.is_some() {
                         return Some(event);
                     }
                 }
             }
         }
-    }
-
-    /// Traffic that came after the timer was armed starts the idle time anew.
-    fn idle_was_interrupted(&self, event: &Event) -> bool {
-        matches!(event, Event::Idle(_))
-            && timers::next(&self.front.record, self.body.running.as_ref(), now())
-                .is_none_or(|due| due.event != *event || due.at > tokio::time::Instant::now())
     }
 }
 
@@ -191,21 +180,30 @@ impl Front {
         match self.machine.clone().on(event.clone()) {
             Decision::Deny(reason) => (Err(reason), false),
             Decision::Ignore => (Ok(()), false),
-            Decision::Begin(_) | Decision::Changed => (Ok(()), true),
+            Decision::Begin(_) | Decision::Changed | Decision::CutShort => (Ok(()), true),
+        }
+    }
+
+    fn note_stop(&mut self, event: &Event) {
+        match event {
+            Event::Shutdown => self.stopping = Some(Stop::Suspend),
+            Event::Leave => self.stopping = Some(Stop::Leave),
+            _ => {}
         }
     }
 
     async fn answer_during_step(&mut self, (event, verdict_tx): Message) {
-        self.stopping |= event == Event::Shutdown;
+        self.note_stop(&event);
         let decision = self.machine.on(event);
-        if decision == Decision::Changed {
+        if decision == Decision::CutShort {
+            self.cut.cancel();
             self.persist().await;
             self.publish(None);
         }
         if let Some(verdict_tx) = verdict_tx {
             let verdict = match decision {
                 Decision::Deny(reason) => Err(reason),
-                Decision::Begin(_) | Decision::Changed | Decision::Ignore => Ok(()),
+                Decision::Begin(_) | Decision::Changed | Decision::CutShort | Decision::Ignore => Ok(()),
             };
             // The asker may have gone away; the event counts all the same.
             let _ = verdict_tx.send(verdict);
@@ -214,21 +212,28 @@ impl Front {
 
     /// Moves the machine, writes the row, publishes; returns the step to perform.
     async fn take(&mut self, event: Event, body: &Body) -> Option<Step> {
-        let note = match &event {
-            Event::StepFailed(Failure::Undone(reason)) => Some(reason.clone()),
+        let note = match (&event, self.machine.phase()) {
+            (Event::StepFailed(Failure::Undone(reason)), _) => Some(reason.clone()),
+            // Set only after a suspend that was undone, and still true.
+            (Event::StepDone, Phase::ResumeHook) => self.record.state_reason.clone(),
             _ => None,
         };
         let step = match self.machine.on(event) {
             Decision::Begin(step) => Some(step),
-            Decision::Changed => None,
+            Decision::Changed | Decision::CutShort => None,
             Decision::Ignore | Decision::Deny(_) => return None,
         };
         self.record.state_reason = match &step {
-            Some(Step::Terminate(reason)) => Some(reason.clone()),
+            Some(Step::Terminate(reason) | Step::TerminateHook(reason)) => Some(reason.clone()),
             _ if self.machine.phase() == Phase::Terminated => self.record.state_reason.take(),
             _ => note,
         };
         self.persist().await;
+        if self.machine.phase() == Phase::Running
+            && let Some(running) = &body.running
+        {
+            running.begin_idle_time();
+        }
         self.publish(body.running.clone());
         step
     }
@@ -237,15 +242,21 @@ impl Front {
         let record = &mut self.record;
         record.generation += 1;
         record.state = self.machine.public_state();
+        let now = self.host.clock.wall();
         record.suspended_at = match record.state {
-            MicrovmState::Suspended => Some(record.suspended_at.unwrap_or_else(now)),
+            MicrovmState::Suspended => Some(record.suspended_at.unwrap_or(now)),
             _ => None,
         };
         if record.state == MicrovmState::Terminated {
-            record.terminated_at = Some(now());
+            record.terminated_at = Some(now);
         }
-        if let Err(error) = self.host.store.update_microvm(record).await {
+        while let Err(error) = self.host.store.update_microvm(record).await {
             tracing::error!(microvm = %record.id, %error, "the record could not be written");
+            // What else is not written is made up for by the next change; after this one there is none.
+            if record.state != MicrovmState::Terminated || self.stopping.is_some() {
+                break;
+            }
+            tokio::time::sleep(PERSIST_PAUSE).await;
         }
     }
 
@@ -253,106 +264,6 @@ impl Front {
         let state = self.record.state;
         let running = if state == MicrovmState::Running { running } else { None };
         self.publish.send_replace(Published { state, running });
-    }
-}
-
-impl Body {
-    async fn perform(&mut self, record: &MicrovmRecord, step: Step) -> Result<(), Failure> {
-        let host = self.host.clone();
-        match step {
-            Step::Launch => {
-                let Started { guest, stream } = host.launch(record, &self.version).await?;
-                self.begin_life(record, guest, Some(stream));
-            }
-            Step::Resume => {
-                if let Some(compaction) = self.compaction.take() {
-                    // A failed merge was logged and leaves the layers as they were.
-                    let _ = compaction.await;
-                }
-                let Started { guest, stream } = host.resume(record, &self.version).await?;
-                self.begin_life(record, guest, Some(stream));
-            }
-            Step::Suspend => self.suspend(&host, record).await?,
-            Step::Terminate(_) => {
-                self.end_life();
-                host.release(record, self.guest.take()).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn suspend(&mut self, host: &Host, record: &MicrovmRecord) -> Result<(), Failure> {
-        self.end_life();
-        let Some(guest) = self.guest.take() else {
-            return Err(Failure::Fatal("The MicroVM had no guest to suspend.".into()));
-        };
-        if let Err(error) = self.output.save_position().await {
-            tracing::warn!(microvm = %record.id, %error, "the output position could not be written");
-        }
-        match host.suspend(record, guest).await {
-            Ok(()) => {
-                self.compaction = Some(host.compact(record));
-                Ok(())
-            }
-            Err((guest, failure)) => {
-                self.begin_life(record, guest, None);
-                Err(failure)
-            }
-        }
-    }
-
-    fn begin_life(&mut self, record: &MicrovmRecord, guest: Guest, warm: Option<Box<dyn GuestStream>>) {
-        self.lives += 1;
-        // An exit of a former life, reported late, must not end this one.
-        (self.exits_tx, self.exits_rx) = mpsc::channel(4);
-        let vm = guest.vm().clone();
-        let watchers = [
-            tokio::spawn(watch_vmm(vm.clone(), self.exits_tx.clone())),
-            tokio::spawn(settled(watch_container(vm.clone(), self.output.clone(), self.exits_tx.clone()))),
-            tokio::spawn(settled(self.output.clone().follow(vm.clone()))),
-        ];
-        self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
-        self.running = Some(RunningMicrovm::new(record.id.clone(), self.lives, vm, warm));
-        self.guest = Some(guest);
-    }
-
-    fn end_life(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.end();
-        }
-        for watcher in self.watchers.drain(..) {
-            watcher.abort();
-        }
-    }
-}
-
-/// Begins once the guest has had time for its first request: after a restore its CPUs are cold, and what else it is
-/// asked then is paid by whoever waits for that request.
-async fn settled(watch: impl Future<Output = ()>) {
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    watch.await;
-}
-
-async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
-    let reason = format!("The {}.", describe_exit(&vm.wait().await));
-    // Nobody listens any more when this life has ended already.
-    let _ = exits_tx.send(Event::VmmExited(reason)).await;
-}
-
-async fn watch_container(vm: Arc<dyn Vm>, output: Arc<OutputLog>, exits_tx: mpsc::Sender<Event>) {
-    const DAY: Duration = Duration::from_hours(24);
-    /// How long the guest of an app that has ended is kept for the app's last words.
-    const LAST_WORDS: Duration = Duration::from_secs(2);
-    loop {
-        match ask(&vm, &Request::WaitExit, DAY).await {
-            Ok(Reply::Exited { code }) => {
-                output.ended(LAST_WORDS).await;
-                // Nobody listens any more when this life has ended already.
-                let _ = exits_tx.send(Event::ContainerExited(code)).await;
-                return;
-            }
-            Ok(_) | Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-        }
     }
 }
 
@@ -367,8 +278,4 @@ fn log_destination(record: &MicrovmRecord) -> Option<Destination> {
     let day = record.started_at.0.strftime("%Y/%m/%d");
     let stream = log_stream.unwrap_or_else(|| format!("{day}[{}]{}", record.image_version, record.id));
     Some(Destination { account: record.account.clone(), group, stream })
-}
-
-fn now() -> Timestamp {
-    Timestamp::now()
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hearth_companions::LOG_RETENTIONS;
 use hearth_control_plane::Rates;
 use serde::Deserialize;
@@ -30,9 +30,23 @@ pub(crate) struct ServeArgs {
     /// Region [default: us-east-1]
     #[arg(long)]
     pub(crate) region: Option<String>,
+    /// What becomes of running microVMs when the server stops [default: keep-running]
+    #[arg(long)]
+    pub(crate) on_stop: Option<OnStop>,
     /// TOML file with further settings (docs/configuration.md)
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// What becomes of running microVMs when the server is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnStop {
+    /// They run on; the next server takes them over
+    #[default]
+    KeepRunning,
+    /// They are suspended; no process is left
+    Suspend,
 }
 
 /// The TOML file; every setting has a default.
@@ -51,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) account_id: String,
     /// Further accounts.
     pub(crate) accounts: Vec<String>,
+    /// What becomes of running microVMs when the server stops.
+    pub(crate) on_stop: OnStop,
     /// Least `maxIdleDurationSeconds` that RunMicrovm accepts.
     pub(crate) minimum_idle_seconds: u32,
     /// Accept bare image names where the service wants an ARN.
@@ -137,6 +153,8 @@ pub(crate) struct QuotaConfig {
     pub(crate) concurrent_builds: u32,
     /// Baseline memory of all microVMs that have not ended.
     pub(crate) memory_mib: u64,
+    /// Longest life of a microVM; 0 is no limit.
+    pub(crate) maximum_duration_seconds: u32,
     /// Memory that the host keeps available.
     pub(crate) minimum_available_memory_mib: u64,
 }
@@ -177,7 +195,14 @@ impl Default for QuotaConfig {
     fn default() -> Self {
         let hearth_store::Quotas { images, versions_per_image, concurrent_builds, memory_mib } =
             hearth_store::Quotas::default();
-        Self { images, versions_per_image, concurrent_builds, memory_mib, minimum_available_memory_mib: 512 }
+        Self {
+            images,
+            versions_per_image,
+            concurrent_builds,
+            memory_mib,
+            maximum_duration_seconds: 28_800,
+            minimum_available_memory_mib: 512,
+        }
     }
 }
 
@@ -190,6 +215,7 @@ impl Default for Config {
             region: "us-east-1".into(),
             account_id: "000000000000".into(),
             accounts: Vec::new(),
+            on_stop: OnStop::default(),
             minimum_idle_seconds: 60,
             lenient_image_names: false,
             any_architecture: false,
@@ -247,7 +273,8 @@ impl Config {
             None => Self::default(),
             Some(path) => Self::read(path)?,
         };
-        let ServeArgs { api_addr, endpoint_addr, endpoint_domain, region, .. } = args;
+        let ServeArgs { api_addr, endpoint_addr, endpoint_domain, region, on_stop, .. } = args;
+        config.on_stop = on_stop.unwrap_or(config.on_stop);
         config.api_addr = api_addr.unwrap_or(config.api_addr);
         config.endpoint_addr = endpoint_addr.unwrap_or(config.endpoint_addr);
         config.endpoint_domain = endpoint_domain.clone().unwrap_or(config.endpoint_domain);

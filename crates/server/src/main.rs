@@ -6,7 +6,6 @@ mod config;
 mod data_dir;
 mod doctor;
 mod env;
-mod leftovers;
 mod retention;
 mod serve;
 

@@ -25,9 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::Artifacts;
-use crate::config::{Config, ServeArgs};
+use crate::config::{Config, OnStop, QuotaConfig, ServeArgs};
 use crate::env::ServerAddress;
-use crate::{access, data_dir, leftovers, retention};
+use crate::{access, data_dir, retention};
 
 /// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
 /// logged by us.
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     };
     let served =
         serve(&config, &data_dir, &access, storage, &parts, api_listener, endpoint_listeners, stop).await;
-    parts.shut_down().await;
+    parts.shut_down(config.on_stop).await;
     served
 }
 
@@ -119,8 +119,6 @@ async fn start(
     store.adopt_log_groups(&access.account).await?;
     let identities = Arc::new(Identities::open(store.clone(), access.root_keys.clone()).await?);
     let code = Artifacts { storage, identities: identities.clone() };
-    let run_root = data_dir.join("run");
-    leftovers::remove(&run_root);
     let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
     let qemu = Qemu::new(QemuConfig { program: config.guest.qemu.clone(), ..QemuConfig::default() }).await?;
     let capabilities = qemu.capabilities();
@@ -131,7 +129,7 @@ async fn start(
         }
     }
     let instance = blake3::hash(data_dir.as_os_str().as_encoded_bytes());
-    let host_net = HostNet::start(host_net_config(config, &instance)?).await?;
+    let host_net = HostNet::prepare(host_net_config(config, &instance)?).await?;
     let records = (store, identities, code);
     let started = start_on(config, data_dir, records, artefacts, Arc::new(qemu), &host_net, &instance).await;
     if started.is_err()
@@ -208,8 +206,11 @@ async fn start_on(
         build_timeout_seconds: build.timeout_seconds,
         listen_timeout_seconds: build.listen_timeout_seconds,
     });
+    let recovery = hearth_lifecycle::recover::find(&registry).await?;
+    hearth_vmm::leftovers::remove(&data_dir.join("run"), &recovery.names());
     builder.recover().await?;
-    hearth_lifecycle::recover::recover(&registry).await?;
+    host_net.sweep().await?;
+    recovery.finish(&registry).await;
     Ok(Parts { store, identities, host_net: host_net.clone(), registry, builder })
 }
 
@@ -242,13 +243,14 @@ async fn serve(
         parts.store.clone(),
         identities.clone(),
         &config.region,
-        (quota_values(quotas, config.rates), quota_values(Quotas::default(), Rates::default())),
+        (quota_values(&config.quotas, config.rates), quota_values(&QuotaConfig::default(), Rates::default())),
     );
     let control_plane = ControlPlaneConfig {
         region: config.region.clone(),
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
+        maximum_duration_seconds: config.quotas.maximum_duration_seconds,
         quotas,
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
@@ -293,12 +295,13 @@ async fn with_source_address(
     request
 }
 
-fn quota_values(quotas: Quotas, rates: Rates) -> QuotaValues {
+fn quota_values(quotas: &QuotaConfig, rates: Rates) -> QuotaValues {
     QuotaValues {
         memory_mib: quotas.memory_mib,
         images: quotas.images,
         versions_per_image: quotas.versions_per_image,
         concurrent_builds: quotas.concurrent_builds,
+        maximum_duration_seconds: quotas.maximum_duration_seconds,
         run_microvm: rates.run_microvm,
         suspend_microvm: rates.suspend_microvm,
         resume_microvm: rates.resume_microvm,
@@ -321,9 +324,15 @@ fn announce(config: &Config, data_dir: &Path, api: SocketAddr, endpoints: Socket
 }
 
 impl Parts {
-    /// Builds end, running microVMs are suspended; then the network goes.
-    async fn shut_down(self) {
-        tokio::join!(self.builder.shutdown(), self.registry.shutdown());
+    /// Builds end, running microVMs are suspended or left; then the network goes, but for what is left.
+    async fn shut_down(self, on_stop: OnStop) {
+        let end_microvms = async {
+            match on_stop {
+                OnStop::KeepRunning => self.registry.leave().await,
+                OnStop::Suspend => self.registry.shutdown().await,
+            }
+        };
+        tokio::join!(self.builder.shutdown(), end_microvms);
         if let Err(error) = self.host_net.shutdown().await {
             tracing::error!(%error, "the host's network rules could not be removed");
         }

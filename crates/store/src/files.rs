@@ -28,10 +28,12 @@ pub struct MicrovmFiles {
     pub directory: PathBuf,
     /// Its overlay on the image's disk.
     pub overlay: PathBuf,
-    /// How much of the app's output is in the log already.
-    pub output_position: PathBuf,
+    /// Exists when the run hook has answered, which its payload does not outlive.
+    pub run_hook_called: PathBuf,
     /// Exists while the disk may have gone on from what the memory snapshot knows.
     pub diverged: PathBuf,
+    /// What the run hook will be given, until it has been called.
+    pub run_hook_payload: PathBuf,
 }
 
 impl Files {
@@ -76,8 +78,9 @@ impl Files {
         let directory = self.microvms().join(id.as_str());
         MicrovmFiles {
             overlay: directory.join("disk.qcow2"),
-            output_position: directory.join("output-position"),
             diverged: directory.join("diverged"),
+            run_hook_called: directory.join("run-hook-called"),
+            run_hook_payload: directory.join("run-hook-payload"),
             directory,
         }
     }

@@ -89,6 +89,14 @@ impl Store {
         Ok(found.pop().map(MicrovmId::from_stored))
     }
 
+    /// How much of a microVM's output is in its log stream; `None` before its first line.
+    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
+    pub async fn output_position(&self, id: &MicrovmId) -> Result<Option<u64>> {
+        let query = "SELECT output_position FROM microvms WHERE id = ?";
+        let found = self.readers.all(query, [id.as_str()], |row| Ok(row.get::<_, Option<i64>>(0)?))?;
+        Ok(found.into_iter().flatten().next().map(|position| position as u64))
+    }
+
     /// One microVM.
     #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::snapshot::{DeviceState, LayerSnapshot, MEMORY_FILE, Manifest, Platform, file_error, finish_base};
 use crate::spec::{GuestChannel, GuestStream, VmSpec};
-use crate::vm::{Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};
+use crate::vm::{Adopted, Adoption, Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};
 
 /// What a test can make fail or slow, and finds in the list of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub enum FakeOperation {
     CreateSnapshot,
     /// [`Vm::kill`].
     Kill,
+    /// [`Vmm::adopt`].
+    Adopt,
 }
 
 /// The driver.
@@ -58,7 +60,7 @@ pub struct FakeVm {
     name: String,
     memory_bytes: u64,
     origin: Origin,
-    guest_channel: Arc<dyn GuestChannel>,
+    guest_channel: Mutex<Arc<dyn GuestChannel>>,
     running: watch::Sender<bool>,
     exit: watch::Sender<Option<ExitReason>>,
     shared: Arc<Mutex<Shared>>,
@@ -75,6 +77,7 @@ impl Default for FakeVmm {
         let capabilities = Capabilities {
             description: "fake".to_owned(),
             snapshots: true,
+            adoption: true,
             memory_limit: Err("there is no process to limit".to_owned()),
             cpu_limit: Err("there is no process to limit".to_owned()),
         };
@@ -120,7 +123,7 @@ impl FakeVmm {
             memory_bytes: u64::from(spec.memory_mib) * 1024 * 1024,
             name: spec.name.clone(),
             origin,
-            guest_channel: spec.guest_channel,
+            guest_channel: Mutex::new(spec.guest_channel),
             running: watch::Sender::new(running),
             exit: watch::Sender::new(None),
             shared: Arc::clone(&self.shared),
@@ -177,6 +180,14 @@ impl Vmm for FakeVmm {
             layers.device_state.open(layers_directory)?;
         }
         Ok(self.add(spec, Origin::Restored(Box::new(base)), false))
+    }
+
+    async fn adopt(&self, adoption: Adoption) -> Result<Option<Adopted>> {
+        perform(&self.shared, &adoption.name, FakeOperation::Adopt).await?;
+        let Some(vm) = self.vm(&adoption.name) else { return Ok(None) };
+        *vm.guest_channel.lock().unwrap_or_else(PoisonError::into_inner) = adoption.guest_channel;
+        let running = vm.is_running();
+        Ok(Some(Adopted { vm, running }))
     }
 }
 
@@ -278,7 +289,8 @@ impl Vm for FakeVm {
 
     async fn connect_guest(&self) -> io::Result<Box<dyn GuestStream>> {
         if self.is_running() {
-            self.guest_channel.connect().await
+            let channel = self.guest_channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            channel.connect().await
         } else {
             Err(io::ErrorKind::TimedOut.into())
         }

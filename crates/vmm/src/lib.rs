@@ -7,10 +7,11 @@
 //! Invariants: a snapshot on disk is never half-written (its manifest is renamed into place last); no path copies
 //! the whole RAM; a VMM process is not tied to the life of the server process.
 //!
-//! Reading order: [`spec`], [`vm`], [`snapshot`], `process`, [`qemu`], [`fake`].
+//! Reading order: [`spec`], [`vm`], [`snapshot`], `process`, [`qemu`], [`leftovers`], [`fake`].
 
 pub mod error;
 pub mod fake;
+pub mod leftovers;
 mod process;
 pub mod qemu;
 pub mod snapshot;
@@ -23,4 +24,4 @@ pub use qemu::{Accelerator, CONSOLE_FILE, Qemu, QemuConfig};
 pub use spec::{
     BootSource, Drive, DriveImage, GuestChannel, GuestStream, Isolation, NetworkInterface, VmSpec,
 };
-pub use vm::{Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};
+pub use vm::{Adopted, Adoption, Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::snapshot::SnapshotDisk;
-use crate::spec::{GuestStream, VmSpec};
+use crate::spec::{GuestChannel, GuestStream, VmSpec};
 
 /// What a driver can do on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub description: String,
     /// Snapshots can be taken and restored.
     pub snapshots: bool,
+    /// [`Vmm::adopt`] finds the VMs of an earlier process.
+    pub adoption: bool,
     /// Memory limits of [`crate::Isolation`] are enforced; otherwise the reason, as a sentence.
     pub memory_limit: std::result::Result<(), String>,
     /// CPU limits of [`crate::Isolation`] are enforced; otherwise the reason.
@@ -30,7 +32,7 @@ pub enum ExitReason {
     Stopped,
     /// The process ended by itself with this exit status; the last lines it wrote to stderr follow.
     Failed {
-        /// Exit code, or 128 + signal.
+        /// Exit code, or 128 + signal; -1 when nobody knows, because an earlier server had started the process.
         status: i32,
         /// The tail of its log.
         log_tail: String,
@@ -74,6 +76,26 @@ pub struct SnapshotInfo {
     pub device_state_bytes: u64,
 }
 
+/// Which VM is to be taken over.
+#[derive(Debug)]
+pub struct Adoption {
+    /// [`VmSpec::name`] that it was started with.
+    pub name: String,
+    /// [`VmSpec::run_dir`] that it was started with.
+    pub run_dir: PathBuf,
+    /// How to reach its agent from now on.
+    pub guest_channel: Arc<dyn GuestChannel>,
+}
+
+/// A VM that was taken over.
+#[derive(Debug)]
+pub struct Adopted {
+    /// The VM.
+    pub vm: Arc<dyn Vm>,
+    /// Whether its vCPUs run, or stopped by themselves; otherwise it is paused.
+    pub running: bool,
+}
+
 /// A driver.
 #[async_trait]
 pub trait Vmm: Send + Sync + fmt::Debug {
@@ -92,6 +114,15 @@ pub trait Vmm: Send + Sync + fmt::Debug {
         base_directory: &Path,
         layers_directory: &Path,
     ) -> Result<Arc<dyn Vm>>;
+
+    /// Takes over a VM that was restored by a process that is gone; `None` when it has ended. The VM notices nothing. It
+    /// can do everything that it could before, but the exit status of its process is not known to a stranger.
+    ///
+    /// # Errors
+    /// [`crate::Error::OtherFormat`] for a VM that another version of this program has started and recorded differently;
+    /// [`crate::Error::Refused`] for one that was not restored to its end; whatever else keeps it from being reached. The
+    /// process stays in all of these cases: [`crate::leftovers`] ends it.
+    async fn adopt(&self, adoption: Adoption) -> Result<Option<Adopted>>;
 }
 
 /// One virtual machine.

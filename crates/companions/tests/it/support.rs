@@ -106,6 +106,7 @@ impl Neighbours {
             RootKey { account: other, access_key: "AKIDOTHER".to_owned(), secret: "other".to_owned() };
         let identities = Arc::new(Identities::open(store.clone(), vec![root, other]).await.unwrap());
         let quotas = QuotaValues {
+            maximum_duration_seconds: 28_800,
             memory_mib: 2048,
             images: 3,
             versions_per_image: 50,

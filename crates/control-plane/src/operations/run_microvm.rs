@@ -8,7 +8,7 @@ use hearth_api::{
     Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
     RunMicrovmRequest,
 };
-use hearth_store::{ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
+use hearth_store::{ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
@@ -30,13 +30,13 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
     let arn = context.image_arn(&call, OPERATION, &request.image_identifier).await?;
     let token = request.client_token.take();
-    let store = &context.services.store;
     // A repeated call gets its answer even if the image has gone since.
     let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &request, "");
     if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
     check_idle_policy(&context, &request)?;
+    let maximum_duration_in_seconds = maximum_duration(&context, request.maximum_duration_in_seconds)?;
     let version = launchable_version(&context, &arn, request.image_version.as_deref()).await?;
     check_payload(&version, &request)?;
 
@@ -46,9 +46,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         minimum_memory_mib: version.configuration.minimum_memory_mib(),
         execution_role_arn: request.execution_role_arn.clone(),
         idle_policy: request.idle_policy,
-        maximum_duration_in_seconds: request
-            .maximum_duration_in_seconds
-            .unwrap_or(DEFAULT_MAXIMUM_DURATION_SECONDS),
+        maximum_duration_in_seconds,
         logging: request.logging.clone(),
         ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
         egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
@@ -63,8 +61,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let record = MicrovmRecord::pending(call.caller.account.clone(), arn, version.version, settings);
     let answer = to_json(&views::microvm(&context, &record));
     let token = client_token(&call.caller.account, OPERATION, token, &request, &answer);
-    let inserted = store.insert_microvm(&record, token, &context.config.quotas).await;
-    let inserted = inserted.map_err(|error| store_failed(&error))?;
+    let inserted = insert(&context, &record, token, request.run_hook_payload.as_deref()).await?;
     let answer = match inserted {
         InsertedMicrovm::Inserted => {
             context.services.registry.launch(record);
@@ -79,6 +76,47 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         InsertedMicrovm::Token(claim) => replay(claim)?.unwrap_or(answer),
     };
     Ok(Answer::text(StatusCode::OK, answer))
+}
+
+/// Records the microVM, after the payload of its run hook: whoever finds the record finds the payload too. A payload
+/// without a record is removed, here or by the next start of the server.
+async fn insert(
+    context: &Context,
+    record: &MicrovmRecord,
+    token: Option<ClientToken>,
+    payload: Option<&str>,
+) -> Result<InsertedMicrovm, Error> {
+    let registry = &context.services.registry;
+    if let Some(payload) = payload
+        && let Err(error) = registry.keep_payload(&record.id, payload)
+    {
+        tracing::error!(%error, "the payload of a run hook could not be written");
+        registry.discard_payload(&record.id);
+        return Err(Error::internal());
+    }
+    let inserted = context.services.store.insert_microvm(record, token, &context.config.quotas).await;
+    if payload.is_some() && !matches!(inserted, Ok(InsertedMicrovm::Inserted)) {
+        registry.discard_payload(&record.id);
+    }
+    inserted.map_err(|error| store_failed(&error))
+}
+
+/// The time that the microVM may live: at most 8 hours on the service, a setting here. Whoever does not ask gets the
+/// service's 8 hours, or the setting if that is less.
+fn maximum_duration(context: &Context, wanted: Option<u32>) -> Result<u32, Error> {
+    let limit = match context.config.maximum_duration_seconds {
+        0 => u32::MAX,
+        seconds => seconds,
+    };
+    match wanted {
+        Some(seconds) if seconds > limit => Err(violation(
+            seconds,
+            "maximumDurationInSeconds",
+            &format!("Member must have value less than or equal to {limit}"),
+        )),
+        Some(seconds) => Ok(seconds),
+        None => Ok(DEFAULT_MAXIMUM_DURATION_SECONDS.min(limit)),
+    }
 }
 
 /// The least idle time is 60 s on the service and a setting here.

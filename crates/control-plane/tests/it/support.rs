@@ -151,6 +151,7 @@ impl Api {
             endpoint_domain: "localhost".to_owned(),
             endpoint_port: 443,
             minimum_idle_seconds: 60,
+            maximum_duration_seconds: 28_800,
             lenient_image_names: false,
             any_architecture: false,
             quotas: Quotas::default(),

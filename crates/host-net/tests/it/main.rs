@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy's own exception covers test functions but not what they call")]
 
+mod adopt;
 mod egress;
 mod life;
 mod resolver;

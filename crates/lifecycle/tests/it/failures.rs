@@ -103,38 +103,6 @@ async fn the_end_of_the_app_ends_the_microvm_with_its_code() {
 }
 
 #[tokio::test]
-async fn a_killed_service_leaves_a_true_record() {
-    let world = World::new().await;
-    let id = world.running(None).await;
-    // The former registry is still there, but its successor only believes the database.
-    let restarted = world.restarted().await;
-    let ended = world.record(&id).await;
-    assert_eq!(ended.state, MicrovmState::Terminated);
-    assert!(ended.state_reason.unwrap().contains("ended unexpectedly"));
-    assert!(!restarted.knows(&id));
-}
-
-#[tokio::test]
-async fn a_service_killed_in_a_resume_finds_the_snapshot_again() {
-    let world = World::new().await;
-    let id = world.running(None).await;
-    world.registry.suspend(&id).await.unwrap();
-    world.wait_for(&id, MicrovmState::Suspended).await;
-    // What the database says when the service dies before the guest runs.
-    let mut record = world.record(&id).await;
-    record.state = MicrovmState::Pending;
-    world.store.update_microvm(&record).await.unwrap();
-    let restarted = world.restarted().await;
-    assert_eq!(world.record(&id).await.state, MicrovmState::Suspended);
-    restarted.resume(&id).await.unwrap();
-    world.wait_for(&id, MicrovmState::Running).await;
-    // Now the disk may differ from the snapshot: a service that is killed here has lost this microVM.
-    let later = world.restarted().await;
-    assert!(!later.knows(&id));
-    assert_eq!(world.record(&id).await.state, MicrovmState::Terminated);
-}
-
-#[tokio::test]
 async fn a_stop_of_the_service_ends_what_cannot_be_suspended() {
     let world = World::new().await;
     let id = world.running(None).await;

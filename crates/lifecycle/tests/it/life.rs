@@ -5,10 +5,7 @@ use hearth_guest::Egress;
 use hearth_lifecycle::{Refusal, Unreachable};
 use hearth_vmm::fake::FakeOperation;
 
-use crate::support::World;
-
-const WAKES: IdlePolicy =
-    IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
+use crate::support::{WAKES, World};
 
 #[tokio::test]
 async fn a_microvm_runs_sleeps_wakes_and_ends() {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod failures;
+mod hooks;
 mod life;
 mod output;
+mod recovery;
 mod support;

@@ -1,5 +1,6 @@
 //! A registry on an in-memory database, the fake driver, and an agent that answers inside this process.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use hearth_api::{
 use hearth_guest::{
     Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool,
 };
-use hearth_guest_protocol::{OutputStream, Reply, Request, codec};
+use hearth_guest_protocol::{HookResult, OutputStream, Reply, Request, codec};
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
     AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
@@ -27,6 +28,10 @@ use tokio::sync::watch;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const MEMORY_MIB: u32 = 1;
+
+/// An idle policy that nothing in a test waits for, but traffic wakes.
+pub(crate) const WAKES: IdlePolicy =
+    IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
 
 pub(crate) struct World {
     pub(crate) store: Store,
@@ -41,9 +46,20 @@ pub(crate) struct World {
     pub(crate) app_exit_tx: watch::Sender<Option<i32>>,
     /// What the app of every guest prints, with the position of its first byte; it is replaced as a whole.
     pub(crate) output_tx: watch::Sender<Vec<(u64, String)>>,
+    /// The apps' hooks.
+    pub(crate) hooks: Arc<Mutex<HookScript>>,
     config: Box<dyn Fn() -> RegistryConfig>,
     arn: ImageArn,
     directory: tempfile::TempDir,
+}
+
+/// How the apps of all guests answer hooks, and which were called.
+#[derive(Debug, Default)]
+pub(crate) struct HookScript {
+    /// Path without its prefix, and body.
+    pub(crate) called: Vec<(String, String)>,
+    /// The answer to a hook; 200 otherwise, and `None` for never.
+    pub(crate) answers: HashMap<&'static str, Option<HookResult>>,
 }
 
 #[derive(Debug)]
@@ -63,6 +79,7 @@ struct TestNetwork {
 struct TestAgent {
     app_exit_rx: watch::Receiver<Option<i32>>,
     output_rx: watch::Receiver<Vec<(u64, String)>>,
+    hooks: Arc<Mutex<HookScript>>,
 }
 
 #[async_trait]
@@ -70,6 +87,10 @@ impl Networks for TestNetworks {
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
         self.used.fetch_add(1, Ordering::SeqCst);
         self.egresses.lock().unwrap().push(egress);
+        Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
+    }
+
+    async fn adopt(&self, _: Option<u32>, _: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
         Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
     }
 }
@@ -118,6 +139,18 @@ impl TestAgent {
                     Ok(code) => Reply::Exited { code: code.unwrap() },
                     Err(_) => return,
                 },
+                Request::Hook { port: 9000, path, body, timeout_ms: 3000 } => {
+                    let name = path.strip_prefix("/aws/lambda-microvms/runtime/v1/").unwrap().to_owned();
+                    let answer = {
+                        let mut hooks = self.hooks.lock().unwrap();
+                        hooks.called.push((name.clone(), body));
+                        hooks.answers.get(name.as_str()).copied()
+                    };
+                    match answer.unwrap_or(Some(HookResult::Status { code: 200 })) {
+                        Some(result) => Reply::Hook(result),
+                        None => std::future::pending().await,
+                    }
+                }
                 Request::Output { from } => return self.print(stream, from).await,
                 _ => std::future::pending().await,
             };
@@ -154,6 +187,21 @@ impl TestAgent {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_hooks(serde_json::Value::Null).await
+    }
+
+    /// The image wants these hooks called, within three seconds each.
+    pub(crate) async fn hooked(hooks: &[&str]) -> Self {
+        let mut wanted = serde_json::Map::new();
+        for hook in hooks {
+            wanted.insert((*hook).to_owned(), "ENABLED".into());
+            wanted.insert(format!("{hook}TimeoutInSeconds"), 3.into());
+        }
+        Self::with_hooks(serde_json::json!({ "port": 9000, "microvmHooks": wanted })).await
+    }
+
+    async fn with_hooks(image_hooks: serde_json::Value) -> Self {
+        let hooks = Arc::default();
         let directory = tempfile::tempdir().unwrap();
         let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
@@ -167,7 +215,7 @@ impl World {
             networks: Arc::new(TestNetworks {
                 used: networks.clone(),
                 egresses: Arc::clone(&egresses),
-                agent: TestAgent { app_exit_rx, output_rx },
+                agent: TestAgent { app_exit_rx, output_rx, hooks: Arc::clone(&hooks) },
             }),
             artefacts: Artefacts {
                 kernel: nowhere.clone(),
@@ -200,23 +248,24 @@ impl World {
             egresses,
             app_exit_tx,
             output_tx,
+            hooks,
             config,
             arn,
             directory,
         };
-        world.insert_image(&guests).await;
+        world.insert_image(&guests, image_hooks).await;
         world
     }
 
     /// A registry as after a restart of the service.
     pub(crate) async fn restarted(&self) -> Arc<Registry> {
         let registry = Registry::new((self.config)());
-        hearth_lifecycle::recover::recover(&registry).await.unwrap();
+        hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;
         registry
     }
 
     /// An image with a real (tiny) base snapshot, made by the fake driver.
-    async fn insert_image(&self, guests: &GuestFactory) {
+    async fn insert_image(&self, guests: &GuestFactory, hooks: serde_json::Value) {
         let files = self.files.image(&self.arn, ImageVersion::FIRST);
         std::fs::create_dir_all(&files.snapshot).unwrap();
         std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
@@ -250,6 +299,7 @@ impl World {
             "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
             "buildRoleArn": "arn:aws:iam::000000000000:role/build",
             "codeArtifact": { "uri": "s3://code/app.zip" },
+            "hooks": hooks,
         }))
         .unwrap();
         let version = ImageVersionRecord {
@@ -285,12 +335,50 @@ impl World {
         self.launch_with(idle_policy, Vec::new()).await
     }
 
+    /// The same with a payload for the run hook.
+    pub(crate) async fn launch_with_payload(&self, payload: &str) -> MicrovmId {
+        let keep = |id: &MicrovmId| self.registry.keep_payload(id, payload).unwrap();
+        let record = self.insert(None, Vec::new(), Timestamp::now(), keep).await;
+        let id = record.id.clone();
+        self.registry.launch(record);
+        id
+    }
+
     /// The same with egress connectors.
     pub(crate) async fn launch_with(
         &self,
         idle_policy: Option<IdlePolicy>,
         egress_network_connectors: Vec<String>,
     ) -> MicrovmId {
+        let record = self.insert(idle_policy, egress_network_connectors, Timestamp::now(), |_| ()).await;
+        let id = record.id.clone();
+        self.registry.launch(record);
+        id
+    }
+
+    /// A microVM whose service is killed before it begins with the launch.
+    pub(crate) async fn recorded(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
+        self.insert(idle_policy, Vec::new(), Timestamp::now(), |_| ()).await.id
+    }
+
+    /// The same, with a payload for its run hook.
+    pub(crate) async fn recorded_with_payload(&self, payload: &str) -> MicrovmId {
+        let keep = |id: &MicrovmId| self.registry.keep_payload(id, payload).unwrap();
+        self.insert(None, Vec::new(), Timestamp::now(), keep).await.id
+    }
+
+    /// A microVM whose maximum duration is over.
+    pub(crate) async fn recorded_long_ago(&self) -> MicrovmId {
+        self.insert(None, Vec::new(), Timestamp::from_millis(0), |_| ()).await.id
+    }
+
+    async fn insert(
+        &self,
+        idle_policy: Option<IdlePolicy>,
+        egress_network_connectors: Vec<String>,
+        started_at: Timestamp,
+        before: impl FnOnce(&MicrovmId),
+    ) -> MicrovmRecord {
         let settings = MicrovmSettings {
             minimum_memory_mib: 2048,
             execution_role_arn: None,
@@ -301,11 +389,11 @@ impl World {
             egress_network_connectors,
         };
         let account = AccountId::from_stored("000000000000");
-        let record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
-        let id = record.id.clone();
+        let mut record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
+        record.started_at = started_at;
+        before(&record.id);
         self.store.insert_microvm(&record, None, &Quotas::default()).await.unwrap();
-        self.registry.launch(record);
-        id
+        record
     }
 
     pub(crate) async fn running(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {

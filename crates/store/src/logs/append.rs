@@ -1,6 +1,6 @@
 //! Writing events.
 
-use hearth_api::{AccountId, Timestamp};
+use hearth_api::{AccountId, MicrovmId, Timestamp};
 use sqlx::{Sqlite, SqliteConnection, SqliteTransaction};
 
 use super::{EVENT_OVERHEAD_BYTES, Found, stream_id};
@@ -18,6 +18,18 @@ impl Store {
         group: &str,
         stream: &str,
         lines: &[(Timestamp, String)],
+    ) -> Result<()> {
+        self.append_output(account, group, stream, lines, None).await
+    }
+
+    /// The same; with them it is recorded how far a microVM's output has been written.
+    pub(crate) async fn append_output(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+        lines: &[(Timestamp, String)],
+        progress: Option<(&MicrovmId, u64)>,
     ) -> Result<()> {
         self.check_room()?;
         let now = Timestamp::now().as_millis();
@@ -42,6 +54,13 @@ impl Store {
         .bind(group)
         .execute(&mut *transaction)
         .await?;
+        if let Some((microvm, position)) = progress {
+            sqlx::query("UPDATE microvms SET output_position = ? WHERE id = ?")
+                .bind(position as i64)
+                .bind(microvm.as_str())
+                .execute(&mut *transaction)
+                .await?;
+        }
         if let Ok(ids) = stream_id(&mut transaction, account, group, stream).await? {
             append(transaction, ids, lines).await?;
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hearth_api::{AccountId, Timestamp};
+use hearth_api::{AccountId, MicrovmId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Store;
@@ -71,7 +71,7 @@ impl LineBuffer {
 
 #[derive(Debug)]
 enum Entry {
-    Lines(Timestamp, Vec<String>),
+    Lines { at: Timestamp, lines: Vec<String>, position: Option<u64> },
     Flush(oneshot::Sender<()>),
 }
 
@@ -88,8 +88,17 @@ pub struct Room<'a>(mpsc::Permit<'a, Entry>);
 impl Room<'_> {
     /// Queues lines, which happened now.
     pub fn send(self, lines: Vec<String>) {
+        self.queue(lines, None);
+    }
+
+    /// The same for a microVM's output up to this position, which is recorded together with the lines.
+    pub fn send_until(self, lines: Vec<String>, position: u64) {
+        self.queue(lines, Some(position));
+    }
+
+    fn queue(self, lines: Vec<String>, position: Option<u64>) {
         if !lines.is_empty() {
-            self.0.send(Entry::Lines(Timestamp::now(), lines));
+            self.0.send(Entry::Lines { at: Timestamp::now(), lines, position });
         }
     }
 }
@@ -97,8 +106,19 @@ impl Room<'_> {
 impl LogWriter {
     /// Starts the task that writes; group and stream are made with the first lines.
     pub fn start(store: Store, account: AccountId, group: String, stream: String) -> Self {
+        Self::start_for(store, account, group, stream, None)
+    }
+
+    /// The same for a microVM's output, whose position is recorded with it ([`Room::send_until`]).
+    pub fn start_for(
+        store: Store,
+        account: AccountId,
+        group: String,
+        stream: String,
+        microvm: Option<MicrovmId>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Task { store, account, group, stream, lost: 0 }.run(receiver));
+        tokio::spawn(Task { store, account, group, stream, microvm, lost: 0 }.run(receiver));
         Self { sender }
     }
 
@@ -117,26 +137,36 @@ impl LogWriter {
     }
 }
 
+/// What one transaction writes.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<(Timestamp, String)>,
+    /// How far the output has been written with them.
+    position: Option<u64>,
+}
+
 struct Task {
     store: Store,
     account: AccountId,
     group: String,
     stream: String,
+    microvm: Option<MicrovmId>,
     /// Lines that were given up and not mentioned yet.
     lost: usize,
 }
 
 impl Task {
     async fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         while let Some(first) = receiver.recv().await {
             let mut next = Some(first);
             // Whatever has gathered while the last transaction ran goes into one.
             while let Some(entry) = next.take() {
                 match entry {
-                    Entry::Lines(at, lines) => {
+                    Entry::Lines { at, lines, position } => {
                         bytes += lines.iter().map(String::len).sum::<usize>();
-                        batch.extend(lines.into_iter().map(|line| (at, line)));
+                        batch.lines.extend(lines.into_iter().map(|line| (at, line)));
+                        batch.position = position.or(batch.position);
                     }
                     Entry::Flush(done_tx) => {
                         self.write(std::mem::take(&mut batch)).await;
@@ -154,7 +184,8 @@ impl Task {
         }
     }
 
-    async fn write(&mut self, mut lines: Vec<(Timestamp, String)>) {
+    async fn write(&mut self, Batch { mut lines, position }: Batch) {
+        let progress = self.microvm.as_ref().zip(position);
         let Some((first, _)) = lines.first() else { return };
         let own = lines.len();
         if self.lost > 0 {
@@ -163,12 +194,11 @@ impl Task {
         }
         let mut pauses = RETRIES.iter();
         loop {
-            let Err(error) = self.store.append_log(&self.account, &self.group, &self.stream, &lines).await
-            else {
+            let (account, group, stream) = (&self.account, &self.group, &self.stream);
+            let Err(error) = self.store.append_output(account, group, stream, &lines, progress).await else {
                 self.lost = 0;
                 return;
             };
-            let (group, stream) = (&self.group, &self.stream);
             let Some(pause) = pauses.next() else {
                 tracing::error!(%error, group, stream, lines = own, "output is lost: it could not be stored");
                 self.lost += own;

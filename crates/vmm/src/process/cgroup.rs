@@ -124,6 +124,14 @@ impl Group {
     }
 }
 
+/// Removes the groups of a VM in every hierarchy; what was never made is no error.
+pub(crate) fn remove_named(name: &str) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let hierarchies = mounts.lines().filter_map(parse_mount).filter(|mount| mount.kind.starts_with("cgroup"));
+    let directories = hierarchies.map(|mount| Path::new(mount.directory).join(PARENT).join(name)).collect();
+    Group { directories }.remove();
+}
+
 /// Tries version 2 first, then version 1.
 fn probe_controller(mounts: &str, controller: &str) -> Result<Hierarchy, String> {
     let mut reason = format!("no cgroup hierarchy with the {controller} controller is mounted");

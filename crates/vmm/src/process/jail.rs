@@ -4,11 +4,14 @@
 //! executes it: own mount namespace that shows `/usr` read-only and a few device nodes, own network, IPC and UTS
 //! namespace (the PID namespace is made by whoever started it), a user of its own, no capabilities, no way to gain
 //! any. Whatever the VMM works on it gets as open descriptors.
+//!
+//! It waits for one byte on its standard input first: the server sends it when the process has been recorded. A server
+//! that is killed in between leaves no VMM that nobody knows of.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -77,8 +80,11 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<std::convert
     let spec = arguments.next().ok_or_else(|| io::Error::other("the specification is missing"))?;
     let spec: JailSpec = serde_json::from_slice(spec.as_bytes())?;
     step("detach", detach())?;
+    step("hear from the server", io::stdin().read_exact(&mut [0]))?;
     step("enter the namespaces", enter_namespaces(spec.network_namespace))?;
     step("set the root directory up", change_root(&spec))?;
+    let null = fs::File::open("/dev/null")?;
+    step("close its input", rustix::stdio::dup2_stdin(&null).map_err(Into::into))?;
     step("give up privileges", drop_privileges(spec.uid))?;
     let error = Command::new(&spec.program).args(arguments).exec();
     Err(io::Error::new(error.kind(), format!("cannot execute {}: {error}", spec.program.display())))

@@ -7,6 +7,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod guest_memory;
 pub mod jail;
+pub(crate) mod record;
 mod spawn;
 
 use std::io;
@@ -21,6 +22,11 @@ pub(crate) use spawn::{SpawnRequest, spawn};
 /// How a process ended: its exit code, or 128 + the signal that ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ExitStatus(pub(crate) i32);
+
+impl ExitStatus {
+    /// Of a process that an earlier server has started: the kernel tells only parents.
+    pub(crate) const UNKNOWN: Self = Self(-1);
+}
 
 /// A VMM process.
 #[derive(Debug)]
@@ -50,12 +56,15 @@ impl Process {
         }
     }
 
-    /// Waits until the process is gone and reaps it. To be called once, by the process's owner.
+    /// Waits until the process is gone and reaps it if it is a child. To be called once, by the process's owner.
     pub(crate) async fn reap(&self) -> io::Result<ExitStatus> {
         // A pidfd becomes readable when its process ends, and stays so.
         let _ready = self.pidfd.readable().await?;
-        let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)?;
-        Ok(ExitStatus(status.map_or(-1, |status| {
+        let status = match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::CHILD) => return Ok(ExitStatus::UNKNOWN),
+            status => status?,
+        };
+        Ok(ExitStatus(status.map_or(ExitStatus::UNKNOWN.0, |status| {
             status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap_or(0))
         })))
     }

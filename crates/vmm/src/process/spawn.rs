@@ -22,8 +22,8 @@ pub(crate) struct SpawnRequest<'a> {
     pub(crate) inherit: &'a [RawFd],
     /// Becomes its standard output and error.
     pub(crate) log: BorrowedFd<'a>,
-    /// Becomes its standard input.
-    pub(crate) null: BorrowedFd<'a>,
+    /// Becomes its standard input; see [`super::jail`].
+    pub(crate) go: BorrowedFd<'a>,
 }
 
 /// `CLONE_CLEAR_SIGHAND` of `<linux/sched.h>`, which libc gives a type it does not fit into.
@@ -69,7 +69,7 @@ unsafe fn run_child(
     let log = request.log.as_raw_fd();
     // SAFETY: calls that are async-signal-safe, on descriptors that the caller keeps open.
     unsafe {
-        for (from, to) in [(request.null.as_raw_fd(), 0), (log, 1), (log, 2)] {
+        for (from, to) in [(request.go.as_raw_fd(), 0), (log, 1), (log, 2)] {
             if libc::dup2(from, to) < 0 {
                 libc::_exit(126);
             }

@@ -27,7 +27,7 @@ pub(super) enum Wanted {
     Running,
 }
 
-/// Watches a VM until its process ends.
+/// Watches a VM until its process ends. It may be stopped already, under an earlier server.
 pub(super) async fn watch(
     instance: Arc<Instance>,
     qmp: Arc<Qmp>,
@@ -36,11 +36,6 @@ pub(super) async fn watch(
 ) {
     let watch = async {
         loop {
-            match events.recv().await {
-                Ok(Event::Stopped) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Ok(_) => continue,
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
             let mut tried = false;
             while continue_stopped(&qmp, &wanted).await.unwrap_or(false) {
                 if !tried {
@@ -51,6 +46,13 @@ pub(super) async fn watch(
             }
             if tried {
                 info!(vm = instance.name, "the guest is not stopped for want of space any more");
+            }
+            loop {
+                match events.recv().await {
+                    Ok(Event::Stopped) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
             }
         }
     };

@@ -9,13 +9,12 @@ use tracing::{debug, warn};
 
 use crate::error::{Error, Result};
 use crate::process::cgroup::Group;
+use crate::process::record::RECORD_FILE;
 use crate::process::{ExitStatus, Process};
 use crate::vm::ExitReason;
 
 /// QMP socket in the run directory.
 pub(super) const SOCKET_FILE: &str = "qmp.sock";
-/// Process id in the run directory.
-pub(super) const PID_FILE: &str = "vmm.pid";
 /// QEMU's standard error in the run directory.
 pub(super) const LOG_FILE: &str = "vmm.log";
 /// The serial console's last output in the run directory, saved when a VM ends.
@@ -51,7 +50,7 @@ impl Instance {
             warn!(vm = self.name, %error, "cannot wait for the VMM");
             ExitStatus(-1)
         });
-        for file in [SOCKET_FILE, PID_FILE] {
+        for file in [SOCKET_FILE, RECORD_FILE] {
             let path = self.run_dir.join(file);
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound

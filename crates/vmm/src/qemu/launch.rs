@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{WaitId, WaitIdOptions};
 use tokio::net::UnixStream;
 use tracing::debug;
 
 use super::Accelerator;
 use super::command_line::{Descriptors, DriveDescriptors, Host, Start, command_line};
-use super::instance::{Instance, LOG_FILE, PID_FILE, SOCKET_FILE};
+use super::instance::{Instance, LOG_FILE, SOCKET_FILE};
 use super::qmp::{Qmp, QmpError};
 use crate::error::{Error, Result};
 use crate::process::cgroup::{Cgroups, Group, Limits};
 use crate::process::jail::JailSpec;
+use crate::process::record::{Identity, Record};
 use crate::process::{Process, SpawnRequest, spawn};
 use crate::snapshot::{Platform, Verified, file_error};
 use crate::spec::{DriveImage, VmSpec};
@@ -45,8 +47,15 @@ pub(super) struct Launcher {
 pub(super) enum Launch {
     BootAnonymous,
     Boot { memory: File },
-    Restore { memory: File, machine_type: String },
-    RestoreLayers { memory: File, machine_type: String },
+    Restore { memory: File, clone: CloneOf },
+    RestoreLayers { memory: File, clone: CloneOf },
+}
+
+/// The base that a VM is a clone of.
+#[derive(Debug)]
+pub(super) struct CloneOf {
+    pub(super) base_directory: PathBuf,
+    pub(super) machine_type: String,
 }
 
 /// A process that was just started; nobody watches it yet.
@@ -91,7 +100,7 @@ impl Launcher {
     }
 
     /// Moves the process under its limits while QEMU starts; both are done before any guest code runs.
-    async fn connect(
+    pub(super) async fn connect(
         &self,
         instance: &Arc<Instance>,
         connection: std::os::unix::net::UnixStream,
@@ -101,17 +110,21 @@ impl Launcher {
             let instance = Arc::clone(instance);
             tokio::task::spawn_blocking(move || instance.group.add(instance.process.pid()))
         };
-        connection.set_nonblocking(true).map_err(spawn_error)?;
-        let stream = UnixStream::from_std(connection).map_err(spawn_error)?;
-        let qmp = tokio::select! {
-            qmp = Qmp::connect(stream, self.command_timeout) => qmp,
-            _ = instance.wait() => Err(QmpError::Closed { reason: "QEMU has ended".into() }),
+        let qmp = async {
+            connection.set_nonblocking(true).map_err(spawn_error)?;
+            let stream = UnixStream::from_std(connection).map_err(spawn_error)?;
+            let qmp = tokio::select! {
+                qmp = Qmp::connect(stream, self.command_timeout) => qmp,
+                _ = instance.wait() => Err(QmpError::Closed { reason: "QEMU has ended".into() }),
+            };
+            match qmp {
+                Ok(qmp) => Ok(qmp),
+                Err(error) => Err(translate(instance, error).await),
+            }
         };
+        let qmp = qmp.await;
         let limited = limited.await.expect("invariant: joining a cgroup does not panic");
-        match qmp {
-            Ok(qmp) => limited.map(|()| qmp).map_err(spawn_error),
-            Err(error) => Err(translate(instance, error).await),
-        }
+        qmp.and_then(|qmp| limited.map(|()| qmp).map_err(spawn_error))
     }
 
     /// Opens the files, makes the cgroup and the socket, and starts the jail.
@@ -120,7 +133,8 @@ impl Launcher {
         let (listener, connection) = listen(&spec.run_dir)
             .map_err(|error| file_error("listen on", &spec.run_dir.join(SOCKET_FILE), error))?;
         let log = create(&spec.run_dir.join(LOG_FILE))?;
-        let null = open_read(Path::new("/dev/null"))?;
+        let spawn_error = |source| Error::Spawn { name: spec.name.clone(), source };
+        let (go_rx, go_tx) = io::pipe().map_err(spawn_error)?;
 
         let mut inherit = files.descriptors();
         inherit.push(listener.as_raw_fd());
@@ -137,7 +151,6 @@ impl Launcher {
             devices: self.devices(),
             program: self.program.clone(),
         };
-        let spawn_error = |source| Error::Spawn { name: spec.name.clone(), source };
         let arguments = jail.arguments(&arguments).map_err(spawn_error)?;
         let program = CString::new(self.jail_program.as_os_str().as_bytes())
             .map_err(|error| spawn_error(error.into()))?;
@@ -152,12 +165,26 @@ impl Launcher {
             arguments: &arguments,
             inherit: &inherit,
             log: log.as_fd(),
-            null: null.as_fd(),
+            go: go_rx.as_fd(),
+        };
+        let record = |pid| Record {
+            base_directory: launch.clone_of().map(|clone| clone.base_directory.clone()),
+            memory_limit_mib: limits.memory_mib,
+            cpu_limit_percent: limits.cpu_percent,
+            ..Record::new(pid)
         };
         let spawned = spawn(&request).and_then(|(pid, pidfd)| {
-            // For a later server process that takes this VM over.
-            fs::write(spec.run_dir.join(PID_FILE), format!("{pid}\n"))?;
-            Ok((pid, pidfd))
+            // For a later server process that takes this VM over; without it, the jail ends.
+            let recorded = Identity::of(pid, &spec.run_dir).and_then(|pid| record(pid).write(&spec.run_dir));
+            match recorded.and_then(|()| (&go_tx).write_all(b"\n")) {
+                Ok(()) => Ok((pid, pidfd)),
+                Err(error) => {
+                    drop(go_tx);
+                    // It ends by itself; what counts is why.
+                    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                    Err(error)
+                }
+            }
         });
         match spawned {
             Ok((pid, pidfd)) => Ok(Started { pid, pidfd, group, connection }),
@@ -170,11 +197,9 @@ impl Launcher {
 
     /// A clone gets the machine type that its snapshot was taken of.
     fn host_for(&self, launch: &Launch) -> Host {
-        match launch {
-            Launch::BootAnonymous | Launch::Boot { .. } => self.host.clone(),
-            Launch::Restore { machine_type, .. } | Launch::RestoreLayers { machine_type, .. } => {
-                Host { machine_type: machine_type.clone(), ..self.host.clone() }
-            }
+        match launch.clone_of() {
+            None => self.host.clone(),
+            Some(clone) => Host { machine_type: clone.machine_type.clone(), ..self.host.clone() },
         }
     }
 
@@ -182,6 +207,15 @@ impl Launcher {
         match self.host.accelerator {
             Accelerator::Kvm => vec![PathBuf::from("/dev/kvm")],
             Accelerator::Tcg => Vec::new(),
+        }
+    }
+}
+
+impl Launch {
+    fn clone_of(&self) -> Option<&CloneOf> {
+        match self {
+            Self::BootAnonymous | Self::Boot { .. } => None,
+            Self::Restore { clone, .. } | Self::RestoreLayers { clone, .. } => Some(clone),
         }
     }
 }
@@ -260,9 +294,7 @@ impl Files {
 
 /// Makes the QMP socket and connects to it: QEMU finds the connection waiting when it is ready for it.
 fn listen(run_dir: &Path) -> io::Result<(UnixListener, std::os::unix::net::UnixStream)> {
-    // The path of a Unix socket has at most 107 bytes; by way of a descriptor, any directory will do.
-    let directory = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(run_dir)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET_FILE}", directory.as_raw_fd()));
+    let (_directory, path) = socket_path(run_dir)?;
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -270,6 +302,19 @@ fn listen(run_dir: &Path) -> io::Result<(UnixListener, std::os::unix::net::UnixS
     let listener = UnixListener::bind(&path)?;
     let connection = std::os::unix::net::UnixStream::connect(&path)?;
     Ok((listener, connection))
+}
+
+/// Connects to a socket that an earlier server process has made with [`listen`].
+pub(super) fn connect_again(run_dir: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let (_directory, path) = socket_path(run_dir)?;
+    std::os::unix::net::UnixStream::connect(path)
+}
+
+/// The path of a Unix socket has at most 107 bytes; by way of a descriptor, any directory will do.
+fn socket_path(run_dir: &Path) -> io::Result<(File, PathBuf)> {
+    let directory = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(run_dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET_FILE}", directory.as_raw_fd()));
+    Ok((directory, path))
 }
 
 fn open_read(path: &Path) -> Result<File> {

@@ -3,6 +3,7 @@
 //! A VM is one QEMU process in a jail. Everything it works on is opened here and inherited as a descriptor; it is
 //! driven over QMP through a socket in the VM's run directory, by which a later server process can take over.
 
+mod adopt;
 mod command_line;
 mod commands;
 mod full_disk;
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::process::cgroup::Cgroups;
 use crate::snapshot::{self, Manifest, Platform, Verified};
 use crate::spec::{DriveImage, VmSpec};
-use crate::vm::{Capabilities, Vm, Vmm};
+use crate::vm::{Adopted, Adoption, Capabilities, Vm, Vmm};
 
 pub use instance::CONSOLE_FILE;
 pub use probe::AcceleratorChoice;
@@ -117,6 +118,7 @@ impl Qemu {
         let capabilities = Capabilities {
             description,
             snapshots: true,
+            adoption: true,
             memory_limit: cgroups.memory.as_ref().map(drop).map_err(Clone::clone),
             cpu_limit: cgroups.cpu.as_ref().map(drop).map_err(Clone::clone),
         };
@@ -226,5 +228,9 @@ impl Vmm for Qemu {
             }
             (Err(error), Ok(())) | (Err(_), Err(error)) => Err(error),
         }
+    }
+
+    async fn adopt(&self, adoption: Adoption) -> Result<Option<Adopted>> {
+        adopt::adopt(&self.launcher, adoption).await
     }
 }

@@ -18,7 +18,7 @@ use super::commands::{
 };
 use super::full_disk::{self, Wanted};
 use super::instance::{CONSOLE_FILE, Instance};
-use super::launch::{Connected, Launch, Launcher, translate};
+use super::launch::{CloneOf, Connected, Launch, Launcher, translate};
 use super::qmp::{Qmp, QmpError};
 use super::snapshots;
 use crate::error::{Error, Result};
@@ -28,6 +28,9 @@ use crate::vm::{ExitReason, SnapshotInfo, SnapshotTarget, Vm};
 
 /// How long a VM that ends is asked for its console; it may hang.
 const CONSOLE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How the kernel's last words begin when it gives up.
+const KERNEL_PANIC: &str = "Kernel panic";
 
 /// How much of the console is quoted in an [`ExitReason`].
 const QUOTED_LINES: usize = 10;
@@ -106,9 +109,10 @@ pub(super) async fn restore(
         Some((directory, manifest)) => Some(LayerStack::open(directory, manifest)?.into_restoration()),
         None => None,
     };
+    let clone = CloneOf { base_directory: snapshot.base_directory, machine_type };
     let launch = match layers {
-        Some(_) => Launch::RestoreLayers { memory, machine_type },
-        None => Launch::Restore { memory, machine_type },
+        Some(_) => Launch::RestoreLayers { memory, clone },
+        None => Launch::Restore { memory, clone },
     };
     let ram = Ram::Clone { base: Box::new(snapshot.base), memory: open()? };
     let name = spec.name.clone();
@@ -145,9 +149,20 @@ fn create_memory(directory: &Path, memory_mib: u32, uid: u32) -> Result<File> {
 impl QemuVm {
     async fn start(launcher: &Arc<Launcher>, spec: VmSpec, launch: Launch, ram: Ram) -> Result<Arc<Self>> {
         let guest_channel = Arc::clone(&spec.guest_channel);
-        let Connected { instance, qmp } = launcher.launch(spec, launch).await?;
+        let connected = launcher.launch(spec, launch).await?;
+        Ok(Self::watched(launcher, connected, ram, Wanted::Paused, guest_channel))
+    }
+
+    /// A VM whose process has been connected to.
+    pub(super) fn watched(
+        launcher: &Arc<Launcher>,
+        Connected { instance, qmp }: Connected,
+        ram: Ram,
+        wanted: Wanted,
+        guest_channel: Arc<dyn GuestChannel>,
+    ) -> Arc<Self> {
         tokio::spawn(watch_guest(Arc::clone(&instance), Arc::clone(&qmp), qmp.events()));
-        let wanted = Arc::new(Mutex::new(Wanted::Paused));
+        let wanted = Arc::new(Mutex::new(wanted));
         tokio::spawn(full_disk::watch(
             Arc::clone(&instance),
             Arc::clone(&qmp),
@@ -156,7 +171,7 @@ impl QemuVm {
         ));
         let launcher = Arc::clone(launcher);
         let sealed = AtomicBool::new(false);
-        Ok(Arc::new(Self { instance, qmp, launcher, ram, sealed, wanted, guest_channel }))
+        Arc::new(Self { instance, qmp, launcher, ram, sealed, wanted, guest_channel })
     }
 
     /// Ends the VM if its start has failed.
@@ -273,6 +288,21 @@ async fn watch_guest(instance: Arc<Instance>, qmp: Arc<Qmp>, mut events: broadca
         // QEMU itself is well: the kernel has panicked or rebooted, which it is not supposed to.
         other => ExitReason::Failed { status: 0, log_tail: format!("{other}\n{}", last_lines(&console)) },
     };
+    end(&instance, reason).await;
+}
+
+/// Ends the VMM of a guest that ended while no server was there to hear why; only the console can tell.
+pub(super) async fn end_unwatched(instance: &Instance, qmp: &Qmp) {
+    let console = save_console(instance, qmp).await;
+    let reason = if console.contains(KERNEL_PANIC) {
+        ExitReason::Failed { status: 0, log_tail: last_lines(&console) }
+    } else {
+        ExitReason::Stopped
+    };
+    end(instance, reason).await;
+}
+
+async fn end(instance: &Instance, reason: ExitReason) {
     if let Err(error) = instance.kill(reason).await {
         warn!(vm = instance.name, %error, "cannot end the VMM of a guest that has ended");
     }
@@ -294,7 +324,7 @@ async fn save_console(instance: &Instance, qmp: &Qmp) -> String {
 /// The kernel's last words: from its panic on if it had one.
 fn last_lines(console: &str) -> String {
     let lines: Vec<&str> = console.lines().collect();
-    let panic = lines.iter().rposition(|line| line.contains("Kernel panic"));
+    let panic = lines.iter().rposition(|line| line.contains(KERNEL_PANIC));
     let start = panic.unwrap_or(lines.len().saturating_sub(QUOTED_LINES));
     lines[start..].iter().take(QUOTED_LINES).copied().collect::<Vec<_>>().join("\n")
 }

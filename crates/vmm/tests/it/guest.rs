@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hearth_vmm::{BootSource, Vm};
+use hearth_vmm::{BootSource, GuestChannel, GuestStream, Vm};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longer than any guest takes to boot under emulation on a busy machine.
@@ -74,7 +74,16 @@ fn cpio(name: &str, content: &[u8]) -> Vec<u8> {
 
 /// Sends one command to the guest and returns its answer.
 pub(crate) async fn ask(vm: &dyn Vm, command: &str) -> std::io::Result<String> {
-    let mut stream = vm.connect_guest().await?;
+    converse(vm.connect_guest().await?, command).await
+}
+
+/// The same without a VM, when nobody has it.
+pub(crate) async fn say(channel: &dyn GuestChannel, command: &str) -> std::io::Result<String> {
+    let conversation = async { converse(channel.connect().await?, command).await };
+    tokio::time::timeout(Duration::from_secs(1), conversation).await?
+}
+
+async fn converse(mut stream: Box<dyn GuestStream>, command: &str) -> std::io::Result<String> {
     stream.write_all(format!("{command}\n").as_bytes()).await?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await?;

@@ -2,6 +2,7 @@
 //! `make setup`; where one is missing they say so and pass.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
+mod adopt;
 mod damage;
 mod guest;
 mod network;

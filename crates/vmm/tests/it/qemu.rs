@@ -32,7 +32,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    async fn new(test: &str) -> Self {
+    pub(crate) async fn new(test: &str) -> Self {
         // Another test may have set it up already. `RUST_LOG=debug` shows the times of single steps.
         let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
         let directory = tempfile::tempdir().unwrap();
@@ -63,9 +63,23 @@ impl Host {
 
     /// A spec with a run directory, a network and a user of its own.
     pub(crate) fn spec(&self, name: &str, image: DriveImage) -> VmSpec {
+        self.spec_with_network(name, image).0
+    }
+
+    /// The same for the microVM `name`, with its network.
+    pub(crate) fn clone_spec(&self, name: &str) -> (VmSpec, Network) {
+        let overlay = self.make_dir(name).join("overlay");
+        if !overlay.exists() {
+            create_overlay(&self.path("disk"), &overlay).unwrap();
+        }
+        self.spec_with_network(name, DriveImage::Overlay { base: self.path("disk"), overlay })
+    }
+
+    fn spec_with_network(&self, name: &str, image: DriveImage) -> (VmSpec, Network) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (network, interface) = Network::new();
-        VmSpec {
+        let guest_channel = Arc::new(network.clone());
+        let spec = VmSpec {
             name: format!("{}-{name}", self.prefix),
             run_dir: self.make_dir(&format!("run-{number}")),
             vcpu_count: 1,
@@ -79,12 +93,13 @@ impl Host {
                 memory_limit_mib: Some(MEMORY_MIB + 256),
                 cpu_limit_percent: Some(200),
             },
-            guest_channel: Arc::new(network),
-        }
+            guest_channel,
+        };
+        (spec, network)
     }
 
     /// Boots a VM, waits for it, and turns it into the base `base`.
-    async fn make_base(&self) -> PathBuf {
+    pub(crate) async fn make_base(&self) -> PathBuf {
         let base = self.make_dir("base");
         let begin = Instant::now();
         let vm =
@@ -112,13 +127,8 @@ impl Host {
 
     /// Restores the microVM `name`, paused.
     pub(crate) async fn restore(&self, name: &str, base: &Path) -> Result<Arc<dyn Vm>, Error> {
-        let directory = self.make_dir(name);
-        let overlay = directory.join("overlay");
-        if !overlay.exists() {
-            create_overlay(&self.path("disk"), &overlay).unwrap();
-        }
-        let spec = self.spec(name, DriveImage::Overlay { base: self.path("disk"), overlay });
-        self.qemu.restore(spec, base, &directory).await
+        let (spec, _) = self.clone_spec(name);
+        self.qemu.restore(spec, base, &self.path(name)).await
     }
 
     /// Restores the microVM `name` and lets it run.

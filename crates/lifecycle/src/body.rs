@@ -1,0 +1,267 @@
+//! What a microVM holds while it lives: its guest, and the tasks that watch it. Performs the steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_guest::Guest;
+use hearth_guest::guest::{ask, describe_exit};
+use hearth_guest_protocol::{Reply, Request, chain};
+use hearth_store::{ImageVersionRecord, MicrovmRecord};
+use hearth_vmm::{GuestStream, Vm};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::hooks::{Hook, Hooks, run_body};
+use crate::machine::{Event, Failure, Step};
+use crate::output::OutputLog;
+use crate::payload;
+use crate::published::RunningMicrovm;
+use crate::steps::{Host, SharedHost, Started};
+
+/// How long a step that failed or ends a life waits for the app's last output, which says why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The half of a supervisor that acts.
+#[derive(Debug)]
+pub(crate) struct Body {
+    host: SharedHost,
+    version: ImageVersionRecord,
+    hooks: Hooks,
+    output: Arc<OutputLog>,
+    guest: Option<Guest>,
+    /// The guest as the endpoint sees it. Nobody gets it before the record says RUNNING.
+    pub(crate) running: Option<RunningMicrovm>,
+    watchers: Vec<AbortHandle>,
+    compaction: Option<JoinHandle<()>>,
+    lives: u64,
+    exits_tx: mpsc::Sender<Event>,
+    /// Ends of this life that nobody asked for.
+    pub(crate) exits_rx: mpsc::Receiver<Event>,
+}
+
+impl Body {
+    /// `guest` was taken over from an earlier server; the first step goes on with it.
+    pub(crate) fn new(
+        host: SharedHost,
+        version: ImageVersionRecord,
+        output: Arc<OutputLog>,
+        guest: Option<Guest>,
+    ) -> Self {
+        let (exits_tx, exits_rx) = mpsc::channel(4);
+        Self {
+            host,
+            hooks: Hooks::of(&version.configuration),
+            version,
+            output,
+            guest,
+            running: None,
+            watchers: Vec::new(),
+            compaction: None,
+            lives: 0,
+            exits_tx,
+            exits_rx,
+        }
+    }
+
+    /// Performs a step to its end, or until it is `cut` short: then it fails and everything it took is given back or
+    /// held here.
+    pub(crate) async fn perform(
+        &mut self,
+        record: &MicrovmRecord,
+        step: Step,
+        cut: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let host = self.host.clone();
+        match step {
+            Step::Launch => {
+                let Started { guest, stream } = match self.guest.take() {
+                    Some(guest) => host.finish_start(record, guest, cut).await?,
+                    None => host.launch(record, &self.version, cut).await?,
+                };
+                self.begin_life(record, guest, Some(stream));
+            }
+            Step::Resume => {
+                self.rest().await;
+                let Started { guest, stream } = match self.guest.take() {
+                    Some(guest) => host.finish_start(record, guest, cut).await?,
+                    None => host.resume(record, &self.version, cut).await?,
+                };
+                self.begin_life(record, guest, Some(stream));
+            }
+            Step::RunHook => self.run_hook(&host, record, cut).await?,
+            Step::ResumeHook => self.hook(Hook::Resume, String::new(), cut).await?,
+            Step::SuspendHook => self.hook(Hook::Suspend, String::new(), cut).await?,
+            Step::Suspend => self.suspend(&host, record, cut).await?,
+            Step::TerminateHook(_) => self.terminate_hook(record, cut).await,
+            Step::Terminate(_) => {
+                self.end_life();
+                host.release(record, self.guest.take()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the files are at rest. A merge that failed was logged and leaves the layers as they were.
+    pub(crate) async fn rest(&mut self) {
+        if let Some(compaction) = self.compaction.take() {
+            let _ = compaction.await;
+        }
+    }
+
+    async fn run_hook(
+        &mut self,
+        host: &Host,
+        record: &MicrovmRecord,
+        cut: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let files = host.files.microvm(&record.id);
+        let unreadable = |error| {
+            tracing::error!(microvm = %record.id, %error, "the payload of the run hook could not be read");
+            Failure::Fatal("The MicroVM could not be launched: the payload of its run hook is lost.".into())
+        };
+        let body = run_body(&record.id, &payload::read(&files).map_err(unreadable)?);
+        let called = self.hook(Hook::Run, body, cut).await;
+        if called.is_ok()
+            && let Err(error) = std::fs::write(&files.run_hook_called, "")
+        {
+            tracing::error!(microvm = %record.id, %error, "a service that is killed now will launch it again");
+        }
+        if let Err(error) = payload::forget(&files) {
+            tracing::error!(microvm = %record.id, %error, "the payload of the run hook could not be removed");
+        }
+        called
+    }
+
+    async fn terminate_hook(&mut self, record: &MicrovmRecord, cut: &CancellationToken) {
+        if let Err(Failure::Fatal(reason) | Failure::Undone(reason)) =
+            self.hook(Hook::Terminate, String::new(), cut).await
+        {
+            tracing::warn!(microvm = %record.id, reason, "the terminate hook failed; the MicroVM ends all the same");
+            return;
+        }
+        self.hear_last_words().await;
+    }
+
+    async fn hook(&mut self, hook: Hook, body: String, cut: &CancellationToken) -> Result<(), Failure> {
+        let Some(guest) = &self.guest else {
+            return Err(Failure::Fatal("The MicroVM had no guest to call a hook of.".into()));
+        };
+        let mut warm = self.running.as_ref().and_then(RunningMicrovm::take_warm);
+        let called = tokio::select! {
+            biased;
+            called = self.hooks.call(hook, body, guest, &mut warm) => called,
+            () = cut.cancelled() => return Err(Failure::Fatal("The hook was cut short.".into())),
+        };
+        match &called {
+            Ok(()) => {
+                if let Some(running) = &self.running {
+                    running.warmed(warm);
+                }
+            }
+            Err(_) => self.hear_last_words().await,
+        }
+        called
+    }
+
+    /// Stores what the app has printed so far, because its guest is about to go.
+    async fn hear_last_words(&mut self) {
+        self.end_life();
+        if let Some(guest) = &self.guest {
+            self.output.drain(guest.vm(), LAST_WORDS).await;
+        }
+    }
+
+    async fn suspend(
+        &mut self,
+        host: &Host,
+        record: &MicrovmRecord,
+        cut: &CancellationToken,
+    ) -> Result<(), Failure> {
+        self.end_life();
+        let Some(guest) = self.guest.take() else {
+            return Err(Failure::Fatal("The MicroVM had no guest to suspend.".into()));
+        };
+        // What is not stored yet is read from the guest again.
+        let _ = cut.run_until_cancelled(self.output.flush()).await;
+        match host.suspend(record, guest, cut).await {
+            Ok(()) => {
+                self.compaction = Some(host.compact(record));
+                Ok(())
+            }
+            Err((guest, failure)) => {
+                self.begin_life(record, guest, None);
+                Err(failure)
+            }
+        }
+    }
+
+    fn begin_life(&mut self, record: &MicrovmRecord, guest: Guest, warm: Option<Box<dyn GuestStream>>) {
+        self.lives += 1;
+        // An exit of a former life, reported late, must not end this one.
+        (self.exits_tx, self.exits_rx) = mpsc::channel(4);
+        let vm = guest.vm().clone();
+        let watchers = [
+            tokio::spawn(watch_vmm(vm.clone(), self.exits_tx.clone())),
+            tokio::spawn(settled(watch_container(vm.clone(), self.output.clone(), self.exits_tx.clone()))),
+            tokio::spawn(settled(self.output.clone().follow(vm.clone()))),
+        ];
+        self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
+        self.running = Some(RunningMicrovm::new(record.id.clone(), self.lives, vm, warm));
+        self.guest = Some(guest);
+    }
+
+    /// Begins a life with the guest that was taken over.
+    pub(crate) fn take_over(&mut self, record: &MicrovmRecord) {
+        if let Some(guest) = self.guest.take() {
+            self.begin_life(record, guest, None);
+        }
+    }
+
+    /// Leaves a guest that still runs to a later server.
+    pub(crate) async fn leave(&mut self) {
+        self.end_life();
+        let Some(guest) = self.guest.take() else { return };
+        self.output.flush().await;
+        guest.leave();
+    }
+
+    fn end_life(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+        for watcher in self.watchers.drain(..) {
+            watcher.abort();
+        }
+    }
+}
+
+/// Begins once the guest has had time for its first request: after a restore its CPUs are cold, and what else it is
+/// asked then is paid by whoever waits for that request.
+async fn settled(watch: impl Future<Output = ()>) {
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    watch.await;
+}
+
+async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
+    let reason = format!("The {}.", describe_exit(&vm.wait().await));
+    // Nobody listens any more when this life has ended already.
+    let _ = exits_tx.send(Event::VmmExited(reason)).await;
+}
+
+async fn watch_container(vm: Arc<dyn Vm>, output: Arc<OutputLog>, exits_tx: mpsc::Sender<Event>) {
+    const DAY: Duration = Duration::from_hours(24);
+    loop {
+        match ask(&vm, &Request::WaitExit, DAY).await {
+            Ok(Reply::Exited { code }) => {
+                output.ended(LAST_WORDS).await;
+                // Nobody listens any more when this life has ended already.
+                let _ = exits_tx.send(Event::ContainerExited(code)).await;
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(error = %chain(&error), "the watch of the app broke; trying again"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

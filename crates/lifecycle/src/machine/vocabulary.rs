@@ -1,0 +1,172 @@
+//! What goes into the machine and what comes out.
+
+use hearth_api::MicrovmState;
+
+/// Where a microVM is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Being restored from the image's snapshot.
+    Launching,
+    /// The guest runs; its app is being told so by the run hook.
+    RunHook,
+    /// Answers at its endpoint.
+    Running,
+    /// The app is being told that it will be suspended.
+    SuspendHook,
+    /// Being written to disk.
+    Suspending,
+    /// On disk only.
+    Suspended,
+    /// Being restored from its own snapshot.
+    Resuming,
+    /// The guest runs again; its app is being told so by the resume hook.
+    ResumeHook,
+    /// The app is being told that it will be ended.
+    TerminateHook,
+    /// Being released.
+    Terminating,
+    /// Gone.
+    Terminated,
+}
+
+impl Phase {
+    /// Every phase, in the order of a life.
+    pub const ALL: [Self; 11] = [
+        Self::Launching,
+        Self::RunHook,
+        Self::Running,
+        Self::SuspendHook,
+        Self::Suspending,
+        Self::Suspended,
+        Self::Resuming,
+        Self::ResumeHook,
+        Self::TerminateHook,
+        Self::Terminating,
+        Self::Terminated,
+    ];
+
+    /// Whether a step is under way in it.
+    pub fn is_step(self) -> bool {
+        !matches!(self, Self::Running | Self::Suspended | Self::Terminated)
+    }
+
+    /// What GetMicrovm shows in it. The enum of the API has no RESUMING: the service shows PENDING then.
+    pub fn public_state(self) -> MicrovmState {
+        match self {
+            Self::Launching | Self::RunHook | Self::Resuming | Self::ResumeHook => MicrovmState::Pending,
+            Self::Running => MicrovmState::Running,
+            Self::SuspendHook | Self::Suspending => MicrovmState::Suspending,
+            Self::Suspended => MicrovmState::Suspended,
+            Self::TerminateHook | Self::Terminating => MicrovmState::Terminating,
+            Self::Terminated => MicrovmState::Terminated,
+        }
+    }
+}
+
+/// Which hooks the image wants called during a life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four hooks, each is called or not")]
+pub struct EnabledHooks {
+    /// After a launch.
+    pub run: bool,
+    /// After a resume.
+    pub resume: bool,
+    /// Before a suspend.
+    pub suspend: bool,
+    /// Before the end of a running microVM.
+    pub terminate: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// SuspendMicrovm.
+    Suspend,
+    /// ResumeMicrovm.
+    Resume,
+    /// TerminateMicrovm.
+    Terminate,
+    /// An authorised request arrived at the endpoint of a microVM that may be woken by traffic.
+    Traffic,
+    /// No byte went through the endpoint for the idle time; what the idle policy wants then.
+    Idle(IdleAction),
+    /// The idle policy's time in SUSPENDED is over.
+    SuspendedTooLong,
+    /// `maximumDurationInSeconds` is over.
+    MaximumDuration,
+    /// The step that was begun has succeeded.
+    StepDone,
+    /// The step that was begun has failed.
+    StepFailed(Failure),
+    /// The VMM process ended by itself.
+    VmmExited(String),
+    /// The app's first process ended with this code.
+    ContainerExited(i32),
+    /// The service is being stopped, and nothing shall go on running.
+    Shutdown,
+    /// The service is being stopped; what runs goes on and waits for its successor.
+    Leave,
+}
+
+/// What to do with an idle microVM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleAction {
+    /// Suspend it.
+    Suspend,
+    /// Terminate it (`suspendedDurationSeconds` is 0).
+    Terminate,
+}
+
+/// How a step failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The microVM is as it was before the step: still running, or still safe on disk.
+    Undone(String),
+    /// The microVM cannot go on.
+    Fatal(String),
+}
+
+/// A step that the supervisor performs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Restore from the image's snapshot.
+    Launch,
+    /// Call the run hook.
+    RunHook,
+    /// Call the suspend hook.
+    SuspendHook,
+    /// Write the snapshot, end the process.
+    Suspend,
+    /// Restore from the microVM's own snapshot.
+    Resume,
+    /// Call the resume hook.
+    ResumeHook,
+    /// Call the terminate hook; the reason goes into the record.
+    TerminateHook(String),
+    /// Release everything; the reason goes into the record.
+    Terminate(String),
+}
+
+/// What the machine made of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Persist, publish, then perform this step and report [`Event::StepDone`] or [`Event::StepFailed`].
+    Begin(Step),
+    /// The phase changed and nothing is to be done but persist and publish.
+    Changed,
+    /// Persist, publish, and cut the step that is under way short; how it ends is reported as always.
+    CutShort,
+    /// Nothing changes; a request is answered with success.
+    Ignore,
+    /// The request is refused.
+    Deny(DenyReason),
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenyReason {
+    /// The microVM has ended or is ending.
+    Terminated,
+    /// The microVM is being launched or resumed.
+    Busy(MicrovmState),
+}
