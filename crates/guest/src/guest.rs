@@ -191,8 +191,10 @@ impl GuestFactory {
             .map_err(|source| Error::Network { name: plan.name.clone(), source })?;
         let uid = self.uids.take();
         let run_dir = self.run_root.join(&plan.name);
-        std::fs::create_dir_all(&run_dir)
-            .map_err(|source| Error::Directory { path: run_dir.clone(), source })?;
+        if let Err(source) = std::fs::create_dir_all(&run_dir) {
+            network.release().await;
+            return Err(Error::Directory { path: run_dir, source });
+        }
         let root = plan.root.map(|root| Drive {
             drive_id: ROOT_DISK.to_owned(),
             image: match root {

@@ -30,7 +30,6 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
     let arn = context.image_arn(&call, OPERATION, &request.image_identifier).await?;
     let token = request.client_token.take();
-    let store = &context.services.store;
     // A repeated call gets its answer even if the image has gone since.
     let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &request, "");
     if let Some(answer) = context.first_answer(repeated).await? {

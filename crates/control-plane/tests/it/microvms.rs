@@ -124,13 +124,13 @@ async fn bad_settings_are_refused() {
     let longer = Api::start_with(|config| config.maximum_duration_seconds = 0).await;
     longer.built_image("app", |_| ()).await;
     let reply = longer.call("POST", "microvms", run(json!({ "maximumDurationInSeconds": 604_800 }))).await;
-    assert_eq!((reply.status, &reply.json["maximumDurationInSeconds"]), (StatusCode::OK, &json!(604_800)));
+    assert_eq!((reply.status, &reply.body["maximumDurationInSeconds"]), (StatusCode::OK, &json!(604_800)));
     let reply = longer.call("POST", "microvms", run(json!({}))).await;
-    assert_eq!(reply.json["maximumDurationInSeconds"], 28_800);
+    assert_eq!(reply.body["maximumDurationInSeconds"], 28_800);
     let shorter = Api::start_with(|config| config.maximum_duration_seconds = 60).await;
     shorter.built_image("app", |_| ()).await;
     let reply = shorter.call("POST", "microvms", run(json!({}))).await;
-    assert_eq!(reply.json["maximumDurationInSeconds"], 60);
+    assert_eq!(reply.body["maximumDurationInSeconds"], 60);
     let lower = Api::start_with(|config| config.minimum_idle_seconds = 1).await;
     lower.built_image("app", |_| ()).await;
     assert_eq!(lower.call("POST", "microvms", run(idle(1))).await.status, StatusCode::OK);

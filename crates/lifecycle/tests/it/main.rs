@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod failures;
 mod hooks;
 mod life;
 mod output;
+mod simulation;
 mod support;
