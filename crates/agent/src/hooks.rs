@@ -64,8 +64,9 @@ fn connect(port: u16, deadline: Instant) -> io::Result<TcpStream> {
     let try_address =
         |address: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(address, port), time_left(deadline)?);
     match try_address(Ipv4Addr::LOCALHOST.into()) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            try_address(Ipv6Addr::LOCALHOST.into())
+        // A guest without IPv6 has another error for ::1, which would hide this one.
+        Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+            try_address(Ipv6Addr::LOCALHOST.into()).map_err(|_| refused)
         }
         result => result,
     }

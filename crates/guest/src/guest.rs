@@ -200,9 +200,12 @@ impl GuestFactory {
             .map_err(|source| Error::Network { name: plan.name.clone(), source })?;
         let uid = self.uids.take();
         let run_dir = self.run_root.join(&plan.name);
-        std::fs::create_dir_all(&run_dir)
-            .and_then(|()| adopt::record(&run_dir, uid.get(), network.uplink()))
-            .map_err(|source| Error::Directory { path: run_dir.clone(), source })?;
+        let made = std::fs::create_dir_all(&run_dir)
+            .and_then(|()| adopt::record(&run_dir, uid.get(), network.uplink()));
+        if let Err(source) = made {
+            network.release().await;
+            return Err(Error::Directory { path: run_dir, source });
+        }
         let root = plan.root.map(|root| Drive {
             drive_id: ROOT_DISK.to_owned(),
             image: match root {

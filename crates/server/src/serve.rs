@@ -328,7 +328,10 @@ impl Parts {
     async fn shut_down(self, on_stop: OnStop) {
         let end_microvms = async {
             match on_stop {
-                OnStop::KeepRunning => self.registry.leave().await,
+                OnStop::KeepRunning => {
+                    tracing::info!("running microVMs run on until the next server takes them over");
+                    self.registry.leave().await;
+                }
                 OnStop::Suspend => self.registry.shutdown().await,
             }
         };

@@ -1,7 +1,7 @@
 //! A driver without processes, for tests of state machines: same traits, real snapshot files, scripted failures.
 //!
 //! A [`FakeVmm`] does what it is told at once unless a test has asked for a failure ([`FakeVmm::fail_next`]) or a
-//! delay ([`FakeVmm::delay`], in tokio's time). Its VMs can be made to end ([`FakeVm::exit`]). There is no guest:
+//! delay ([`FakeVmm::delay`], in tokio's time), or decides about every call itself ([`FakeVmm::obey`]). Its VMs can be made to end ([`FakeVm::exit`]). There is no guest:
 //! [`Vm::connect_guest`] uses the spec's channel, which the test provides.
 
 use std::collections::{HashMap, VecDeque};
@@ -38,6 +38,13 @@ pub enum FakeOperation {
     Adopt,
 }
 
+/// Decides what befalls each call of a driver and its VMs: it may wait, fail, never return, or make a VM exit first.
+#[async_trait]
+pub trait Schedule: Send + Sync + std::fmt::Debug {
+    /// Called before an operation on the VM with this name; an error is the operation's.
+    async fn before(&self, name: &str, operation: FakeOperation) -> Result<()>;
+}
+
 /// The driver.
 #[derive(Debug)]
 pub struct FakeVmm {
@@ -50,6 +57,7 @@ pub struct FakeVmm {
 struct Shared {
     failures: HashMap<FakeOperation, VecDeque<Error>>,
     delays: HashMap<FakeOperation, Duration>,
+    schedule: Option<Arc<dyn Schedule>>,
     calls: Vec<(String, FakeOperation)>,
     vms: HashMap<String, Arc<FakeVm>>,
 }
@@ -101,6 +109,11 @@ impl FakeVmm {
         lock(&self.shared).delays.insert(operation, delay);
     }
 
+    /// From now on every call is decided by this schedule, and no longer kept in [`FakeVmm::calls`].
+    pub fn obey(&self, schedule: Arc<dyn Schedule>) {
+        lock(&self.shared).schedule = Some(schedule);
+    }
+
     /// The VM with this name, if it has not ended.
     pub fn vm(&self, name: &str) -> Option<Arc<FakeVm>> {
         lock(&self.shared).vms.get(name).cloned()
@@ -139,6 +152,10 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 /// Notes the call, takes its time, and fails if it is to.
 async fn perform(shared: &Mutex<Shared>, name: &str, operation: FakeOperation) -> Result<()> {
+    let schedule = lock(shared).schedule.clone();
+    if let Some(schedule) = schedule {
+        return schedule.before(name, operation).await;
+    }
     let delay = {
         let mut shared = lock(shared);
         shared.calls.push((name.to_owned(), operation));

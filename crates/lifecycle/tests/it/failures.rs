@@ -116,3 +116,66 @@ async fn a_stop_of_the_service_ends_what_cannot_be_suspended() {
     );
     world.assert_released(&id);
 }
+
+#[tokio::test]
+async fn a_guest_that_powers_itself_off_ends() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    world.vmm.vm(id.as_str()).unwrap().exit(ExitReason::Stopped);
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert_eq!(ended.state_reason.as_deref(), Some("The guest powered itself off."));
+    world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_guest_that_neither_sleeps_nor_goes_on_is_lost() {
+    let world = World::new().await;
+    let id = world.running(None).await;
+    world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
+    world.vmm.fail_next(FakeOperation::Resume, Error::TimedOut { command: "cont".to_owned(), seconds: 30 });
+    world.registry.suspend(&id).await.unwrap();
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    let reason = ended.state_reason.unwrap();
+    assert!(
+        reason.starts_with("The MicroVM was lost while it was being suspended: no space left"),
+        "{reason}"
+    );
+    world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_stop_of_the_service_ends_what_is_being_launched() {
+    let world = World::new().await;
+    world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(300));
+    let id = world.launch(None).await;
+    tokio::time::timeout(crate::support::DEADLINE, world.registry.shutdown()).await.unwrap();
+    let ended = world.record(&id).await;
+    assert_eq!(ended.state, MicrovmState::Terminated);
+    let reason = "The service was stopped while the MicroVM was being launched.";
+    assert_eq!(ended.state_reason.as_deref(), Some(reason));
+    world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_microvm_without_its_image_version_ends() {
+    let world = World::new().await;
+    let id = world.launch_version(hearth_api::ImageVersion(2)).await;
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert_eq!(ended.state_reason.as_deref(), Some("The image version of the MicroVM no longer exists."));
+    assert_eq!(world.registry.terminate(&id).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_lost_payload_ends_the_launch() {
+    let world = World::hooked(&["run"], 60).await;
+    world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(300));
+    let id = world.launch_with_payload("secret").await;
+    let payload = world.files.microvm(&id).run_hook_payload;
+    std::fs::remove_file(&payload).unwrap();
+    std::fs::create_dir(&payload).unwrap();
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    let reason = "The MicroVM could not be launched: the payload of its run hook is lost.";
+    assert_eq!(ended.state_reason.as_deref(), Some(reason));
+    world.assert_released(&id);
+    assert!(world.hooks.lock().unwrap().called.is_empty());
+}

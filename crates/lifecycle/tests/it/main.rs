@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod failures;
 mod hooks;
 mod life;
 mod output;
 mod recovery;
+mod simulation;
 mod support;

@@ -161,7 +161,7 @@ fn hooks_called(world: &World) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn the_run_hook_of_an_interrupted_launch_gets_its_payload() {
-    let world = World::hooked(&["run"]).await;
+    let world = World::hooked(&["run"], 3).await;
     let id = world.recorded_with_payload("told once").await;
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
@@ -180,7 +180,7 @@ async fn the_run_hook_of_an_interrupted_launch_gets_its_payload() {
 
 #[tokio::test]
 async fn a_clone_that_may_have_heard_half_of_its_run_hook_is_thrown_away() {
-    let world = World::hooked(&["run"]).await;
+    let world = World::hooked(&["run"], 3).await;
     let id = world.launch_with_payload("told twice").await;
     world.wait_for(&id, MicrovmState::Running).await;
     world.registry.leave().await;
@@ -199,7 +199,7 @@ async fn a_clone_that_may_have_heard_half_of_its_run_hook_is_thrown_away() {
 
 #[tokio::test]
 async fn hooks_of_interrupted_suspends_and_resumes_are_called_again() {
-    let world = World::hooked(&["suspend", "resume"]).await;
+    let world = World::hooked(&["suspend", "resume"], 3).await;
     let id = world.running(Some(WAKES)).await;
     world.registry.leave().await;
     killed_in(&world, &id, MicrovmState::Suspending).await;

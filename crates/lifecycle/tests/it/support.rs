@@ -1,6 +1,5 @@
 //! A registry on an in-memory database, the fake driver, and an agent that answers inside this process.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,16 +14,16 @@ use hearth_api::{
 use hearth_guest::{
     Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool,
 };
-use hearth_guest_protocol::{HookResult, OutputStream, Reply, Request, codec};
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
     AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
     Store,
 };
 use hearth_vmm::fake::FakeVmm;
-use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface, SnapshotTarget};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use hearth_vmm::{GuestChannel, NetworkInterface, SnapshotTarget};
 use tokio::sync::watch;
+
+use crate::agent::{HookScript, TestAgent};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const MEMORY_MIB: u32 = 1;
@@ -53,15 +52,6 @@ pub(crate) struct World {
     directory: tempfile::TempDir,
 }
 
-/// How the apps of all guests answer hooks, and which were called.
-#[derive(Debug, Default)]
-pub(crate) struct HookScript {
-    /// Path without its prefix, and body.
-    pub(crate) called: Vec<(String, String)>,
-    /// The answer to a hook; 200 otherwise, and `None` for never.
-    pub(crate) answers: HashMap<&'static str, Option<HookResult>>,
-}
-
 #[derive(Debug)]
 struct TestNetworks {
     used: Arc<AtomicUsize>,
@@ -73,13 +63,6 @@ struct TestNetworks {
 struct TestNetwork {
     used: Arc<AtomicUsize>,
     agent: TestAgent,
-}
-
-#[derive(Debug, Clone)]
-struct TestAgent {
-    app_exit_rx: watch::Receiver<Option<i32>>,
-    output_rx: watch::Receiver<Vec<(u64, String)>>,
-    hooks: Arc<Mutex<HookScript>>,
 }
 
 #[async_trait]
@@ -114,88 +97,17 @@ impl GuestNetwork for TestNetwork {
     }
 }
 
-#[async_trait]
-impl GuestChannel for TestAgent {
-    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
-        let (host, guest) = tokio::io::duplex(64 << 10);
-        tokio::spawn(self.clone().answer(guest));
-        Ok(Box::new(host))
-    }
-}
-
-impl TestAgent {
-    /// Answers what a supervisor asks; anything else waits for the connection's end.
-    async fn answer(mut self, mut stream: DuplexStream) {
-        loop {
-            let mut prefix = [0; 4];
-            if stream.read_exact(&mut prefix).await.is_err() {
-                return;
-            }
-            let mut body = vec![0; codec::frame_length(prefix).unwrap()];
-            stream.read_exact(&mut body).await.unwrap();
-            let reply = match serde_json::from_slice(&body).unwrap() {
-                Request::Restored { .. } => Reply::Done,
-                Request::WaitExit => match self.app_exit_rx.wait_for(Option::is_some).await {
-                    Ok(code) => Reply::Exited { code: code.unwrap() },
-                    Err(_) => return,
-                },
-                Request::Hook { port: 9000, path, body, timeout_ms: 3000 } => {
-                    let name = path.strip_prefix("/aws/lambda-microvms/runtime/v1/").unwrap().to_owned();
-                    let answer = {
-                        let mut hooks = self.hooks.lock().unwrap();
-                        hooks.called.push((name.clone(), body));
-                        hooks.answers.get(name.as_str()).copied()
-                    };
-                    match answer.unwrap_or(Some(HookResult::Status { code: 200 })) {
-                        Some(result) => Reply::Hook(result),
-                        None => std::future::pending().await,
-                    }
-                }
-                Request::Output { from } => return self.print(stream, from).await,
-                _ => std::future::pending().await,
-            };
-            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Sends the output from a position on until the app has ended.
-    async fn print(mut self, mut stream: DuplexStream, mut from: u64) {
-        loop {
-            let pieces = self.output_rx.borrow_and_update().clone();
-            for (position, data) in pieces {
-                if position + data.len() as u64 <= from {
-                    continue;
-                }
-                let data = data[from.saturating_sub(position) as usize..].to_owned();
-                let position = position.max(from);
-                from = position + data.len() as u64;
-                let reply = Reply::Output { position, stream: OutputStream::Stdout, data };
-                if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
-                    return;
-                }
-            }
-            tokio::select! {
-                biased;
-                changed = self.output_rx.changed() => if changed.is_err() { return },
-                _ = self.app_exit_rx.wait_for(Option::is_some) => return,
-            }
-        }
-    }
-}
-
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with_hooks(serde_json::Value::Null).await
     }
 
-    /// The image wants these hooks called, within three seconds each.
-    pub(crate) async fn hooked(hooks: &[&str]) -> Self {
+    /// The image wants these hooks called, within so many seconds each.
+    pub(crate) async fn hooked(hooks: &[&str], seconds: u32) -> Self {
         let mut wanted = serde_json::Map::new();
         for hook in hooks {
             wanted.insert((*hook).to_owned(), "ENABLED".into());
-            wanted.insert(format!("{hook}TimeoutInSeconds"), 3.into());
+            wanted.insert(format!("{hook}TimeoutInSeconds"), seconds.into());
         }
         Self::with_hooks(serde_json::json!({ "port": 9000, "microvmHooks": wanted })).await
     }
@@ -370,6 +282,15 @@ impl World {
     /// A microVM whose maximum duration is over.
     pub(crate) async fn recorded_long_ago(&self) -> MicrovmId {
         self.insert(None, Vec::new(), Timestamp::from_millis(0), |_| ()).await.id
+    }
+
+    /// Launches a version that is not the image's, as if it had been deleted meanwhile.
+    pub(crate) async fn launch_version(&self, version: ImageVersion) -> MicrovmId {
+        let mut record = self.insert(None, Vec::new(), Timestamp::now(), |_| ()).await;
+        record.image_version = version;
+        let id = record.id.clone();
+        self.registry.launch(record);
+        id
     }
 
     async fn insert(

@@ -1,0 +1,98 @@
+//! An agent that answers inside this process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use hearth_guest_protocol::{HookResult, OutputStream, Reply, Request, codec};
+use hearth_vmm::{GuestChannel, GuestStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::watch;
+
+/// How the apps of all guests answer hooks, and which were called.
+#[derive(Debug, Default)]
+pub(crate) struct HookScript {
+    /// Path without its prefix, and body.
+    pub(crate) called: Vec<(String, String)>,
+    /// The answer to a hook; 200 otherwise, and `None` for never.
+    pub(crate) answers: HashMap<&'static str, Option<HookResult>>,
+}
+
+/// The agent of every guest.
+#[derive(Debug, Clone)]
+pub(crate) struct TestAgent {
+    pub(crate) app_exit_rx: watch::Receiver<Option<i32>>,
+    pub(crate) output_rx: watch::Receiver<Vec<(u64, String)>>,
+    pub(crate) hooks: Arc<Mutex<HookScript>>,
+}
+
+#[async_trait]
+impl GuestChannel for TestAgent {
+    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
+        let (host, guest) = tokio::io::duplex(64 << 10);
+        tokio::spawn(self.clone().answer(guest));
+        Ok(Box::new(host))
+    }
+}
+
+impl TestAgent {
+    /// Answers what a supervisor asks; anything else waits for the connection's end.
+    async fn answer(mut self, mut stream: DuplexStream) {
+        loop {
+            let mut prefix = [0; 4];
+            if stream.read_exact(&mut prefix).await.is_err() {
+                return;
+            }
+            let mut body = vec![0; codec::frame_length(prefix).unwrap()];
+            stream.read_exact(&mut body).await.unwrap();
+            let reply = match serde_json::from_slice(&body).unwrap() {
+                Request::Restored { .. } => Reply::Done,
+                Request::WaitExit => match self.app_exit_rx.wait_for(Option::is_some).await {
+                    Ok(code) => Reply::Exited { code: code.unwrap() },
+                    Err(_) => return,
+                },
+                Request::Hook { port: 9000, path, body, .. } => {
+                    let name = path.strip_prefix("/aws/lambda-microvms/runtime/v1/").unwrap().to_owned();
+                    let answer = {
+                        let mut hooks = self.hooks.lock().unwrap();
+                        hooks.called.push((name.clone(), body));
+                        hooks.answers.get(name.as_str()).copied()
+                    };
+                    match answer.unwrap_or(Some(HookResult::Status { code: 200 })) {
+                        Some(result) => Reply::Hook(result),
+                        None => std::future::pending().await,
+                    }
+                }
+                Request::Output { from } => return self.print(stream, from).await,
+                _ => std::future::pending().await,
+            };
+            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends the output from a position on until the app has ended.
+    async fn print(mut self, mut stream: DuplexStream, mut from: u64) {
+        loop {
+            let pieces = self.output_rx.borrow_and_update().clone();
+            for (position, data) in pieces {
+                if position + data.len() as u64 <= from {
+                    continue;
+                }
+                let data = data[from.saturating_sub(position) as usize..].to_owned();
+                let position = position.max(from);
+                from = position + data.len() as u64;
+                let reply = Reply::Output { position, stream: OutputStream::Stdout, data };
+                if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = self.output_rx.changed() => if changed.is_err() { return },
+                _ = self.app_exit_rx.wait_for(Option::is_some) => return,
+            }
+        }
+    }
+}

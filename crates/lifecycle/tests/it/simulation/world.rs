@@ -1,0 +1,276 @@
+//! A host that outlives its services: driver, networks, records and files stay when a service is killed.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use hearth_api::{
+    AccountId, IdlePolicy, ImageArn, ImageConfiguration, ImageVersion, ImageVersionState, Logging, MicrovmId,
+    MicrovmState, Timestamp,
+};
+use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, Limits, RootDisk, UidPool};
+use hearth_lifecycle::clock::Clock;
+use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store};
+use hearth_vmm::fake::FakeVmm;
+use hearth_vmm::{ExitReason, SnapshotTarget};
+use tokio::runtime::Runtime;
+
+use super::faults::Faults;
+use super::guests::{Guests, SimulatedNetworks};
+use super::records::MemoryRecords;
+
+const FIRST_UID: u32 = 100_000;
+/// 2026-01-01T00:00:00Z.
+const BEGIN_MILLIS: i64 = 1_767_225_600_000;
+
+pub(super) struct World {
+    pub(super) faults: Arc<Faults>,
+    pub(super) guests: Arc<Guests>,
+    pub(super) vmm: Arc<FakeVmm>,
+    pub(super) records: Arc<MemoryRecords>,
+    pub(super) files: Files,
+    pub(super) clock: Arc<SimulatedClock>,
+    uids: UidPool,
+    logs: Store,
+    directory: tempfile::TempDir,
+    /// Without and with hooks.
+    images: [ImageArn; 2],
+}
+
+/// Clocks that follow tokio's, which begins anew with each service.
+#[derive(Debug)]
+pub(super) struct SimulatedClock {
+    /// Tokio's moment when this service began, and milliseconds of all services before.
+    epoch: Mutex<(Option<tokio::time::Instant>, i64)>,
+    /// What the wall clock was set by, in milliseconds.
+    stepped: AtomicI64,
+    begin: i64,
+}
+
+impl SimulatedClock {
+    /// Somebody sets the wall clock.
+    pub(super) fn step(&self, milliseconds: i64) {
+        self.stepped.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    /// The host sleeps: time goes on, and tokio's clock does not notice.
+    pub(super) fn sleep(&self, time: Duration) {
+        self.epoch.lock().unwrap().1 += time.as_millis() as i64;
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(self.begin + self.steady_millis() + self.stepped.load(Ordering::SeqCst))
+    }
+
+    fn steady_millis(&self) -> i64 {
+        let (since, before) = *self.epoch.lock().unwrap();
+        before + since.map_or(0, |since| since.elapsed().as_millis() as i64)
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        Duration::from_hours(1)
+    }
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        // Its files are many and small.
+        let memory = PathBuf::from("/dev/shm");
+        let directory =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let files = Files::new(directory.path());
+        let faults = Faults::new(seed);
+        let (guests, vmm) = (Guests::new(faults.clone()), Arc::new(FakeVmm::new()));
+        faults.rule(&vmm);
+        let images = ["plain", "hooked"].map(|name| {
+            ImageArn::parse(&format!("arn:aws:lambda:us-east-1:000000000000:microvm-image:{name}")).unwrap()
+        });
+        let versions = images.iter().map(version).collect();
+        let world = Self {
+            records: MemoryRecords::new(faults.clone(), versions),
+            clock: Arc::new(SimulatedClock {
+                epoch: Mutex::default(),
+                stepped: AtomicI64::new(0),
+                begin: BEGIN_MILLIS,
+            }),
+            uids: UidPool::new(FIRST_UID),
+            logs: unused_store(),
+            faults,
+            guests,
+            vmm,
+            files,
+            directory,
+            images,
+        };
+        runtime().block_on(world.take_snapshots());
+        world
+    }
+
+    fn factory(&self) -> GuestFactory {
+        let nowhere = PathBuf::from("/nonexistent");
+        GuestFactory {
+            vmm: self.vmm.clone(),
+            networks: Arc::new(SimulatedNetworks(self.guests.clone())),
+            artefacts: Artefacts {
+                kernel: nowhere.clone(),
+                initrd: nowhere.clone(),
+                builder_disk: nowhere,
+                version: "1".to_owned(),
+                key: "key".to_owned(),
+            },
+            uids: self.uids.clone(),
+            run_root: self.directory.path().join("run"),
+        }
+    }
+
+    async fn take_snapshots(&self) {
+        for arn in &self.images {
+            let files = self.files.image(arn, ImageVersion::FIRST);
+            std::fs::create_dir_all(&files.snapshot).unwrap();
+            std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
+            let plan = GuestPlan {
+                name: "snapshot".to_owned(),
+                vcpu_count: 1,
+                memory_mib: 1,
+                root: Some(RootDisk::Base(files.disk.clone())),
+                drives: Vec::new(),
+                egress: Egress::Internet,
+                limits: Limits::default(),
+            };
+            let guest = self.factory().boot(plan, Some(&files.snapshot)).await.unwrap();
+            guest.vm().pause().await.unwrap();
+            let target = SnapshotTarget::Base { directory: files.snapshot };
+            guest.vm().create_snapshot(&target).await.unwrap();
+            guest.destroy().await;
+        }
+    }
+
+    /// Runs a service until `work` is done with it, then kills it wherever it is: nothing of it goes on, and its
+    /// VMMs end with it.
+    pub(super) fn service<T>(&self, work: impl AsyncFnOnce(Arc<Registry>) -> T) -> T {
+        let runtime = runtime();
+        let result = runtime.block_on(async {
+            self.clock.epoch.lock().unwrap().0 = Some(tokio::time::Instant::now());
+            let config = RegistryConfig {
+                store: self.logs.clone(),
+                guests: self.factory(),
+                files: self.files.clone(),
+                vmm_overhead_mib: 64,
+            };
+            let registry = Registry::with(config, self.records.clone(), self.clock.clone());
+            hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;
+            let result = work(registry).await;
+            let elapsed = self.clock.steady_millis();
+            *self.clock.epoch.lock().unwrap() = (None, elapsed);
+            result
+        });
+        drop(runtime);
+        for name in self.vmm.names() {
+            self.vmm.vm(&name).unwrap().exit(ExitReason::Stopped);
+        }
+        // What the server sweeps before it recovers.
+        self.guests.used.store(0, Ordering::SeqCst);
+        let _ = std::fs::remove_dir_all(self.directory.path().join("run"));
+        result
+    }
+
+    /// Records a microVM and hands it to the service.
+    pub(super) fn launch(
+        &self,
+        registry: &Arc<Registry>,
+        hooked: bool,
+        idle_policy: Option<IdlePolicy>,
+        maximum_seconds: u32,
+    ) -> MicrovmId {
+        let settings = MicrovmSettings {
+            minimum_memory_mib: 2048,
+            execution_role_arn: None,
+            idle_policy,
+            maximum_duration_in_seconds: maximum_seconds,
+            logging: Some(Logging::Disabled {}),
+            ingress_network_connectors: Vec::new(),
+            egress_network_connectors: Vec::new(),
+        };
+        let account = AccountId::from_stored("000000000000");
+        let arn = self.images[usize::from(hooked)].clone();
+        let mut record = MicrovmRecord::pending(account, arn, ImageVersion::FIRST, settings);
+        record.started_at = self.clock.wall();
+        if hooked {
+            registry.keep_payload(&record.id, "payload").unwrap();
+        }
+        let id = record.id.clone();
+        self.records.insert(record.clone());
+        registry.launch(record);
+        id
+    }
+
+    /// Every record tells the truth, and nothing is held that no record speaks of. Returns how many microVMs run, are
+    /// suspended and have ended.
+    pub(super) fn audit(&self) -> [usize; 3] {
+        let [mut running, mut suspended, mut ended] = [0; 3];
+        for record in self.records.all() {
+            let files = self.files.microvm(&record.id);
+            let vm = self.vmm.vm(record.id.as_str());
+            match record.state {
+                MicrovmState::Running => {
+                    running += 1;
+                    assert!(vm.is_some_and(|vm| vm.is_running()), "RUNNING without a guest: {record:?}");
+                    assert!(!files.run_hook_payload.exists(), "the payload is kept: {record:?}");
+                }
+                MicrovmState::Suspended => {
+                    suspended += 1;
+                    assert!(vm.is_none(), "SUSPENDED with a guest: {record:?}");
+                    let snapshot = files.directory.join("manifest.json").exists() && !files.diverged.exists();
+                    assert!(snapshot, "SUSPENDED without a snapshot: {record:?}");
+                }
+                MicrovmState::Terminated => {
+                    ended += 1;
+                    assert!(vm.is_none() && !files.directory.exists(), "not released: {record:?}");
+                    assert!(record.state_reason.is_some() && record.terminated_at.is_some(), "{record:?}");
+                }
+                _ => panic!("it does not come to rest: {record:?}"),
+            }
+        }
+        assert_eq!(self.vmm.names().len(), running, "VMs are left");
+        assert_eq!(self.guests.used.load(Ordering::SeqCst), running, "networks are left");
+        let directories = std::fs::read_dir(self.directory.path().join("run")).map_or(0, Iterator::count);
+        assert_eq!(directories, running, "run directories are left");
+        let uids = (0..=running).map(|_| self.uids.take()).collect::<Vec<_>>();
+        assert_eq!(uids.last().unwrap().get(), FIRST_UID + 2 * running as u32, "user ids are left");
+        [running, suspended, ended]
+    }
+}
+
+/// A place for logs, which are off; one for all worlds. It cannot be opened on a paused clock.
+fn unused_store() -> Store {
+    static STORE: OnceLock<Store> = OnceLock::new();
+    STORE.get_or_init(|| Runtime::new().unwrap().block_on(Store::temporary()).unwrap()).clone()
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+fn version(arn: &ImageArn) -> ImageVersionRecord {
+    let enabled = arn.name.as_str() == "hooked";
+    let state = if enabled { "ENABLED" } else { "DISABLED" };
+    let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
+        "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
+        "buildRoleArn": "arn:aws:iam::000000000000:role/build",
+        "codeArtifact": { "uri": "s3://code/app.zip" },
+        "hooks": { "port": 9000, "microvmHooks":
+            { "run": state, "resume": state, "suspend": state, "terminate": state } },
+    }))
+    .unwrap();
+    let now = Timestamp::now();
+    let app = AppRecord { guest_key: "key".to_owned(), vcpu_count: 1, memory_mib: 1, output_position: 0 };
+    ImageVersionRecord {
+        state: ImageVersionState::Successful,
+        app: Some(app),
+        ..ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, now)
+    }
+}
