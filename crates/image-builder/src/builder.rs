@@ -22,7 +22,7 @@ use crate::deletion::remove_cache;
 use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
-use crate::source::{ArtifactError, ArtifactSource, Reader, parse_uri};
+use crate::source::ArtifactSource;
 use crate::validation::Validation;
 
 /// What an image builder needs.
@@ -50,6 +50,8 @@ pub struct ImageBuilderConfig {
     pub build_timeout_seconds: u64,
     /// Seconds to wait for a listening port when the image has no ready hook; the snapshot is taken then.
     pub listen_timeout_seconds: u64,
+    /// Whether a snapshot with secrets in it fails its build.
+    pub refuse_findings: bool,
 }
 
 /// Builds images.
@@ -192,12 +194,15 @@ impl ImageBuilder {
             memory_mib: class.peak_memory_mib,
             output_position: taken.output_position,
         };
-        self.validate(row, build, &app, &scratch).await?;
-        build.snapshot = Some(SnapshotBuild {
+        let sizes = SnapshotBuild {
             memory_snapshot_size_in_bytes: Some(taken.info.memory_bytes),
             code_install_size_in_bytes: code_bytes,
             disk_snapshot_size_in_bytes: Some(allocated_bytes(&files.disk).saturating_sub(before)),
-        });
+        };
+        let report = self.report(row, build, taken, sizes);
+        let (valid, reported) = tokio::join!(self.validate(row, build, &app, &scratch), report);
+        valid.and(reported)?;
+        build.snapshot = Some(sizes);
         Ok(app)
     }
 
@@ -227,7 +232,7 @@ impl ImageBuilder {
         log.end(result).await
     }
 
-    fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {
+    pub(crate) fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {
         let subject = (&row.arn, row.version, &build.id);
         BuildLog::new(&self.config.store, row.configuration.logging.as_ref(), subject, phase)
     }
@@ -280,40 +285,6 @@ impl ImageBuilder {
         let image = container.run(&config.guests, log, &self.stopped).await?;
         log.line("The container image is built; starting the app in a clean microVM.").await;
         Ok((image, class))
-    }
-
-    async fn fetch(
-        &self,
-        row: &ImageVersionRecord,
-        build: &BuildRecord,
-        to: &Path,
-    ) -> Result<(), BuildFailure> {
-        let (uri, role) = (&row.configuration.code_artifact.uri, &row.configuration.build_role_arn);
-        let invalid = |message| BuildFailure::new(FailureCode::S3InvalidObject, message);
-        let (bucket, key) = parse_uri(uri)
-            .ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
-        let max_bytes = self.config.archive_limits.zip_bytes;
-        let reader = Reader { account: &row.arn.account, role, session: build.id.as_str() };
-        let Err(error) = self.config.artifacts.fetch(reader, bucket, key, to, max_bytes).await else {
-            return Ok(());
-        };
-        Err(match error {
-            ArtifactError::NoSuchBucket => {
-                BuildFailure::new(FailureCode::S3NoSuchBucket, format!("The bucket {bucket} does not exist."))
-            }
-            ArtifactError::NoSuchKey => BuildFailure::new(
-                FailureCode::S3NoSuchKey,
-                format!("The object {key} does not exist in the bucket {bucket}."),
-            ),
-            ArtifactError::AccessDenied => BuildFailure::new(
-                FailureCode::S3AccessDenied,
-                format!("The build role {role} may not read {uri}."),
-            ),
-            ArtifactError::TooLarge { max_bytes } => {
-                invalid(format!("{uri} is larger than the {max_bytes} bytes that are allowed."))
-            }
-            ArtifactError::Io(error) => BuildFailure::platform("fetch the code artifact", &error),
-        })
     }
 
     /// Ends builds that a former process left unfinished and removes their files.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hearth_api::{ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::ask;
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
-use hearth_guest_protocol::{AppSpec, Capabilities, Reply, Request};
+use hearth_guest_protocol::{AppSpec, Capabilities, Inspection, Reply, Request, chain};
 use hearth_vmm::{SnapshotInfo, SnapshotTarget};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -20,6 +20,8 @@ use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
 
 const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long the agent may look at processes and their page tables; a second is usual under TCG.
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A guest that used less than this share of one CPU over [`QUIET_WINDOW`] has finished starting.
 const QUIET_SHARE: f64 = 0.2;
 const QUIET_WINDOW: Duration = Duration::from_secs(1);
@@ -44,9 +46,13 @@ pub(crate) struct ImageSnapshot<'a> {
 }
 
 /// The snapshot as taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct TakenSnapshot {
     pub(crate) info: SnapshotInfo,
+    /// What the guest said of itself right before.
+    pub(crate) inspection: Inspection,
+    /// The app's environment.
+    pub(crate) environment: BTreeMap<String, String>,
     /// Bytes of output that the app had written.
     pub(crate) output_position: u64,
 }
@@ -109,12 +115,14 @@ impl ImageSnapshot<'_> {
         log: &mut BuildLog,
     ) -> Result<TakenSnapshot, BuildFailure> {
         let vm = guest.vm();
+        let environment = app.env.clone();
         let platform = |action, error: &dyn std::error::Error| BuildFailure::platform(action, error);
         ask(vm, &Request::StartApp { app }, START_TIMEOUT).await.map_err(|error| {
             BuildFailure::new(FailureCode::NotReady, format!("The container could not be started: {error}."))
         })?;
         let mut output = AppOutput::new(log, 0);
         output.copy_during(vm, self.wait_until_ready(guest)).await?;
+        let inspection = inspect(guest).await;
         ask(vm, &Request::PrepareSnapshot, START_TIMEOUT)
             .await
             .map_err(|error| platform("prepare the guest for its snapshot", &error))?;
@@ -124,7 +132,7 @@ impl ImageSnapshot<'_> {
         let target = SnapshotTarget::Base { directory: self.directory.to_owned() };
         let info =
             vm.create_snapshot(&target).await.map_err(|error| platform("take the snapshot", &error))?;
-        Ok(TakenSnapshot { info, output_position: position })
+        Ok(TakenSnapshot { info, inspection, environment, output_position: position })
     }
 
     async fn wait_until_ready(&self, guest: &Guest) -> Result<(), BuildFailure> {
@@ -197,6 +205,19 @@ impl ImageSnapshot<'_> {
 
 fn exited(code: i32) -> BuildFailure {
     BuildFailure::new(FailureCode::NotReady, format!("Container Stopped with Exit Code: {code}"))
+}
+
+/// What the guest's agent sees of the app. A report that lacks it is better than no image.
+async fn inspect(guest: &Guest) -> Inspection {
+    let request = Request::Inspect { timeout_ms: INSPECT_TIMEOUT.as_millis() as u64 };
+    match ask(guest.vm(), &request, INSPECT_TIMEOUT * 2).await {
+        Ok(Reply::Inspection(inspection)) => inspection,
+        Ok(_) => Inspection::default(),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "a guest could not be inspected");
+            Inspection::default()
+        }
+    }
 }
 
 /// Resolves only when the app has ended.

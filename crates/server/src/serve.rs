@@ -207,6 +207,7 @@ async fn start_on(
         build_memory_mib: build.memory_mib,
         build_timeout_seconds: build.timeout_seconds,
         listen_timeout_seconds: build.listen_timeout_seconds,
+        refuse_findings: build.refuse_findings,
     });
     builder.recover().await?;
     hearth_lifecycle::recover::recover(&registry).await?;

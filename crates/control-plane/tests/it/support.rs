@@ -40,7 +40,7 @@ pub(crate) struct Api {
     pub(crate) token_keys: Arc<TokenKeys>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) router: axum::Router,
-    _directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 /// An answer with its body read.
@@ -140,6 +140,7 @@ impl Api {
             build_memory_mib: 512,
             build_timeout_seconds: 60,
             listen_timeout_seconds: 1,
+            refuse_findings: false,
         });
         let account = AccountId::from_stored(ACCOUNT);
         let root = RootKey { account, access_key: "AKID".to_owned(), secret: "secret".to_owned() };
@@ -166,7 +167,7 @@ impl Api {
             token_keys: token_keys.clone(),
         };
         let router = hearth_control_plane::router(config, services);
-        Self { store, token_keys, identities, router, _directory: directory }
+        Self { store, token_keys, identities, router, directory }
     }
 
     /// Calls an operation under `/2025-09-09/`.
