@@ -196,7 +196,7 @@ def test_the_report_names_secrets_and_does_not_tell_them(clients, built, run_one
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["imageArn"], report["imageVersion"]) == (built[0], "1.0")
-    assert 0 < report["memoryAllocatedInBytes"] < report["memorySizeInBytes"] == 2 << 30
+    assert 0 < report["memorySnapshotSizeInBytes"] < report["memorySizeInBytes"] == 2 << 30
     assert [(process["pid"], process["user"], process["command"]) for process in report["processes"][:1]] == [(1, "root", "perl")]
     assert {socket["address"]: socket["pid"] for socket in report["listening"]}["127.0.0.1:8080"] == 1
     assert report["outboundConnections"] == [{"address": f"{PUBLIC}:{HOLD_PORT}", "pid": 1}]

@@ -79,7 +79,6 @@ pub fn inspect(sources: &Sources<'_>) -> Report {
     let sockets = |sockets: &[Socket]| sockets.iter().map(socket_report).collect();
     Report {
         memory_size_in_bytes: std::fs::metadata(sources.memory).map_or(0, |file| file.len()),
-        memory_allocated_in_bytes: allocated_bytes(sources.memory),
         disk_allocated_in_bytes: allocated_bytes(sources.disk),
         processes: sources
             .inspection

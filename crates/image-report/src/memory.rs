@@ -42,23 +42,24 @@ impl Memory {
     ) {
         for process in processes {
             for region in &process.regions {
-                if Instant::now() >= deadline {
+                if !self.search_region(process, region, deadline, findings, search) {
                     search.left_out.push("Time was over before all memory was searched.".to_owned());
                     return;
                 }
-                self.search_region(process, region, findings, search);
             }
         }
     }
 
-    /// Pages that follow each other in the process are searched together, however they lie in the guest.
+    /// Pages that follow each other in the process are searched together, however they lie in the guest. `false` when time was
+    /// over before the end.
     fn search_region(
         &self,
         process: &Process,
         region: &Region,
+        deadline: Instant,
         findings: &mut Findings,
         search: &mut Search,
-    ) {
+    ) -> bool {
         let place = || Place::Memory {
             pid: process.pid,
             command: process.command.clone(),
@@ -66,6 +67,9 @@ impl Memory {
         };
         let (mut piece, mut next_page) = (Vec::new(), None);
         for part in region.pages.iter().flat_map(parts) {
+            if Instant::now() >= deadline {
+                return false;
+            }
             if next_page != Some(part.page) || piece.len() as u64 >= PIECE_PAGES * PAGE_BYTES {
                 findings.search(&piece, place);
                 let kept = if next_page == Some(part.page) { LONGEST_BYTES.min(piece.len()) } else { 0 };
@@ -81,6 +85,7 @@ impl Memory {
             next_page = Some(part.page + u64::from(part.count));
         }
         findings.search(&piece, place);
+        true
     }
 
     fn append(&self, part: PageRun, piece: &mut Vec<u8>) -> io::Result<()> {

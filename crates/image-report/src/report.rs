@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// RAM of the guest, in bytes.
     pub memory_size_in_bytes: u64,
-    /// Bytes of it that the snapshot's file holds; the rest was never touched.
-    pub memory_allocated_in_bytes: u64,
     /// Bytes that the root disk's file holds.
     pub disk_allocated_in_bytes: u64,
     /// The app's processes.

@@ -49,7 +49,7 @@ fn text(report: &Value) -> String {
     let size = |name: &str| render::bytes(report[name].as_u64().unwrap_or_default());
     let mut lines = vec![
         format!("image      {} {}", word(&report["imageArn"]), word(&report["imageVersion"])),
-        format!("memory     {} of {}", size("memoryAllocatedInBytes"), size("memorySizeInBytes")),
+        format!("memory     {} of {}", size("memorySnapshotSizeInBytes"), size("memorySizeInBytes")),
         format!("disk       {}", size("diskAllocatedInBytes")),
     ];
     for process in list(&report["processes"]) {
@@ -118,7 +118,7 @@ mod tests {
     fn a_report_is_shown_line_by_line() {
         let report = json!({
             "imageArn": "arn", "imageVersion": "1.0", "memorySizeInBytes": 2_147_483_648_u64,
-            "memoryAllocatedInBytes": 1_048_576, "diskAllocatedInBytes": 512,
+            "memorySnapshotSizeInBytes": 1_048_576, "diskAllocatedInBytes": 512,
             "processes": [{"pid": 1, "user": "root", "command": "perl", "ownRandomNumbers": ["perl"]}],
             "listening": [{"address": "0.0.0.0:80", "pid": 1}],
             "outboundConnections": [{"address": "203.0.113.2:443", "pid": null}],
