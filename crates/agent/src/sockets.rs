@@ -13,8 +13,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 
 use crate::network;
 
-/// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY` of `linux/sock_diag.h`.
-const BY_FAMILY: u16 = 20;
+/// `TCPDIAG_GETSOCK` of `linux/inet_diag.h` and `SOCK_DESTROY` of `linux/sock_diag.h`.
+const GET_TCP: u16 = 18;
 const DESTROY: u16 = 21;
 /// `TCP_LISTEN` (the kernel's `tcp_states.h`).
 const LISTEN: u8 = 10;
@@ -70,25 +70,18 @@ pub(crate) fn all() -> io::Result<Vec<Tcp>> {
 }
 
 fn dump(diag: &OwnedFd, states: u32, buffer: &mut [u8]) -> io::Result<Vec<Tcp>> {
+    send(diag.as_raw_fd(), &dump_request(states), MsgFlags::empty())?;
     let mut found = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-        let request = request(BY_FAMILY, flags, family as u8, states, &[0; ID_BYTES]);
-        send(diag.as_raw_fd(), &request, MsgFlags::empty())?;
-        loop {
-            let length = recv(diag.as_raw_fd(), buffer, MsgFlags::empty())?;
-            if read_dump(&buffer[..length], &mut found)? {
-                break;
-            }
+    loop {
+        let length = recv(diag.as_raw_fd(), buffer, MsgFlags::empty())?;
+        if read_dump(&buffer[..length], &mut found)? {
+            return Ok(found);
         }
     }
-    Ok(found)
 }
 
 fn destroy(diag: &OwnedFd, socket: &Tcp, buffer: &mut [u8]) -> io::Result<()> {
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
-    let request = request(DESTROY, flags, socket.family, CONNECTED, &socket.id);
-    send(diag.as_raw_fd(), &request, MsgFlags::empty())?;
+    send(diag.as_raw_fd(), &destroy_request(socket), MsgFlags::empty())?;
     let length = recv(diag.as_raw_fd(), buffer, MsgFlags::empty())?;
     match network::acknowledgement(&buffer[..length]) {
         // The app has closed it meanwhile.
@@ -97,17 +90,29 @@ fn destroy(diag: &OwnedFd, socket: &Tcp, buffer: &mut [u8]) -> io::Result<()> {
     }
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-fn request(kind: u16, flags: i32, family: u8, states: u32, id: &[u8; ID_BYTES]) -> Vec<u8> {
-    let mut message = vec![0; 4];
+/// `struct inet_diag_req`, the older form: one walk through the kernel's tables gives the sockets of both families.
+fn dump_request(states: u32) -> Vec<u8> {
+    let mut body = vec![0; 4 + ID_BYTES];
+    body.extend(states.to_ne_bytes());
+    body.extend([0; 4]);
+    request(GET_TCP, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &body)
+}
+
+/// `struct inet_diag_req_v2`.
+fn destroy_request(socket: &Tcp) -> Vec<u8> {
+    let mut body = vec![socket.family, libc::IPPROTO_TCP as u8, 0, 0];
+    body.extend(CONNECTED.to_ne_bytes());
+    body.extend(socket.id);
+    request(DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &body)
+}
+
+/// Puts a `struct nlmsghdr` in front.
+fn request(kind: u16, flags: i32, body: &[u8]) -> Vec<u8> {
+    let mut message = ((HEADER_BYTES + body.len()) as u32).to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend((flags as u16).to_ne_bytes());
     message.extend([0; 8]);
-    message.extend([family, libc::IPPROTO_TCP as u8, 0, 0]);
-    message.extend(states.to_ne_bytes());
-    message.extend(id);
-    let length = message.len() as u32;
-    message[..4].copy_from_slice(&length.to_ne_bytes());
+    message.extend(body);
     message
 }
 
@@ -202,7 +207,7 @@ mod tests {
         };
         let (mut body, mut found) = (vec![0; 72], Vec::new());
         body[0] = libc::AF_INET as u8;
-        let socket = message(BY_FAMILY.into(), &body);
+        let socket = message(GET_TCP.into(), &body);
         assert!(!read_dump(&[socket.clone(), socket.clone()].concat(), &mut found).unwrap());
         assert!(read_dump(&message(libc::NLMSG_DONE, &[0; 4]), &mut found).unwrap());
         assert_eq!(found.len(), 2);

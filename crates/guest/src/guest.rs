@@ -19,9 +19,10 @@ use crate::uid::{Uid, UidPool};
 pub const ROOT_DISK: &str = "root";
 
 /// Kernel command line of every guest: quiet, because a serial console costs more than it tells; `panic=-1` makes a
-/// panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest is the TSC that QEMU emulates.
+/// panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest is the TSC that QEMU emulates; the table of
+/// TCP connections is small, because the agent walks through it after each restore.
 const BOOT_ARGS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=reliable no_timer_check \
-     random.trust_cpu=on mitigations=off ipv6.disable_ipv6=1 audit=0";
+     random.trust_cpu=on mitigations=off ipv6.disable_ipv6=1 audit=0 thash_entries=1024";
 
 /// How long a guest may take to come up, in the first and in the last attempt. A few seconds are usual; a busy host
 /// under TCG takes minutes.
@@ -337,7 +338,9 @@ pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<Box<dyn Gue
                 entropy: std::mem::take(&mut entropy),
             };
             client::ask(&mut stream, &request).await.map_err(Error::Agent)?;
-            if sent.elapsed() <= CLOCK_ERROR {
+            let took = sent.elapsed();
+            tracing::debug!(?took, "told the guest the time");
+            if took <= CLOCK_ERROR {
                 break;
             }
         }
