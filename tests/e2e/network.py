@@ -14,14 +14,18 @@ HOST_ADDRESS = "203.0.113.1"
 PUBLIC = "203.0.113.2"
 ALLOWED = "10.213.77.2"
 CLOSED = ["192.168.77.2", "172.31.77.2", "100.64.77.2", "169.254.169.254", "198.18.255.254", "0.0.0.0"]
-BANNER_PORT = 7777
+BANNER_PORT, HOLD_PORT = 7777, 7778
 BANNER = f"""
-import socket
-listener = socket.create_server(("0.0.0.0", {BANNER_PORT}), backlog=64)
+import selectors, socket
+listener, holder = (socket.create_server(("0.0.0.0", port), backlog=64) for port in ({BANNER_PORT}, {HOLD_PORT}))
+both, held = selectors.DefaultSelector(), []
+both.register(listener, selectors.EVENT_READ)
+both.register(holder, selectors.EVENT_READ)
 while True:
-    client, _ = listener.accept()
-    client.sendall(b"outside\\n")
-    client.close()
+    for key, _ in both.select():
+        client, _ = key.fileobj.accept()
+        client.sendall(b"outside\\n")
+        client.close() if key.fileobj is listener else held.append(client)
 """
 
 
@@ -33,7 +37,7 @@ def ip(*arguments: str) -> str:
 
 @contextlib.contextmanager
 def outside_world():
-    """The namespace with a listener that greets with "outside" on every address."""
+    """The namespace with a listener that greets with "outside" on every address, and one that stays connected."""
     name = f"hearth-e2e-{os.getpid()}"
     veth = f"e2e{os.getpid() % 100_000}"
     process = None

@@ -13,10 +13,24 @@ def test_the_container_is_as_docker_makes_it(shared):
     assert shared.sh("tr '\\0' ' ' </proc/1/cmdline") == "perl app.pl "
     assert shared.sh("readlink /proc/1/cwd") == "/srv/probe"
     assert shared.sh("id -u") == "0"
-    assert shared.sh("ulimit -n") == "1024"
+    assert shared.sh("ulimit -Sn; ulimit -Hn") == "1024\n1024"
+    assert "status 0" not in shared.sh("ulimit -n 2048; echo status $?", check=False)
     assert shared.sh("df -k /dev/shm | tail -n 1 | awk '{print $2}'") == "65536"
     for namespace in ("pid", "mnt", "uts", "ipc"):
         assert shared.sh(f"readlink /proc/1/ns/{namespace}") == shared.sh(f"readlink /proc/self/ns/{namespace}")
+
+
+def test_the_system_is_as_the_service_has_it(shared):
+    """What behaviour.md, section 6, says of a guest; /etc/resolv.conf is in test_network.py."""
+    assert "Umask:\t0022" in shared.sh("cat /proc/1/status")
+    assert len(shared.sh("cat /proc/swaps").splitlines()) == 1
+    assert shared.sh("hostname; cat /etc/hostname") == "localhost\nlocalhost"
+    mounts = {line.split()[1]: line.split()[2:4] for line in shared.sh("cat /proc/mounts").splitlines()}
+    for path in ("/proc/sys", "/proc/irq", "/proc/bus", "/sys"):
+        assert mounts[path][1].startswith("ro,"), mounts
+    assert mounts["/dev/pts"][0] == "devpts" and "cgroup2" not in [kind for kind, _ in mounts.values()]
+    assert shared.sh("test -e /dev/fuse; echo $?; readlink /dev/ptmx; perl -e 'open my $t, q(+<), q(/dev/ptmx) or die; print 1'"
+                     ) == "1\npts/ptmx\n1"
 
 
 def test_the_environment(shared, image):

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use hearth_guest_protocol::{BuildSpec, RESOLVER};
+use hearth_guest_protocol::{BuildSpec, Capabilities, RESOLVER};
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
 use nix::sys::statvfs::statvfs;
@@ -59,7 +59,7 @@ fn build(spec: &BuildSpec) -> Result<BuildResult, Error> {
         create_dir(&format!("{ROOT}/run/hearth"))?;
         write(&format!("{ROOT}/run/hearth/ca.crt"), &spec.ca_bundle)?;
     }
-    mounts::enter_container(ROOT)?;
+    mounts::enter_container(ROOT, Capabilities::Default)?;
     let code = run_script()?;
     // Nothing that the build left behind may keep its disks busy.
     // SAFETY: no memory is involved; as PID 1 this process is not among those signalled.

@@ -36,7 +36,7 @@ fn become_app(spec: &AppSpec) -> Result<(), Error> {
     let device = device_with_serial(&spec.root_disk)?;
     fs::create_dir_all(ROOT).map_err(|source| Error::Write { path: ROOT.into(), source })?;
     mounts::mount_disk(&device, ROOT, MsFlags::MS_NODEV)?;
-    mounts::enter_container(ROOT)?;
+    mounts::enter_container(ROOT, spec.capabilities)?;
     write_etc(&spec.hostname)?;
 
     let read = |path| fs::read_to_string(path).unwrap_or_default();

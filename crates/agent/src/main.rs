@@ -19,14 +19,17 @@ mod error;
 mod forward;
 mod hooks;
 mod incoming;
+mod inspect;
 mod listening;
 mod mounts;
 mod network;
 mod output;
+mod pages;
 mod power;
 mod privileges;
 mod restore;
 mod serve;
+mod sockets;
 mod stage;
 mod user;
 
@@ -55,7 +58,7 @@ fn main() {
 fn init() -> Result<(), Error> {
     boot::boot()?;
     let app_network = network::configure()?;
-    restore::prepare()?;
+    restore::prepare(&app_network)?;
     serve::start(&app_network)?;
     children::reap_forever()
 }

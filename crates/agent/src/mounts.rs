@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use hearth_guest_protocol::Capabilities;
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
@@ -21,6 +22,8 @@ use crate::error::Error;
 /// Device files of a container (the OCI runtime specification's default devices).
 const DEVICES: [&CStr; 6] =
     [c"/dev/null", c"/dev/zero", c"/dev/full", c"/dev/random", c"/dev/urandom", c"/dev/tty"];
+/// Besides, with all capabilities.
+const FUSE: &CStr = c"/dev/fuse";
 const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -80,16 +83,26 @@ pub(crate) fn isolate() -> Result<(), Error> {
 }
 
 /// Makes the file system mounted at `root` the root of this process and builds a container's `/proc`, `/sys`
-/// and `/dev` on it. Every target is looked up after the change of root, so that no link in an image leads
+/// and `/dev` on it. With all capabilities nothing is read-only or hidden, and there are cgroups and FUSE, as
+/// Docker's `--privileged` has it. Every target is looked up after the change of root, so that no link in an image leads
 /// out of it.
-pub(crate) fn enter_container(root: &str) -> Result<(), Error> {
-    let devices = DEVICES.iter().map(|path| Device::take(path)).collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn enter_container(root: &str, capabilities: Capabilities) -> Result<(), Error> {
+    let all = capabilities == Capabilities::All;
+    // The guest's kernel may lack it.
+    let fuse = Some(FUSE).filter(|path| all && Path::new(path.to_string_lossy().as_ref()).exists());
+    let devices = DEVICES.into_iter().chain(fuse).map(Device::take).collect::<Result<Vec<_>, _>>()?;
     enter_root(root)?;
     create_dir("/proc")?;
     mount_on("proc", "/proc", NOTHING, None)?;
     create_dir("/sys")?;
-    mount_on("sysfs", "/sys", NOTHING | MsFlags::MS_RDONLY, None)?;
+    let access = if all { MsFlags::empty() } else { MsFlags::MS_RDONLY };
+    mount_on("sysfs", "/sys", NOTHING | access, None)?;
     make_dev(&devices)?;
+    if all { mount_on("cgroup2", "/sys/fs/cgroup", NOTHING, None) } else { protect() }
+}
+
+/// What root without all capabilities may not write or see.
+fn protect() -> Result<(), Error> {
     for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
         make_read_only(path)?;
     }

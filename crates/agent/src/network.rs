@@ -66,7 +66,7 @@ fn step(step: &'static str) -> impl Fn(io::Error) -> Error {
 }
 
 /// Runs `work` on a thread of its own inside the namespace.
-fn in_namespace<T: Send + 'static>(
+pub(crate) fn in_namespace<T: Send + 'static>(
     namespace: &OwnedFd,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -203,7 +203,7 @@ fn link_header(index: u32, flags: u32) -> Vec<u8> {
 }
 
 /// Reads `struct nlmsgerr`: zero or a negative error number behind the 16 bytes of header.
-fn acknowledgement(answer: &[u8]) -> io::Result<()> {
+pub(crate) fn acknowledgement(answer: &[u8]) -> io::Result<()> {
     let number = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
     match number {
         Some(0) => Ok(()),

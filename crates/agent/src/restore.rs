@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use nix::libc;
@@ -13,8 +13,8 @@ use nix::sys::time::{TimeSpec, TimeValLike};
 use nix::time::ClockId;
 use nix::{request_code_none, request_code_write};
 
-use crate::connections;
 use crate::error::Error;
+use crate::{connections, sockets};
 
 /// Longest entropy that is taken, in bytes.
 const MAX_ENTROPY_BYTES: usize = 64;
@@ -35,7 +35,8 @@ struct RandPoolInfo {
 static RANDOM: OnceLock<File> = OnceLock::new();
 
 /// Opens what [`restored`] needs.
-pub(crate) fn prepare() -> Result<(), Error> {
+pub(crate) fn prepare(app_network: &OwnedFd) -> Result<(), Error> {
+    sockets::prepare(app_network).map_err(|source| Error::Network { step: "open sock_diag", source })?;
     let path = "/dev/urandom";
     let file =
         File::options().write(true).open(path).map_err(|source| Error::Read { path: path.into(), source })?;
@@ -44,12 +45,20 @@ pub(crate) fn prepare() -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets the clock, reseeds the kernel's random number generator and drops the connections of the former life.
+/// Sets the clock, reseeds the kernel's random number generator and drops the connections of the former life; without
+/// entropy, only the first.
 pub(crate) fn restored(peer: &TcpStream, unix_nanos: u64, entropy: &str) -> Result<(), Error> {
     let now = TimeSpec::nanoseconds(unix_nanos as i64);
     ClockId::CLOCK_REALTIME.set_time(now).map_err(|errno| Error::Clock(errno.into()))?;
+    if entropy.is_empty() {
+        return Ok(());
+    }
     reseed(entropy).map_err(Error::Entropy)?;
     connections::drop_all_but(peer);
+    if let Err(error) = sockets::abort_outbound() {
+        // A kernel may lack tcp_diag. The connections are dead all the same, the app only learns it later.
+        eprintln!("hearth-agent: cannot end the connections of the former life: {error}");
+    }
     Ok(())
 }
 

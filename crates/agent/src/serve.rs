@@ -21,7 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::error::Error;
 use crate::incoming::Incoming;
-use crate::{app, build, connections, forward, hooks, power, restore};
+use crate::{app, build, connections, forward, hooks, inspect, power, restore};
 
 /// Workers that wait from the start.
 const FIRST_WORKERS: usize = 4;
@@ -135,6 +135,7 @@ fn answer(peer: &mut TcpStream, request: Request) -> io::Result<Option<Reply>> {
             Reply::Hook(hooks::call(port, &path, &body, timeout_ms))
         }
         Request::Build { build } => return build::run(peer, &build),
+        Request::Inspect { timeout_ms } => Reply::Inspection(inspect::inspect(timeout_ms)),
         Request::PrepareSnapshot => {
             power::prepare_snapshot();
             Reply::Done

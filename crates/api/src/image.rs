@@ -236,8 +236,8 @@ pub struct MicrovmImageHooks {
     pub validate_timeout_in_seconds: Option<u32>,
 }
 
-/// Sizes of a successful build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Sizes of a build: all of a successful one, that of the code alone when a hook failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotBuild {
     /// Bytes of guest memory in the snapshot.

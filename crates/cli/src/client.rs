@@ -16,6 +16,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// Version of the service model `lambda-microvms`; the first part of every path.
 const API_VERSION: &str = "/2025-09-09";
+/// The same for what AWS does not have.
+const EXTENSION_VERSION: &str = "/hearth/2026-11-22";
 
 /// One part of a path, or a value of a query, encoded.
 pub(crate) fn encode(text: &str) -> String {
@@ -72,10 +74,25 @@ impl Client {
         query: String,
         body: Option<Value>,
     ) -> anyhow::Result<Value> {
+        self.lambda(method, format!("{API_VERSION}{path}"), query, body).await
+    }
+
+    /// Calls an extension of Hearth's own, which has no parameters but those in its path.
+    pub(crate) async fn extension(&self, path: &str) -> anyhow::Result<Value> {
+        self.lambda(Method::GET, format!("{EXTENSION_VERSION}{path}"), String::new(), None).await
+    }
+
+    async fn lambda(
+        &self,
+        method: Method,
+        path: String,
+        query: String,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let call = Call {
             service: "lambda",
             method,
-            path: format!("{API_VERSION}{path}"),
+            path,
             query,
             headers: body.iter().map(|_| ("content-type", "application/json".to_owned())).collect(),
             body: body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string())),

@@ -27,7 +27,8 @@ use clap::{Args, Subcommand};
 
 use client::Client;
 use commands::{
-    curl, image_build, image_delete, images as list_images, logs as show_logs, ps, run as run_microvm,
+    curl, image_build, image_delete, image_report, images as list_images, logs as show_logs, ps,
+    run as run_microvm,
 };
 use commands::{state, token};
 use connection::ConnectionArgs;
@@ -35,7 +36,7 @@ use connection::ConnectionArgs;
 /// What a client of the API can do; `hearth` adds these to its own commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build and delete microVM images
+    /// Build, delete and inspect microVM images
     #[command(subcommand)]
     Image(ImageCommand),
     /// List microVM images
@@ -65,6 +66,8 @@ pub enum ImageCommand {
     Build(Connected<image_build::BuildArgs>),
     /// Delete an image
     Delete(Connected<image_delete::DeleteArgs>),
+    /// Show what the snapshot of an image holds
+    Report(Connected<image_report::ReportArgs>),
 }
 
 /// The arguments of a command that talks to a server.
@@ -92,6 +95,10 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Image(ImageCommand::Delete(command)) => {
             let (client, args) = command.open()?;
             image_delete::run(&client, args).await
+        }
+        Command::Image(ImageCommand::Report(command)) => {
+            let (client, args) = command.open()?;
+            image_report::run(&client, &args).await
         }
         Command::Images(command) => {
             let (client, args) = command.open()?;

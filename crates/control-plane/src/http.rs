@@ -17,7 +17,7 @@ use crate::answer::Refused;
 use crate::config::{Context, ControlPlaneConfig, Services};
 use crate::operations::{
     create_microvm_auth_token, create_microvm_image, create_microvm_shell_auth_token, delete_microvm_image,
-    delete_microvm_image_version, get_microvm, get_microvm_image, get_microvm_image_build,
+    delete_microvm_image_version, get_image_report, get_microvm, get_microvm_image, get_microvm_image_build,
     get_microvm_image_version, list_managed_microvm_image_versions, list_managed_microvm_images,
     list_microvm_image_builds, list_microvm_image_versions, list_microvm_images, list_microvms,
     network_connectors, resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm,
@@ -26,7 +26,7 @@ use crate::operations::{
 use crate::recent_pages::RecentPages;
 use crate::throttle::Throttle;
 
-/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`. Other paths are left to the
+/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`, and one extension under `/hearth/`. Other paths are left to the
 /// fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let context =
@@ -53,6 +53,10 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         )
         .route(&format!("{version}/builds"), get(list_microvm_image_builds::handle))
         .route(&format!("{version}/builds/{{buildId}}"), get(get_microvm_image_build::handle))
+        .route(
+            "/hearth/2026-11-22/microvm-images/{imageIdentifier}/versions/{imageVersion}/report",
+            get(get_image_report::handle),
+        )
         .route(managed, get(list_managed_microvm_images::handle))
         .route(
             &format!("{managed}/{{imageIdentifier}}/versions"),

@@ -13,7 +13,9 @@ mod chain;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
+mod inspection;
 pub mod message;
 
 pub use chain::chain;
+pub use inspection::{Inspection, PageRun, Process, Region, Socket};
 pub use message::*;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Inspection;
+
 /// Version of this protocol. An agent in an old snapshot answers with its own in [`Hello`].
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -44,7 +46,7 @@ pub enum Request {
     Restored {
         /// Host's wall clock, nanoseconds since 1970-01-01T00:00:00Z.
         unix_nanos: u64,
-        /// 32 bytes of host entropy, hexadecimal.
+        /// 32 bytes of host entropy, hexadecimal. Empty when the request is repeated, only to set the clock better.
         entropy: String,
     },
     /// Connects to `127.0.0.1:port` (then `[::1]:port`) in the app's network namespace. The host may send the
@@ -92,6 +94,11 @@ pub enum Request {
         /// What to build.
         build: BuildSpec,
     },
+    /// Looks at the app's processes and connections, for at most so long. Answered by [`Reply::Inspection`].
+    Inspect {
+        /// Milliseconds.
+        timeout_ms: u64,
+    },
     /// Flushes file systems, so that the disk and the memory of the snapshot agree. Answered by
     /// [`Reply::Done`].
     PrepareSnapshot,
@@ -135,6 +142,8 @@ pub enum Reply {
     },
     /// The hook's result.
     Hook(HookResult),
+    /// What there is of the app.
+    Inspection(Inspection),
     /// The build's end.
     Built {
         /// Exit code of the build script: 0 is success.

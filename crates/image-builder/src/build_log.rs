@@ -1,7 +1,10 @@
-//! Where build output goes: one stream for the Dockerfile's build, one for the app until its snapshot.
+//! Where build output goes: one stream for the Dockerfile's build, one for the app until its snapshot, one for the clone
+//! that validates it.
 
 use hearth_api::{BuildId, CloudWatchLogging, ImageArn, ImageVersion, Logging};
 use hearth_store::{LineBuffer, LogWriter, Store};
+
+use crate::failure::BuildFailure;
 
 /// A log stream of a build; lines appear in it as they come.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) enum Phase {
     Build,
     /// The app in the snapshot microVM.
     Snapshot,
+    /// The app in the clone that is asked whether the snapshot is fit for use.
+    Validate,
 }
 
 impl BuildLog {
@@ -36,6 +41,7 @@ impl BuildLog {
             let phase = match phase {
                 Phase::Build => "build",
                 Phase::Snapshot => "snapshot",
+                Phase::Validate => "validate",
             };
             let day = jiff::Timestamp::now().strftime("%Y/%m/%d");
             let stream = format!("{day}[{version}]{phase}-{build}");
@@ -69,8 +75,17 @@ impl BuildLog {
         }
     }
 
+    /// Writes how a phase ended, if it failed, and passes that on. Everything is stored when it returns.
+    pub(crate) async fn end<T>(mut self, result: Result<T, BuildFailure>) -> Result<T, BuildFailure> {
+        match &result {
+            Ok(_) => self.finish().await,
+            Err(failure) => self.line(&failure.to_string()).await,
+        }
+        result
+    }
+
     /// Writes what was left incomplete. Everything is stored when it returns.
-    pub(crate) async fn finish(&mut self) {
+    async fn finish(&mut self) {
         if let Some(writer) = &self.writer
             && let Some(room) = writer.room().await
         {

@@ -15,13 +15,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::archive::{self, ArchiveLimits};
 use crate::base_images::BaseImages;
+use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
 use crate::container_build::{ContainerBuild, egress};
 use crate::deletion::remove_cache;
 use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
-use crate::source::{ArtifactError, ArtifactSource, Reader, parse_uri};
+use crate::source::ArtifactSource;
+use crate::validation::Validation;
 
 /// What an image builder needs.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct ImageBuilderConfig {
     pub build_timeout_seconds: u64,
     /// Seconds to wait for a listening port when the image has no ready hook; the snapshot is taken then.
     pub listen_timeout_seconds: u64,
+    /// Whether a snapshot with secrets in it fails its build.
+    pub refuse_findings: bool,
 }
 
 /// Builds images.
@@ -57,12 +61,6 @@ pub struct ImageBuilder {
     slots: Semaphore,
     stopped: CancellationToken,
     pub(crate) tasks: TaskTracker,
-}
-
-/// What a successful pipeline leaves for the rows.
-struct Built {
-    app: AppRecord,
-    sizes: SnapshotBuild,
 }
 
 impl ImageBuilder {
@@ -111,7 +109,7 @@ impl ImageBuilder {
                 build.state = BuildState::InProgress;
                 row.state = ImageVersionState::InProgress;
                 store.begin_build(&row, &build).await?;
-                self.pipeline(&row, &build).await
+                self.pipeline(&row, &mut build).await
             }
         };
         let scratch = self.config.files.build(id);
@@ -125,16 +123,15 @@ impl ImageBuilder {
         image: &mut ImageRecord,
         row: &mut ImageVersionRecord,
         build: &mut BuildRecord,
-        outcome: Result<Built, BuildFailure>,
+        outcome: Result<AppRecord, BuildFailure>,
     ) -> hearth_store::Result<()> {
         let now = Timestamp::now();
         let first = image.state == ImageState::Creating;
         match outcome {
-            Ok(result) => {
+            Ok(app) => {
                 build.state = BuildState::Successful;
-                build.snapshot = Some(result.sizes);
                 row.state = ImageVersionState::Successful;
-                row.app = Some(result.app);
+                row.app = Some(app);
                 image.state = if first { ImageState::Created } else { ImageState::Updated };
                 image.latest_active_version = Some(row.version);
             }
@@ -157,24 +154,23 @@ impl ImageBuilder {
         self.config.store.finish_build(image, row, build).await
     }
 
-    async fn pipeline(&self, row: &ImageVersionRecord, build: &BuildRecord) -> Result<Built, BuildFailure> {
+    /// All steps; what is known of the sizes is left in `build`, also when a later step fails.
+    async fn pipeline(
+        &self,
+        row: &ImageVersionRecord,
+        build: &mut BuildRecord,
+    ) -> Result<AppRecord, BuildFailure> {
         let config = &self.config;
         let scratch = config.files.build(&build.id);
         std::fs::create_dir_all(&scratch)
             .map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
-        let subject = (&row.arn, row.version, &build.id);
-        let logging = row.configuration.logging.as_ref();
-        let mut log = BuildLog::new(&config.store, logging, subject, Phase::Build);
+        let mut log = self.log(row, build, Phase::Build);
         let result = self.container(row, build, &scratch, &mut log).await;
-        let (container, class) = match result {
-            Ok(done) => done,
-            Err(failure) => {
-                log.line(&failure.to_string()).await;
-                return Err(failure);
-            }
-        };
-        log.finish().await;
-        let mut log = BuildLog::new(&config.store, logging, subject, Phase::Snapshot);
+        let (container, class) = log.end(result).await?;
+        let code_bytes = Some(container.root_bytes);
+        build.snapshot =
+            Some(SnapshotBuild { code_install_size_in_bytes: code_bytes, ..SnapshotBuild::default() });
+
         let files = config.files.image(&row.arn, row.version);
         let vcpu_count = host_capped(class.vcpu_count);
         let before = allocated_bytes(&files.disk);
@@ -189,27 +185,56 @@ impl ImageBuilder {
             memory_mib: class.peak_memory_mib,
             listen_timeout_seconds: config.listen_timeout_seconds,
         };
+        let mut log = self.log(row, build, Phase::Snapshot);
         let taken = snapshot.take(&config.guests, &container.oci_config, &mut log, &self.stopped).await;
-        let taken = match taken {
-            Ok(taken) => taken,
-            Err(failure) => {
-                log.line(&failure.to_string()).await;
-                return Err(failure);
-            }
-        };
-        log.finish().await;
-        let sizes = SnapshotBuild {
-            memory_snapshot_size_in_bytes: Some(taken.info.memory_bytes),
-            code_install_size_in_bytes: Some(container.root_bytes),
-            disk_snapshot_size_in_bytes: Some(allocated_bytes(&files.disk).saturating_sub(before)),
-        };
+        let taken = log.end(taken).await?;
         let app = AppRecord {
             guest_key: config.guests.artefacts.key.clone(),
             vcpu_count,
             memory_mib: class.peak_memory_mib,
             output_position: taken.output_position,
         };
-        Ok(Built { app, sizes })
+        let sizes = SnapshotBuild {
+            memory_snapshot_size_in_bytes: Some(taken.info.memory_bytes),
+            code_install_size_in_bytes: code_bytes,
+            disk_snapshot_size_in_bytes: Some(allocated_bytes(&files.disk).saturating_sub(before)),
+        };
+        let report = self.report(row, build, taken, sizes);
+        let (valid, reported) = tokio::join!(self.validate(row, build, &app, &scratch), report);
+        valid.and(reported)?;
+        build.snapshot = Some(sizes);
+        Ok(app)
+    }
+
+    /// Asks the app's `validate` hook, if the image has one, in a clone of which nothing is kept.
+    async fn validate(
+        &self,
+        row: &ImageVersionRecord,
+        build: &BuildRecord,
+        app: &AppRecord,
+        scratch: &Path,
+    ) -> Result<(), BuildFailure> {
+        let Some(hook) = BuildHook::validate(&row.configuration) else { return Ok(()) };
+        let files = self.config.files.image(&row.arn, row.version);
+        let validation = Validation {
+            name: format!("validate-{}", build.id),
+            configuration: &row.configuration,
+            hook,
+            disk: &files.disk,
+            snapshot: &files.snapshot,
+            scratch,
+            vcpu_count: app.vcpu_count,
+            memory_mib: app.memory_mib,
+            output_position: app.output_position,
+        };
+        let mut log = self.log(row, build, Phase::Validate);
+        let result = validation.run(&self.config.guests, &mut log, &self.stopped).await;
+        log.end(result).await
+    }
+
+    pub(crate) fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {
+        let subject = (&row.arn, row.version, &build.id);
+        BuildLog::new(&self.config.store, row.configuration.logging.as_ref(), subject, phase)
     }
 
     async fn container(
@@ -260,40 +285,6 @@ impl ImageBuilder {
         let image = container.run(&config.guests, log, &self.stopped).await?;
         log.line("The container image is built; starting the app in a clean microVM.").await;
         Ok((image, class))
-    }
-
-    async fn fetch(
-        &self,
-        row: &ImageVersionRecord,
-        build: &BuildRecord,
-        to: &Path,
-    ) -> Result<(), BuildFailure> {
-        let (uri, role) = (&row.configuration.code_artifact.uri, &row.configuration.build_role_arn);
-        let invalid = |message| BuildFailure::new(FailureCode::S3InvalidObject, message);
-        let (bucket, key) = parse_uri(uri)
-            .ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
-        let max_bytes = self.config.archive_limits.zip_bytes;
-        let reader = Reader { account: &row.arn.account, role, session: build.id.as_str() };
-        let Err(error) = self.config.artifacts.fetch(reader, bucket, key, to, max_bytes).await else {
-            return Ok(());
-        };
-        Err(match error {
-            ArtifactError::NoSuchBucket => {
-                BuildFailure::new(FailureCode::S3NoSuchBucket, format!("The bucket {bucket} does not exist."))
-            }
-            ArtifactError::NoSuchKey => BuildFailure::new(
-                FailureCode::S3NoSuchKey,
-                format!("The object {key} does not exist in the bucket {bucket}."),
-            ),
-            ArtifactError::AccessDenied => BuildFailure::new(
-                FailureCode::S3AccessDenied,
-                format!("The build role {role} may not read {uri}."),
-            ),
-            ArtifactError::TooLarge { max_bytes } => {
-                invalid(format!("{uri} is larger than the {max_bytes} bytes that are allowed."))
-            }
-            ArtifactError::Io(error) => BuildFailure::platform("fetch the code artifact", &error),
-        })
     }
 
     /// Ends builds that a former process left unfinished and removes their files.

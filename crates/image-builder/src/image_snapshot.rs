@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use hearth_api::{HookState, ImageArn, ImageConfiguration, ImageVersion};
+use hearth_api::{ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::{ROOT_DISK, ask};
 use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
-use hearth_guest_protocol::client::Replies;
-use hearth_guest_protocol::{AppSpec, Capabilities, HookResult, Reply, Request};
+use hearth_guest_protocol::{AppSpec, Capabilities, Inspection, Reply, Request, chain};
 use hearth_vmm::snapshot::SnapshotDisk;
-use hearth_vmm::{SnapshotInfo, SnapshotTarget, Vm};
+use hearth_vmm::{SnapshotInfo, SnapshotTarget};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::app_output::AppOutput;
+use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
 use crate::builder::not_up;
 use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
 
 const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// Default of `readyTimeoutInSeconds` (behaviour.md section 0).
-const READY_TIMEOUT_SECONDS: u32 = 60;
-const READY_PATH: &str = "/aws/lambda-microvms/runtime/v1/ready";
+/// How long the agent may look at processes and their page tables; a second is usual under TCG.
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A guest that used less than this share of one CPU over [`QUIET_WINDOW`] has finished starting.
 const QUIET_SHARE: f64 = 0.2;
 const QUIET_WINDOW: Duration = Duration::from_secs(1);
@@ -47,9 +47,13 @@ pub(crate) struct ImageSnapshot<'a> {
 }
 
 /// The snapshot as taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct TakenSnapshot {
     pub(crate) info: SnapshotInfo,
+    /// What the guest said of itself right before.
+    pub(crate) inspection: Inspection,
+    /// The app's environment.
+    pub(crate) environment: BTreeMap<String, String>,
     /// Bytes of output that the app had written.
     pub(crate) output_position: u64,
 }
@@ -112,38 +116,31 @@ impl ImageSnapshot<'_> {
         log: &mut BuildLog,
     ) -> Result<TakenSnapshot, BuildFailure> {
         let vm = guest.vm();
+        let environment = app.env.clone();
         let platform = |action, error: &dyn std::error::Error| BuildFailure::platform(action, error);
         ask(vm, &Request::StartApp { app }, START_TIMEOUT).await.map_err(|error| {
             BuildFailure::new(FailureCode::NotReady, format!("The container could not be started: {error}."))
         })?;
-        let mut output = Output { log, position: 0 };
-        let ready = tokio::select! {
-            ready = self.wait_until_ready(guest) => ready,
-            error = output.copy(vm) => Err(error),
-        };
-        output.drain(vm).await;
-        ready?;
+        let mut output = AppOutput::new(log, 0);
+        output.copy_during(vm, self.wait_until_ready(guest)).await?;
+        let inspection = inspect(guest).await;
         ask(vm, &Request::PrepareSnapshot, START_TIMEOUT)
             .await
             .map_err(|error| platform("prepare the guest for its snapshot", &error))?;
         output.drain(vm).await;
-        let position = output.position;
+        let position = output.position();
         vm.pause().await.map_err(|error| platform("pause the snapshot microVM", &error))?;
         let disk = SnapshotDisk { drive_id: ROOT_DISK.to_owned(), path: self.disk.to_owned() };
         let target = SnapshotTarget::Base { directory: self.directory.to_owned(), disks: vec![disk] };
         let info =
             vm.create_snapshot(&target).await.map_err(|error| platform("take the snapshot", &error))?;
-        Ok(TakenSnapshot { info, output_position: position })
+        Ok(TakenSnapshot { info, inspection, environment, output_position: position })
     }
 
     async fn wait_until_ready(&self, guest: &Guest) -> Result<(), BuildFailure> {
-        let hooks = self.configuration.hooks.as_ref();
-        let image_hooks = hooks.and_then(|hooks| hooks.microvm_image_hooks.as_ref());
-        let ready = image_hooks.filter(|hooks| hooks.ready == Some(HookState::Enabled));
-        if let (Some(ready), Some(port)) = (ready, hooks.and_then(|hooks| hooks.port)) {
-            let seconds = ready.ready_timeout_in_seconds.unwrap_or(READY_TIMEOUT_SECONDS);
+        if let Some(hook) = BuildHook::ready(self.configuration) {
             tokio::select! {
-                result = poll_ready_hook(guest, port, seconds) => result,
+                result = hook.poll(guest) => result,
                 failure = container_exit(guest) => Err(failure),
             }
         } else {
@@ -212,46 +209,27 @@ fn exited(code: i32) -> BuildFailure {
     BuildFailure::new(FailureCode::NotReady, format!("Container Stopped with Exit Code: {code}"))
 }
 
+/// What the guest's agent sees of the app. A report that lacks it is better than no image.
+async fn inspect(guest: &Guest) -> Inspection {
+    let request = Request::Inspect { timeout_ms: INSPECT_TIMEOUT.as_millis() as u64 };
+    match ask(guest.vm(), &request, INSPECT_TIMEOUT * 2).await {
+        Ok(Reply::Inspection(inspection)) => inspection,
+        Ok(_) => Inspection::default(),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "a guest could not be inspected");
+            Inspection::default()
+        }
+    }
+}
+
 /// Resolves only when the app has ended.
-async fn container_exit(guest: &Guest) -> BuildFailure {
+pub(crate) async fn container_exit(guest: &Guest) -> BuildFailure {
     loop {
         match ask(guest.vm(), &Request::WaitExit, Duration::from_hours(1)).await {
             Ok(Reply::Exited { code }) => return exited(code),
             Ok(_) | Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }
-}
-
-/// Calls the ready hook until it answers 200: 503 and refused connections mean "not yet", anything else fails at once
-/// (behaviour.md section 2).
-async fn poll_ready_hook(guest: &Guest, port: u16, timeout_seconds: u32) -> Result<(), BuildFailure> {
-    let deadline = Instant::now() + Duration::from_secs(timeout_seconds.into());
-    while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        let request = Request::Hook {
-            port,
-            path: READY_PATH.to_owned(),
-            body: String::new(),
-            timeout_ms: left.as_millis() as u64,
-        };
-        let kind = match ask(guest.vm(), &request, left + Duration::from_secs(10)).await {
-            Ok(Reply::Hook(HookResult::Status { code: 200 })) => return Ok(()),
-            Ok(Reply::Hook(HookResult::Status { code: 400..=499 })) => "client error (HTTP 4xx)",
-            Ok(Reply::Hook(HookResult::Status { code })) if code != 503 => "server error (HTTP 5xx)",
-            Ok(_) => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                continue;
-            }
-            Err(error) => return Err(BuildFailure::platform("call the ready hook", &error)),
-        };
-        return Err(BuildFailure::new(
-            FailureCode::NotReady,
-            format!("Ready hook check failed: the application returned a {kind} response"),
-        ));
-    }
-    Err(BuildFailure::new(
-        FailureCode::NotReady,
-        format!("Ready hook invocation timed out after {}", iso_duration(timeout_seconds)),
-    ))
 }
 
 /// Waits until the guest's CPUs are idle: a server that listens may still be starting its workers.
@@ -276,67 +254,4 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / 100.0)
-}
-
-/// `PT1M30S` for 90: the form of the service's sentence.
-fn iso_duration(seconds: u32) -> String {
-    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let part = |value: u32, unit: char| if value == 0 { String::new() } else { format!("{value}{unit}") };
-    format!("PT{}{}{}", part(hours, 'H'), part(minutes, 'M'), part(rest, 'S'))
-}
-
-/// Copies the app's output into the build log.
-struct Output<'a> {
-    log: &'a mut BuildLog,
-    position: u64,
-}
-
-impl Output<'_> {
-    /// Runs until the connection breaks, which it does not while the guest lives.
-    async fn copy(&mut self, vm: &std::sync::Arc<dyn Vm>) -> BuildFailure {
-        loop {
-            let stream = match vm.connect_guest().await {
-                Ok(stream) => stream,
-                Err(error) => return BuildFailure::platform("reach the snapshot microVM", &error),
-            };
-            if let Ok(mut replies) = Replies::request(stream, &Request::Output { from: self.position }).await
-            {
-                while let Ok(Some(reply)) = replies.next().await {
-                    self.take(&reply).await;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// Copies what is there already.
-    async fn drain(&mut self, vm: &std::sync::Arc<dyn Vm>) {
-        let Ok(stream) = vm.connect_guest().await else { return };
-        let Ok(mut replies) = Replies::request(stream, &Request::Output { from: self.position }).await else {
-            return;
-        };
-        let pause = Duration::from_millis(300);
-        while let Ok(Ok(Some(reply))) = tokio::time::timeout(pause, replies.next()).await {
-            self.take(&reply).await;
-        }
-    }
-
-    async fn take(&mut self, reply: &Reply) {
-        if let Reply::Output { position, data, .. } = reply {
-            self.log.write(data).await;
-            self.position = position + data.len() as u64;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_as_the_service_writes_them() {
-        assert_eq!(iso_duration(300), "PT5M");
-        assert_eq!(iso_duration(90), "PT1M30S");
-        assert_eq!(iso_duration(3600), "PT1H");
-    }
 }

@@ -2,21 +2,27 @@
 //!
 //! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images it starts from
 //! (`dockerfile`, `base_images`), run it in a build microVM (`container_build`), start the result in a second, clean
-//! microVM, wait until it is ready and take the snapshot (`image_snapshot`). `builder` drives this and is the only
+//! microVM, wait until it is ready and take the snapshot (`image_snapshot`), try it out (`validation`) and look
+//! what it holds (`reporting`). `builder` drives this and is the only
 //! writer of image, version and build rows after their creation.
 //!
 //! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host.
 
+mod app_output;
 mod archive;
 mod base_images;
+mod build_hook;
 mod build_log;
 mod builder;
 mod container_build;
 mod deletion;
 mod dockerfile;
 mod failure;
+mod fetch;
 mod image_snapshot;
+mod reporting;
 mod source;
+mod validation;
 
 pub use archive::ArchiveLimits;
 pub use base_images::{BaseImages, BaseImagesConfig};

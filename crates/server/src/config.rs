@@ -123,6 +123,8 @@ pub(crate) struct BuildConfig {
     pub(crate) timeout_seconds: u64,
     /// Seconds to wait for a listening port when there is no ready hook.
     pub(crate) listen_timeout_seconds: u64,
+    /// Fail builds whose snapshot holds secrets.
+    pub(crate) refuse_findings: bool,
     /// Largest zip in bytes.
     pub(crate) zip_bytes: u64,
 }
@@ -250,6 +252,7 @@ impl Default for BuildConfig {
             memory_mib: 4096,
             timeout_seconds: 3600,
             listen_timeout_seconds: 60,
+            refuse_findings: false,
             zip_bytes: 1 << 30,
         }
     }

@@ -205,6 +205,7 @@ async fn start_on(
         build_memory_mib: build.memory_mib,
         build_timeout_seconds: build.timeout_seconds,
         listen_timeout_seconds: build.listen_timeout_seconds,
+        refuse_findings: build.refuse_findings,
     });
     let recovery = hearth_lifecycle::recover::find(&registry).await?;
     hearth_vmm::leftovers::remove(&data_dir.join("run"), &recovery.names());

@@ -19,6 +19,8 @@ pub struct ImageFiles {
     pub disk: PathBuf,
     /// Directory of the base snapshot.
     pub snapshot: PathBuf,
+    /// What the snapshot holds (JSON).
+    pub report: PathBuf,
 }
 
 /// The files of one microVM.
@@ -45,7 +47,12 @@ impl Files {
     /// Files of an image version.
     pub fn image(&self, arn: &ImageArn, version: ImageVersion) -> ImageFiles {
         let directory = self.image_directory(arn).join(version.to_string());
-        ImageFiles { disk: directory.join("disk.raw"), snapshot: directory.join("snapshot"), directory }
+        ImageFiles {
+            disk: directory.join("disk.raw"),
+            snapshot: directory.join("snapshot"),
+            report: directory.join("report.json"),
+            directory,
+        }
     }
 
     /// Directory of all versions of an image.

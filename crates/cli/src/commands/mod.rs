@@ -3,6 +3,7 @@
 pub(crate) mod curl;
 pub(crate) mod image_build;
 pub(crate) mod image_delete;
+pub(crate) mod image_report;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod ps;

@@ -5,6 +5,7 @@ pub(crate) mod create_microvm_image;
 pub(crate) mod create_microvm_shell_auth_token;
 pub(crate) mod delete_microvm_image;
 pub(crate) mod delete_microvm_image_version;
+pub(crate) mod get_image_report;
 pub(crate) mod get_microvm;
 pub(crate) mod get_microvm_image;
 pub(crate) mod get_microvm_image_build;

@@ -45,7 +45,7 @@ fn connector(id: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:network-connector:{id}")
 }
 
-/// The operations of both models. `id` is a microVM of the image `app`; nothing else that is named exists.
+/// The operations of both models, and ours. `id` is a microVM of the image `app`; nothing else that is named exists.
 fn cases(id: &str) -> Vec<Case> {
     let mut all = image_cases();
     all.extend(microvm_cases(id));
@@ -77,6 +77,13 @@ fn image_cases() -> Vec<Case> {
             &other,
         ),
         case("GET", &version, Value::Null, "lambda:GetMicrovmImageVersion", &other),
+        case(
+            "GET",
+            &format!("/hearth/2026-11-22/microvm-images/{other}/versions/1.0/report"),
+            Value::Null,
+            "lambda:GetMicrovmImageVersion",
+            &other,
+        ),
         case("PATCH", &version, json!({ "status": "INACTIVE" }), "lambda:UpdateMicrovmImageVersion", &other),
         case("DELETE", &version, Value::Null, "lambda:DeleteMicrovmImageVersion", &other),
         case("GET", &format!("{version}/builds"), Value::Null, "lambda:ListMicrovmImageBuilds", &other),
@@ -250,7 +257,11 @@ fn denial((action, resource): &(&'static str, String)) -> String {
 async fn no_operation_is_reached_without_each_of_its_permissions() {
     let (api, id) = start().await;
     let cases = cases(&id);
-    assert_eq!(cases.len(), 30, "24 operations of lambda-microvms and 6 of lambda-core");
+    assert_eq!(
+        cases.len(),
+        31,
+        "24 operations of lambda-microvms, 6 of lambda-core and the report of an image"
+    );
     for case in &cases {
         for (missing, ask) in case.asks.iter().enumerate() {
             let others = case.asks.iter().enumerate().filter(|(index, _)| *index != missing);

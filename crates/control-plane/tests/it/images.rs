@@ -128,6 +128,24 @@ async fn the_operator_may_let_every_architecture_stand_for_the_hosts() {
 }
 
 #[tokio::test]
+async fn the_report_of_a_version_is_given_as_it_is_stored() {
+    let api = Api::start().await;
+    api.built_image("app", |_| ()).await;
+    let target =
+        |version| format!("/hearth/2026-11-22/microvm-images/{}/versions/{version}/report", image_arn("app"));
+    for (version, sentence) in [("1.0", "There is no report for"), ("2.0", "2.0")] {
+        let reply = api.call_at("GET", &target(version), Value::Null).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND);
+        assert!(reply.body["message"].as_str().unwrap().contains(sentence), "{:?}", reply.body);
+    }
+    let directory = api.directory.path().join(format!("images/{ACCOUNT}/app/1.0"));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("report.json"), r#"{"findings":[]}"#).unwrap();
+    let reply = api.call_at("GET", &target("1.0"), Value::Null).await;
+    assert_eq!((reply.status, reply.body), (StatusCode::OK, json!({ "findings": [] })));
+}
+
+#[tokio::test]
 async fn a_built_image_shows_its_version_build_and_sizes() {
     let api = Api::start().await;
     api.built_image("app", |_| ()).await;

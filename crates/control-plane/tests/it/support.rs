@@ -140,6 +140,7 @@ impl Api {
             build_memory_mib: 512,
             build_timeout_seconds: 60,
             listen_timeout_seconds: 1,
+            refuse_findings: false,
         });
         let account = AccountId::from_stored(ACCOUNT);
         let root = RootKey { account, access_key: "AKID".to_owned(), secret: "secret".to_owned() };

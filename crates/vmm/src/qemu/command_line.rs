@@ -33,6 +33,8 @@ pub(crate) struct Host {
     pub(crate) machine_type: String,
     /// Whether RAM may be mapped without reserving swap space for it (not with `vm.overcommit_memory=2`).
     pub(crate) overcommit: bool,
+    /// What the guest's kernel is told of its time stamp counter, in kHz.
+    pub(crate) tsc_khz: Option<u32>,
 }
 
 /// Where RAM is and how the VM starts.
@@ -142,7 +144,7 @@ pub(crate) fn command_line(
         (Start::BootAnonymous | Start::Boot { .. }, Some((kernel, initrd))) => {
             line.option("-kernel", format!("/proc/self/fd/{kernel}"));
             line.option("-initrd", format!("/proc/self/fd/{initrd}"));
-            line.option("-append", spec.boot_source.boot_args.clone());
+            line.option("-append", kernel_command_line(host, spec));
         }
         (Start::BootAnonymous | Start::Boot { .. }, None) => {}
         // The guest's kernel is in its memory already.
@@ -154,6 +156,11 @@ pub(crate) fn command_line(
         }
     }
     line.0
+}
+
+fn kernel_command_line(host: &Host, spec: &VmSpec) -> String {
+    let tsc = host.tsc_khz.map(|khz| format!(" tsc_early_khz={khz}"));
+    spec.boot_source.boot_args.clone() + &tsc.unwrap_or_default()
 }
 
 fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec, start: Start) {

@@ -9,9 +9,11 @@ mod commands;
 mod full_disk;
 mod instance;
 mod launch;
+mod physical;
 mod probe;
 mod qmp;
 mod snapshots;
+mod tsc;
 mod vm;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ use crate::spec::{DriveImage, VmSpec};
 use crate::vm::{Adopted, Adoption, Capabilities, Vm, Vmm};
 
 pub use instance::CONSOLE_FILE;
+pub use physical::memory_offset;
 pub use probe::AcceleratorChoice;
 
 /// Environment variable that overrides [`QemuConfig::accelerator`]: `auto`, `kvm` or `tcg`.
@@ -133,6 +136,10 @@ impl Qemu {
             accelerator: accelerator.accelerator,
             machine_type,
             overcommit: probe::overcommit_allowed(),
+            tsc_khz: match accelerator.accelerator {
+                Accelerator::Tcg => tsc::khz().await,
+                Accelerator::Kvm => None,
+            },
         };
         let launcher = launch::Launcher {
             program,

@@ -51,6 +51,7 @@ fn host() -> Host {
         accelerator: Accelerator::Tcg,
         machine_type: "pc-q35-10.0".into(),
         overcommit: true,
+        tsc_khz: Some(2_600_000),
     }
 }
 
@@ -77,7 +78,7 @@ fn a_boot_maps_the_memory_file_shared_and_names_the_kernel_by_descriptor() {
     assert_eq!(values(&line, "-object")[0], object);
     assert_eq!(values(&line, "-kernel"), ["/proc/self/fd/11"]);
     assert_eq!(values(&line, "-initrd"), ["/proc/self/fd/12"]);
-    assert_eq!(values(&line, "-append"), ["console=ttyS0 quiet"]);
+    assert_eq!(values(&line, "-append"), ["console=ttyS0 quiet tsc_early_khz=2600000"]);
     assert!(values(&line, "-incoming").is_empty());
 }
 

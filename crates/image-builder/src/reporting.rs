@@ -1,0 +1,125 @@
+//! The report of a build: what its snapshot holds.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use hearth_api::{BuildId, ImageArn, ImageVersion, SnapshotBuild, Timestamp};
+use hearth_image_report::{Report, Sources, inspect};
+use hearth_store::{BuildRecord, ImageVersionRecord};
+use serde::Serialize;
+
+use crate::build_log::Phase;
+use crate::builder::ImageBuilder;
+use crate::failure::{BuildFailure, FailureCode};
+use crate::image_snapshot::TakenSnapshot;
+
+/// How long files and memory may be searched. Some 300 MiB of files take a second.
+const SEARCH_TIME: Duration = Duration::from_secs(20);
+/// Findings that the log names.
+const MOST_LINES: usize = 50;
+
+/// The report as it is stored and served.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredReport<'a> {
+    image_arn: &'a ImageArn,
+    image_version: ImageVersion,
+    build_id: &'a BuildId,
+    created_at: Timestamp,
+    #[serde(flatten)]
+    sizes: SnapshotBuild,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+impl ImageBuilder {
+    /// Makes and stores the report of a version's snapshot, and writes its findings to the log. They fail the build only if the
+    /// operator wants it.
+    pub(crate) async fn report(
+        &self,
+        row: &ImageVersionRecord,
+        build: &BuildRecord,
+        taken: TakenSnapshot,
+        sizes: SnapshotBuild,
+    ) -> Result<(), BuildFailure> {
+        let files = self.config.files.image(&row.arn, row.version);
+        let (disk, memory) = (files.disk, files.snapshot.join(hearth_vmm::snapshot::MEMORY_FILE));
+        let search = move || {
+            inspect(&Sources {
+                inspection: &taken.inspection,
+                environment: &taken.environment,
+                disk: &disk,
+                memory: &memory,
+                memory_offset: hearth_vmm::qemu::memory_offset,
+                time: SEARCH_TIME,
+            })
+        };
+        let report = tokio::task::spawn_blocking(search)
+            .await
+            .map_err(|error| BuildFailure::platform("search the snapshot for secrets", &error))?;
+        let stored = StoredReport {
+            image_arn: &row.arn,
+            image_version: row.version,
+            build_id: &build.id,
+            created_at: Timestamp::now(),
+            sizes,
+            report: &report,
+        };
+        write(&files.report, &stored).map_err(|error| BuildFailure::platform("write the report", &error))?;
+        if report.findings.is_empty() {
+            return Ok(());
+        }
+        let mut log = self.log(row, build, Phase::Snapshot);
+        for finding in report.findings.iter().take(MOST_LINES) {
+            let places: Vec<_> = finding.places.iter().map(ToString::to_string).collect();
+            log.line(&format!(
+                "[hearth] the snapshot holds: {}, in {}",
+                finding.kind.name(),
+                places.join("; ")
+            ))
+            .await;
+        }
+        let verdict = if self.config.refuse_findings { Err(refusal(&report)) } else { Ok(()) };
+        log.end(verdict).await
+    }
+
+    /// The stored report of a version; `None` if there is none.
+    pub async fn stored_report(&self, arn: &ImageArn, version: ImageVersion) -> io::Result<Option<String>> {
+        match tokio::fs::read_to_string(self.config.files.image(arn, version).report).await {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn refusal(report: &Report) -> BuildFailure {
+    let mut kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind.name()).collect();
+    kinds.dedup();
+    let message = format!(
+        "The snapshot holds what its clones should not share: {}. The build log says where; this service refuses such images.",
+        kinds.join(", ")
+    );
+    BuildFailure::new(FailureCode::NotReady, message)
+}
+
+fn write(path: &Path, report: &StoredReport<'_>) -> io::Result<()> {
+    std::fs::write(path, serde_json::to_vec(report)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_image_report::{Finding, SecretKind};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_each_kind_once() {
+        let finding = |kind| Finding { kind, places: Vec::new() };
+        let kinds = [SecretKind::PrivateKey, SecretKind::PrivateKey, SecretKind::AwsAccessKeyId];
+        let report = Report { findings: kinds.map(finding).into(), ..Report::default() };
+        let sentence = refusal(&report).to_string();
+        assert!(sentence.contains("share: private key, AWS access key id. The build log"), "{sentence}");
+    }
+}

@@ -1,0 +1,17 @@
+//! What a snapshot holds that many will share: sizes, processes, connections, secrets.
+//!
+//! The guest's agent tells where everything is ([`hearth_guest_protocol::Inspection`]); the bytes are read here, from the
+//! image's files, at the host's speed. Reading order: [`report`] (what comes out), `secrets` (what is looked for), `disk` and `memory`
+//! (where), [`inspect()`] (all of it).
+//!
+//! Invariant: the text of a secret leaves no function of this crate, only its kind and its place.
+
+mod disk;
+mod findings;
+mod inspect;
+mod memory;
+pub mod report;
+mod secrets;
+
+pub use inspect::{Sources, inspect};
+pub use report::{Finding, Place, Report, SecretKind};
