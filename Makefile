@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e bench bench-api lint venv clients
+.PHONY: all setup build quickstart test unit e2e soak bench bench-api lint venv clients
 
 all: build
 
@@ -40,6 +40,11 @@ unit:
 
 e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q tests/e2e
+
+# The long form of the fault suite: an hour.
+soak: build venv
+	$(SUDO) env "PATH=$$PATH" HEARTH_FAULTS=50 HEARTH_SOAK_MINUTES=30 HEARTH_SOAK_MICROVMS=20 \
+		$(VENV)/bin/python -m pytest -q -s tests/e2e/test_faults.py
 
 bench: build venv
 	$(SUDO) $(VENV)/bin/python tests/bench/bench.py

@@ -15,6 +15,7 @@ import threading
 import pytest
 
 import answers
+import faults
 from endpoint import Clients, Microvm
 from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
 from registry import Certificate, Registry
@@ -207,3 +208,11 @@ def servers_of_module(base, image, server, settings, request):
     """Starts further servers, with the session's image; they are stopped after the module's last test."""
     with copies_of(server, base, settings, request.module.__name__) as start:
         yield start
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of docs/reliability.md, of what this session has injected."""
+    if faults.TALLY:
+        terminalreporter.section("faults")
+        for row in faults.summary():
+            terminalreporter.write_line(row)

@@ -63,14 +63,14 @@ class Life:
     def count(self) -> None:
         self.counting = True
         answer = self.microvm.request("/count")
-        assert answer.status == 200, answer
+        assert answer.status == 200, (answer, self.microvm.get())
         assert int(answer.text) == self.counted + 1, "the counter has lost or gained a step"
         self.counted, self.counting = self.counted + 1, False
 
     def write(self) -> None:
         self.writing = self.random.randbytes(self.random.choice((10, 4096, 200_000)))
         answer = self.microvm.request("/file", "PUT", self.writing)
-        assert answer.status in (200, 201, 204), answer
+        assert answer.status in (200, 201, 204), (answer, self.microvm.get())
         self.file, self.writing = self.writing, None
 
     def suspend(self) -> None:

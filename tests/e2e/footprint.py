@@ -1,5 +1,6 @@
 """What a server leaves on the host outside of its own process: found by an address range and user ids that the test gives
 to it alone."""
+import contextlib
 import os
 import pathlib
 import re
@@ -28,7 +29,8 @@ def owner(pid: str) -> int:
 
 def ids(server: Server) -> list[str]:
     """Ids of every microVM and build that the server has recorded: names of cgroups and of VMMs."""
-    with sqlite3.connect(f"file:{server.data_dir / 'hearth.db'}?mode=ro", uri=True) as database:
+    # Closed, unlike by sqlite3's own context: the file system may be unmounted next.
+    with contextlib.closing(sqlite3.connect(f"file:{server.data_dir / 'hearth.db'}?mode=ro", uri=True)) as database:
         return [row[0] for table in ("microvms", "image_builds") for row in database.execute(f"SELECT id FROM {table}")]
 
 

@@ -49,7 +49,8 @@ def again(server: Server, *microvms: Microvm) -> Clients:
     """Starts the server again, on other ports."""
     clients = Clients(server.start())
     for microvm in microvms:
-        microvm.clients, microvm.endpoint = clients, microvm.get()["endpoint"]
+        microvm.clients = clients
+        microvm.endpoint = microvm.get()["endpoint"]
     return clients
 
 

@@ -84,14 +84,18 @@ impl Supervisor {
             self.front.publish(self.body.running.clone());
         }
         loop {
-            let event = match step.take() {
-                Some(step) => self.perform(step).await,
+            let (event, verdict_tx) = match step.take() {
+                Some(step) => (self.perform(step).await, None),
                 None => match self.wait().await {
-                    Some(event) => event,
+                    Some(message) => message,
                     None => break,
                 },
             };
             step = self.front.take(event, &self.body).await;
+            if let Some(verdict_tx) = verdict_tx {
+                // What is acknowledged is written and published. The asker may have gone away.
+                let _ = verdict_tx.send(Ok(()));
+            }
             let phase = self.front.machine.phase();
             if self.front.stopping == Some(Stop::Suspend) && step.is_none() && phase == Phase::Running {
                 // The suspend failed, and nobody will be there to try again.
@@ -142,31 +146,34 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the next event: exits before timers before requests.
-    async fn wait(&mut self) -> Option<Event> {
+    /// Waits for the next event: exits before timers before requests. A request that changes nothing is answered here.
+    async fn wait(&mut self) -> Option<Message> {
         let Self { front, body, timers } = self;
         loop {
             let due = timers.next(&front.record, body.running.as_ref());
             tokio::select! {
                 biased;
-                Some(exit) = body.exits_rx.recv() => return Some(exit),
+                Some(exit) = body.exits_rx.recv() => return Some((exit, None)),
                 () = Timers::sleep(timers.longest_sleep(), due.as_ref()) => {
                     // Traffic that came after the timer was set starts the idle time anew.
                     let due = timers.next(&front.record, body.running.as_ref()).filter(Due::is_over);
                     if let Some(due) = due {
-                        return Some(due.event);
+                        return Some((due.event, None));
                     }
                 }
                 message = front.messages.recv() => {
                     let (event, verdict_tx) = message?;
                     front.note_stop(&event);
                     let (verdict, acts) = front.preview(&event);
+                    if acts {
+                        return Some((event, verdict_tx));
+                    }
                     if let Some(verdict_tx) = verdict_tx {
                         // The asker may have gone away; the event counts all the same.
                         let _ = verdict_tx.send(verdict);
                     }
-                    if acts || front.stopping.is_some() {
-                        return Some(event);
+                    if front.stopping.is_some() {
+                        return Some((event, None));
                     }
                 }
             }

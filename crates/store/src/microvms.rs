@@ -75,7 +75,8 @@ impl Store {
         .bind(record.terminated_at.map(Timestamp::as_millis))
         .bind(record.id.as_str().to_owned());
         // What runs does not survive a power failure, so its row need not: nobody waits for the disk to be told of it.
-        let runs = matches!(record.state, MicrovmState::Pending | MicrovmState::Running);
+        let runs =
+            matches!(record.state, MicrovmState::Pending | MicrovmState::Running | MicrovmState::Suspending);
         let pool = if runs { self.relaxed.clone() } else { self.pool.clone() };
         let update = async move { Ok(update.execute(&pool).await.map(drop)?) };
         self.recent.change(record.id.clone(), update).await

@@ -143,7 +143,7 @@ impl World {
             };
             let guest = self.factory().boot(plan, Some(&files.snapshot)).await.unwrap();
             guest.vm().pause().await.unwrap();
-            let target = SnapshotTarget::Base { directory: files.snapshot };
+            let target = SnapshotTarget::Base { directory: files.snapshot, disks: Vec::new() };
             guest.vm().create_snapshot(&target).await.unwrap();
             guest.destroy().await;
         }
