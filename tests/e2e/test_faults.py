@@ -235,10 +235,17 @@ MISBEHAVIOUR = {
 }
 
 
+@pytest.fixture(scope="module")
+def crowd(servers_of_module):
+    """Clients of a server of its own: what a guest floods would be in the logs that other tests search."""
+    return Clients(servers_of_module())
+
+
 @pytest.mark.parametrize("kind", MISBEHAVIOUR)
-def test_a_guest_that_misbehaves(kind, clients, run, neighbour):
+def test_a_guest_that_misbehaves(kind, crowd, image):
+    clients, neighbour = crowd, crowd.run(image)
     with fault(kind):
-        microvm, before = run(), faults.resident_mib(clients.server.process.pid)
+        microvm, before = clients.run(image), faults.resident_mib(clients.server.process.pid)
         # A guest that is busy with itself need not answer.
         with contextlib.suppress(TimeoutError, AssertionError, *faults.CUT_OFF):
             microvm._token = microvm.token()
@@ -250,6 +257,7 @@ def test_a_guest_that_misbehaves(kind, clients, run, neighbour):
         microvm.wait_state("TERMINATED", timeout=60)
         wait_until(lambda: microvm.vmm() is None, 10, "its process is gone")
         faults.answers(neighbour)
+        neighbour.terminate()
         assert faults.resident_mib(clients.server.process.pid) - before < 64
 
 
