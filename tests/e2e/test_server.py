@@ -161,7 +161,7 @@ def small_disk(base):
     """A file system of its own, large enough for two images and little more. Not a tmpfs, where reading the holes of a
     sparse file takes space."""
     directory, disk = base / "small-disk", base / "small-disk.img"
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     with open(disk, "wb") as file:
         file.truncate(3000 * MIB)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
