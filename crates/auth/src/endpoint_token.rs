@@ -163,8 +163,8 @@ impl TokenKeys {
         }
     }
 
-    /// Decrypts a token; what it grants is not judged here.
-    fn open(&self, token: &str) -> Result<Claims, TokenError> {
+    /// Decrypts a token; what it grants, and until when, is the caller's to judge.
+    pub fn open(&self, token: &str) -> Result<Claims, TokenError> {
         if token.len() > MAXIMUM_TOKEN_LENGTH {
             return Err(TokenError::Malformed);
         }

@@ -4,38 +4,51 @@ use hearth_api::MicrovmId;
 use hearth_auth::{TokenError, TokenKeys, TokenKind};
 use http::{HeaderMap, HeaderName};
 
+use crate::backend::Backend;
 use crate::refusal::Refusal;
+use crate::subprotocol::Offer;
 
 /// Header that carries the token.
-const PROXY_AUTH: HeaderName = HeaderName::from_static("x-aws-proxy-auth");
+pub(crate) const PROXY_AUTH: HeaderName = HeaderName::from_static("x-aws-proxy-auth");
 
-/// Checks the token of a request to `port` of `microvm`; `None` is a host that is no endpoint, which must be refused
-/// in the same way as an endpoint that the token is not for.
-pub(crate) fn admit(
+/// The token of a request: in its header, else among its subprotocols.
+pub(crate) fn token<'a>(headers: &'a HeaderMap, offer: &Offer<'a>) -> Option<&'a str> {
+    let mut tokens = headers.get_all(PROXY_AUTH).iter();
+    match (tokens.next(), tokens.next()) {
+        (None, _) => offer.token,
+        (Some(token), None) => token.to_str().ok(),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// Checks that a token opens `port` of the endpoint with this label; `None` is a host that is no endpoint.
+///
+/// The token is judged by itself first. Which host was asked is only ever compared with that of the token's own microVM:
+/// hosts that exist and hosts that do not take the same way, and an unknown host costs no look at the database.
+pub(crate) async fn admit<B: Backend>(
     keys: &TokenKeys,
-    headers: &HeaderMap,
-    microvm: Option<MicrovmId>,
+    token: Option<&str>,
+    label: Option<&str>,
     port: u16,
     now_seconds: i64,
+    backend: &B,
 ) -> Result<MicrovmId, Refusal> {
-    let mut tokens = headers.get_all(PROXY_AUTH).iter();
-    let token = match (tokens.next(), tokens.next()) {
-        (Some(token), None) => token.to_str().ok(),
-        _ => None,
+    let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::TokenMissing)?;
+    let claims = keys.open(token).map_err(|error| match error {
+        TokenError::Malformed => Refusal::TokenMissing,
+        _ => Refusal::TokenRejected,
+    })?;
+    let is_endpoint = match label {
+        Some(label) if claims.expires_at_seconds >= now_seconds && claims.kind == TokenKind::Http => {
+            backend.is_endpoint_of(label, &claims.microvm).await
+        }
+        _ => false,
     };
-    // No token is ever made for the empty id.
-    let microvm = microvm.unwrap_or_else(|| MicrovmId::from_stored(""));
-    match keys.verify(token, &microvm, port, now_seconds) {
-        Ok(claims) if claims.kind == TokenKind::Http => Ok(microvm),
-        Err(TokenError::Missing | TokenError::Malformed) => Err(Refusal::TokenMissing),
-        Err(TokenError::PortDenied) => Err(Refusal::PortDenied),
-        Ok(_)
-        | Err(
-            TokenError::UnknownKey
-            | TokenError::BadTag
-            | TokenError::Expired
-            | TokenError::WrongMicrovm
-            | TokenError::TooManyPorts,
-        ) => Err(Refusal::TokenRejected),
+    if !is_endpoint {
+        Err(Refusal::TokenRejected)
+    } else if claims.ports.iter().any(|ports| ports.contains(port)) {
+        Ok(claims.microvm)
+    } else {
+        Err(Refusal::PortDenied)
     }
 }

@@ -1,172 +1,168 @@
-//! Connections to apps: opened, counted, kept for the next request, closed when the microVM's life ends.
+//! Connections to apps: opened, counted, used for several requests, closed when the microVM's life ends.
 
-use std::collections::HashMap;
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Waker};
 
-use bytes::Bytes;
 use hearth_api::MicrovmId;
-use http::{Request, Response, StatusCode};
-use http_body_util::{Either, Empty};
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
+use http::{Request, Response};
+use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
 
 use crate::backend::RunningApp;
+use crate::body::{AnswerBody, AppBody};
+use crate::counted::Counted;
+use crate::http1::{Http1Connection, Kept};
+use crate::http2::{Stream, Streams};
 use crate::refusal::Refusal;
 use crate::serve::Stop;
 
-/// How long an idle connection is kept. Less than the two seconds after which gunicorn closes one, so that a request
-/// hardly ever meets a connection that is being closed; and short, as an app that serves one connection at a time
-/// cannot serve others meanwhile.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle connections kept for one port of one microVM.
-const IDLE_MAX: usize = 16;
+/// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection.
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is kept of one stream until the app takes it, in bytes.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
-/// Body of a request to the app: the client's, or none when a request without one is sent again.
-pub(crate) type AppBody = Either<Incoming, Empty<Bytes>>;
+/// Errors of a host that has too little of something, by which no microVM is to be blamed.
+const WANTING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
 
-/// The idle connections of all microVMs.
+/// How an app is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AppProtocol {
+    Http1,
+    Http2,
+}
+
+/// The connections to the apps of all microVMs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AppConnections {
-    idle: Arc<Mutex<HashMap<Place, Vec<Idle>>>>,
+    kept: Kept,
+    streams: Streams,
 }
 
 /// Where a connection leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Place {
+pub(crate) struct Place {
     microvm: MicrovmId,
     generation: u64,
     port: u16,
 }
 
-#[derive(Debug)]
-struct Idle {
-    sender: SendRequest<AppBody>,
-    since: Instant,
-}
-
 /// A connection that is ready for one request.
 #[derive(Debug)]
 pub(crate) struct AppConnection {
-    sender: SendRequest<AppBody>,
+    on: On,
     place: Place,
     /// Whether it was used before.
     kept: bool,
 }
 
+#[derive(Debug)]
+enum On {
+    Http1(Http1Connection),
+    Http2(Stream),
+}
+
+/// Why there is no answer, with the request if nothing of it was sent.
+#[derive(Debug)]
+pub(crate) struct SendError {
+    pub(crate) request: Option<Request<AppBody>>,
+    pub(crate) error: hyper::Error,
+}
+
 impl AppConnections {
-    /// A connection to `port`: one that was kept, or a fresh one.
+    /// Closes connections that are kept for too long; never ends.
+    pub(crate) async fn expire(&self) {
+        tokio::join!(self.kept.expire(), self.streams.expire());
+    }
+
+    /// A connection to `port`: one that is there, or a fresh one.
     pub(crate) async fn connect<R: RunningApp>(
         &self,
         running: &R,
         port: u16,
+        protocol: AppProtocol,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
         let place = Place { microvm: running.id().clone(), generation: running.generation(), port };
-        if let Some(sender) = self.take(&place) {
-            return Ok(AppConnection { sender, place, kept: true });
+        if protocol == AppProtocol::Http1
+            && let Some(connection) = self.kept.take(&place)
+        {
+            return Ok(AppConnection { on: On::Http1(connection), place, kept: true });
         }
-        let sender = until_ended(running, open(running, port, stop)).await??;
-        Ok(AppConnection { sender, place, kept: false })
+        self.reconnect(running, place, protocol, stop).await
+    }
+
+    async fn reconnect<R: RunningApp>(
+        &self,
+        running: &R,
+        place: Place,
+        protocol: AppProtocol,
+        stop: &Stop,
+    ) -> Result<AppConnection, Refusal> {
+        let opening = async {
+            match protocol {
+                AppProtocol::Http1 => {
+                    let connection = open_http1(running, place.port, stop).await?;
+                    Ok((On::Http1(connection), false))
+                }
+                AppProtocol::Http2 => {
+                    let open = open_http2(running, place.port, stop);
+                    let (stream, kept) = self.streams.stream(&place, open).await?;
+                    Ok((On::Http2(stream), kept))
+                }
+            }
+        };
+        let (on, kept) = tokio::select! {
+            biased;
+            () = running.ended() => return Err(Refusal::MicrovmUnreachable),
+            opened = opening => opened?,
+        };
+        Ok(AppConnection { on, place, kept })
     }
 
     /// Sends a request and waits for the head of the answer.
     ///
-    /// A connection that was kept may have been closed by the app meanwhile; then a fresh one is used, if the request
-    /// was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body.
+    /// A connection that was used before may have been closed by the app meanwhile; then another one is used, if the
+    /// request was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body.
     pub(crate) async fn send<R: RunningApp>(
         &self,
         connection: AppConnection,
         request: Request<AppBody>,
         running: &R,
         stop: &Stop,
-    ) -> Result<Response<Incoming>, Refusal> {
-        let AppConnection { sender, place, kept } = connection;
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let AppConnection { on, place, kept } = connection;
         let again = kept.then(|| repeatable(&request)).flatten();
-        let (unsent, error) = match until_ended(running, self.exchange(sender, request, &place)).await? {
+        let protocol = match on {
+            On::Http1(_) => AppProtocol::Http1,
+            On::Http2(_) => AppProtocol::Http2,
+        };
+        let SendError { request: unsent, error } = match self.exchange(on, request, &place).await {
             Ok(response) => return Ok(response),
             Err(failure) => *failure,
         };
-        let Some(request) = unsent.filter(|_| kept).or(again) else { return Err(refusal_of(&error)) };
-        let fresh = async {
-            let sender = open(running, place.port, stop).await?;
-            self.exchange(sender, request, &place).await.map_err(|failure| refusal_of(&failure.1))
+        let Some(request) = unsent.filter(|_| kept).or(again).filter(|_| !has_ended(running)) else {
+            return Err(refusal_of(&error, running));
         };
-        until_ended(running, fresh).await?
+        let AppConnection { on, place, .. } = self.reconnect(running, place, protocol, stop).await?;
+        self.exchange(on, request, &place).await.map_err(|failure| refusal_of(&failure.error, running))
     }
 
-    /// Sends on one connection, and sees to it that the connection is kept once the answer's body has been read.
-    /// The error holds the request if nothing of it was sent.
     async fn exchange(
         &self,
-        mut sender: SendRequest<AppBody>,
+        on: On,
         request: Request<AppBody>,
         place: &Place,
-    ) -> Result<Response<Incoming>, Box<(Option<Request<AppBody>>, hyper::Error)>> {
-        let response = sender.try_send_request(request).await.map_err(|mut failure| {
-            let unsent = failure.take_message();
-            Box::new((unsent, failure.into_error()))
-        })?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let (connections, place) = (self.clone(), place.clone());
-            tokio::spawn(async move {
-                if sender.ready().await.is_ok() {
-                    connections.keep(place.clone(), sender);
-                    tokio::time::sleep(IDLE_TIMEOUT).await;
-                    connections.expire(&place);
-                }
-            });
-        }
-        Ok(response)
-    }
-
-    fn take(&self, place: &Place) -> Option<SendRequest<AppBody>> {
-        let mut idle = self.lock();
-        let kept = idle.get_mut(place)?;
-        while let Some(Idle { sender, since }) = kept.pop() {
-            if sender.is_ready() && since.elapsed() < IDLE_TIMEOUT {
-                return Some(sender);
+    ) -> Result<Response<AnswerBody>, Box<SendError>> {
+        match on {
+            On::Http1(connection) => {
+                let response = connection.exchange(request, place.clone(), &self.kept).await?;
+                Ok(response.map(AnswerBody::Http1))
             }
+            On::Http2(stream) => Ok(stream.exchange(request).await?.map(AnswerBody::Http2)),
         }
-        idle.remove(place);
-        None
-    }
-
-    fn keep(&self, place: Place, sender: SendRequest<AppBody>) {
-        let mut idle = self.lock();
-        let kept = idle.entry(place).or_default();
-        if kept.len() < IDLE_MAX {
-            kept.push(Idle { sender, since: Instant::now() });
-        }
-    }
-
-    fn expire(&self, place: &Place) {
-        let mut idle = self.lock();
-        if let Some(kept) = idle.get_mut(place) {
-            kept.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
-            if kept.is_empty() {
-                idle.remove(place);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Vec<Idle>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Gives up when the microVM's life ends.
-async fn until_ended<R: RunningApp, T>(running: &R, work: impl Future<Output = T>) -> Result<T, Refusal> {
-    tokio::select! {
-        biased;
-        () = running.ended() => Err(Refusal::MicrovmUnreachable),
-        result = work => Ok(result),
     }
 }
 
@@ -175,90 +171,92 @@ fn repeatable(request: &Request<AppBody>) -> Option<Request<AppBody>> {
     if !request.method().is_idempotent() || !request.body().is_end_stream() {
         return None;
     }
-    let mut copy = Request::new(Either::Right(Empty::new()));
+    let mut copy = Request::new(AppBody::none());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
 }
 
-/// Opens a connection and serves it until the microVM's life ends.
-async fn open<R: RunningApp>(running: &R, port: u16, stop: &Stop) -> Result<SendRequest<AppBody>, Refusal> {
+async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<TokioIo<Counted<R>>, Refusal> {
     let stream = running.connect(port).await.map_err(|error| {
         tracing::debug!(microvm = %running.id(), %error, "microVM could not be reached");
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        if errno.is_some_and(|errno| WANTING.contains(&errno)) {
+            tracing::error!(microvm = %running.id(), %error, "this host cannot open another connection");
+            return Refusal::Internal;
+        }
         Refusal::MicrovmUnreachable
     })?;
-    let stream = Counted { stream, running: running.clone() };
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(|error| refusal_of(&error))?;
-    let (ended, now) = (running.ended(), stop.now.clone());
+    Ok(TokioIo::new(Counted::new(stream, running.clone())))
+}
+
+/// Opens a connection; it ends with the microVM's life.
+async fn open_http1<R: RunningApp>(running: &R, port: u16, stop: &Stop) -> Result<Http1Connection, Refusal> {
+    let stream = connect(running, port).await?;
+    let handshake = hyper::client::conn::http1::handshake(stream).await;
+    let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
+    // The error is also that of the request.
+    let served = async { drop(connection.with_upgrades().await) };
+    Ok(Http1Connection::new(sender, Box::pin(until_ended(served, running.ended(), stop.clone()))))
+}
+
+/// Opens a connection for many requests and serves it until the microVM's life ends.
+async fn open_http2<R: RunningApp>(
+    running: &R,
+    port: u16,
+    stop: &Stop,
+) -> Result<hyper::client::conn::http2::SendRequest<AppBody>, Refusal> {
+    let stream = connect(running, port).await?;
+    let tasks = Tasks::default();
+    let handshake = hyper::client::conn::http2::Builder::new(tasks.clone())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .handshake(stream)
+        .await;
+    let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
+    let served = until_ended(async { drop(connection.await) }, running.ended(), stop.clone());
     tokio::spawn(async move {
-        tokio::select! {
-            // The error is also that of the request.
-            _ = connection.with_upgrades() => {}
-            () = ended => {}
-            () = now.cancelled() => {}
-        }
+        served.await;
+        tasks.end.cancel();
     });
     Ok(sender)
 }
 
+/// Runs the tasks of one HTTP/2 connection, until it ends.
+#[derive(Debug, Clone, Default)]
+struct Tasks {
+    end: CancellationToken,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let end = self.end.clone();
+        tokio::spawn(async move { end.run_until_cancelled(task).await });
+    }
+}
+
+async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output = ()>, stop: Stop) {
+    tokio::select! {
+        biased;
+        () = ended => {}
+        () = stop.now.cancelled() => {}
+        () = served => {}
+    }
+}
+
+/// Whether the microVM's life is over, by which its connections were cut.
+fn has_ended<R: RunningApp>(running: &R) -> bool {
+    std::pin::pin!(running.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 /// An app that closes the connection or answers in another protocol is as good as none.
-fn refusal_of(error: &hyper::Error) -> Refusal {
+fn refusal_of<R: RunningApp>(error: &hyper::Error, running: &R) -> Refusal {
+    if has_ended(running) {
+        return Refusal::MicrovmUnreachable;
+    }
     tracing::debug!(error = error as &dyn std::error::Error, "the app did not answer");
     Refusal::AppUnreachable
-}
-
-/// Reports every byte to and from the app.
-#[derive(Debug)]
-struct Counted<R: RunningApp> {
-    stream: R::Stream,
-    running: R,
-}
-
-impl<R: RunningApp> AsyncRead for Counted<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.running.traffic((buffer.filled().len() - before) as u64);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<R: RunningApp> AsyncWrite for Counted<R> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.running.traffic(written as u64);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        self.running.traffic(written as u64);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

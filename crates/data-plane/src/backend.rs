@@ -11,8 +11,11 @@ pub trait Backend: Send + Sync + 'static {
     /// A running microVM.
     type App: RunningApp;
 
-    /// The microVM, also one that has ended, whose endpoint's host name begins with this label.
-    fn by_endpoint(&self, label: &str) -> impl Future<Output = Option<MicrovmId>> + Send;
+    /// Whether the host name of this microVM's endpoint begins with this label, also if it has ended.
+    fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> impl Future<Output = bool> + Send;
+
+    /// The microVM, if it is running.
+    fn running(&self, id: &MicrovmId) -> Option<Self::App>;
 
     /// Waits until the microVM is running; wakes it if its idle policy says so.
     fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
@@ -43,11 +46,16 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
 impl Backend for Registry {
     type App = RunningMicrovm;
 
-    async fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
-        match self.by_endpoint(label) {
-            Some(id) => Some(id),
-            None => self.ended_by_endpoint(label).await,
+    async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        if self.knows(id) {
+            self.by_endpoint(label).as_ref() == Some(id)
+        } else {
+            self.ended_by_endpoint(label).await.as_ref() == Some(id)
         }
+    }
+
+    fn running(&self, id: &MicrovmId) -> Option<RunningMicrovm> {
+        self.running(id)
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {

@@ -1,18 +1,21 @@
 //! Passes one request to the app and its answer back.
 
-use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::Either;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
 
-use crate::app::{AppBody, AppConnection};
+use crate::admit::PROXY_AUTH;
+use crate::app::{AppConnection, AppProtocol};
 use crate::backend::{Backend, RunningApp as _};
+use crate::body::{AnswerBody, AppBody};
 use crate::refusal::Refusal;
-use crate::serve::{Shared, Stop};
+use crate::route::PROXY_PORT;
+use crate::serve::Shared;
+use crate::subprotocol::ForApp;
+use crate::switch::{Switch, connection_options, tunnel};
 
 /// Fields that belong to one hop, beside those that `Connection` names (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -25,100 +28,168 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 /// Beginning of the names of fields that are for the endpoint only.
 const PROXY_PREFIX: &str = "x-aws-proxy-";
+/// Header that asks for HTTP/2 to the app.
+const FORCE_H2: HeaderName = HeaderName::from_static("x-aws-proxy-force-h2");
+
+/// What was found out about a request before it is forwarded.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) authority: Authority,
+    pub(crate) switch: Switch,
+    /// The subprotocols that are the app's.
+    pub(crate) subprotocols: ForApp,
+}
+
+/// How the app is to be spoken to: in HTTP/2 if the client says so, or for gRPC, which nothing else can carry. A request
+/// is taken for gRPC if it comes over HTTP/2 and says what gRPC's clients must say.
+pub(crate) fn app_protocol(request: &Request<Incoming>, switch: &Switch) -> AppProtocol {
+    let headers = request.headers();
+    let forced = || headers.get(FORCE_H2).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let grpc = || {
+        let essence =
+            headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+        request.version() == Version::HTTP_2
+            && essence.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+            && headers.get(TE).is_some_and(|te| te == "trailers")
+    };
+    if *switch == Switch::No && (forced() || grpc()) { AppProtocol::Http2 } else { AppProtocol::Http1 }
+}
 
 /// Sends `request` on a connection to the app. The bodies are streamed both ways.
 pub(crate) async fn forward<B: Backend>(
     mut request: Request<Incoming>,
-    authority: &Authority,
+    route: Route,
     running: &B::App,
-    connection: AppConnection,
+    (protocol, connection): (AppProtocol, AppConnection),
     shared: &Shared<B>,
-) -> Result<Response<Incoming>, Refusal> {
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::BadRequest);
+) -> Result<Response<AnswerBody>, Refusal> {
+    let client_version = request.version();
+    let Route { authority, switch, subprotocols } = route;
+    let client = (switch != Switch::No).then(|| hyper::upgrade::on(&mut request));
+    let marked = subprotocols.is_marked();
+    let mut request = for_the_app(request, &authority, protocol)?;
+    let mut accept = None;
+    if switch != Switch::No {
+        let (mut parts, body) = request.into_parts();
+        if switch.is_websocket() {
+            subprotocols.put(&mut parts.headers);
+        }
+        accept = switch.ask(&mut parts.headers, &mut parts.method);
+        request = Request::from_parts(parts, body);
     }
-    let upgrade = requested_upgrade(request.headers());
-    let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-    let request = for_the_app(request, authority, upgrade.as_ref())?;
     let mut response = shared.apps.send(connection, request, running, &shared.stop).await?;
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = response.headers().get(UPGRADE).cloned();
-    remove_hop_by_hop(response.headers_mut());
-    if switched {
-        // Without a request for it, switching would leave the client with bytes that are not HTTP.
-        let (Some(client), Some(protocol)) = (client, protocol) else { return Err(Refusal::AppUnreachable) };
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol);
-        let app = hyper::upgrade::on(&mut response);
-        let stop = shared.stop.clone();
-        shared.stop.tasks.spawn(tunnel(client, app, running.ended(), stop));
+    let app = hyper::upgrade::on(&mut response);
+    let (mut head, body) = response.into_parts();
+    let app_protocol = head.headers.get(UPGRADE).cloned();
+    remove_hop_by_hop(&mut head.headers);
+    head.version = if client_version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    if !switch.answer(&mut head.status, &mut head.headers, app_protocol, accept.as_ref())? {
+        return Ok(Response::from_parts(head, body));
     }
-    *response.version_mut() = Version::HTTP_11;
-    Ok(response)
-}
-
-/// The `Upgrade` field, if `Connection` says that it is meant for this hop.
-fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| asked).cloned()
+    if let Some(client) = client {
+        ForApp::complete(marked, &mut head.headers);
+        shared.stop.tasks.spawn(tunnel(client, app, running.ended(), shared.stop.clone()));
+    }
+    Ok(Response::from_parts(head, AnswerBody::Own(Full::new(Bytes::new()))))
 }
 
 /// Turns a request to the endpoint into one to the app.
 fn for_the_app(
     request: Request<Incoming>,
     authority: &Authority,
-    upgrade: Option<&HeaderValue>,
+    protocol: AppProtocol,
 ) -> Result<Request<AppBody>, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    parts.uri = Uri::from(target);
-    parts.version = Version::HTTP_11;
+    let target = parts.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     let headers = &mut parts.headers;
+    if !is_framed_plainly(headers) {
+        return Err(Refusal::BadRequest);
+    }
+    let takes_trailers = headers.get_all(TE).iter().any(|te| te == "trailers");
     remove_hop_by_hop(headers);
     // The endpoint itself tells the client to go on.
     headers.remove(EXPECT);
-    let own: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(PROXY_PREFIX)).cloned().collect();
-    for name in own {
-        headers.remove(name);
+    remove_own(headers);
+    if parts.version == Version::HTTP_2 {
+        join_cookies(headers);
     }
-    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadRequest)?;
-    headers.insert(HOST, host);
-    if let Some(protocol) = upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol.clone());
+    match protocol {
+        AppProtocol::Http1 => {
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadRequest)?;
+            headers.insert(HOST, host);
+            if !body.is_end_stream() && body.size_hint().exact().is_none() {
+                // Otherwise a GET would lose its body.
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            parts.uri = Uri::from(target);
+            parts.version = Version::HTTP_11;
+        }
+        AppProtocol::Http2 => {
+            headers.remove(HOST);
+            if takes_trailers {
+                headers.insert(TE, HeaderValue::from_static("trailers"));
+            }
+            let mut uri = http::uri::Parts::default();
+            uri.scheme = Some(Scheme::HTTP);
+            uri.authority = Some(authority.clone());
+            uri.path_and_query = Some(target);
+            parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadRequest)?;
+            parts.version = Version::HTTP_2;
+        }
     }
-    Ok(Request::from_parts(parts, Either::Left(body)))
+    // What hyper hangs on a request is for the client's connection.
+    parts.extensions.clear();
+    Ok(Request::from_parts(parts, AppBody::of_client(body)))
 }
 
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
+/// Whether a body is framed by its length or as chunks and nothing more. Another coding below the chunks (RFC 9112,
+/// section 7) would be lost on the way.
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        connection_options(headers).filter_map(|option| option.parse().ok()).collect();
-    // A client must not be able to remove what routes the message.
-    for name in named.into_iter().filter(|name| name != HOST).chain(HOP_BY_HOP) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> =
+            connection_options(headers).filter_map(|option| option.parse().ok()).collect();
+        // A client must not be able to remove what routes the message.
+        for name in named.into_iter().filter(|name| name != HOST) {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }
 
-/// Copies raw bytes both ways after a switch of protocols, until one side or the microVM's life ends.
-async fn tunnel(client: OnUpgrade, app: OnUpgrade, ended: impl Future<Output = ()>, stop: Stop) {
-    let copied = async {
-        let (client, app) = tokio::try_join!(client, app).map_err(std::io::Error::other)?;
-        copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(app)).await
-    };
-    tokio::select! {
-        result = copied => {
-            if let Err(error) = result {
-                tracing::debug!(%error, "an upgraded connection broke");
-            }
+/// Removes what is for the endpoint only.
+fn remove_own(headers: &mut HeaderMap) {
+    for name in [PROXY_AUTH, PROXY_PORT, FORCE_H2] {
+        headers.remove(name);
+    }
+    let others: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(PROXY_PREFIX)).cloned().collect();
+    for name in others {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 lets clients send each cookie by itself; no app expects that of HTTP/1.1 (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if let (Some(first), Some(_)) = (cookies.next(), cookies.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for cookie in headers.get_all(COOKIE).iter().skip(1) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
         }
-        () = ended => {}
-        () = stop.now.cancelled() => {}
+        if let Ok(joined) = HeaderValue::try_from(joined) {
+            headers.insert(COOKIE, joined);
+        }
     }
 }

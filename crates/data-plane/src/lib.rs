@@ -10,13 +10,21 @@
 mod admit;
 mod app;
 mod backend;
+mod body;
 mod ca;
 mod connection;
+mod counted;
 mod forward;
+mod http1;
+mod http2;
+mod pass;
 mod refusal;
 mod route;
 mod serve;
+mod subprotocol;
+mod switch;
 mod tls;
+mod wake;
 
 pub use backend::{Backend, RunningApp};
 pub use ca::{CaError, CertificateAuthority};

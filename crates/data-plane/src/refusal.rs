@@ -1,17 +1,19 @@
 //! The answers that the endpoint gives by itself (behaviour.md, section 3; recorded bodies in wire-facts.md).
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 /// Header that names the cause.
 const PROXY_ERROR: HeaderName = HeaderName::from_static("x-aws-proxy-error");
+/// What a client is told to wait, in seconds: about as long as a resume takes.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request was not forwarded, or its answer not returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The request itself or its port header is malformed.
+    /// The request itself, its port header or its subprotocols are malformed.
     BadRequest,
     /// No token, or text that is none.
     TokenMissing,
@@ -19,6 +21,10 @@ pub(crate) enum Refusal {
     TokenRejected,
     /// The token opens other ports.
     PortDenied,
+    /// As many requests as are allowed wait for the microVM to be resumed.
+    TooManyWaiting,
+    /// This server cannot serve it now, for want of descriptors or memory.
+    Internal,
     /// The microVM is suspended, terminated or does not answer.
     MicrovmUnreachable,
     /// Nothing listens on the port, or what listens does not speak HTTP.
@@ -26,13 +32,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Status, code and body. The codes of 400 are ours: none was ever recorded.
+    /// Status, code and body. The codes of 400, 429 and 500 are ours: none was ever recorded.
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "BAD_REQUEST", "Bad request"),
             Self::TokenMissing => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Request missing authentication"),
             Self::TokenRejected => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Token authentication failed"),
             Self::PortDenied => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Access to port denied"),
+            Self::TooManyWaiting => (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Too many requests"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Internal error"),
             Self::MicrovmUnreachable => (StatusCode::BAD_GATEWAY, "MICROVM_CONNECT_FAILED", ""),
             Self::AppUnreachable => (StatusCode::BAD_GATEWAY, "APP_CONNECT_FAILED", ""),
         }
@@ -48,6 +56,9 @@ impl Refusal {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        if self == Self::TooManyWaiting {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response
     }

@@ -16,6 +16,7 @@ use crate::ca::{CaError, CertificateAuthority};
 use crate::connection;
 use crate::route::EndpointHosts;
 use crate::tls;
+use crate::wake::Waiting;
 
 /// Client connections that are served at a time; more wait in the listeners' queues.
 const CONNECTIONS_MAX: usize = 4096;
@@ -40,6 +41,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) hosts: EndpointHosts,
     pub(crate) keys: Arc<TokenKeys>,
     pub(crate) apps: AppConnections,
+    pub(crate) waiting: Waiting<B>,
     pub(crate) stop: Stop,
 }
 
@@ -70,8 +72,11 @@ impl DataPlane {
     ) -> Result<Self, TlsError> {
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(authority, hosts.suffix())?));
         let stop = Stop::default();
-        let shared =
-            Arc::new(Shared { backend, hosts, keys, apps: AppConnections::default(), stop: stop.clone() });
+        let apps = AppConnections::default();
+        let waiting = Waiting::new(Arc::clone(&backend));
+        let shared = Arc::new(Shared { backend, hosts, keys, apps, waiting, stop: stop.clone() });
+        let (apps, soon) = (shared.apps.clone(), stop.soon.clone());
+        stop.tasks.spawn(async move { soon.run_until_cancelled(apps.expire()).await });
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         for listener in listeners {
             stop.tasks.spawn(accept(listener, tls.clone(), Arc::clone(&shared), Arc::clone(&places)));

@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use crate::ca::{CaError, CertificateAuthority};
 use crate::serve::TlsError;
 
-/// HTTP/1.1, with a wildcard certificate that renews itself and session tickets, so that a client's next connection
+/// HTTP/2 and HTTP/1.1, with a wildcard certificate that renews itself and session tickets, so that a client's next connection
 /// costs one signature less.
 pub(crate) fn server_config(authority: CertificateAuthority, suffix: &str) -> Result<ServerConfig, TlsError> {
     let certificate = EndpointCertificate::new(authority, suffix)?;
@@ -20,7 +20,7 @@ pub(crate) fn server_config(authority: CertificateAuthority, suffix: &str) -> Re
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(certificate));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
 }

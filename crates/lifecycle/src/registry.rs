@@ -240,7 +240,14 @@ impl Registry {
 
     /// Whether a supervisor drives this microVM.
     pub fn knows(&self, id: &MicrovmId) -> bool {
-        self.entry(id).is_some()
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.contains_key(id)
+    }
+
+    /// The microVM, if it is RUNNING.
+    pub fn running(&self, id: &MicrovmId) -> Option<RunningMicrovm> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let published = entries.by_id.get(id)?.published_rx.borrow();
+        published.running.clone().filter(|_| published.state == MicrovmState::Running)
     }
 
     /// Holds a request until the microVM is RUNNING, waking it if its idle policy says so.

@@ -2,16 +2,17 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -63,6 +64,38 @@ pub(crate) async fn connect(world: &World, label: &str) -> SendRequest<TestBody>
     sender
 }
 
+/// A connection to an endpoint in HTTP/2.
+pub(crate) async fn connect_http2(world: &World) -> hyper::client::conn::http2::SendRequest<TestBody> {
+    let mut config = tls_config(world);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = tls(world, Arc::new(config), LABEL).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "HTTP/2 is preferred");
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// An HTTP/2 request to the endpoint with a good token.
+pub(crate) fn request_http2(world: &World, path: &str) -> http::request::Builder {
+    let uri = format!("https://{}{path}", host(LABEL));
+    Request::builder().version(http::Version::HTTP_2).uri(uri).header("x-aws-proxy-auth", world.token())
+}
+
+/// Bodies that are fed through a channel.
+pub(crate) type Feed = futures::channel::mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>;
+
+/// A body that is fed through a channel of two pieces.
+pub(crate) fn fed() -> (Feed, TestBody) {
+    let (sender, receiver) = futures::channel::mpsc::channel(1);
+    (sender, BodyExt::boxed(StreamBody::new(receiver)))
+}
+
+/// The next piece of a body.
+pub(crate) async fn piece(body: &mut Incoming) -> Bytes {
+    soon(body.frame()).await.unwrap().unwrap().into_data().unwrap()
+}
+
 /// A request to the endpoint with a good token.
 pub(crate) fn request(world: &World, path: &str) -> http::request::Builder {
     Request::builder().uri(path).header("host", host(LABEL)).header("x-aws-proxy-auth", world.token())
@@ -105,6 +138,32 @@ pub(crate) fn serve_app<F>(
             });
         }
     });
+}
+
+/// Serves an app that speaks HTTP/2 without TLS; how many connections it was sent.
+pub(crate) fn serve_http2_app<F>(
+    listener: TcpListener,
+    app: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+) -> Arc<AtomicUsize>
+where
+    F: Future<Output = Response<TestBody>> + Send + 'static,
+{
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            let app = app.clone();
+            let service = service_fn(move |request| {
+                let answer = app(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    connections
 }
 
 /// An app that answers with method, target, headers (sorted) and body of the request.

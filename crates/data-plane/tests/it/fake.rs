@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -34,6 +34,8 @@ pub(crate) struct App {
     pub(crate) traffic: Arc<AtomicU64>,
     pub(crate) connects: Arc<AtomicUsize>,
     pub(crate) ended: CancellationToken,
+    /// Whether the host is out of descriptors.
+    pub(crate) wanting: Arc<AtomicBool>,
 }
 
 impl RunningApp for App {
@@ -51,6 +53,9 @@ impl RunningApp for App {
         self.connects.fetch_add(1, Ordering::SeqCst);
         if self.ended.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
+        }
+        if self.wanting.load(Ordering::SeqCst) {
+            return Err(rustix::io::Errno::MFILE.into());
         }
         let address = self.ports.lock().unwrap().get(&port).copied();
         match address {
@@ -109,7 +114,8 @@ pub(crate) type State = Option<Result<App, Unreachable>>;
 pub(crate) struct FakeBackend {
     pub(crate) state: watch::Sender<State>,
     pub(crate) asked: AtomicUsize,
-    /// What it runs as after the next answer.
+    verified: AtomicUsize,
+    /// What it runs as once it is asked to.
     pub(crate) next_life: Mutex<Option<App>>,
     id: MicrovmId,
 }
@@ -117,19 +123,32 @@ pub(crate) struct FakeBackend {
 impl Backend for FakeBackend {
     type App = App;
 
-    async fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
-        (label == LABEL).then(|| self.id.clone())
+    async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        label == LABEL && *id == self.id
+    }
+
+    fn running(&self, id: &MicrovmId) -> Option<App> {
+        assert_eq!(*id, self.id);
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        self.state.borrow().clone()?.ok()
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
         assert_eq!(*id, self.id);
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut state = self.state.subscribe();
-        let decided = state.wait_for(Option::is_some).await.unwrap().clone();
         if let Some(next_life) = self.next_life.lock().unwrap().take() {
             self.state.send_replace(Some(Ok(next_life)));
         }
+        let decided = state.wait_for(Option::is_some).await.unwrap().clone();
         decided.unwrap()
+    }
+}
+
+impl FakeBackend {
+    /// Requests whose token was good.
+    pub(crate) fn verified(&self) -> usize {
+        self.verified.load(Ordering::SeqCst)
     }
 }
 
@@ -157,10 +176,12 @@ impl World {
             traffic: Arc::default(),
             connects: Arc::default(),
             ended: CancellationToken::new(),
+            wanting: Arc::default(),
         };
         let backend = Arc::new(FakeBackend {
             state: watch::Sender::new(Some(Ok(app.clone()))),
             asked: AtomicUsize::new(0),
+            verified: AtomicUsize::new(0),
             next_life: Mutex::default(),
             id: app.id.clone(),
         });

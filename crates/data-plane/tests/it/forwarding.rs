@@ -10,17 +10,13 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::client::{TestBody, connect, describe, empty, full, get, request, send, serve_app, soon, text};
+use crate::client::{
+    TestBody, connect, describe, empty, fed, full, get, request, send, serve_app, soon, text,
+};
 use crate::fake::{LABEL, World, host};
 
 async fn echo(request: Request<Incoming>) -> Response<TestBody> {
     Response::new(request.into_body().boxed())
-}
-
-/// A body that is fed through a channel of two chunks.
-fn fed() -> (futures::channel::mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>, TestBody) {
-    let (sender, receiver) = futures::channel::mpsc::channel(1);
-    (sender, BodyExt::boxed(StreamBody::new(receiver)))
 }
 
 #[tokio::test]
@@ -62,7 +58,8 @@ async fn host_keeps_its_port_and_the_absolute_form_is_understood() {
     let world = World::start().await;
     serve_app(world.listen(8080).await, describe);
     let authority = format!("{}:8443", host(LABEL));
-    for (uri, host_field) in [("/x".to_owned(), &*authority), (format!("https://{authority}/x"), "ignored")] {
+    for (uri, host_field) in [("/x".to_owned(), &*authority), (format!("https://{authority}/x"), &*authority)]
+    {
         let request = Request::builder().uri(uri).header("host", host_field);
         let request = request.header("x-aws-proxy-auth", world.token()).body(empty()).unwrap();
         let seen = text(send(&world, request).await).await;

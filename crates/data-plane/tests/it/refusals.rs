@@ -143,5 +143,15 @@ async fn a_request_that_meets_the_very_moment_of_suspension_is_held_as_well() {
     *world.backend.next_life.lock().unwrap() = Some(App { generation: 2, ..world.app.clone() });
     let response = get(&world, "/").await;
     assert_eq!(response.status(), 200);
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_open_connections_says_so() {
+    let world = World::start().await;
+    world.app.wanting.store(true, Ordering::SeqCst);
+    let response = get(&world, "/").await;
+    assert_eq!(response.status(), 500);
+    assert_eq!(response.headers()["x-aws-proxy-error"], "INTERNAL_ERROR");
+    assert_eq!(text(response).await, "Internal error");
 }

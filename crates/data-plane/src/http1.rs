@@ -1,0 +1,216 @@
+//! HTTP/1.1 connections to apps: one request at a time, kept for the next one for a moment.
+//!
+//! A connection has no task of its own: whoever uses it moves its bytes as well, first while waiting for the head of the
+//! answer, then while reading its body. So a request costs no switch between tasks.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::app::{Place, SendError};
+use crate::body::AppBody;
+
+/// How long an idle connection is kept. Less than the two seconds after which gunicorn closes one, so that a request
+/// hardly ever meets a connection that is being closed; and short, as an app that serves one connection at a time
+/// cannot serve others meanwhile.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Idle connections kept for one port of one microVM.
+const IDLE_MAX: usize = 128;
+
+/// Moves a connection's bytes; resolves when the connection or the microVM's life has ended.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The idle connections of all microVMs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    idle: Mutex<HashMap<Place, Vec<(Http1Connection, Instant)>>>,
+    /// Something is kept where nothing was.
+    filled: Notify,
+}
+
+/// A connection to an app.
+pub(crate) struct Http1Connection {
+    sender: SendRequest<AppBody>,
+    /// None when it has ended.
+    driver: Option<Driver>,
+}
+
+impl std::fmt::Debug for Http1Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http1Connection").field("ended", &self.driver.is_none()).finish_non_exhaustive()
+    }
+}
+
+/// Body of an answer, with the connection that it comes on.
+#[derive(Debug)]
+pub(crate) struct Http1Answer {
+    body: Incoming,
+    ended: bool,
+    /// None when the connection is moved by a task, or is of no more use.
+    connection: Option<Lease>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    connection: Http1Connection,
+    place: Place,
+    kept: Kept,
+}
+
+impl Http1Connection {
+    pub(crate) fn new(sender: SendRequest<AppBody>, driver: Driver) -> Self {
+        Self { sender, driver: Some(driver) }
+    }
+
+    fn drive(&mut self, context: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(context).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    /// Whether a request can be sent; notices what happened while nobody moved the connection.
+    fn is_ready(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn exchange(
+        mut self,
+        mut request: Request<AppBody>,
+        place: Place,
+        kept: &Kept,
+    ) -> Result<Response<Http1Answer>, Box<SendError>> {
+        let unsent = request.body_mut().watch();
+        let mut answering = std::pin::pin!(self.sender.try_send_request(request));
+        let answered = std::future::poll_fn(|context| {
+            if let Some(driver) = &mut self.driver
+                && driver.as_mut().poll(context).is_ready()
+            {
+                self.driver = None;
+            }
+            answering.as_mut().poll(context)
+        });
+        let response = answered.await.map_err(|mut failure| {
+            let request = failure.take_message();
+            Box::new(SendError { request, error: failure.into_error() })
+        })?;
+        let sending = unsent.is_some_and(|unsent| Arc::strong_count(&unsent) > 1);
+        let connection = if sending || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // The two directions go on independently of each other.
+            if let Some(driver) = self.driver.take() {
+                tokio::spawn(driver);
+            }
+            None
+        } else {
+            Some(Lease { connection: self, place, kept: kept.clone() })
+        };
+        Ok(response.map(|body| Http1Answer { body, ended: false, connection }))
+    }
+}
+
+impl Body for Http1Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_pending()
+            && let Some(lease) = &mut self.connection
+        {
+            lease.connection.drive(context);
+            frame = Pin::new(&mut self.body).poll_frame(context);
+        }
+        self.ended |= matches!(frame, Poll::Ready(None));
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Http1Answer {
+    /// Keeps the connection if the whole body was read; else it is closed.
+    fn drop(&mut self) {
+        if let Some(Lease { mut connection, place, kept }) = self.connection.take()
+            && (self.ended || self.body.is_end_stream())
+            && connection.is_ready()
+        {
+            kept.keep(place, connection);
+        }
+    }
+}
+
+impl Kept {
+    /// A connection that can take a request.
+    pub(crate) fn take(&self, place: &Place) -> Option<Http1Connection> {
+        let mut idle = self.lock();
+        let kept = idle.get_mut(place)?;
+        while let Some((mut connection, since)) = kept.pop() {
+            if since.elapsed() < IDLE_TIMEOUT && connection.is_ready() {
+                return Some(connection);
+            }
+        }
+        idle.remove(place);
+        None
+    }
+
+    fn keep(&self, place: Place, connection: Http1Connection) {
+        let mut idle = self.lock();
+        if idle.is_empty() {
+            self.shared.filled.notify_one();
+        }
+        let kept = idle.entry(place).or_default();
+        if kept.len() < IDLE_MAX {
+            kept.push((connection, Instant::now()));
+        }
+    }
+
+    /// Closes what was kept for too long; never ends.
+    pub(crate) async fn expire(&self) {
+        loop {
+            self.shared.filled.notified().await;
+            loop {
+                tokio::time::sleep(IDLE_TIMEOUT).await;
+                let mut idle = self.lock();
+                idle.retain(|_, kept| {
+                    kept.retain_mut(|(connection, since)| {
+                        since.elapsed() < IDLE_TIMEOUT && connection.is_ready()
+                    });
+                    !kept.is_empty()
+                });
+                if idle.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Vec<(Http1Connection, Instant)>>> {
+        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,96 @@
+//! The way of one request: where to, may it, is the microVM there; then [`forward`].
+
+use hearth_api::MicrovmId;
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::admit::{admit, token};
+use crate::app::{AppConnection, AppProtocol};
+use crate::backend::Backend;
+use crate::body::AnswerBody;
+use crate::forward::{Route, app_protocol, forward};
+use crate::refusal::Refusal;
+use crate::route;
+use crate::serve::Shared;
+use crate::subprotocol::Offer;
+use crate::switch::Switch;
+
+/// Header with the request's id, on the way in and out.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// Answers a request that came over a connection with this server name.
+pub(crate) async fn answer<B: Backend>(
+    request: Request<Incoming>,
+    server_name: Option<&str>,
+    shared: &Shared<B>,
+) -> Response<AnswerBody> {
+    let request_id = request_id();
+    let mut response = match pass(request, server_name, &request_id, shared).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::debug!(?refusal, ?request_id, "endpoint request refused");
+            refusal.response().map(AnswerBody::Own)
+        }
+    };
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    response
+}
+
+fn request_id() -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("invariant: a UUID is visible ASCII")
+}
+
+async fn pass<B: Backend>(
+    mut request: Request<Incoming>,
+    server_name: Option<&str>,
+    request_id: &HeaderValue,
+    shared: &Shared<B>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let switch = Switch::of(&request)?;
+    let authority = route::authority(&request)?;
+    let offer = if switch.is_websocket() { Offer::of(request.headers())? } else { Offer::default() };
+    let port = route::port(request.headers(), offer.port)?;
+    let label = shared.hosts.agreed_label(server_name, &authority);
+    let token = token(request.headers(), &offer);
+    let now_seconds = Timestamp::now().as_second();
+    let microvm = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    let subprotocols = offer.for_app();
+    let protocol = app_protocol(&request, &switch);
+    let (running, connection) = reach(&microvm, port, protocol, shared).await?;
+    request.headers_mut().insert(REQUEST_ID, request_id.clone());
+    let route = Route { authority, switch, subprotocols };
+    forward(request, route, &running, (protocol, connection), shared).await
+}
+
+/// Waits for the microVM and connects to its app.
+async fn reach<B: Backend>(
+    microvm: &MicrovmId,
+    port: u16,
+    protocol: AppProtocol,
+    shared: &Shared<B>,
+) -> Result<(B::App, AppConnection), Refusal> {
+    if let Some(running) = shared.backend.running(microvm) {
+        match shared.apps.connect(&running, port, protocol, &shared.stop).await {
+            Ok(connection) => return Ok((running, connection)),
+            // It may have been suspended between being found running and being connected to.
+            Err(Refusal::MicrovmUnreachable) => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    let (running, turn) = shared.waiting.wait(microvm, &shared.stop).await?;
+    let mut turn = Some(turn);
+    let mut connecting = Box::pin(shared.apps.connect(&running, port, protocol, &shared.stop));
+    let connection = std::future::poll_fn(|context| {
+        let connected = connecting.as_mut().poll(context);
+        // The next one in the queue goes on as soon as this one is on its way.
+        drop(turn.take());
+        connected
+    });
+    let connection = connection.await?;
+    drop(connecting);
+    Ok((running, connection))
+}
