@@ -1,0 +1,106 @@
+//! The data plane with its token check, in front of microVMs that are all the same upstream.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_api::{MicrovmId, PortSpecification};
+use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
+use hearth_data_plane::{Backend, CertificateAuthority, DataPlane, EndpointHosts, RunningApp};
+use hearth_lifecycle::Unreachable;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+use crate::Error;
+
+const REGION: &str = "us-east-1";
+const DOMAIN: &str = "localhost";
+
+#[derive(Debug)]
+struct Upstreams {
+    by_label: HashMap<String, MicrovmId>,
+    address: SocketAddr,
+}
+
+#[derive(Debug, Clone)]
+struct Upstream {
+    id: MicrovmId,
+    address: SocketAddr,
+}
+
+impl Backend for Upstreams {
+    type App = Upstream;
+
+    async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        self.by_label.get(label) == Some(id)
+    }
+
+    fn running(&self, id: &MicrovmId) -> Option<Upstream> {
+        Some(Upstream { id: id.clone(), address: self.address })
+    }
+
+    async fn ensure_running(&self, id: &MicrovmId) -> Result<Upstream, Unreachable> {
+        Ok(Upstream { id: id.clone(), address: self.address })
+    }
+}
+
+impl RunningApp for Upstream {
+    type Stream = TcpStream;
+
+    fn id(&self) -> &MicrovmId {
+        &self.id
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    async fn connect(&self, _: u16) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn traffic(&self, _: u64) {}
+
+    fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
+}
+
+/// Writes `hosts.json` into the directory, a list of `{"host": …, "token": …}`, and serves until it is killed.
+pub(crate) async fn serve(
+    listen: SocketAddr,
+    address: SocketAddr,
+    directory: &Path,
+    count: usize,
+) -> Result<(), Error> {
+    let hosts = EndpointHosts::new(REGION, DOMAIN);
+    let keys = TokenKeys::new(TokenKey { kid: Uuid::new_v4(), secret: rand::random() }, Vec::new());
+    let mut by_label = HashMap::new();
+    let mut tokens = Vec::new();
+    for _ in 0..count {
+        let (label, id) =
+            (Uuid::new_v4().to_string(), MicrovmId::from_stored(format!("microvm-{}", Uuid::new_v4())));
+        let expires = std::time::SystemTime::now() + Duration::from_secs(3600);
+        let token = keys.issue(&Claims {
+            microvm: id.clone(),
+            ports: vec![PortSpecification::Port(8080)],
+            expires_at_seconds: expires.duration_since(std::time::UNIX_EPOCH)?.as_secs() as i64,
+            kind: TokenKind::Http,
+        })?;
+        tokens.push(json!({ "host": format!("{label}.{}", hosts.suffix()), "token": token }));
+        by_label.insert(label, id);
+    }
+    std::fs::write(directory.join("hosts.json"), serde_json::to_vec(&tokens)?)?;
+    let listener = TcpListener::bind(listen).await?;
+    let authority = CertificateAuthority::open(directory)?;
+    let upstreams = Arc::new(Upstreams { by_label, address });
+    let _plane = DataPlane::start(vec![listener], hosts, authority, Arc::new(keys), upstreams)?;
+    println!("ready");
+    std::future::pending().await
+}
