@@ -196,16 +196,20 @@ def test_pings_of_a_websocket_keep_it_awake_and_silence_does_not(run):
 
 def test_requests_that_arrive_together_wake_it_once(run):
     microvm = run()
-    microvm.suspend()
-    headers = microvm.headers()
-    count = 100
-    with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        def ask(_):
-            answer = microvm.request("/describe", headers=headers)
-            return answer.status, time.monotonic()
-        answers = list(pool.map(ask, range(count)))
-    assert [status for status, _ in answers] == [200] * count
-    times = sorted(at for _, at in answers)
+    headers, count = microvm.headers(), 100
+    with contextlib.ExitStack() as ends, concurrent.futures.ThreadPoolExecutor(count) as pool:
+        connections = [ends.enter_context(contextlib.closing(microvm.connection())) for _ in range(count)]
+        for connection in connections:
+            connection.connect()
+        microvm.suspend()
+
+        def ask(connection):
+            connection.request("GET", "/describe", headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), time.monotonic()
+        answers = list(pool.map(ask, connections))
+    assert {answer[:2] for answer in answers} == {(200, f"GET /describe HTTP/1.1 {microvm.endpoint}".encode())}
+    times = sorted(answer[2] for answer in answers)
     print(f"{count} requests to a suspended microVM: the last was answered {(times[-1] - times[0]) * 1000:.0f} ms "
           "after the first")
     wait_until(lambda: microvm.state == "RUNNING", 10, "it is shown as running")
