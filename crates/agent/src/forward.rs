@@ -24,6 +24,18 @@ struct Flow<'a> {
     buffer: &'a mut [u8],
     pending: Range<usize>,
     ended: bool,
+    /// What becomes of bytes that the target does not take any more.
+    refused: Refused,
+}
+
+/// What to do with bytes that cannot be delivered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Nobody is there: both directions end.
+    Ends,
+    /// They are thrown away, as the target may have said something before that is still to be delivered: an app may answer
+    /// before it has read the request.
+    Discarded,
 }
 
 /// Connects to the app's port and copies in both directions until both have ended, beginning with what the
@@ -35,9 +47,16 @@ pub(crate) fn serve(host: &TcpStream, port: u16, incoming: Incoming, to_host: &m
     };
     app.set_nodelay(true)?;
     let _registered = connections::register(&app);
-    let mut up =
-        Flow { from: host, to: &app, buffer: incoming.buffer, pending: incoming.pending, ended: false };
-    let mut down = Flow { from: &app, to: host, buffer: to_host, pending: 0..0, ended: false };
+    let mut up = Flow {
+        from: host,
+        to: &app,
+        buffer: incoming.buffer,
+        pending: incoming.pending,
+        ended: false,
+        refused: Refused::Discarded,
+    };
+    let mut down =
+        Flow { from: &app, to: host, buffer: to_host, pending: 0..0, ended: false, refused: Refused::Ends };
     let result = copy(&mut up, &mut down);
     if result.is_err() {
         // One side was reset; a reset, and no orderly end, is what the other side has to see too.
@@ -134,6 +153,9 @@ impl Flow<'_> {
                 Ok(length) => self.pending.start += length,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
+                Err(Errno::EPIPE | Errno::ECONNRESET) if self.refused == Refused::Discarded => {
+                    self.pending = 0..0;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -180,6 +202,30 @@ mod tests {
         writer.join().unwrap();
         echo.join().unwrap();
         forwarder.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_answer_before_the_end_of_the_request_arrives() {
+        let app = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = app.local_addr().unwrap().port();
+        let (mut client, host) = pair();
+        let forwarder =
+            std::thread::spawn(move || serve(&host, port, Incoming::new(&mut [0; 8]), &mut [0; 8]));
+        let (mut app, _) = app.accept().unwrap();
+        client.write_all(b"begin").unwrap();
+        app.read_exact(&mut [0; 1]).unwrap();
+        app.write_all(b"enough").unwrap();
+        // With unread bytes, so that the kernel resets the connection.
+        drop(app);
+        let sender = client.try_clone().unwrap();
+        let writer = std::thread::spawn(move || while (&sender).write_all(&[0; 1000]).is_ok() {});
+        let mut answer = [0; 7];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, &[&[FORWARD_CONNECTED], b"enough".as_slice()].concat()[..]);
+        client.shutdown(Shutdown::Both).unwrap();
+        writer.join().unwrap();
+        // How it ended depends on which of the two resets was seen first.
+        let _ = forwarder.join().unwrap();
     }
 
     #[test]

@@ -9,15 +9,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::backend::RunningApp;
 
 /// A connection to an app that reports every byte in either direction as traffic.
+///
+/// When the app takes no more, what is written is thrown away instead of being an error: the app may have answered before
+/// the request was complete, and the answer is still to be read. That there is none shows there.
 #[derive(Debug)]
 pub(crate) struct Counted<R: RunningApp> {
     stream: R::Stream,
     running: R,
+    takes_more: bool,
 }
 
 impl<R: RunningApp> Counted<R> {
     pub(crate) fn new(stream: R::Stream, running: R) -> Self {
-        Self { stream, running }
+        Self { stream, running, takes_more: true }
+    }
+
+    /// How much of `length` bytes was written or thrown away.
+    fn written(&mut self, written: io::Result<usize>, length: usize) -> usize {
+        match written {
+            Ok(written) => {
+                self.running.traffic(written as u64);
+                written
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the app takes no more");
+                self.takes_more = false;
+                length
+            }
+        }
     }
 }
 
@@ -40,9 +59,11 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.running.traffic(written as u64);
-        Poll::Ready(Ok(written))
+        if self.takes_more {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+            return Poll::Ready(Ok(self.written(written, bytes.len())));
+        }
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_write_vectored(
@@ -50,9 +71,12 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        self.running.traffic(written as u64);
-        Poll::Ready(Ok(written))
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.takes_more {
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
+            return Poll::Ready(Ok(self.written(written, length)));
+        }
+        Poll::Ready(Ok(length))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -60,7 +84,7 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        if self.takes_more { Pin::new(&mut self.stream).poll_flush(context) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::admit::PROXY_AUTH;
 use crate::app::{AppConnection, AppProtocol};
@@ -42,7 +42,7 @@ pub(crate) struct Route {
 
 /// How the app is to be spoken to: in HTTP/2 if the client says so, or for gRPC, which nothing else can carry. A request
 /// is taken for gRPC if it comes over HTTP/2 and says what gRPC's clients must say.
-pub(crate) fn app_protocol(request: &Request<Incoming>, switch: &Switch) -> AppProtocol {
+pub(crate) fn app_protocol<T>(request: &Request<T>, switch: &Switch) -> AppProtocol {
     let headers = request.headers();
     let forced = || headers.get(FORCE_H2).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let grpc = || {
@@ -57,7 +57,7 @@ pub(crate) fn app_protocol(request: &Request<Incoming>, switch: &Switch) -> AppP
 
 /// Sends `request` on a connection to the app. The bodies are streamed both ways.
 pub(crate) async fn forward<B: Backend>(
-    mut request: Request<Incoming>,
+    mut request: Request<AppBody>,
     route: Route,
     running: &B::App,
     (protocol, connection): (AppProtocol, AppConnection),
@@ -95,7 +95,7 @@ pub(crate) async fn forward<B: Backend>(
 
 /// Turns a request to the endpoint into one to the app.
 fn for_the_app(
-    request: Request<Incoming>,
+    request: Request<AppBody>,
     authority: &Authority,
     protocol: AppProtocol,
 ) -> Result<Request<AppBody>, Refusal> {
@@ -139,7 +139,7 @@ fn for_the_app(
     }
     // What hyper hangs on a request is for the client's connection.
     parts.extensions.clear();
-    Ok(Request::from_parts(parts, AppBody::of_client(body)))
+    Ok(Request::from_parts(parts, body))
 }
 
 /// Whether a body is framed by its length or as chunks and nothing more. Another coding below the chunks (RFC 9112,

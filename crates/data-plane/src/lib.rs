@@ -1,8 +1,8 @@
 //! HTTPS endpoints of microVMs: token check, port routing, auto-resume, idle accounting.
 //!
-//! A request goes through `connection` (TLS and HTTP/1.1), `route` (which microVM and port do host, SNI and headers
-//! mean), `admit` (the token), [`Backend::ensure_running`] (held while the microVM resumes) and `forward` (to the
-//! app, on a connection of `app`).
+//! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`: `route` (which host and
+//! port), `switch` and `subprotocol` (what it wants to become), `admit` (the token), `wake` (held while the microVM
+//! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`.
 //!
 //! Invariants: before a token has been verified nothing is resumed and nothing tells whether a microVM exists; no
 //! `x-aws-proxy-*` header reaches an app; every byte to and from an app is reported as traffic, and nothing else is.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::admit::{admit, token};
 use crate::app::{AppConnection, AppProtocol};
 use crate::backend::Backend;
-use crate::body::AnswerBody;
+use crate::body::{AnswerBody, AppBody};
 use crate::forward::{Route, app_protocol, forward};
 use crate::refusal::Refusal;
 use crate::route;
@@ -27,7 +27,7 @@ pub(crate) async fn answer<B: Backend>(
     shared: &Shared<B>,
 ) -> Response<AnswerBody> {
     let request_id = request_id();
-    let mut response = match pass(request, server_name, &request_id, shared).await {
+    let mut response = match pass(AppBody::of_client(request), server_name, &request_id, shared).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
@@ -45,7 +45,7 @@ fn request_id() -> HeaderValue {
 }
 
 async fn pass<B: Backend>(
-    mut request: Request<Incoming>,
+    mut request: Request<AppBody>,
     server_name: Option<&str>,
     request_id: &HeaderValue,
     shared: &Shared<B>,

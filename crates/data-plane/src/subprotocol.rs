@@ -59,10 +59,10 @@ impl<'a> Offer<'a> {
             if self.token.replace(token).is_some() {
                 return Err(Refusal::TokenMissing);
             }
-        } else if let Some(port) = own.strip_prefix(PORT) {
-            if self.port.replace(port).is_some() {
-                return Err(Refusal::BadRequest);
-            }
+        } else if let Some(port) = own.strip_prefix(PORT)
+            && self.port.replace(port).is_some()
+        {
+            return Err(Refusal::BadRequest);
         }
         Ok(())
     }

@@ -163,6 +163,46 @@ async fn answers_without_a_body_stay_without() {
 }
 
 #[tokio::test]
+async fn who_is_answered_early_can_finish_sending_and_go_on() {
+    let world = World::start().await;
+    serve_app(world.listen(8080).await, |_| async {
+        Response::builder().status(413).body(full("no")).unwrap()
+    });
+    let mut sender = connect(&world, LABEL).await;
+    // By the app, and by the endpoint itself.
+    for (token, status) in [(world.token(), 413), ("banana".to_owned(), 403)] {
+        let (mut upload, body) = fed();
+        let request = Request::builder().method("POST").uri("/").header("host", host(LABEL));
+        let request = request.header("x-aws-proxy-auth", token).body(body).unwrap();
+        let answering = sender.send_request(request);
+        upload.send(Ok(Frame::data(Bytes::from(vec![0; 1 << 16])))).await.unwrap();
+        let response = soon(answering).await.unwrap();
+        assert_eq!(response.status(), status);
+        for _ in 0..100 {
+            soon(upload.send(Ok(Frame::data(Bytes::from(vec![0; 1 << 16]))))).await.unwrap();
+        }
+        drop(upload);
+        text(response).await;
+        soon(sender.ready()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_100_continue_is_refused_without() {
+    let world = World::start().await;
+    let config = std::sync::Arc::new(crate::client::tls_config(&world));
+    let mut stream = crate::client::tls(&world, config, LABEL).await;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
+        host(LABEL)
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    soon(stream.read_exact(&mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 403");
+}
+
+#[tokio::test]
 async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
     let world = World::start().await;
     serve_app(world.listen(8080).await, describe);

@@ -1,0 +1,215 @@
+"""Every protocol of the endpoint with the clients that people use, in front of an app in a real guest."""
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+import zipfile
+
+import pytest
+
+from artifact import entry
+from endpoint import MIB
+from harness import CACHE, ROOT, wait_until
+
+PROGRAMS = ROOT / "tests/clients/protocols"
+# Where scripts/clients.sh puts what it installs and compiles.
+INSTALLED = CACHE / "clients/protocols"
+NODE = CACHE / "clients/node/nodejs/bin/node"
+PYTHON = INSTALLED / "venv/bin/python"
+DOCUMENT = ROOT / "docs/endpoint.md"
+TABLE = re.compile(r"(?<=<!-- protocols: begin -->\n).*?(?=<!-- protocols: end -->)", re.DOTALL)
+# Protocol and client to what went wrong, if anything.
+RESULTS: dict[tuple[str, str], str | None] = {}
+
+
+@pytest.fixture(scope="module")
+def protocols(clients, base):
+    """ARN of an image of the app that speaks every protocol."""
+    arn = clients.image_arn("protocols")
+    if clients.image_state(arn) != "CREATED":
+        clients.delete_image(arn)
+        with zipfile.ZipFile(base / "protocols.zip", "w") as archive:
+            archive.writestr("Dockerfile", 'FROM debian:trixie-slim\nCOPY protocols /\nENTRYPOINT ["/protocols"]\n')
+            archive.writestr(entry("protocols", stat.S_IFREG | 0o755), (INSTALLED / "app").read_bytes())
+        with contextlib.suppress(clients.s3.exceptions.BucketAlreadyOwnedByYou):
+            clients.s3.create_bucket(Bucket="protocols")
+        clients.s3.upload_file(str(base / "protocols.zip"), "protocols", "code.zip")
+        clients.create_image("protocols", "s3://protocols/code.zip")
+        state, reason = clients.wait_built(arn)
+        assert state == "CREATED", reason
+    return arn
+
+
+@pytest.fixture
+def run(clients, protocols):
+    """Starts microVMs of the app; they are terminated after the test."""
+    with contextlib.ExitStack() as ends:
+        def start(**arguments):
+            microvm = clients.run(protocols, **arguments)
+            ends.callback(microvm.terminate, wait=False)
+            return microvm
+        yield start
+
+
+@pytest.fixture(scope="module")
+def app(clients, protocols):
+    microvm = clients.run(protocols)
+    yield microvm
+    microvm.terminate(wait=False)
+
+
+def place(microvm) -> list[str]:
+    """Host, port, CA and token, as the programs want them."""
+    host = microvm.endpoint.split(":")[0]
+    return [host, str(microvm.clients.server.endpoint_port), microvm.clients.env["HEARTH_CA_BUNDLE"], microvm.token()]
+
+
+def drive(*command) -> None:
+    """Runs a program, and remembers what it says of each protocol and client."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = []
+    for line in done.stdout.splitlines():
+        result = json.loads(line)
+        RESULTS[result["protocol"], result["client"]] = result["error"]
+        if result["error"]:
+            wrong.append(f"{result['protocol']}, {result['client']}: {result['error']}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_python(app):
+    drive(PYTHON, PROGRAMS / "client.py", *place(app))
+
+
+def test_node(app):
+    drive(NODE, PROGRAMS / "client.mjs", INSTALLED, *place(app))
+
+
+class Curl:
+    """curl, with one endpoint."""
+
+    def __init__(self, microvm, http: str):
+        host, port, bundle, token = place(microvm)
+        self.url, self.host = f"https://{host}:{port}", f"{host}:{port}"
+        self.arguments = ["curl", "--silent", "--show-error", f"--{http}", "--cacert", bundle, "--resolve",
+                          f"{host}:{port}:127.0.0.1", "--max-time", "120", "--header", f"X-aws-proxy-auth: {token}"]
+
+    def __call__(self, path: str, *more, data: bytes | None = None) -> tuple[str, int, bytes]:
+        """Version, status and body of the answer."""
+        command = [*self.arguments, "--write-out", "%{stderr}%{http_version} %{http_code}", self.url + path, *more]
+        done = subprocess.run(command, input=data, capture_output=True, timeout=150)
+        assert done.returncode == 0, done.stderr
+        version, status = done.stderr.decode().split()
+        return version, int(status), done.stdout
+
+
+@pytest.mark.parametrize("http, version, name", [("http1.1", "1.1", "HTTP/1.1"), ("http2", "2", "HTTP/2")])
+def test_curl(app, http, version, name):
+    curl = Curl(app, http)
+    key = name, "curl"
+    RESULTS[key] = RESULTS[f"Bodies over {key[0]}", "curl"] = "did not finish"
+    assert curl("/describe") == (version, 200, f"GET /describe HTTP/1.1 {curl.host}".encode())
+    RESULTS[key] = None
+    body = os.urandom(16 * MIB)
+    upload = ["--data-binary", "@-", "--header", "Expect:"]
+    assert curl("/count", *upload, data=body) == (version, 200, str(len(body)).encode())
+    assert curl("/echo", *upload, data=body)[2] == body
+    assert curl(f"/bytes?{len(body)}")[2] == b"\7" * len(body)
+    RESULTS[f"Bodies over {key[0]}", "curl"] = None
+    RESULTS["Server-Sent Events", "curl"] = "did not finish"
+    events = curl("/events", "--no-buffer")[2].decode()
+    assert re.findall("data: (.*)", events) == [f"event {number}" for number in range(5)]
+    RESULTS["Server-Sent Events", "curl"] = None
+
+
+def table() -> str:
+    """The table of the documentation, of what was seen."""
+    programs = list(dict.fromkeys(client for _, client in RESULTS))
+    lines = ["| Protocol | " + " | ".join(programs) + " |", "|---" * (len(programs) + 1) + "|"]
+    for protocol in dict.fromkeys(protocol for protocol, _ in RESULTS):
+        cells = ["" if (protocol, client) not in RESULTS else "fails" if RESULTS[protocol, client] else "works"
+                 for client in programs]
+        lines.append(f"| {protocol} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_documentation_s_table_is_what_was_seen():
+    seen, text = table(), DOCUMENT.read_text()
+    if os.environ.get("HEARTH_WRITE_TABLES"):
+        DOCUMENT.write_text(text := TABLE.sub(lambda _: seen, text))
+    assert TABLE.search(text)[0] == seen, "docs/endpoint.md differs; HEARTH_WRITE_TABLES=1 writes the table anew"
+
+
+class Held:
+    """A stream that a program holds open."""
+
+    def __init__(self, microvm, kind: str):
+        command = [PYTHON, PROGRAMS / "hold.py", kind, *place(microvm)]
+        self.process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if self.process.stdout.readline() != "open\n":
+            raise AssertionError(f"{kind}: {self.process.communicate()[1]}")
+
+    def ended(self, timeout: float) -> bool:
+        """Whether the program saw the end within a time in seconds."""
+        out, err = self.process.communicate(timeout=timeout)
+        assert out == "ended\n", err
+        return True
+
+    def end(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_a_suspend_ends_open_streams_cleanly(run):
+    microvm = run()
+    kinds = ["http1", "http2", "websocket", "grpc"]
+    with contextlib.ExitStack() as ends:
+        streams = [Held(microvm, kind) for kind in kinds]
+        for stream in streams:
+            ends.callback(stream.end)
+        microvm.suspend()
+        for stream in streams:
+            assert stream.ended(timeout=20)
+
+
+def test_pings_of_a_websocket_keep_it_awake_and_silence_does_not(run):
+    microvm = run(idle=3)
+    pinging = Held(microvm, "websocket-pings")
+    silent = [Held(microvm, kind) for kind in ("http2", "websocket", "grpc")]
+    try:
+        deadline = time.monotonic() + 9
+        while time.monotonic() < deadline:
+            assert microvm.state == "RUNNING"
+            time.sleep(0.5)
+        pinging.end()
+        microvm.wait_state("SUSPENDED", timeout=30)
+        for stream in silent:
+            assert stream.ended(timeout=20)
+    finally:
+        for stream in [pinging, *silent]:
+            stream.end()
+
+
+def test_requests_that_arrive_together_wake_it_once(run):
+    microvm = run()
+    headers, count = microvm.headers(), 100
+    with contextlib.ExitStack() as ends, concurrent.futures.ThreadPoolExecutor(count) as pool:
+        connections = [ends.enter_context(contextlib.closing(microvm.connection())) for _ in range(count)]
+        for connection in connections:
+            connection.connect()
+        microvm.suspend()
+
+        def ask(connection):
+            connection.request("GET", "/describe", headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), time.monotonic()
+        answers = list(pool.map(ask, connections))
+    assert {answer[:2] for answer in answers} == {(200, f"GET /describe HTTP/1.1 {microvm.endpoint}".encode())}
+    times = sorted(answer[2] for answer in answers)
+    print(f"{count} requests to a suspended microVM: the last was answered {(times[-1] - times[0]) * 1000:.0f} ms "
+          "after the first")
+    wait_until(lambda: microvm.state == "RUNNING", 10, "it is shown as running")
