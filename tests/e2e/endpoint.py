@@ -229,3 +229,12 @@ class Microvm:
         self.clients.microvms.terminate_microvm(microvmIdentifier=self.id)
         if wait:
             self.wait_state("TERMINATED")
+
+
+def again(server: Server, *microvms: Microvm) -> Clients:
+    """Starts the server again, on other ports."""
+    clients = Clients(server.start())
+    for microvm in microvms:
+        microvm.clients = clients
+        microvm.endpoint = microvm.get()["endpoint"]
+    return clients

@@ -14,7 +14,7 @@ import pytest
 
 import faults
 import footprint
-from endpoint import MIB, Clients, Microvm
+from endpoint import MIB, Clients, Microvm, again
 from faults import Busy, Life, fault
 from footprint import footprint as left_behind
 from harness import Server, wait_until
@@ -43,15 +43,6 @@ def neighbour(clients, image):
     assert microvm.count() == 1
     yield microvm
     microvm.terminate(wait=False)
-
-
-def again(server: Server, *microvms: Microvm) -> Clients:
-    """Starts the server again, on other ports."""
-    clients = Clients(server.start())
-    for microvm in microvms:
-        microvm.clients = clients
-        microvm.endpoint = microvm.get()["endpoint"]
-    return clients
 
 
 def nothing_left(server: Server) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import footprint
-from endpoint import Clients, Microvm
+from endpoint import Clients, Microvm, again
 from footprint import footprint as left_behind
 from harness import HEARTH, Server, copy_data_dir, wait_until
 
@@ -64,15 +64,6 @@ class Busy:
     def logged(self, clients: Clients) -> list[int]:
         lines = clients.log_lines("/aws/lambda-microvms/probe", stream=self.microvm.id)
         return [int(found[1]) for line in lines if (found := re.fullmatch(r"sequence (\d+)", line))]
-
-
-def again(server: Server, *microvms: Microvm) -> Clients:
-    """Starts the server again, on other ports."""
-    clients = Clients(server.start())
-    for microvm in microvms:
-        microvm.clients = clients
-        microvm.endpoint = microvm.get()["endpoint"]
-    return clients
 
 
 def end(server: Server, *microvms: Microvm) -> None:

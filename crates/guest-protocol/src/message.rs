@@ -81,7 +81,7 @@ pub enum Request {
     Hook {
         /// Hook port of the app.
         port: u16,
-        /// Absolute path.
+        /// Absolute path, see [`hook_path`].
         path: String,
         /// JSON body; empty for a bare POST.
         body: String,
@@ -252,4 +252,9 @@ pub struct BuildSpec {
     pub ca_bundle: String,
     /// Seconds after which the build is stopped.
     pub timeout_seconds: u64,
+}
+
+/// Path of a hook of the app, by its name in lower case (behaviour.md, section 2).
+pub fn hook_path(name: &str) -> String {
+    format!("/aws/lambda-microvms/runtime/v1/{name}")
 }

@@ -336,6 +336,8 @@ pub async fn ask(vm: &Arc<dyn Vm>, request: &Request, timeout: Duration) -> Resu
     }
 }
 
+/// How long the agent of a restored guest may take to answer.
+const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
 /// The guest's clock is behind by less than an exchange with the agent took; a slower one is followed by another.
 const CLOCK_ERROR: Duration = Duration::from_millis(20);
 /// Further exchanges at most: on a host that is too busy for a quick one, the clock is as good as it gets.
@@ -347,7 +349,7 @@ const CLOCK_CORRECTIONS: usize = 4;
 ///
 /// The connection is given back: the agent takes the next request on it, which spares the first request after a restore the
 /// cold start of another connection.
-pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<Box<dyn GuestStream>, Error> {
+pub async fn restored(vm: &Arc<dyn Vm>) -> Result<Box<dyn GuestStream>, Error> {
     let entropy: [u8; 32] = rand::random();
     let mut entropy = blake3::Hash::from(entropy).to_hex().to_string();
     let answer = async {
@@ -368,7 +370,7 @@ pub async fn restored(vm: &Arc<dyn Vm>, timeout: Duration) -> Result<Box<dyn Gue
         }
         Ok(stream)
     };
-    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Error::TimedOut(timeout)))
+    tokio::time::timeout(RESTORED_TIMEOUT, answer).await.unwrap_or(Err(Error::TimedOut(RESTORED_TIMEOUT)))
 }
 
 /// A connection to a TCP port of the app.

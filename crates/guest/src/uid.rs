@@ -33,9 +33,7 @@ impl UidPool {
         taken.insert(uid);
         Uid { uid, pool: self.clone() }
     }
-}
 
-impl UidPool {
     /// Takes an id that is in use already, by a process of an earlier server; `None` when it was handed out since.
     pub fn claim(&self, uid: u32) -> Option<Uid> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

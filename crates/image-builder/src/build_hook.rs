@@ -5,7 +5,7 @@ use std::time::Duration;
 use hearth_api::{HookState, ImageConfiguration, MicrovmImageHooks};
 use hearth_guest::Guest;
 use hearth_guest::guest::ask;
-use hearth_guest_protocol::{HookResult, Reply, Request};
+use hearth_guest_protocol::{HookResult, Reply, Request, hook_path};
 use tokio::time::Instant;
 
 use crate::failure::{BuildFailure, FailureCode};
@@ -24,7 +24,6 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct BuildHook {
     /// As it begins a sentence.
     name: &'static str,
-    path: &'static str,
     port: u16,
     timeout_seconds: u32,
 }
@@ -35,7 +34,6 @@ impl BuildHook {
         let (hooks, port) = image_hooks(configuration)?;
         (hooks.ready == Some(HookState::Enabled)).then(|| Self {
             name: "Ready",
-            path: "/aws/lambda-microvms/runtime/v1/ready",
             port,
             timeout_seconds: hooks.ready_timeout_in_seconds.unwrap_or(READY_TIMEOUT_SECONDS),
         })
@@ -46,7 +44,6 @@ impl BuildHook {
         let (hooks, port) = image_hooks(configuration)?;
         (hooks.validate == Some(HookState::Enabled)).then(|| Self {
             name: "Validate",
-            path: "/aws/lambda-microvms/runtime/v1/validate",
             port,
             timeout_seconds: hooks.validate_timeout_in_seconds.unwrap_or(VALIDATE_TIMEOUT_SECONDS),
         })
@@ -61,7 +58,7 @@ impl BuildHook {
         {
             let request = Request::Hook {
                 port: self.port,
-                path: self.path.to_owned(),
+                path: hook_path(&self.name.to_lowercase()),
                 body: String::new(),
                 timeout_ms: left.as_millis() as u64,
             };
@@ -132,7 +129,7 @@ mod tests {
 
     #[test]
     fn statuses_become_the_sentences_of_the_service() {
-        let hook = BuildHook { name: "Validate", path: "/", port: 1, timeout_seconds: 1 };
+        let hook = BuildHook { name: "Validate", port: 1, timeout_seconds: 1 };
         let sentence = |code| hook.failed(code).to_string();
         let begin = "Validate hook check failed: the application returned";
         assert_eq!(sentence(404), format!("{begin} a client error (HTTP 4xx) response"));

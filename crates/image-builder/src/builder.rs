@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::archive::{self, ArchiveLimits};
 use crate::base_images::BaseImages;
+use crate::build_guest::stopped_failure;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
 use crate::container_build::{ContainerBuild, egress};
@@ -59,7 +60,7 @@ pub struct ImageBuilderConfig {
 pub struct ImageBuilder {
     pub(crate) config: ImageBuilderConfig,
     slots: Semaphore,
-    stopped: CancellationToken,
+    pub(crate) stopped: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -314,22 +315,6 @@ impl ImageBuilder {
         self.stopped.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-}
-
-/// The failure of a build that the service's own end interrupted.
-pub(crate) fn stopped_failure() -> BuildFailure {
-    BuildFailure::new(
-        FailureCode::InternalPlatformError,
-        "The service was stopped during the build; build again.",
-    )
-}
-
-/// The failure of a build whose guest did not come up.
-pub(crate) fn not_up(action: &str, error: &hearth_guest::Error) -> BuildFailure {
-    match error {
-        hearth_guest::Error::Stopped => stopped_failure(),
-        error => BuildFailure::platform(action, error),
     }
 }
 

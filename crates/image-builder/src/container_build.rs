@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use hearth_api::{ImageConfiguration, reaches_internet};
 use hearth_guest::guest::Error as GuestError;
-use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits};
+use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan};
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{BuildSpec, Reply, Request};
 use hearth_vmm::{Drive, DriveImage};
 
+use crate::build_guest::{limits, not_up, until_stopped};
 use crate::build_log::BuildLog;
-use crate::builder::not_up;
 use crate::failure::{BuildFailure, FailureCode};
 
 /// Size of an image's layer cache (sparse), in bytes.
@@ -68,11 +68,7 @@ impl ContainerBuild<'_> {
             .boot_until_up(|| self.plan(guests), None, stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the build microVM", &error))?;
-        let result = tokio::select! {
-            result = guest.while_it_runs(self.build_in(&guest, log)) => result
-                .unwrap_or_else(|error| Err(BuildFailure::platform("run the build microVM", &error))),
-            () = stopped.cancelled() => Err(super::builder::stopped_failure()),
-        };
+        let result = until_stopped(&guest, self.build_in(&guest, log), stopped).await;
         guest.destroy().await;
         result
     }
@@ -95,7 +91,7 @@ impl ContainerBuild<'_> {
             root: None,
             drives,
             egress: self.egress,
-            limits: Limits { memory_mib: Some(self.memory_mib + 1024), cpu_percent: None },
+            limits: limits(self.memory_mib),
         }
     }
 

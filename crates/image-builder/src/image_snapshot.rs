@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hearth_api::{ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::{ROOT_DISK, ask};
-use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+use hearth_guest::{Guest, GuestFactory, GuestPlan, RootDisk};
 use hearth_guest_protocol::{AppSpec, Capabilities, Inspection, Reply, Request, chain};
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{SnapshotInfo, SnapshotTarget};
@@ -14,9 +14,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app_output::AppOutput;
+use crate::build_guest::{limits, not_up, until_stopped};
 use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
-use crate::builder::not_up;
 use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
 
@@ -94,17 +94,13 @@ impl ImageSnapshot<'_> {
             root: Some(RootDisk::Base(self.disk.to_owned())),
             drives: Vec::new(),
             egress: egress(self.configuration),
-            limits: Limits { memory_mib: Some(self.memory_mib + 1024), cpu_percent: None },
+            limits: limits(self.memory_mib),
         };
         let guest = guests
             .boot_until_up(plan, Some(self.directory), stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the snapshot microVM", &error))?;
-        let result = tokio::select! {
-            result = guest.while_it_runs(self.take_in(&guest, app, log)) => result
-                .unwrap_or_else(|error| Err(BuildFailure::platform("run the snapshot microVM", &error))),
-            () = stopped.cancelled() => Err(super::builder::stopped_failure()),
-        };
+        let result = until_stopped(&guest, self.take_in(&guest, app, log), stopped).await;
         guest.destroy().await;
         result
     }

@@ -11,6 +11,7 @@
 mod app_output;
 mod archive;
 mod base_images;
+mod build_guest;
 mod build_hook;
 mod build_log;
 mod builder;

@@ -9,6 +9,7 @@ use hearth_image_report::{Report, Sources, inspect};
 use hearth_store::{BuildRecord, ImageVersionRecord};
 use serde::Serialize;
 
+use crate::build_guest::stopped_failure;
 use crate::build_log::Phase;
 use crate::builder::ImageBuilder;
 use crate::failure::{BuildFailure, FailureCode};
@@ -45,6 +46,7 @@ impl ImageBuilder {
     ) -> Result<(), BuildFailure> {
         let files = self.config.files.image(&row.arn, row.version);
         let (disk, memory) = (files.disk, files.snapshot.join(hearth_vmm::snapshot::MEMORY_FILE));
+        let stopped = self.stopped.clone();
         let search = move || {
             inspect(&Sources {
                 inspection: &taken.inspection,
@@ -53,11 +55,15 @@ impl ImageBuilder {
                 memory: &memory,
                 memory_offset: hearth_vmm::qemu::memory_offset,
                 time: SEARCH_TIME,
+                stopped: &stopped,
             })
         };
         let report = tokio::task::spawn_blocking(search)
             .await
             .map_err(|error| BuildFailure::platform("search the snapshot for secrets", &error))?;
+        if self.stopped.is_cancelled() {
+            return Err(stopped_failure());
+        }
         let stored = StoredReport {
             image_arn: &row.arn,
             image_version: row.version,

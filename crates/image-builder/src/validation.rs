@@ -2,22 +2,18 @@
 //! it is fit for use.
 
 use std::path::Path;
-use std::time::Duration;
 
 use hearth_api::ImageConfiguration;
-use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk, guest};
+use hearth_guest::{Guest, GuestFactory, GuestPlan, RootDisk, guest};
 use tokio_util::sync::CancellationToken;
 
 use crate::app_output::AppOutput;
+use crate::build_guest::{limits, not_up, until_stopped};
 use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
-use crate::builder::{not_up, stopped_failure};
 use crate::container_build::egress;
 use crate::failure::BuildFailure;
 use crate::image_snapshot::container_exit;
-
-/// How long the agent of the clone may take to answer.
-const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The snapshot to try out.
 #[derive(Debug)]
@@ -58,17 +54,13 @@ impl Validation<'_> {
             root: Some(RootDisk::Clone { base: self.disk.to_owned(), overlay }),
             drives: Vec::new(),
             egress: egress(self.configuration),
-            limits: Limits { memory_mib: Some(self.memory_mib + 1024), cpu_percent: None },
+            limits: limits(self.memory_mib),
         };
         let guest = guests
             .restore(plan, self.snapshot, &own)
             .await
             .map_err(|error| not_up("restore the snapshot for its validation", &error))?;
-        let result = tokio::select! {
-            result = guest.while_it_runs(self.ask(&guest, log)) => result
-                .unwrap_or_else(|error| Err(BuildFailure::platform("run the validation microVM", &error))),
-            () = stopped.cancelled() => Err(stopped_failure()),
-        };
+        let result = until_stopped(&guest, self.ask(&guest, log), stopped).await;
         guest.destroy().await;
         result
     }
@@ -76,9 +68,7 @@ impl Validation<'_> {
     async fn ask(&self, guest: &Guest, log: &mut BuildLog) -> Result<(), BuildFailure> {
         let vm = guest.vm();
         vm.resume().await.map_err(|error| BuildFailure::platform("start the validation microVM", &error))?;
-        guest::restored(vm, RESTORED_TIMEOUT)
-            .await
-            .map_err(|error| not_up("wake the validation microVM", &error))?;
+        guest::restored(vm).await.map_err(|error| not_up("wake the validation microVM", &error))?;
         let poll = async {
             tokio::select! {
                 result = self.hook.poll(guest) => result,

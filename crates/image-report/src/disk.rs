@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Instant;
 
 use ext4_view::{Ext4, Ext4Error, File, FileType, PathBuf};
 
 use crate::findings::Findings;
+use crate::inspect::Limit;
 use crate::report::{Place, Search};
 use crate::secrets::LONGEST_BYTES;
 
@@ -19,14 +19,14 @@ const PACKAGED: [&str; 4] = ["/usr/", "/lib/", "/bin/", "/sbin/"];
 const PACKAGE_LISTS: &str = "/var/lib/dpkg/info";
 
 /// An image's root disk.
-pub(crate) struct Disk {
+pub(crate) struct Disk<'a> {
     ext4: Ext4,
-    deadline: Instant,
+    limit: Limit<'a>,
 }
 
-impl Disk {
-    pub(crate) fn open(path: &Path, deadline: Instant) -> Result<Self, Ext4Error> {
-        Ok(Self { ext4: Ext4::load_from_path(path)?, deadline })
+impl<'a> Disk<'a> {
+    pub(crate) fn open(path: &Path, limit: Limit<'a>) -> Result<Self, Ext4Error> {
+        Ok(Self { ext4: Ext4::load_from_path(path)?, limit })
     }
 
     /// Name of a user by the image's `/etc/passwd`.
@@ -51,7 +51,7 @@ impl Disk {
                 continue;
             };
             for entry in entries {
-                if Instant::now() >= self.deadline {
+                if self.limit.is_reached() {
                     search.left_out.push("Time was over before all files were searched.".to_owned());
                     return;
                 }
@@ -103,7 +103,7 @@ impl Disk {
             }
             search.file_bytes += (filled - kept) as u64;
             findings.search(&piece[..filled], || Place::File { path: shown.to_owned() });
-            if filled < piece.len() || Instant::now() >= self.deadline {
+            if filled < piece.len() || self.limit.is_reached() {
                 return Ok(());
             }
             kept = LONGEST_BYTES.min(filled / 2);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hearth_guest_protocol::{Inspection, Process, Socket};
+use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
 use crate::findings::Findings;
@@ -44,12 +45,27 @@ pub struct Sources<'a> {
     pub memory_offset: fn(memory_bytes: u64, address: u64) -> Option<u64>,
     /// How long to search; what is left then is left out, and the report says so.
     pub time: Duration,
+    /// Ends the search early.
+    pub stopped: &'a CancellationToken,
+}
+
+/// When a search ends, whatever is left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit<'a> {
+    deadline: Instant,
+    stopped: &'a CancellationToken,
+}
+
+impl Limit<'_> {
+    pub(crate) fn is_reached(&self) -> bool {
+        Instant::now() >= self.deadline || self.stopped.is_cancelled()
+    }
 }
 
 /// Reads and searches everything; blocks.
 pub fn inspect(sources: &Sources<'_>) -> Report {
     let began = Instant::now();
-    let deadline = began + sources.time;
+    let limit = Limit { deadline: began + sources.time, stopped: sources.stopped };
     let (mut findings, mut search) = (Findings::default(), Search::default());
     for (name, value) in sources.environment {
         // As the process itself has it: some secrets are only known by their names.
@@ -58,10 +74,10 @@ pub fn inspect(sources: &Sources<'_>) -> Report {
     }
     let memory = Memory::open(sources.memory, sources.memory_offset);
     match &memory {
-        Ok(memory) => memory.search(&sources.inspection.processes, deadline, &mut findings, &mut search),
+        Ok(memory) => memory.search(&sources.inspection.processes, limit, &mut findings, &mut search),
         Err(error) => search.left_out.push(format!("The memory could not be read: {error}.")),
     }
-    let disk = Disk::open(sources.disk, deadline);
+    let disk = Disk::open(sources.disk, limit);
     match &disk {
         Ok(disk) => disk.search(&mut findings, &mut search),
         Err(error) => search.left_out.push(format!("The root disk could not be read: {error}.")),

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
 
 use hearth_guest_protocol::{PageRun, Process, Region};
 
 use crate::findings::Findings;
+use crate::inspect::Limit;
 use crate::report::{Place, Search};
 use crate::secrets::LONGEST_BYTES;
 
@@ -36,13 +36,13 @@ impl Memory {
     pub(crate) fn search(
         &self,
         processes: &[Process],
-        deadline: Instant,
+        limit: Limit<'_>,
         findings: &mut Findings,
         search: &mut Search,
     ) {
         for process in processes {
             for region in &process.regions {
-                if !self.search_region(process, region, deadline, findings, search) {
+                if !self.search_region(process, region, limit, findings, search) {
                     search.left_out.push("Time was over before all memory was searched.".to_owned());
                     return;
                 }
@@ -56,7 +56,7 @@ impl Memory {
         &self,
         process: &Process,
         region: &Region,
-        deadline: Instant,
+        limit: Limit<'_>,
         findings: &mut Findings,
         search: &mut Search,
     ) -> bool {
@@ -67,7 +67,7 @@ impl Memory {
         };
         let (mut piece, mut next_page) = (Vec::new(), None);
         for part in region.pages.iter().flat_map(parts) {
-            if Instant::now() >= deadline {
+            if limit.is_reached() {
                 return false;
             }
             if next_page != Some(part.page) || piece.len() as u64 >= PIECE_PAGES * PAGE_BYTES {

@@ -5,12 +5,11 @@ use std::time::Duration;
 use hearth_api::{HookState, ImageConfiguration, MicrovmId};
 use hearth_guest::Guest;
 use hearth_guest::guest::{Error as GuestError, ask, describe_exit};
-use hearth_guest_protocol::{HookResult, Reply, Request, chain, client};
+use hearth_guest_protocol::{HookResult, Reply, Request, chain, client, hook_path};
 use hearth_vmm::GuestStream;
 
 use crate::machine::{EnabledHooks, Failure, container_exit};
 
-const PATH_PREFIX: &str = "/aws/lambda-microvms/runtime/v1/";
 /// When the image gives no timeout.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 1;
 /// What the agent may need beyond the hook's own timeout, on a host under load.
@@ -39,7 +38,7 @@ pub(crate) struct Hooks {
 
 impl Hook {
     fn path(self) -> String {
-        format!("{PATH_PREFIX}{}", self.name().to_lowercase())
+        hook_path(&self.name().to_lowercase())
     }
 
     fn name(self) -> &'static str {

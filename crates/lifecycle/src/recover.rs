@@ -16,6 +16,7 @@ use hearth_store::{MicrovmFiles, MicrovmRecord};
 use crate::hooks::Hooks;
 use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
 use crate::registry::Registry;
+use crate::steps::own_manifest;
 
 /// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or the host was restarted.
 pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
@@ -142,7 +143,7 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
     };
     let finding = Finding {
         state: record.state,
-        has_snapshot: own.directory.join(hearth_vmm::snapshot::MANIFEST_FILE).exists(),
+        has_snapshot: own_manifest(&own).exists(),
         diverged: own.diverged.exists(),
         run_hook_called: own.run_hook_called.exists(),
         hooks: version.map(|version| Hooks::of(&version.configuration).enabled()).unwrap_or_default(),

@@ -1,14 +1,13 @@
 //! What a step does: each takes what the microVM holds and leaves it either changed or as it was.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hearth_api::{SizeClass, reaches_internet};
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
-use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
+use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmFiles, MicrovmRecord, Store};
 use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 use tokio_util::sync::CancellationToken;
@@ -16,9 +15,6 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::machine::Failure;
 use crate::records::Records;
-
-/// How long the agent of a restored guest may take to answer.
-const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What every supervisor works with.
 #[derive(Debug)]
@@ -69,19 +65,22 @@ impl Host {
         version: &ImageVersionRecord,
         cut: &CancellationToken,
     ) -> Result<Started, Failure> {
-        let manifest = self.files.microvm(&record.id).directory.join(MANIFEST_FILE);
+        let manifest = own_manifest(&self.files.microvm(&record.id));
         if !manifest.exists() {
             // The driver would take it for a first launch, and begin with the image's memory.
             let reason = format!("The MicroVM could not be resumed: {} is missing.", manifest.display());
             return Err(Failure::Fatal(reason));
         }
-        self.start(record, version, cut).await.map_err(|error| {
-            tracing::warn!(microvm = %record.id, error = %chain(&error), "a resume failed");
-            let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
-            let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
-                || self.files.microvm(&record.id).diverged.exists();
-            if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
-        })
+        self.start(record, version, cut).await.map_err(|error| self.not_resumed(record, &error))
+    }
+
+    /// Whether the microVM can be resumed later, after this one did not succeed.
+    fn not_resumed(&self, record: &MicrovmRecord, error: &GuestError) -> Failure {
+        tracing::warn!(microvm = %record.id, error = %chain(error), "a resume failed");
+        let reason = format!("The MicroVM could not be resumed: {}.", chain(error));
+        let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
+            || self.files.microvm(&record.id).diverged.exists();
+        if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
     }
 
     /// When it is cut short, it no longer waits for the guest's agent; what the driver has begun it ends, in its own
@@ -116,12 +115,7 @@ impl Host {
         guest: Guest,
         cut: &CancellationToken,
     ) -> Result<Started, Failure> {
-        self.begin(record, guest, cut).await.map_err(|error| {
-            tracing::warn!(microvm = %record.id, error = %chain(&error), "a start could not be finished");
-            let reason = format!("The MicroVM could not be resumed: {}.", chain(&error));
-            let lost = self.files.microvm(&record.id).diverged.exists();
-            if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
-        })
+        self.begin(record, guest, cut).await.map_err(|error| self.not_resumed(record, &error))
     }
 
     /// Lets a restored guest run and tells it so.
@@ -142,7 +136,7 @@ impl Host {
             Ok(()) => tokio::select! {
                 biased;
                 () = cut.cancelled() => Err(GuestError::Stopped),
-                restored = guest::restored(vm, RESTORED_TIMEOUT) => restored,
+                restored = guest::restored(vm) => restored,
             },
             Err(error) => Err(error.into()),
         };
@@ -246,6 +240,11 @@ impl Host {
             }
         })
     }
+}
+
+/// What exists when a microVM has a snapshot of its own.
+pub(crate) fn own_manifest(own: &MicrovmFiles) -> PathBuf {
+    own.directory.join(MANIFEST_FILE)
 }
 
 /// What the microVM's egress connectors let it reach.

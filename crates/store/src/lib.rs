@@ -113,10 +113,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens (or makes) the database file and brings its schema up to date.
+    /// Opens (or makes) the database file and brings its schema up to date, with room for
+    /// records when the disk is full.
     pub async fn open(path: &Path) -> Result<Self> {
         let durable = SqliteSynchronous::Full;
-        Self::connect(path, 4, [durable, SqliteSynchronous::Normal], None).await
+        let store = Self::connect(path, 4, [durable, SqliteSynchronous::Normal], None).await?;
+        store.make_reserve().await?;
+        Ok(store)
     }
 
     /// The same for a file that nobody needs after a power failure: writing is faster.
@@ -140,7 +143,7 @@ impl Store {
         let pool = pool(path, connections, durable).await?;
         sqlx::migrate!().run(&pool).await.map_err(Error::Migrate)?;
         let relaxed = if relaxed == durable { pool.clone() } else { self::pool(path, 2, relaxed).await? };
-        let store = Self {
+        Ok(Self {
             pool,
             relaxed,
             path: path.into(),
@@ -148,9 +151,7 @@ impl Store {
             recent: RecentMicrovms::new(),
             log_retention_days: None,
             _directory: directory,
-        };
-        store.make_reserve().await?;
-        Ok(store)
+        })
     }
 
     /// The same store; log groups that output makes from now on keep their events for so many days (`None`: for ever).

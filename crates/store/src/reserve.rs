@@ -50,6 +50,7 @@ mod tests {
     #[tokio::test]
     async fn the_database_has_room_when_its_file_cannot_grow() {
         let store = Store::temporary().await.unwrap();
+        store.make_reserve().await.unwrap();
         let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
         let limit = format!("PRAGMA max_page_count = {pages}");
         sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();

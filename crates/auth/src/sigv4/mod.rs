@@ -46,7 +46,8 @@ const TERMINATOR: &str = "aws4_request";
 /// Form of `X-Amz-Date`.
 const AMZ_DATE: &str = "%Y%m%dT%H%M%SZ";
 
-fn sha256_hex(bytes: &[u8]) -> String {
+/// SHA-256 as S3 and signatures write it: in lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
 }
 

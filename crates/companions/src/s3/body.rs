@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aws_lc_rs::digest;
 use axum::body::Body;
+use hearth_auth::sigv4::sha256_hex;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
@@ -56,9 +56,7 @@ pub(crate) async fn prepare(parts: &Parts, body: Body) -> Result<(s3s::Body, Bro
     if length.is_some_and(|length| length <= SMALL_BYTES) {
         let bytes = body.collect().await.map_err(|_| Spoiled::Incomplete)?.to_bytes();
         return match signed_hash(parts) {
-            Some(hash) if hash != hex::encode(digest::digest(&digest::SHA256, &bytes)) => {
-                Err(Spoiled::Mismatch)
-            }
+            Some(hash) if hash != sha256_hex(&bytes) => Err(Spoiled::Mismatch),
             _ => Ok((s3s::Body::from(bytes), broke_off)),
         };
     }

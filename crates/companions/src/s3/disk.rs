@@ -19,8 +19,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest;
 use hearth_api::AccountId;
+use hearth_auth::sigv4::sha256_hex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -286,7 +286,7 @@ impl Disk {
 
     /// Path of an object in a bucket that exists, whether or not the object does.
     pub(super) fn object_path(&self, bucket: &str, key: &str) -> Result<PathBuf, StorageError> {
-        let name = hex::encode(digest::digest(&digest::SHA256, key.as_bytes()));
+        let name = sha256_hex(key.as_bytes());
         Ok(self.bucket(bucket)?.join("objects").join(name))
     }
 

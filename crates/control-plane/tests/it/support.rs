@@ -105,13 +105,7 @@ impl Api {
         let guests = GuestFactory {
             vmm: Arc::new(FakeVmm::new()),
             networks: Arc::new(NoNetworks),
-            artefacts: Artefacts {
-                kernel: nowhere.clone(),
-                initrd: nowhere.clone(),
-                builder_disk: nowhere.clone(),
-                version: "1".to_owned(),
-                key: "key".to_owned(),
-            },
+            artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
             run_root: directory.path().join("run"),
         };

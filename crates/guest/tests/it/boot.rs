@@ -3,7 +3,6 @@
 use std::future::{pending, ready};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -87,17 +86,10 @@ fn world(first_answer: usize) -> World {
     let directory = tempfile::tempdir().unwrap();
     let (vmm, released) = (Arc::new(FakeVmm::new()), Arc::new(AtomicUsize::new(0)));
     let networks = TestNetworks { first_answer, acquired: AtomicUsize::new(0), released: released.clone() };
-    let nowhere = PathBuf::from("/nonexistent");
     let factory = GuestFactory {
         vmm: vmm.clone(),
         networks: Arc::new(networks),
-        artefacts: Artefacts {
-            kernel: nowhere.clone(),
-            initrd: nowhere.clone(),
-            builder_disk: nowhere,
-            version: "1".to_owned(),
-            key: "key".to_owned(),
-        },
+        artefacts: Artefacts::for_tests(),
         uids: UidPool::new(100_000),
         run_root: directory.path().join("run"),
     };

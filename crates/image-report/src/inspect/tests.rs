@@ -19,7 +19,7 @@ fn key() -> String {
 }
 
 /// A directory with the files of an image: a root disk, made by mke2fs, and a memory of 16 pages.
-struct Image(tempfile::TempDir);
+struct Image(tempfile::TempDir, CancellationToken);
 
 impl Image {
     fn new(files: &[(&str, String)], memory: &[u8]) -> Self {
@@ -41,7 +41,7 @@ impl Image {
         let mut bytes = memory.to_vec();
         bytes.resize(16 * PAGE, 0);
         fs::write(directory.path().join("memory"), bytes).unwrap();
-        Self(directory)
+        Self(directory, CancellationToken::new())
     }
 
     fn report(
@@ -57,6 +57,7 @@ impl Image {
             memory: &self.0.path().join("memory"),
             memory_offset: |bytes, address| (address < bytes).then_some(address),
             time,
+            stopped: &self.1,
         })
     }
 }
@@ -139,6 +140,9 @@ fn what_cannot_be_searched_is_said() {
     let late = image.report(&inspection(vec![run(1, 1)]), &BTreeMap::new(), Duration::ZERO);
     assert_eq!(late.findings, []);
     assert_eq!(late.search.left_out.len(), 2, "{:?}", late.search);
+    image.1.cancel();
+    let stopped = image.report(&inspection(vec![run(1, 1)]), &BTreeMap::new(), LONG);
+    assert_eq!(stopped.search.left_out, late.search.left_out);
     fs::write(image.0.path().join("disk"), vec![7; 1 << 20]).unwrap();
     fs::remove_file(image.0.path().join("memory")).unwrap();
     let damaged = image.report(&Inspection::default(), &BTreeMap::new(), LONG);

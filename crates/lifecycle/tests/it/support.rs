@@ -1,7 +1,6 @@
 //! A registry on an in-memory database, the fake driver, and an agent that answers inside this process.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -121,7 +120,6 @@ impl World {
         let egresses = Arc::default();
         let (app_exit_tx, app_exit_rx) = watch::channel(None);
         let (output_tx, output_rx) = watch::channel(Vec::new());
-        let nowhere = PathBuf::from("/nonexistent");
         let guests = GuestFactory {
             vmm: vmm.clone(),
             networks: Arc::new(TestNetworks {
@@ -129,13 +127,7 @@ impl World {
                 egresses: Arc::clone(&egresses),
                 agent: TestAgent { app_exit_rx, output_rx, hooks: Arc::clone(&hooks) },
             }),
-            artefacts: Artefacts {
-                kernel: nowhere.clone(),
-                initrd: nowhere.clone(),
-                builder_disk: nowhere,
-                version: "1".to_owned(),
-                key: "key".to_owned(),
-            },
+            artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
             run_root: directory.path().join("run"),
         };

@@ -184,11 +184,29 @@ fn probe_v1(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
     static TRIALS: AtomicU32 = AtomicU32::new(0);
     let parent = root.join(PARENT);
     create_if_missing(&parent)?;
+    remove_old_trials(&parent)?;
     let number = TRIALS.fetch_add(1, Ordering::Relaxed);
     let trial = parent.join(format!("probe-{controller}-{}-{number}", std::process::id()));
     create_if_missing(&trial)?;
     fs::remove_dir(&trial)?;
     Ok(Some(Hierarchy::V1(parent)))
+}
+
+/// Removes the trials of processes that were killed in the middle of one.
+fn remove_old_trials(parent: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let process =
+            name.strip_prefix("probe-").and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
+        if process.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+            && let Err(error) = fs::remove_dir(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 fn create_if_missing(directory: &Path) -> io::Result<()> {
@@ -216,6 +234,23 @@ mod tests {
         let found = probe_controller(&mounts, "memory").unwrap();
         assert_eq!(found, Hierarchy::V2(root.path().join("hearth")));
         assert_eq!(fs::read_to_string(root.path().join("cgroup.subtree_control")).unwrap(), "+memory");
+    }
+
+    #[test]
+    fn an_interrupted_trial_is_removed_by_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let mounts = format!("none {} cgroup rw,memory 0 0\n", root.path().display());
+        let parent = root.path().join(PARENT);
+        // Process ids are at most 2^22 (proc(5), pid_max); the other is this process.
+        let (dead, alive) = ("probe-memory-4194305-0", format!("probe-cpu-{}-9", std::process::id()));
+        for name in [dead, &alive, "microvm"] {
+            fs::create_dir_all(parent.join(name)).unwrap();
+        }
+        probe_controller(&mounts, "memory").unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["microvm", alive.as_str()]);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Base snapshots: the last steps that make one.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use super::digest::check_content;
 use super::manifest::{DeviceState, Manifest, MemoryLayout, Platform};
 use super::{
-    DEVICE_STATE_FILE, DiskState, LayerStack, MEMORY_FILE, SnapshotDisk, damaged, file_error, settle,
-    sparse_digest,
+    DEVICE_STATE_FILE, DiskState, LayerStack, MEMORY_FILE, SnapshotDisk, file_error, settle, sparse_digest,
 };
 use crate::error::Result;
 use crate::vm::SnapshotInfo;
@@ -47,19 +47,12 @@ pub fn verify(directory: &Path) -> Result<()> {
     let MemoryLayout::Base { blake3, .. } = &manifest.memory else {
         return LayerStack::open(directory, &manifest)?.into_restoration().verify();
     };
-    let path = directory.join(MEMORY_FILE);
-    let size = fs::metadata(&path).map_err(|source| file_error("stat", &path, source))?.len();
-    if size != manifest.memory_bytes {
-        return Err(damaged(&path, format!("it has {size} bytes instead of {}", manifest.memory_bytes)));
-    }
-    if sparse_digest(&path)? != *blake3 {
-        return Err(damaged(&path, "its checksum is not the one in the manifest"));
-    }
-    Ok(())
+    check_content(&directory.join(MEMORY_FILE), manifest.memory_bytes, blake3)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::FileExt;
 
     use super::*;

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::file_error;
+use super::{damaged, file_error};
 use crate::error::Result;
 
 /// Unit of the digest: large enough for BLAKE3 to use all of the CPU's lanes, small enough to skip holes.
@@ -33,6 +33,18 @@ pub fn sparse_digest(path: &Path) -> Result<String> {
         offset = start + BLOCK_BYTES;
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Refuses a file that does not have this length and [`sparse_digest`].
+pub(super) fn check_content(path: &Path, bytes: u64, blake3: &str) -> Result<()> {
+    let found = std::fs::metadata(path).map_err(|source| file_error("open", path, source))?.len();
+    if found != bytes {
+        return Err(damaged(path, format!("it has {found} bytes instead of {bytes}")));
+    }
+    if sparse_digest(path)? != blake3 {
+        return Err(damaged(path, "its checksum is not the one in the manifest"));
+    }
+    Ok(())
 }
 
 /// Position of the first byte at or after `offset` that is not in a hole.

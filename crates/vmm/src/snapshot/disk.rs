@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{damaged, file_error, settle, sparse_digest};
+use super::digest::check_content;
+use super::{file_error, settle, sparse_digest};
 use crate::error::Result;
 
 /// A disk of a VM of which a snapshot is taken.
@@ -29,7 +30,7 @@ pub struct DiskState {
 }
 
 impl DiskState {
-    /// Looks at the disk of a paused VM, after making its content durable if snapshots are to be.
+    /// Looks at the disk of a paused VM, after making its content durable.
     pub(crate) fn of(disk: &SnapshotDisk) -> Result<Self> {
         let path = &disk.path;
         let file = File::open(path).map_err(|source| file_error("open", path, source))?;
@@ -40,14 +41,7 @@ impl DiskState {
 
     /// Refuses a disk that is not as it was.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
-        let found = std::fs::metadata(path).map_err(|source| file_error("open", path, source))?.len();
-        if found != self.bytes {
-            return Err(damaged(path, format!("it has {found} bytes instead of {}", self.bytes)));
-        }
-        if sparse_digest(path)? != self.blake3 {
-            return Err(damaged(path, "its checksum is not the one in the manifest"));
-        }
-        Ok(())
+        check_content(path, self.bytes, &self.blake3)
     }
 }
 

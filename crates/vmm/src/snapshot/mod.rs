@@ -45,24 +45,9 @@ pub const MEMORY_FILE: &str = "memory";
 /// File name of a base's device state.
 pub const DEVICE_STATE_FILE: &str = "device-state";
 
-/// What a finished snapshot survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The death of any process. Files are left to the page cache.
-    Processes,
-    /// A power failure too. Every file is synced before its manifest is renamed.
-    PowerFailure,
-}
-
-/// What all snapshots of this program survive: SUSPENDED is a promise. What it costs: docs/reliability.md.
-pub const DURABILITY: Durability = Durability::PowerFailure;
-
-/// Makes a file's content durable if snapshots are to be.
+/// Makes a file survive a power failure: SUSPENDED is a promise. What it costs: docs/reliability.md.
 fn settle(file: &File, path: &Path) -> Result<()> {
-    match DURABILITY {
-        Durability::Processes => Ok(()),
-        Durability::PowerFailure => file.sync_all().map_err(|source| file_error("sync", path, source)),
-    }
+    file.sync_all().map_err(|source| file_error("sync", path, source))
 }
 
 /// The error of a file operation; a full disk is told apart, and a snapshot's file that is not there is damage.

@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::digest::check_content;
 use super::manifest::{Manifest, MemoryLayout};
-use super::{MEMORY_FILE, damaged, file_error, sparse_digest};
+use super::{MEMORY_FILE, file_error};
 use crate::error::Result;
 
 /// A file as it was read: any write changes its time.
@@ -53,17 +54,12 @@ impl Verified {
 
     fn check(&self, path: &Path, bytes: u64, blake3: &str) -> Result<()> {
         let seen = Seen::now(path)?;
-        if seen.bytes != bytes {
-            return Err(damaged(path, format!("it has {} bytes instead of {bytes}", seen.bytes)));
-        }
         // Held while one is read: whoever wants the same waits instead of reading it too.
         let mut verified = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.contains(&seen) {
             return Ok(());
         }
-        if sparse_digest(path)? != blake3 {
-            return Err(damaged(path, "its checksum is not the one in the manifest"));
-        }
+        check_content(path, bytes, blake3)?;
         verified.insert(seen);
         Ok(())
     }

@@ -111,17 +111,10 @@ impl World {
     }
 
     fn factory(&self) -> GuestFactory {
-        let nowhere = PathBuf::from("/nonexistent");
         GuestFactory {
             vmm: self.vmm.clone(),
             networks: Arc::new(SimulatedNetworks(self.guests.clone())),
-            artefacts: Artefacts {
-                kernel: nowhere.clone(),
-                initrd: nowhere.clone(),
-                builder_disk: nowhere,
-                version: "1".to_owned(),
-                key: "key".to_owned(),
-            },
+            artefacts: Artefacts::for_tests(),
             uids: self.uids.clone(),
             run_root: self.directory.path().join("run"),
         }
