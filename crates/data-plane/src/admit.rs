@@ -34,6 +34,7 @@ pub(crate) fn admit(
             TokenError::UnknownKey
             | TokenError::BadTag
             | TokenError::Expired
+            | TokenError::Revoked
             | TokenError::WrongMicrovm
             | TokenError::TooManyPorts,
         ) => Err(Refusal::TokenRejected),

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::backend::RunningApp;
+use crate::call::Observed;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
 
@@ -29,7 +30,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_MAX: usize = 16;
 
 /// Body of a request to the app: the client's, or none when a request without one is sent again.
-pub(crate) type AppBody = Either<Incoming, Empty<Bytes>>;
+pub(crate) type AppBody = Either<Observed<Incoming>, Empty<Bytes>>;
 
 /// The idle connections of all microVMs.
 #[derive(Debug, Clone, Default)]

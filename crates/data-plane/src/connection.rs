@@ -1,6 +1,7 @@
 //! One client connection: TLS, then HTTP/1.1.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use uuid::Uuid;
 use crate::admit::admit;
 use crate::app::AppConnection;
 use crate::backend::Backend;
+use crate::call::{Call, Observed};
 use crate::refusal::Refusal;
 use crate::serve::Shared;
 use crate::{forward, route};
@@ -33,7 +35,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve<B: Backend>(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
+pub(crate) async fn serve<B: Backend>(
+    stream: TcpStream,
+    client: SocketAddr,
+    tls: TlsAcceptor,
+    shared: Arc<Shared<B>>,
+) {
     let stop = shared.stop.clone();
     let served = async {
         if let Err(error) = stream.set_nodelay(true) {
@@ -47,7 +54,7 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, tls: TlsAcceptor, share
         let server_name: Option<Arc<str>> = stream.get_ref().1.server_name().map(Into::into);
         let service = service_fn(|request| {
             let (shared, server_name) = (Arc::clone(&shared), server_name.clone());
-            async move { Ok::<_, Infallible>(answer(request, server_name.as_deref(), &shared).await) }
+            async move { Ok::<_, Infallible>(answer(request, client, server_name.as_deref(), &shared).await) }
         });
         let mut connection = std::pin::pin!(
             http1::Builder::new()
@@ -70,30 +77,37 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, tls: TlsAcceptor, share
     stop.now.run_until_cancelled(served).await;
 }
 
-type Answer = Response<Either<Full<Bytes>, Incoming>>;
+type Answer = Response<Observed<Either<Full<Bytes>, Incoming>>>;
 
 async fn answer<B: Backend>(
     request: Request<Incoming>,
+    client: SocketAddr,
     server_name: Option<&str>,
     shared: &Shared<B>,
 ) -> Answer {
     let request_id =
         HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("invariant: a UUID is visible ASCII");
-    let mut response = match pass(request, server_name, &request_id, shared).await {
-        Ok(response) => response.map(Either::Right),
+    let call = shared.observation.begin(&request, &request_id, client);
+    let mut response = match pass(request, server_name, &request_id, &call, shared).await {
+        Ok(response) => {
+            call.answered(response.status());
+            response.map(Either::Right)
+        }
         Err(refusal) => {
+            call.refused(refusal);
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
             refusal.response().map(Either::Left)
         }
     };
     response.headers_mut().insert(REQUEST_ID, request_id);
-    response
+    response.map(|body| call.response_body(body))
 }
 
 async fn pass<B: Backend>(
     mut request: Request<Incoming>,
     server_name: Option<&str>,
     request_id: &HeaderValue,
+    call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<Incoming>, Refusal> {
     let authority = route::authority(&request)?;
@@ -104,22 +118,25 @@ async fn pass<B: Backend>(
         None => None,
     };
     let microvm = admit(&shared.keys, request.headers(), microvm, port, Timestamp::now().as_second())?;
-    let (running, connection) = match reach(&microvm, port, shared).await {
+    call.admitted(&microvm, port);
+    let (running, connection) = match reach(&microvm, port, call, shared).await {
         // It may have been suspended between being found running and being connected to.
-        Err(Refusal::MicrovmUnreachable) => reach(&microvm, port, shared).await?,
+        Err(Refusal::MicrovmUnreachable) => reach(&microvm, port, call, shared).await?,
         other => other?,
     };
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    forward::forward(request, &authority, &running, connection, shared).await
+    let request = request.map(|body| call.request_body(body));
+    forward::forward(request, &authority, &running, connection, call, shared).await
 }
 
 /// Waits for the microVM and connects to its app.
 async fn reach<B: Backend>(
     microvm: &MicrovmId,
     port: u16,
+    call: &Call,
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
-    let running = shared.backend.ensure_running(microvm).await.map_err(|reason| {
+    let running = call.waking(shared.backend.ensure_running(microvm)).await.map_err(|reason| {
         tracing::debug!(%microvm, ?reason, "the microVM takes no request");
         Refusal::MicrovmUnreachable
     })?;

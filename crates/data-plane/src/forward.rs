@@ -11,6 +11,7 @@ use tokio::io::copy_bidirectional;
 
 use crate::app::{AppBody, AppConnection};
 use crate::backend::{Backend, RunningApp as _};
+use crate::call::{Call, Observed};
 use crate::refusal::Refusal;
 use crate::serve::{Shared, Stop};
 
@@ -28,10 +29,11 @@ const PROXY_PREFIX: &str = "x-aws-proxy-";
 
 /// Sends `request` on a connection to the app. The bodies are streamed both ways.
 pub(crate) async fn forward<B: Backend>(
-    mut request: Request<Incoming>,
+    mut request: Request<Observed<Incoming>>,
     authority: &Authority,
     running: &B::App,
     connection: AppConnection,
+    call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<Incoming>, Refusal> {
     if request.method() == Method::CONNECT {
@@ -52,7 +54,7 @@ pub(crate) async fn forward<B: Backend>(
         headers.insert(UPGRADE, protocol);
         let app = hyper::upgrade::on(&mut response);
         let stop = shared.stop.clone();
-        shared.stop.tasks.spawn(tunnel(client, app, running.ended(), stop));
+        shared.stop.tasks.spawn(tunnel(client, app, running.ended(), call.clone(), stop));
     }
     *response.version_mut() = Version::HTTP_11;
     Ok(response)
@@ -66,7 +68,7 @@ fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Turns a request to the endpoint into one to the app.
 fn for_the_app(
-    request: Request<Incoming>,
+    request: Request<Observed<Incoming>>,
     authority: &Authority,
     upgrade: Option<&HeaderValue>,
 ) -> Result<Request<AppBody>, Refusal> {
@@ -107,10 +109,10 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Copies raw bytes both ways after a switch of protocols, until one side or the microVM's life ends.
-async fn tunnel(client: OnUpgrade, app: OnUpgrade, ended: impl Future<Output = ()>, stop: Stop) {
+async fn tunnel(client: OnUpgrade, app: OnUpgrade, ended: impl Future<Output = ()>, call: Call, stop: Stop) {
     let copied = async {
         let (client, app) = tokio::try_join!(client, app).map_err(std::io::Error::other)?;
-        copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(app)).await
+        copy_bidirectional(&mut call.tunnel(TokioIo::new(client)), &mut TokioIo::new(app)).await
     };
     tokio::select! {
         result = copied => {

@@ -5,5 +5,6 @@ mod client;
 mod connections;
 mod fake;
 mod forwarding;
+mod observation;
 mod refusals;
 mod shutdown;
