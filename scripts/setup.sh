@@ -19,7 +19,7 @@ packages=(
   mmdebstrap debian-archive-keyring e2fsprogs cpio kmod xz-utils zstd
   iproute2 nftables libnss-myhostname util-linux
   gcc libc6-dev make pkg-config
-  python3 python3-venv curl ca-certificates openssl zip unzip docker-registry
+  python3 python3-venv curl ca-certificates openssl zip unzip docker-registry pebble bind9-dnsutils
 )
 
 as_root() {

@@ -5,6 +5,7 @@
 //! to `null`; `lambda-core` leaves such members out.
 
 pub mod arn;
+pub mod endpoint;
 pub mod error;
 pub mod id;
 pub mod image;
@@ -13,6 +14,7 @@ pub mod network_connector;
 pub mod operation;
 
 pub use arn::{ImageArn, Region, managed_base_image_arn, managed_connector_arn};
+pub use endpoint::*;
 pub use error::{Error, ErrorKind};
 pub use id::{AccountId, BuildId, EndpointLabel, ImageName, ImageVersion, MicrovmId};
 pub use image::*;

@@ -78,8 +78,8 @@ impl Client {
     }
 
     /// Calls an extension of Hearth's own, which has no parameters but those in its path.
-    pub(crate) async fn extension(&self, path: &str) -> anyhow::Result<Value> {
-        self.lambda(Method::GET, format!("{EXTENSION_VERSION}{path}"), String::new(), None).await
+    pub(crate) async fn extension(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+        self.lambda(method, format!("{EXTENSION_VERSION}{path}"), String::new(), None).await
     }
 
     async fn lambda(

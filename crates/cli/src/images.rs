@@ -103,7 +103,7 @@ pub(crate) async fn builds(client: &Client, arn: &str, version: &str) -> anyhow:
 
 /// The report of a version's snapshot.
 pub(crate) async fn report(client: &Client, arn: &str, version: &str) -> anyhow::Result<Value> {
-    client.extension(&format!("{}/versions/{}/report", image_path(arn), encode(version))).await
+    client.extension(Method::GET, &format!("{}/versions/{}/report", image_path(arn), encode(version))).await
 }
 
 /// The ARN of the image that `wanted` means: an ARN, a name, or the beginning of only one name.

@@ -27,7 +27,7 @@ use clap::{Args, Subcommand};
 
 use client::Client;
 use commands::{
-    curl, image_build, image_delete, image_report, images as list_images, logs as show_logs, ps,
+    counters, curl, image_build, image_delete, image_report, images as list_images, logs as show_logs, ps,
     run as run_microvm,
 };
 use commands::{state, token};
@@ -55,7 +55,9 @@ pub enum Command {
     Terminate(Connected<state::StateArgs>),
     /// Show the output of a microVM, or of the builds and microVMs of an image
     Logs(Connected<show_logs::LogsArgs>),
-    /// Print a token that opens a microVM's endpoint
+    /// Show what has gone through a microVM's endpoint
+    Counters(Connected<counters::CountersArgs>),
+    /// Print a token that opens a microVM's endpoint, or revoke tokens
     Token(Connected<token::TokenArgs>),
 }
 
@@ -122,6 +124,10 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(command) => {
             let (client, args) = command.open()?;
             Box::pin(show_logs::run(&client, args)).await
+        }
+        Command::Counters(command) => {
+            let (client, args) = command.open()?;
+            counters::run(&client, &args).await
         }
         Command::Token(command) => {
             let (client, args) = command.open()?;

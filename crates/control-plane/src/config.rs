@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use hearth_api::{EndpointLabel, Error};
+use hearth_api::{AccountId, EndpointLabel, Error};
 use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
 use hearth_store::{Quotas, Store};
 
+use crate::endpoints::Endpoints;
 use crate::recent_pages::RecentPages;
 use crate::throttle::{Rates, Throttle};
 
@@ -18,6 +19,8 @@ const HTTPS_PORT: u16 = 443;
 /// Settings of the operator.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneConfig {
+    /// The first account, whose root user runs the server.
+    pub operator: AccountId,
     /// Region, such as `us-east-1`.
     pub region: String,
     /// Domain of the endpoints, such as `localhost`.
@@ -53,6 +56,8 @@ pub struct Services {
     pub identities: Arc<Identities>,
     /// Keys of endpoint tokens.
     pub token_keys: Arc<TokenKeys>,
+    /// The endpoints themselves.
+    pub endpoints: Arc<dyn Endpoints>,
 }
 
 /// Settings and services together: the state of the router.

@@ -17,16 +17,17 @@ use crate::answer::Refused;
 use crate::config::{Context, ControlPlaneConfig, Services};
 use crate::operations::{
     create_microvm_auth_token, create_microvm_image, create_microvm_shell_auth_token, delete_microvm_image,
-    delete_microvm_image_version, get_image_report, get_microvm, get_microvm_image, get_microvm_image_build,
-    get_microvm_image_version, list_managed_microvm_image_versions, list_managed_microvm_images,
-    list_microvm_image_builds, list_microvm_image_versions, list_microvm_images, list_microvms,
-    network_connectors, resume_microvm, run_microvm, suspend_microvm, tags, terminate_microvm,
-    update_microvm_image, update_microvm_image_version,
+    delete_microvm_image_version, get_endpoint_counters, get_image_report, get_microvm, get_microvm_image,
+    get_microvm_image_build, get_microvm_image_version, list_managed_microvm_image_versions,
+    list_managed_microvm_images, list_microvm_image_builds, list_microvm_image_versions, list_microvm_images,
+    list_microvms, network_connectors, resume_microvm, revoke_microvm_auth_tokens,
+    rotate_endpoint_token_keys, run_microvm, suspend_microvm, tags, terminate_microvm, update_microvm_image,
+    update_microvm_image_version,
 };
 use crate::recent_pages::RecentPages;
 use crate::throttle::Throttle;
 
-/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`, and one extension under `/hearth/`. Other paths are left to the
+/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`, and our extensions under `/hearth/`. Other paths are left to the
 /// fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let context =
@@ -53,10 +54,7 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         )
         .route(&format!("{version}/builds"), get(list_microvm_image_builds::handle))
         .route(&format!("{version}/builds/{{buildId}}"), get(get_microvm_image_build::handle))
-        .route(
-            "/hearth/2026-11-22/microvm-images/{imageIdentifier}/versions/{imageVersion}/report",
-            get(get_image_report::handle),
-        )
+        .merge(extensions())
         .route(managed, get(list_managed_microvm_images::handle))
         .route(
             &format!("{managed}/{{imageIdentifier}}/versions"),
@@ -79,6 +77,17 @@ pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
         .method_not_allowed_fallback(unknown_operation)
         .layer(from_fn(with_request_id))
         .with_state(Arc::new(context))
+}
+
+/// What AWS does not have.
+fn extensions() -> Router<Arc<Context>> {
+    let version = "/hearth/2026-11-22/microvm-images/{imageIdentifier}/versions/{imageVersion}";
+    let microvm = "/hearth/2026-11-22/microvms/{microvmIdentifier}";
+    Router::new()
+        .route(&format!("{version}/report"), get(get_image_report::handle))
+        .route(&format!("{microvm}/auth-tokens"), delete(revoke_microvm_auth_tokens::handle))
+        .route(&format!("{microvm}/endpoint-counters"), get(get_endpoint_counters::handle))
+        .route("/hearth/2026-11-22/endpoint-token-keys", post(rotate_endpoint_token_keys::handle))
 }
 
 async fn unknown_operation(method: Method, uri: Uri) -> Refused {

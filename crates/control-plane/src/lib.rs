@@ -13,6 +13,7 @@ mod call;
 mod capacity;
 mod config;
 mod connectors;
+mod endpoints;
 pub mod http;
 mod operations;
 mod page;
@@ -22,5 +23,6 @@ mod throttle;
 mod validate;
 
 pub use config::{ControlPlaneConfig, Services};
+pub use endpoints::{Endpoints, RotationError};
 pub use http::router;
 pub use throttle::Rates;

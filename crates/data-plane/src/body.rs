@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 
+use crate::call::{Call, Observed};
 use crate::http1::Http1Answer;
 use crate::http2::Http2Answer;
 
@@ -27,6 +28,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct AppBody {
     client: Option<Incoming>,
+    /// Counts what passes.
+    call: Option<Call>,
     is_of_http1: bool,
     lingers: bool,
     /// Dropped with the body, by which the sender of the request sees that it has been sent.
@@ -35,17 +38,17 @@ pub(crate) struct AppBody {
 
 impl AppBody {
     pub(crate) fn none() -> Self {
-        Self { client: None, is_of_http1: false, lingers: false, unsent: None }
+        Self { client: None, call: None, is_of_http1: false, lingers: false, unsent: None }
     }
 
     /// The body of a client's request.
-    pub(crate) fn of_client(request: Request<Incoming>) -> Request<Self> {
+    pub(crate) fn of_client(request: Request<Incoming>, call: &Call) -> Request<Self> {
         // A client that waits to be told to go on is told so by reading, and shall not be for nothing.
         let is_of_http1 = request.version() <= Version::HTTP_11;
         let lingers = is_of_http1 && !request.headers().contains_key(EXPECT);
         request.map(|body| {
             let client = Some(body).filter(|body| !body.is_end_stream());
-            Self { client, is_of_http1, lingers, unsent: None }
+            Self { client, call: Some(call.clone()), is_of_http1, lingers, unsent: None }
         })
     }
 
@@ -79,8 +82,13 @@ impl Body for AppBody {
         let Some(body) = &mut self.client else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(context));
         match &frame {
-            // The client has been told to go on by now.
-            Some(Ok(_)) => self.lingers |= self.is_of_http1,
+            Some(Ok(frame)) => {
+                if let (Some(data), Some(call)) = (frame.data_ref(), &self.call) {
+                    call.received(data.len() as u64);
+                }
+                // The client has been told to go on by now.
+                self.lingers |= self.is_of_http1;
+            }
             Some(Err(_)) | None => self.client = None,
         }
         Poll::Ready(frame)
@@ -143,12 +151,12 @@ impl Body for AnswerBody {
 /// A body that counts as an open stream of its client's connection until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Tracked {
-    body: AnswerBody,
+    body: Observed<AnswerBody>,
     _open: Arc<AtomicU64>,
 }
 
 impl Tracked {
-    pub(crate) fn new(body: AnswerBody, open: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(body: Observed<AnswerBody>, open: Arc<AtomicU64>) -> Self {
         Self { body, _open: open }
     }
 }

@@ -1,11 +1,12 @@
 //! One client connection: TLS, then HTTP/1.1 or HTTP/2.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -16,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::backend::Backend;
-use crate::body::{AnswerBody, Tracked};
-use crate::pass::answer;
+use crate::body::Tracked;
+use crate::pass::{Answer, answer};
 use crate::serve::Shared;
 
 /// Longest time for a TLS handshake.
@@ -37,8 +38,21 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Longest list of header fields, in bytes as RFC 9113 counts (section 6.5.2). A token may have 8,000 characters.
 const HTTP2_HEADERS_MAX: u32 = 64 * 1024;
 
+/// Whose connection it is.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// Name that the TLS handshake asked for (SNI).
+    pub(crate) server_name: Option<String>,
+}
+
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve<B: Backend>(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
+pub(crate) async fn serve<B: Backend>(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: TlsAcceptor,
+    shared: Arc<Shared<B>>,
+) {
     let now = shared.stop.now.clone();
     let served = async {
         if let Err(error) = stream.set_nodelay(true) {
@@ -51,11 +65,11 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, tls: TlsAcceptor, share
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         };
         let session = stream.get_ref().1;
-        let server_name: Option<Arc<str>> = session.server_name().map(Into::into);
+        let client = Arc::new(Client { address, server_name: session.server_name().map(Into::into) });
         let result = if session.alpn_protocol() == Some(b"h2") {
-            Box::pin(serve_http2(stream, server_name, shared)).await
+            Box::pin(serve_http2(stream, client, shared)).await
         } else {
-            Box::pin(serve_http1(stream, server_name, shared)).await
+            Box::pin(serve_http1(stream, client, shared)).await
         };
         if let Err(error) = result {
             tracing::debug!(%error, "an endpoint connection broke");
@@ -71,13 +85,13 @@ pub(crate) async fn serve<B: Backend>(stream: TcpStream, tls: TlsAcceptor, share
 
 async fn serve_http1<B: Backend>(
     stream: TlsStream<TcpStream>,
-    server_name: Option<Arc<str>>,
+    client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
     let soon = shared.stop.soon.clone();
     let service = service_fn(|request| {
-        let (shared, server_name) = (Arc::clone(&shared), server_name.clone());
-        async move { Ok::<_, Infallible>(answer(request, server_name.as_deref(), &shared).await) }
+        let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+        async move { Ok::<_, Infallible>(answer(request, &client, &shared).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -95,18 +109,18 @@ async fn serve_http1<B: Backend>(
 
 async fn serve_http2<B: Backend>(
     stream: TlsStream<TcpStream>,
-    server_name: Option<Arc<str>>,
+    client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
     let soon = shared.stop.soon.clone();
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, server_name) = (Arc::clone(&shared), server_name.clone());
+        let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         requests.fetch_add(1, Ordering::Relaxed);
         let open = Arc::clone(&requests);
         async move {
-            let response: Response<AnswerBody> = answer(request, server_name.as_deref(), &shared).await;
+            let response: Answer = answer(request, &client, &shared).await;
             Ok::<_, Infallible>(response.map(|body| Tracked::new(body, open)))
         }
     });

@@ -11,6 +11,7 @@ use crate::admit::PROXY_AUTH;
 use crate::app::{AppConnection, AppProtocol};
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::{AnswerBody, AppBody};
+use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::route::PROXY_PORT;
 use crate::serve::Shared;
@@ -61,6 +62,7 @@ pub(crate) async fn forward<B: Backend>(
     route: Route,
     running: &B::App,
     (protocol, connection): (AppProtocol, AppConnection),
+    call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let client_version = request.version();
@@ -88,7 +90,7 @@ pub(crate) async fn forward<B: Backend>(
     }
     if let Some(client) = client {
         ForApp::complete(marked, &mut head.headers);
-        shared.stop.tasks.spawn(tunnel(client, app, running.ended(), shared.stop.clone()));
+        shared.stop.tasks.spawn(tunnel(client, app, running.ended(), call.clone(), shared.stop.clone()));
     }
     Ok(Response::from_parts(head, AnswerBody::Own(Full::new(Bytes::new()))))
 }

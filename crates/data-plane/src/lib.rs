@@ -2,19 +2,24 @@
 //!
 //! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`: `route` (which host and
 //! port), `switch` and `subprotocol` (what it wants to become), `admit` (the token), `wake` (held while the microVM
-//! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`.
+//! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`. A `call` goes
+//! with it from the first to the last byte, for counters and access log.
 //!
 //! Invariants: before a token has been verified nothing is resumed and nothing tells whether a microVM exists; no
 //! `x-aws-proxy-*` header reaches an app; every byte to and from an app is reported as traffic, and nothing else is.
 
+mod access_log;
 mod admit;
 mod app;
 mod backend;
 mod body;
-mod ca;
+mod call;
 mod connection;
 mod counted;
+mod counters;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod http1;
 mod http2;
 mod pass;
@@ -26,7 +31,9 @@ mod switch;
 mod tls;
 mod wake;
 
+pub use access_log::AccessLog;
 pub use backend::{Backend, RunningApp};
-pub use ca::{CaError, CertificateAuthority};
+pub use call::Observation;
+pub use counters::Counters;
 pub use route::EndpointHosts;
 pub use serve::{DataPlane, TlsError};

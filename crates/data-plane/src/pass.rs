@@ -10,6 +10,8 @@ use crate::admit::{admit, token};
 use crate::app::{AppConnection, AppProtocol};
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
+use crate::call::{Call, Observed};
+use crate::connection::Client;
 use crate::forward::{Route, app_protocol, forward};
 use crate::refusal::Refusal;
 use crate::route;
@@ -20,22 +22,31 @@ use crate::switch::Switch;
 /// Header with the request's id, on the way in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// Answers a request that came over a connection with this server name.
+/// What the client gets.
+pub(crate) type Answer = Response<Observed<AnswerBody>>;
+
+/// Answers a request of a client.
 pub(crate) async fn answer<B: Backend>(
     request: Request<Incoming>,
-    server_name: Option<&str>,
+    client: &Client,
     shared: &Shared<B>,
-) -> Response<AnswerBody> {
+) -> Answer {
     let request_id = request_id();
-    let mut response = match pass(AppBody::of_client(request), server_name, &request_id, shared).await {
-        Ok(response) => response,
+    let call = shared.observation.begin(&request, &request_id, client.address);
+    let request = AppBody::of_client(request, &call);
+    let mut response = match pass(request, client, &request_id, &call, shared).await {
+        Ok(response) => {
+            call.answered(response.status());
+            response
+        }
         Err(refusal) => {
+            call.refused(refusal);
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
             refusal.response().map(AnswerBody::Own)
         }
     };
     response.headers_mut().insert(REQUEST_ID, request_id);
-    response
+    response.map(|body| call.response_body(body))
 }
 
 fn request_id() -> HeaderValue {
@@ -46,24 +57,26 @@ fn request_id() -> HeaderValue {
 
 async fn pass<B: Backend>(
     mut request: Request<AppBody>,
-    server_name: Option<&str>,
+    client: &Client,
     request_id: &HeaderValue,
+    call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let switch = Switch::of(&request)?;
     let authority = route::authority(&request)?;
     let offer = if switch.is_websocket() { Offer::of(request.headers())? } else { Offer::default() };
     let port = route::port(request.headers(), offer.port)?;
-    let label = shared.hosts.agreed_label(server_name, &authority);
+    let label = shared.hosts.agreed_label(client.server_name.as_deref(), &authority);
     let token = token(request.headers(), &offer);
     let now_seconds = Timestamp::now().as_second();
     let microvm = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    call.admitted(&microvm, port);
     let subprotocols = offer.for_app();
     let protocol = app_protocol(&request, &switch);
-    let (running, connection) = reach(&microvm, port, protocol, shared).await?;
+    let (running, connection) = reach(&microvm, port, protocol, call, shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let route = Route { authority, switch, subprotocols };
-    forward(request, route, &running, (protocol, connection), shared).await
+    forward(request, route, &running, (protocol, connection), call, shared).await
 }
 
 /// Waits for the microVM and connects to its app.
@@ -71,6 +84,7 @@ async fn reach<B: Backend>(
     microvm: &MicrovmId,
     port: u16,
     protocol: AppProtocol,
+    call: &Call,
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
     if let Some(running) = shared.backend.running(microvm) {
@@ -81,7 +95,7 @@ async fn reach<B: Backend>(
             Err(refusal) => return Err(refusal),
         }
     }
-    let (running, turn) = shared.waiting.wait(microvm, &shared.stop).await?;
+    let (running, turn) = call.waking(shared.waiting.wait(microvm, &shared.stop)).await?;
     let mut turn = Some(turn);
     let mut connecting = Box::pin(shared.apps.connect(&running, port, protocol, &shared.stop));
     let connection = std::future::poll_fn(|context| {

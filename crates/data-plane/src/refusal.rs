@@ -46,6 +46,12 @@ impl Refusal {
         }
     }
 
+    /// For the access log.
+    pub(crate) fn status_and_code(self) -> (StatusCode, &'static str) {
+        let (status, code, _) = self.parts();
+        (status, code)
+    }
+
     pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let (status, code, body) = self.parts();
         let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_auth::TokenKeys;
+use rustls::server::ResolvesServerCert;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::AppConnections;
 use crate::backend::Backend;
-use crate::ca::{CaError, CertificateAuthority};
+use crate::call::Observation;
 use crate::connection;
 use crate::route::EndpointHosts;
 use crate::tls;
@@ -23,16 +24,10 @@ const CONNECTIONS_MAX: usize = 4096;
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the endpoints cannot be served.
+/// Why the endpoints cannot be served: the TLS library refused the configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// No certificate.
-    #[error("the endpoint certificate could not be made")]
-    Authority(#[source] CaError),
-    /// The TLS library refused the configuration.
-    #[error("TLS could not be set up")]
-    Rustls(#[from] rustls::Error),
-}
+#[error("TLS could not be set up")]
+pub struct TlsError(#[from] rustls::Error);
 
 /// What the connections of a data plane share.
 #[derive(Debug)]
@@ -42,6 +37,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) keys: Arc<TokenKeys>,
     pub(crate) apps: AppConnections,
     pub(crate) waiting: Waiting<B>,
+    pub(crate) observation: Arc<Observation>,
     pub(crate) stop: Stop,
 }
 
@@ -62,19 +58,21 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Serves the listeners.
+    /// Serves the listeners with the certificate that `certificate` has at the time of each handshake.
     pub fn start<B: Backend>(
         listeners: Vec<TcpListener>,
         hosts: EndpointHosts,
-        authority: CertificateAuthority,
+        certificate: Arc<dyn ResolvesServerCert>,
         keys: Arc<TokenKeys>,
         backend: Arc<B>,
+        observation: Arc<Observation>,
     ) -> Result<Self, TlsError> {
-        let tls = TlsAcceptor::from(Arc::new(tls::server_config(authority, hosts.suffix())?));
+        let tls = TlsAcceptor::from(Arc::new(tls::server_config(certificate)?));
         let stop = Stop::default();
         let apps = AppConnections::default();
         let waiting = Waiting::new(Arc::clone(&backend));
-        let shared = Arc::new(Shared { backend, hosts, keys, apps, waiting, stop: stop.clone() });
+        let shared =
+            Arc::new(Shared { backend, hosts, keys, apps, waiting, observation, stop: stop.clone() });
         let (apps, soon) = (shared.apps.clone(), stop.soon.clone());
         stop.tasks.spawn(async move { soon.run_until_cancelled(apps.expire()).await });
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -105,12 +103,12 @@ async fn accept<B: Backend>(
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
                     let (tls, shared) = (tls.clone(), Arc::clone(&shared));
                     let tasks = shared.stop.tasks.clone();
                     tasks.spawn(async move {
                         let _place = place;
-                        connection::serve(stream, tls, shared).await;
+                        connection::serve(stream, client, tls, shared).await;
                     });
                 }
                 Err(error) => {

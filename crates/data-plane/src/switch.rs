@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use uuid::Uuid;
 
+use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
 
@@ -122,9 +123,15 @@ fn accept_of(key: &str) -> String {
 }
 
 /// Copies raw bytes both ways, until one side or the microVM's life ends; then the client sees an orderly end.
-pub(crate) async fn tunnel(client: OnUpgrade, app: OnUpgrade, ended: impl Future<Output = ()>, stop: Stop) {
+pub(crate) async fn tunnel(
+    client: OnUpgrade,
+    app: OnUpgrade,
+    ended: impl Future<Output = ()>,
+    call: Call,
+    stop: Stop,
+) {
     let Ok((client, app)) = tokio::try_join!(client, app) else { return };
-    let (mut client, mut app) = (TokioIo::new(client), TokioIo::new(app));
+    let (mut client, mut app) = (call.tunnel(TokioIo::new(client)), TokioIo::new(app));
     let cut = async {
         tokio::select! {
             result = copy_bidirectional(&mut client, &mut app) => {

@@ -4,10 +4,15 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use hearth_api::{EndpointCounters, EndpointTokenKeys, MicrovmId};
 use hearth_companions::{ObjectStorage, StorageError};
+use hearth_control_plane::{Endpoints, RotationError};
+use hearth_data_plane::Counters;
 use hearth_identity::Identities;
 use hearth_identity::service_role::RoleArn;
 use hearth_image_builder::{ArtifactError, ArtifactSource, Reader};
+
+use crate::token_keys::TokenKeyFile;
 
 /// Code artifacts come from our own S3, as far as the build role may read there.
 #[derive(Debug)]
@@ -39,6 +44,23 @@ impl ArtifactSource for Artifacts {
             StorageError::TooLarge { max_bytes, .. } => ArtifactError::TooLarge { max_bytes },
             other @ StorageError::Io { .. } => ArtifactError::Io(io::Error::other(other)),
         })
+    }
+}
+
+/// The endpoints as the API sees them.
+#[derive(Debug)]
+pub(crate) struct OurEndpoints {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) token_keys: Arc<TokenKeyFile>,
+}
+
+impl Endpoints for OurEndpoints {
+    fn counters(&self, microvm: &MicrovmId) -> EndpointCounters {
+        self.counters.of(microvm)
+    }
+
+    fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError> {
+        self.token_keys.rotate(jiff::Timestamp::now().as_second())
     }
 }
 

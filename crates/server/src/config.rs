@@ -1,6 +1,6 @@
 //! What the operator may set: arguments of `hearth serve`, and the TOML file behind `--config`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -77,6 +77,16 @@ pub(crate) struct Config {
     pub(crate) quotas: QuotaConfig,
     /// `[rates]`: how fast the account may call.
     pub(crate) rates: Rates,
+    /// File of the endpoints' access log.
+    pub(crate) access_log: Option<PathBuf>,
+    /// Age in days at which the key of endpoint tokens is replaced; 0 is never.
+    pub(crate) token_key_days: u32,
+    /// A certificate of the operator's.
+    pub(crate) certificate: Option<CertificateConfig>,
+    /// A certificate by ACME.
+    pub(crate) acme: Option<AcmeConfig>,
+    /// Name server for the endpoints' domain.
+    pub(crate) dns: Option<DnsConfig>,
     /// Guest files.
     pub(crate) guest: GuestConfig,
     /// Builds.
@@ -87,6 +97,49 @@ pub(crate) struct Config {
     pub(crate) logs: LogsConfig,
     /// Records.
     pub(crate) retention: RetentionConfig,
+}
+
+/// `[certificate]`: files that the operator provides, and replaces at will.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CertificateConfig {
+    /// PEM file, the endpoints' certificate first.
+    pub(crate) chain: PathBuf,
+    /// PEM file with its key.
+    pub(crate) key: PathBuf,
+}
+
+/// `[acme]`: where a certificate is ordered.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AcmeConfig {
+    /// URL of the ACME server's directory.
+    pub(crate) directory_url: String,
+    /// URLs by which the ACME server may reach the operator.
+    #[serde(default)]
+    pub(crate) contacts: Vec<String>,
+    /// Program that makes TXT records; with `[dns]` the server makes them itself.
+    pub(crate) hook: Option<PathBuf>,
+    /// Seconds until the hook is killed.
+    #[serde(default = "default_hook_timeout_seconds")]
+    pub(crate) hook_timeout_seconds: u64,
+    /// PEM file with the authorities to trust instead of the host's.
+    pub(crate) ca_bundle: Option<PathBuf>,
+}
+
+fn default_hook_timeout_seconds() -> u64 {
+    120
+}
+
+/// `[dns]`: the name server for the endpoints' domain.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DnsConfig {
+    /// Where it listens, over UDP and TCP.
+    pub(crate) address: SocketAddr,
+    /// What it answers with; by default the address of the endpoints.
+    #[serde(default)]
+    pub(crate) answers: Vec<IpAddr>,
 }
 
 /// `[guest]`: the files that `make build` leaves.
@@ -223,6 +276,11 @@ impl Default for Config {
             any_architecture: false,
             quotas: QuotaConfig::default(),
             rates: Rates::default(),
+            access_log: None,
+            token_key_days: 30,
+            certificate: None,
+            acme: None,
+            dns: None,
             guest: GuestConfig::default(),
             build: BuildConfig::default(),
             network: NetworkConfig::default(),
@@ -298,7 +356,23 @@ impl Config {
             "logs.maximum_group_mib is {}; it must be at most {LARGEST_GROUP_MIB}",
             config.logs.maximum_group_mib
         );
+        config.check_endpoint_settings()?;
         Ok(config)
+    }
+
+    fn check_endpoint_settings(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.certificate.is_none() || self.acme.is_none(),
+            "certificate and acme are both set; the endpoints have one certificate"
+        );
+        let nowhere = self.dns.as_ref().is_some_and(|dns| dns.answers.is_empty())
+            && self.endpoint_addr.ip().is_unspecified();
+        anyhow::ensure!(
+            !nowhere,
+            "dns.answers must name the addresses of the endpoints, because endpoint_addr is {}",
+            self.endpoint_addr
+        );
+        Ok(())
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {

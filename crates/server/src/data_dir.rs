@@ -44,7 +44,18 @@ pub(crate) fn lock(directory: &Path) -> anyhow::Result<DataDirLock> {
     Ok(DataDirLock(file))
 }
 
-/// Writes a small file whose readers never see half of it.
+/// Reads a small JSON file, if it is there.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(
+            serde_json::from_slice(&text).with_context(|| format!("{} is not readable", path.display()))?,
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes a small file (mode 0600) whose readers never see half of it; it survives a power failure once this returns.
 pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let aside = path.with_extension("new");
     let written = OpenOptions::new()
@@ -53,8 +64,9 @@ pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&aside)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| std::fs::rename(&aside, path));
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&aside, path))
+        .and_then(|()| path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 

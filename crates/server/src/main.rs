@@ -2,12 +2,15 @@
 
 mod access;
 mod adapters;
+mod certificate;
 mod config;
 mod data_dir;
 mod doctor;
+mod endpoints;
 mod env;
 mod retention;
 mod serve;
+mod token_keys;
 
 use std::process::ExitCode;
 

@@ -9,10 +9,8 @@ use anyhow::{Context as _, bail};
 use axum::extract::ConnectInfo;
 use axum::middleware::map_request;
 use hearth_api::AccountId;
-use hearth_auth::TokenKeys;
 use hearth_companions::{ObjectStorage, QuotaValues};
 use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
-use hearth_data_plane::{CertificateAuthority, DataPlane, EndpointHosts};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, RootKey, SourceAddress};
@@ -24,8 +22,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::adapters::Artifacts;
+use crate::adapters::{Artifacts, OurEndpoints};
 use crate::config::{Config, OnStop, QuotaConfig, ServeArgs};
+use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
 use crate::{access, data_dir, retention};
 
@@ -50,7 +49,6 @@ struct Parts {
 struct Access {
     account: AccountId,
     root_keys: Vec<RootKey>,
-    tokens: Arc<TokenKeys>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -69,13 +67,23 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let api_listener = bind(config.api_addr, "--api-addr").await?;
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
     let access = access(&config, &data_dir)?;
+    let endpoints = Endpoints::open(&config, &data_dir, endpoint_listeners[0].local_addr()?).await?;
     let storage = ObjectStorage::open(&data_dir.join("s3"), &config.region, &access.account)?;
     let parts = tokio::select! {
         parts = start(&config, &data_dir, &access, storage.clone()) => parts?,
         () = stop.recv() => return Ok(()),
     };
-    let served =
-        serve(&config, &data_dir, &access, storage, &parts, api_listener, endpoint_listeners, stop).await;
+    let served = serve(
+        &config,
+        &data_dir,
+        &access,
+        storage,
+        &parts,
+        api_listener,
+        (endpoints, endpoint_listeners),
+        stop,
+    )
+    .await;
     parts.shut_down(config.on_stop).await;
     served
 }
@@ -105,7 +113,7 @@ fn access(config: &Config, data_dir: &Path) -> anyhow::Result<Access> {
     for other in config.accounts.iter().filter(|other| **other != config.account_id) {
         root_keys.push(access::root_key(data_dir, &AccountId::from_stored(other), false)?);
     }
-    Ok(Access { root_keys, tokens: access::token_keys(data_dir)?, account })
+    Ok(Access { root_keys, account })
 }
 
 async fn start(
@@ -223,15 +231,12 @@ async fn serve(
     storage: ObjectStorage,
     parts: &Parts,
     api_listener: TcpListener,
-    endpoint_listeners: Vec<TcpListener>,
+    (endpoints, endpoint_listeners): (Endpoints, Vec<TcpListener>),
     mut stop: StopSignal,
 ) -> anyhow::Result<()> {
     let api_addr = api_listener.local_addr()?;
     let endpoint_addr = endpoint_listeners[0].local_addr()?;
-    let authority = CertificateAuthority::open(&data_dir.join("ca"))?;
-    let hosts = EndpointHosts::new(&config.region, &config.endpoint_domain);
-    let backend = parts.registry.clone();
-    let data_plane = DataPlane::start(endpoint_listeners, hosts, authority, access.tokens.clone(), backend)?;
+    let endpoints = endpoints.serve(endpoint_listeners, &parts.store, &parts.registry).await?;
     let identities = parts.identities.clone();
     let quotas = Quotas {
         images: config.quotas.images,
@@ -247,6 +252,7 @@ async fn serve(
         (quota_values(&config.quotas, config.rates), quota_values(&QuotaConfig::default(), Rates::default())),
     );
     let control_plane = ControlPlaneConfig {
+        operator: access.account.clone(),
         region: config.region.clone(),
         endpoint_domain: config.endpoint_domain.clone(),
         endpoint_port: endpoint_addr.port(),
@@ -263,7 +269,11 @@ async fn serve(
         registry: parts.registry.clone(),
         image_builder: parts.builder.clone(),
         identities,
-        token_keys: access.tokens.clone(),
+        token_keys: endpoints.tokens.keys(),
+        endpoints: Arc::new(OurEndpoints {
+            counters: endpoints.observation.counters.clone(),
+            token_keys: endpoints.tokens.clone(),
+        }),
     };
     let router = hearth_control_plane::router(control_plane, services).fallback_service(companions);
     let stopping = CancellationToken::new();
@@ -279,7 +289,7 @@ async fn serve(
     tracing::info!("stopping");
     stopping.cancel();
     sweeping.abort();
-    data_plane.shutdown(GRACE).await;
+    endpoints.data_plane.shutdown(GRACE).await;
     let api_abort = api.abort_handle();
     if tokio::time::timeout(GRACE, api).await.is_err() {
         api_abort.abort();

@@ -15,7 +15,7 @@ use crate::{Error, Result, Store, from_json, readable, to_json};
 macro_rules! record_columns {
     () => {
         "id, account, image_arn, image_version, state, generation, state_reason, endpoint_label, started_at, \
-         suspended_at, terminated_at, settings"
+         suspended_at, terminated_at, settings, token_revocations"
     };
 }
 /// Which microVMs to list.
@@ -80,6 +80,29 @@ impl Store {
         let pool = if runs { self.relaxed.clone() } else { self.pool.clone() };
         let update = async move { Ok(update.execute(&pool).await.map(drop)?) };
         self.recent.change(record.id.clone(), update).await
+    }
+
+    /// Counts a revocation of the tokens of a microVM; how many there have been then, `None` without such a microVM.
+    /// It is on the disk when this returns.
+    pub async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>> {
+        let query = "UPDATE microvms SET token_revocations = token_revocations + 1 WHERE id = ?
+             RETURNING token_revocations";
+        let revoke = sqlx::query_scalar::<_, i64>(query).bind(id.as_str().to_owned());
+        let pool = self.pool.clone();
+        let revoke = async move { Ok(revoke.fetch_optional(&pool).await?.map(|times| times as u64)) };
+        self.recent.change(id.clone(), revoke).await
+    }
+
+    /// How many times the tokens of each microVM have been revoked, of those that have not ended and where they have
+    /// been at all.
+    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
+    pub async fn token_revocations(&self) -> Result<Vec<(MicrovmId, u64)>> {
+        let query = "SELECT id, token_revocations FROM microvms
+             WHERE state <> 'TERMINATED' AND token_revocations > 0";
+        let read = |row: &Row<'_>| {
+            Ok((MicrovmId::from_stored(row.get::<_, String>(0)?), row.get::<_, i64>(1)? as u64))
+        };
+        self.readers.all(query, [], read)
     }
 
     /// The microVM that has ended and whose endpoint's host name begins with this label.
@@ -223,6 +246,7 @@ fn record(row: &Row<'_>) -> Result<MicrovmRecord> {
         suspended_at: moment(9)?,
         terminated_at: moment(10)?,
         settings: from_json("settings", text(row, 11)?)?,
+        token_revocations: row.get::<_, i64>(12)? as u64,
     })
 }
 

@@ -151,6 +151,8 @@ pub struct MicrovmRecord {
     pub terminated_at: Option<Timestamp>,
     /// What the caller of RunMicrovm fixed.
     pub settings: MicrovmSettings,
+    /// How many times the tokens of its endpoint have been revoked.
+    pub token_revocations: u64,
 }
 
 /// What lists show of a microVM.
@@ -189,6 +191,7 @@ impl MicrovmRecord {
             suspended_at: None,
             terminated_at: None,
             settings,
+            token_revocations: 0,
         }
     }
 }

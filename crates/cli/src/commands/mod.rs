@@ -1,5 +1,6 @@
 //! The commands, a file for each.
 
+pub(crate) mod counters;
 pub(crate) mod curl;
 pub(crate) mod image_build;
 pub(crate) mod image_delete;

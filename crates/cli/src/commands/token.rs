@@ -1,8 +1,11 @@
-//! `hearth token`.
+//! `hearth token`, and what the operator does with tokens: `hearth token revoke`, `hearth token rotate-keys`.
 
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use hearth_api::{EndpointTokenKeys, RevokedAuthTokens};
+use http::Method;
 
 use crate::client::Client;
 use crate::microvms;
@@ -10,9 +13,13 @@ use crate::render;
 
 /// Arguments of `hearth token`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct TokenArgs {
+    #[command(subcommand)]
+    command: Option<TokenCommand>,
     /// Id of a microVM, or the beginning of it
-    id: String,
+    #[arg(required = true)]
+    id: Option<String>,
     /// A port that the token opens; may be given several times; all ports by default
     #[arg(short, long = "port")]
     ports: Vec<u16>,
@@ -24,14 +31,46 @@ pub struct TokenArgs {
     json: bool,
 }
 
-/// Prints the value of the header `X-aws-proxy-auth`.
+/// What can be done to tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make every token of a microVM useless that has been made so far
+    Revoke {
+        /// Id of a microVM, or the beginning of it
+        id: String,
+    },
+    /// Make tokens with a new key from now on; what was made before stays good until it expires
+    RotateKeys,
+}
+
+/// Prints the value of the header `X-aws-proxy-auth`, or what was done.
 pub(crate) async fn run(client: &Client, args: TokenArgs) -> anyhow::Result<ExitCode> {
-    let id = microvms::resolve_id(client, &args.id).await?;
-    let answer = microvms::create_auth_token(client, &id, &args.ports, args.minutes).await?;
-    if args.json {
-        render::json(&answer)?;
-    } else {
-        render::line(answer["authToken"]["X-aws-proxy-auth"].as_str().unwrap_or_default())?;
+    match args.command {
+        Some(TokenCommand::Revoke { id }) => revoke(client, &id).await?,
+        Some(TokenCommand::RotateKeys) => rotate_keys(client).await?,
+        None => {
+            let id = args.id.context("there is no id")?;
+            let id = microvms::resolve_id(client, &id).await?;
+            let answer = microvms::create_auth_token(client, &id, &args.ports, args.minutes).await?;
+            if args.json {
+                render::json(&answer)?;
+            } else {
+                render::line(answer["authToken"]["X-aws-proxy-auth"].as_str().unwrap_or_default())?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(client: &Client, id: &str) -> anyhow::Result<()> {
+    let id = microvms::resolve_id(client, id).await?;
+    let answer = microvms::revoke_auth_tokens(client, &id).await?;
+    let revoked: RevokedAuthTokens = serde_json::from_value(answer).context("the answer is not readable")?;
+    render::line(&format!("The tokens of {} that were made until now are revoked.", revoked.microvm_id))
+}
+
+async fn rotate_keys(client: &Client) -> anyhow::Result<()> {
+    let answer = client.extension(Method::POST, "/endpoint-token-keys").await?;
+    let keys: EndpointTokenKeys = serde_json::from_value(answer).context("the answer is not readable")?;
+    render::line(&format!("Tokens are made with key {} now; {} keys read them.", keys.key_id, keys.live_keys))
 }

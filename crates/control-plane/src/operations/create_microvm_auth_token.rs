@@ -52,7 +52,8 @@ pub(crate) fn answer(
         return Err(Error::validation(format!("The MicroVM {} has been terminated.", record.id)).into());
     }
     let expires_at_seconds = jiff::Timestamp::now().as_second() + i64::from(minutes) * 60;
-    let claims = Claims { microvm: record.id, ports, expires_at_seconds, kind };
+    let revocations = record.token_revocations;
+    let claims = Claims { microvm: record.id, ports, expires_at_seconds, kind, revocations };
     let token = context.services.token_keys.issue(&claims).map_err(|error| match error {
         TokenError::TooManyPorts => Error::validation("The list of allowed ports is too long for one token."),
         other => {

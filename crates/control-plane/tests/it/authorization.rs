@@ -107,6 +107,9 @@ fn microvm_cases(id: &str) -> Vec<Case> {
     let named = |action: &'static str, method, path: &str, body| {
         case(method, &format!("/2025-09-09/microvms/{id}{path}"), body, action, &app)
     };
+    let extension = |action: &'static str, method, path: &str| {
+        case(method, &format!("/hearth/2026-11-22/microvms/{id}{path}"), Value::Null, action, &app)
+    };
     vec![
         case("POST", "/2025-09-09/microvms", run, "lambda:RunMicrovm", &app)
             .and("iam:PassRole", &role("execution"))
@@ -119,6 +122,8 @@ fn microvm_cases(id: &str) -> Vec<Case> {
         named("lambda:CreateMicrovmAuthToken", "POST", "/auth-token", token),
         named("lambda:CreateMicrovmShellAuthToken", "POST", "/shell-auth-token", shell),
         named("lambda:TerminateMicrovm", "DELETE", "", Value::Null),
+        extension("lambda:CreateMicrovmAuthToken", "DELETE", "/auth-tokens"),
+        extension("lambda:GetMicrovm", "GET", "/endpoint-counters"),
     ]
 }
 
@@ -257,11 +262,7 @@ fn denial((action, resource): &(&'static str, String)) -> String {
 async fn no_operation_is_reached_without_each_of_its_permissions() {
     let (api, id) = start().await;
     let cases = cases(&id);
-    assert_eq!(
-        cases.len(),
-        31,
-        "24 operations of lambda-microvms, 6 of lambda-core and the report of an image"
-    );
+    assert_eq!(cases.len(), 33, "24 operations of lambda-microvms, 6 of lambda-core and three of ours");
     for case in &cases {
         for (missing, ask) in case.asks.iter().enumerate() {
             let others = case.asks.iter().enumerate().filter(|(index, _)| *index != missing);

@@ -5,6 +5,7 @@
 
 mod authentication;
 mod authorization;
+mod extensions;
 mod hang_ups;
 mod images;
 mod microvms;

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use axum::body::Body;
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, ImageArn, ImageConfiguration, ImageState, ImageVersion,
-    ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, SnapshotBuild, Timestamp,
+    AccountId, Architecture, BuildId, BuildState, EndpointCounters, EndpointTokenKeys, ImageArn,
+    ImageConfiguration, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId,
+    MicrovmState, SnapshotBuild, Timestamp,
 };
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{TokenKey, TokenKeys};
-use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
+use hearth_control_plane::{ControlPlaneConfig, Endpoints, Rates, RotationError, Services};
 use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidPool};
 use hearth_identity::{Identities, RootKey};
 use hearth_image_builder::{
@@ -89,6 +90,28 @@ impl ArtifactSource for NoArtifacts {
     }
 }
 
+/// Endpoints that were used as often as the microVM's id is long, and whose keys cannot be written.
+#[derive(Debug)]
+struct FakeEndpoints;
+
+impl Endpoints for FakeEndpoints {
+    fn counters(&self, microvm: &MicrovmId) -> EndpointCounters {
+        EndpointCounters {
+            since: Timestamp::from_millis(1_700_000_000_000),
+            requests: microvm.as_str().len() as u64,
+            errors: 0,
+            resume_waits: 1,
+            resume_wait_milliseconds: 2,
+            bytes_in: 3,
+            bytes_out: 4,
+        }
+    }
+
+    fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError> {
+        Err(RotationError::TooOften { rotations: 8 })
+    }
+}
+
 impl Api {
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
@@ -142,6 +165,7 @@ impl Api {
         let token_key = TokenKey { kid: uuid::Uuid::from_bytes([1; 16]), secret: [7; 32] };
         let token_keys = Arc::new(TokenKeys::new(token_key, Vec::new()));
         let mut config = ControlPlaneConfig {
+            operator: AccountId::from_stored(ACCOUNT),
             region: REGION.to_owned(),
             endpoint_domain: "localhost".to_owned(),
             endpoint_port: 443,
@@ -160,6 +184,7 @@ impl Api {
             image_builder,
             identities: identities.clone(),
             token_keys: token_keys.clone(),
+            endpoints: Arc::new(FakeEndpoints),
         };
         let router = hearth_control_plane::router(config, services);
         Self { store, token_keys, identities, router, directory }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
-use hearth_data_plane::{Backend, CertificateAuthority, DataPlane, EndpointHosts, RunningApp};
+use hearth_certificates::{CertificateAuthority, OwnCertificate};
+use hearth_data_plane::{Backend, DataPlane, EndpointHosts, Observation, RunningApp};
 use hearth_lifecycle::Unreachable;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -92,15 +93,17 @@ pub(crate) async fn serve(
             ports: vec![PortSpecification::Port(8080)],
             expires_at_seconds: expires.duration_since(std::time::UNIX_EPOCH)?.as_secs() as i64,
             kind: TokenKind::Http,
+            revocations: 0,
         })?;
         tokens.push(json!({ "host": format!("{label}.{}", hosts.suffix()), "token": token }));
         by_label.insert(label, id);
     }
     std::fs::write(directory.join("hosts.json"), serde_json::to_vec(&tokens)?)?;
     let listener = TcpListener::bind(listen).await?;
-    let authority = CertificateAuthority::open(directory)?;
-    let upstreams = Arc::new(Upstreams { by_label, address });
-    let _plane = DataPlane::start(vec![listener], hosts, authority, Arc::new(keys), upstreams)?;
+    let certificate = OwnCertificate::issue(CertificateAuthority::open(directory)?, hosts.suffix())?.served();
+    let (keys, upstreams) = (Arc::new(keys), Arc::new(Upstreams { by_label, address }));
+    let observation = Arc::new(Observation::default());
+    let _plane = DataPlane::start(vec![listener], hosts, certificate, keys, upstreams, observation)?;
     println!("ready");
     std::future::pending().await
 }

@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
-use hearth_data_plane::{Backend, CertificateAuthority, DataPlane, EndpointHosts, RunningApp};
+use hearth_certificates::{CertificateAuthority, OwnCertificate};
+use hearth_data_plane::{AccessLog, Backend, DataPlane, EndpointHosts, Observation, RunningApp};
 use hearth_lifecycle::Unreachable;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -160,8 +161,10 @@ pub(crate) struct World {
     pub(crate) app: App,
     pub(crate) plane: DataPlane,
     pub(crate) ca_pem: std::path::PathBuf,
+    pub(crate) access_log: std::path::PathBuf,
+    pub(crate) observation: Arc<Observation>,
     _data: tempfile::TempDir,
-    keys: Arc<TokenKeys>,
+    pub(crate) keys: Arc<TokenKeys>,
 }
 
 impl World {
@@ -189,10 +192,22 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let hosts = EndpointHosts::new("us-east-1", "localhost");
-        let plane =
-            DataPlane::start(vec![listener], hosts, authority, Arc::clone(&keys), Arc::clone(&backend))
-                .unwrap();
-        Self { address, backend, app, plane, ca_pem, _data: data, keys }
+        let certificate = OwnCertificate::issue(authority, hosts.suffix()).unwrap().served();
+        let access_log = data.path().join("access.log");
+        let observation = Arc::new(Observation {
+            access_log: Some(Arc::new(AccessLog::open(&access_log).unwrap())),
+            ..Observation::default()
+        });
+        let plane = DataPlane::start(
+            vec![listener],
+            hosts,
+            certificate,
+            Arc::clone(&keys),
+            Arc::clone(&backend),
+            Arc::clone(&observation),
+        )
+        .unwrap();
+        Self { address, backend, app, plane, ca_pem, access_log, observation, _data: data, keys }
     }
 
     /// A token for every port of the microVM.
@@ -206,6 +221,7 @@ impl World {
             ports: vec![PortSpecification::AllPorts {}],
             expires_at_seconds: jiff::Timestamp::now().as_second() + 60,
             kind: TokenKind::Http,
+            revocations: 0,
         }
     }
 

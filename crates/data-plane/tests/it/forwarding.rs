@@ -224,7 +224,7 @@ async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
 }
 
 /// Upgrades to a protocol that answers every line with itself.
-async fn upgrade_app(mut request: Request<Incoming>) -> Response<TestBody> {
+pub(crate) async fn upgrade_app(mut request: Request<Incoming>) -> Response<TestBody> {
     if request.headers().get("upgrade").is_none_or(|protocol| protocol != "lines") {
         return describe(request).await;
     }

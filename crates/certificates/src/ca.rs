@@ -1,8 +1,7 @@
 //! The certificate authority of the endpoints: made at the first start, kept in the data directory.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -11,7 +10,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::certificate::{Certificate, CertificateError};
+use crate::files;
 
 /// Life of the authority's certificate, in days.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -39,6 +40,9 @@ pub enum CaError {
         /// Why.
         source: rcgen::Error,
     },
+    /// What was signed cannot be served.
+    #[error("the certificate that was signed cannot be used")]
+    Issued(#[from] CertificateError),
 }
 
 /// The authority.
@@ -46,15 +50,6 @@ pub enum CaError {
 pub struct CertificateAuthority {
     directory: PathBuf,
     key: KeyPair,
-}
-
-/// A certificate with its key.
-#[derive(Debug)]
-pub(crate) struct IssuedCertificate {
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) key: PrivateKeyDer<'static>,
-    /// When a new one should be made.
-    pub(crate) renew_at: Timestamp,
 }
 
 impl CertificateAuthority {
@@ -68,7 +63,7 @@ impl CertificateAuthority {
             Ok(text) => KeyPair::from_pem(&text).map_err(unusable)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = KeyPair::generate().map_err(unusable)?;
-                write_new(&key_path, key.serialize_pem().as_bytes(), 0o600)
+                files::write(&key_path, key.serialize_pem().as_bytes(), 0o600)
                     .map_err(|source| file_error(&key_path, source))?;
                 key
             }
@@ -78,7 +73,7 @@ impl CertificateAuthority {
         let pem_path = authority.pem_path();
         if !pem_path.exists() {
             let certificate = authority_params().self_signed(&authority.key).map_err(unusable)?;
-            write_new(&pem_path, certificate.pem().as_bytes(), 0o644)
+            files::write(&pem_path, certificate.pem().as_bytes(), 0o644)
                 .map_err(|source| file_error(&pem_path, source))?;
         }
         Ok(authority)
@@ -90,7 +85,7 @@ impl CertificateAuthority {
     }
 
     /// Makes a certificate for every name directly below `suffix`.
-    pub(crate) fn issue(&self, suffix: &str) -> Result<IssuedCertificate, CaError> {
+    pub(crate) fn issue(&self, suffix: &str) -> Result<Certificate, CaError> {
         let unusable = |source| CaError::Unusable { directory: self.directory.clone(), source };
         let key = KeyPair::generate().map_err(unusable)?;
         let mut params = CertificateParams::new(vec![format!("*.{suffix}")]).map_err(unusable)?;
@@ -102,11 +97,9 @@ impl CertificateAuthority {
         let issuer = authority_params();
         let certificate =
             params.signed_by(&key, &Issuer::from_params(&issuer, &self.key)).map_err(unusable)?;
-        Ok(IssuedCertificate {
-            certificate: certificate.der().clone(),
-            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-            renew_at: Timestamp::now() + SignedDuration::from_hours(24 * ENDPOINT_DAYS * 2 / 3),
-        })
+        let (chain, key) = (certificate.pem(), key.serialize_pem());
+        let path = self.directory.as_path();
+        Ok(Certificate::parse((path, chain.as_bytes()), (path, key.as_bytes()), suffix)?)
     }
 }
 
@@ -130,19 +123,6 @@ fn set_validity(params: &mut CertificateParams, days: i64) {
     };
     params.not_before = on(-EARLY_DAYS);
     params.not_after = on(days);
-}
-
-/// Writes a file that must not exist yet; it appears with its whole content.
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 #[cfg(test)]
