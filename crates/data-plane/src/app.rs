@@ -185,6 +185,9 @@ fn repeatable(request: &Request<AppBody>) -> Option<Request<AppBody>> {
 /// Opens a connection and serves it until the microVM's life ends.
 async fn open<R: RunningApp>(running: &R, port: u16, stop: &Stop) -> Result<SendRequest<AppBody>, Refusal> {
     let stream = running.connect(port).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Refusal::PortDenied;
+        }
         tracing::debug!(microvm = %running.id(), %error, "microVM could not be reached");
         Refusal::MicrovmUnreachable
     })?;

@@ -3,7 +3,9 @@
 use std::io;
 
 use hearth_api::MicrovmId;
-use hearth_lifecycle::{AppStream, Registry, RunningMicrovm, Unreachable};
+use hearth_guest_protocol::ShellSpec;
+use hearth_guest_protocol::client::{ClientError, ShellReader, ShellWriter};
+use hearth_lifecycle::{AppStream, Ingress, Registry, RunningMicrovm, ShellStream, Unreachable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Finds microVMs and wakes them.
@@ -14,6 +16,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The microVM, also one that has ended, whose endpoint's host name begins with this label.
     fn by_endpoint(&self, label: &str) -> impl Future<Output = Option<MicrovmId>> + Send;
 
+    /// What its endpoint takes.
+    fn ingress(&self, id: &MicrovmId) -> Ingress;
+
     /// Waits until the microVM is running; wakes it if its idle policy says so.
     fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
 }
@@ -23,6 +28,9 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     /// A connection to the app.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
+    /// What a shell's bytes pass through.
+    type Shell: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
     /// Whose life this is.
     fn id(&self) -> &MicrovmId;
 
@@ -30,8 +38,15 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     fn generation(&self) -> u64;
 
     /// Connects to a TCP port of the app. That nobody listens may show only on the first read, as
-    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached.
+    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached, or, with
+    /// [`io::ErrorKind::PermissionDenied`], that no request may go to this port.
     fn connect(&self, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Starts a shell in the app's container.
+    fn open_shell(
+        &self,
+        spec: &ShellSpec,
+    ) -> impl Future<Output = Result<(ShellWriter<Self::Shell>, ShellReader<Self::Shell>), ClientError>> + Send;
 
     /// Tells that bytes went to or came from the app.
     fn traffic(&self, bytes: u64);
@@ -50,6 +65,10 @@ impl Backend for Registry {
         }
     }
 
+    fn ingress(&self, id: &MicrovmId) -> Ingress {
+        self.ingress(id)
+    }
+
     async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {
         self.ensure_running(id).await
     }
@@ -57,6 +76,7 @@ impl Backend for Registry {
 
 impl RunningApp for RunningMicrovm {
     type Stream = AppStream;
+    type Shell = ShellStream;
 
     fn id(&self) -> &MicrovmId {
         self.id()
@@ -68,6 +88,13 @@ impl RunningApp for RunningMicrovm {
 
     async fn connect(&self, port: u16) -> io::Result<Self::Stream> {
         self.connect(port).await
+    }
+
+    async fn open_shell(
+        &self,
+        spec: &ShellSpec,
+    ) -> Result<(ShellWriter<ShellStream>, ShellReader<ShellStream>), ClientError> {
+        self.open_shell(spec).await
     }
 
     fn traffic(&self, bytes: u64) {

@@ -18,12 +18,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
-use crate::admit::admit;
+use crate::admit::{Admitted, admit};
 use crate::app::AppConnection;
 use crate::backend::Backend;
 use crate::refusal::Refusal;
+use crate::route::DEFAULT_PORT;
 use crate::serve::Shared;
-use crate::{forward, route};
+use crate::{forward, route, shell};
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,7 +81,7 @@ async fn answer<B: Backend>(
     let request_id =
         HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("invariant: a UUID is visible ASCII");
     let mut response = match pass(request, server_name, &request_id, shared).await {
-        Ok(response) => response.map(Either::Right),
+        Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
             refusal.response().map(Either::Left)
@@ -95,7 +96,7 @@ async fn pass<B: Backend>(
     server_name: Option<&str>,
     request_id: &HeaderValue,
     shared: &Shared<B>,
-) -> Result<Response<Incoming>, Refusal> {
+) -> Result<Answer, Refusal> {
     let authority = route::authority(&request)?;
     let port = route::port(request.headers())?;
     let label = shared.hosts.agreed_label(server_name, &authority);
@@ -103,14 +104,24 @@ async fn pass<B: Backend>(
         Some(label) => shared.backend.by_endpoint(&label).await,
         None => None,
     };
-    let microvm = admit(&shared.keys, request.headers(), microvm, port, Timestamp::now().as_second())?;
+    let microvm = match admit(&shared.keys, request.headers(), microvm, port, Timestamp::now().as_second())? {
+        Admitted::ToApp(microvm) if shared.backend.ingress(&microvm).http => microvm,
+        Admitted::ToApp(_) => return Err(Refusal::PortDenied),
+        Admitted::ToShell(microvm) => {
+            return shell::open(request, &microvm, None, shared)
+                .await
+                .map(|response| response.map(Either::Left));
+        }
+    };
+    let port = port.unwrap_or(DEFAULT_PORT);
     let (running, connection) = match reach(&microvm, port, shared).await {
         // It may have been suspended between being found running and being connected to.
         Err(Refusal::MicrovmUnreachable) => reach(&microvm, port, shared).await?,
         other => other?,
     };
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    forward::forward(request, &authority, &running, connection, shared).await
+    let response = forward::forward(request, &authority, &running, connection, shared).await?;
+    Ok(response.map(Either::Right))
 }
 
 /// Waits for the microVM and connects to its app.

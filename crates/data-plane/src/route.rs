@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, Request};
 use crate::refusal::Refusal;
 
 /// Port of the app when the request names none.
-const DEFAULT_PORT: u16 = 8080;
+pub(crate) const DEFAULT_PORT: u16 = 8080;
 /// Header that names the port.
 const PROXY_PORT: HeaderName = HeaderName::from_static("x-aws-proxy-port");
 
@@ -60,11 +60,11 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
     }
 }
 
-/// The port that a request asks for: 1 to 65535 in plain digits.
-pub(crate) fn port(headers: &HeaderMap) -> Result<u16, Refusal> {
+/// The port that a request asks for, if it names one: 1 to 65535 in plain digits.
+pub(crate) fn port(headers: &HeaderMap) -> Result<Option<u16>, Refusal> {
     let mut values = headers.get_all(PROXY_PORT).iter();
     let value = match (values.next(), values.next()) {
-        (None, _) => return Ok(DEFAULT_PORT),
+        (None, _) => return Ok(None),
         (Some(value), None) => value.as_bytes(),
         (Some(_), Some(_)) => return Err(Refusal::BadRequest),
     };
@@ -72,7 +72,7 @@ pub(crate) fn port(headers: &HeaderMap) -> Result<u16, Refusal> {
         .ok()
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok());
-    port.filter(|port| *port != 0).ok_or(Refusal::BadRequest)
+    port.filter(|port| *port != 0).map(Some).ok_or(Refusal::BadRequest)
 }
 
 #[cfg(test)]
@@ -109,9 +109,9 @@ mod tests {
             }
             port(&headers)
         };
-        assert_eq!(with(&[]), Ok(8080));
-        assert_eq!(with(&["1"]), Ok(1));
-        assert_eq!(with(&["65535"]), Ok(65535));
+        assert_eq!(with(&[]), Ok(None));
+        assert_eq!(with(&["1"]), Ok(Some(1)));
+        assert_eq!(with(&["65535"]), Ok(Some(65535)));
         for bad in ["banana", "0", "-1", "+1", "1.5", "70000", "", " ", "80 80", "0x50"] {
             assert_eq!(with(&[bad]), Err(Refusal::BadRequest), "{bad:?}");
         }

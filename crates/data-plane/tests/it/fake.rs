@@ -11,8 +11,13 @@ use std::task::{Context, Poll};
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_data_plane::{Backend, CertificateAuthority, DataPlane, EndpointHosts, RunningApp};
-use hearth_lifecycle::Unreachable;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hearth_guest_protocol::client::{self, ClientError, ShellReader, ShellWriter};
+use hearth_guest_protocol::codec::encode;
+use hearth_guest_protocol::{Reply, Request, ShellSpec};
+use hearth_lifecycle::{Ingress, Unreachable};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +25,8 @@ use uuid::Uuid;
 
 /// Label of the endpoint of the one microVM that there is.
 pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
+/// What fits between a fake shell and the endpoint.
+const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
 
 pub(crate) fn host(label: &str) -> String {
@@ -34,10 +41,13 @@ pub(crate) struct App {
     pub(crate) traffic: Arc<AtomicU64>,
     pub(crate) connects: Arc<AtomicUsize>,
     pub(crate) ended: CancellationToken,
+    /// The agent's ends of shells, with what was asked for.
+    pub(crate) shells: Arc<Mutex<Vec<(ShellSpec, DuplexStream)>>>,
 }
 
 impl RunningApp for App {
     type Stream = Stream;
+    type Shell = DuplexStream;
 
     fn id(&self) -> &MicrovmId {
         &self.id
@@ -57,6 +67,20 @@ impl RunningApp for App {
             Some(address) => Ok(Stream(Some(TcpStream::connect(address).await?))),
             None => Ok(Stream(None)),
         }
+    }
+
+    async fn open_shell(
+        &self,
+        spec: &ShellSpec,
+    ) -> Result<(ShellWriter<DuplexStream>, ShellReader<DuplexStream>), ClientError> {
+        let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
+        // The reply may come before the request, in a pipe.
+        agent.write_all(&encode(&Reply::Done).unwrap()).await.unwrap();
+        let shell = client::open_shell(host, spec).await?;
+        let mut request = vec![0; encode(&Request::Shell { shell: spec.clone() }).unwrap().len()];
+        agent.read_exact(&mut request).await.unwrap();
+        self.shells.lock().unwrap().push((spec.clone(), agent));
+        Ok(shell)
     }
 
     fn traffic(&self, bytes: u64) {
@@ -111,6 +135,7 @@ pub(crate) struct FakeBackend {
     pub(crate) asked: AtomicUsize,
     /// What it runs as after the next answer.
     pub(crate) next_life: Mutex<Option<App>>,
+    pub(crate) ingress: Mutex<Ingress>,
     id: MicrovmId,
 }
 
@@ -119,6 +144,11 @@ impl Backend for FakeBackend {
 
     async fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
         (label == LABEL).then(|| self.id.clone())
+    }
+
+    fn ingress(&self, id: &MicrovmId) -> Ingress {
+        assert_eq!(*id, self.id);
+        *self.ingress.lock().unwrap()
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
@@ -157,11 +187,13 @@ impl World {
             traffic: Arc::default(),
             connects: Arc::default(),
             ended: CancellationToken::new(),
+            shells: Arc::default(),
         };
         let backend = Arc::new(FakeBackend {
             state: watch::Sender::new(Some(Ok(app.clone()))),
             asked: AtomicUsize::new(0),
             next_life: Mutex::default(),
+            ingress: Mutex::new(Ingress { http: true, shell: true }),
             id: app.id.clone(),
         });
         let keys = Arc::new(TokenKeys::new(key(1), vec![]));
