@@ -26,7 +26,8 @@ class Shell:
 
     def __init__(self, microvm: Microvm, path: str = "/shell", token: str | None = None, port: int | None = 8022,
                  **options):
-        headers = {"x-aws-proxy-auth": token or shell_token(microvm)}
+        self.token = token or shell_token(microvm)
+        headers = {"x-aws-proxy-auth": self.token}
         if port:
             headers["x-aws-proxy-port"] = str(port)
         plain = socket.create_connection(("127.0.0.1", microvm.clients.server.endpoint_port), timeout=60)

@@ -1,13 +1,11 @@
 """Shells: a terminal in the app's container, over a WebSocket."""
-import contextlib
 import hashlib
 import time
 
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from harness import wait_until
-from shells import HTTP_AND_SHELL, MANAGED, Shell, shell_token
+from shells import HTTP_AND_SHELL, Shell
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +108,7 @@ def test_nothing_is_left_when_the_connection_is_cut(microvm):
     wait_until(lambda: len(processes(microvm, "sleep 333")) >= 3, 20, "the jobs run")
     # Who asks for it, survives: nohup, and what makes itself a session of its own.
     other = Shell(microvm)
-    other.run("nohup sleep 4444 >/dev/null 2>&1 & setsid sleep 4445 >/dev/null 2>&1 &")
+    other.type("nohup sleep 4444 >/dev/null 2>&1 & setsid sleep 4445 >/dev/null 2>&1 &\r")
     wait_until(lambda: len(processes(microvm, "sleep 444")) == 2, 20, "the others run")
     before = len(processes(microvm, "bash"))
     for one in (shell, other):
@@ -124,8 +122,7 @@ def test_nothing_is_left_when_the_connection_is_cut(microvm):
 def test_much_output_arrives_whole_and_in_order(microvm):
     """50 MB through a terminal; the client reads slowly at first."""
     shell = Shell(microvm)
-    shell.run("stty -opost -echo")
-    shell.type("perl -e 'for (0..799999) { printf qq(%062d\\n), $_ } '; echo do''ne\r")
+    shell.type("stty -opost; perl -e 'for (0..799999) { printf qq(%062d\\n), $_ } '; echo do''ne\r")
     shell.wait_for("0{62}\n")
     time.sleep(0.5)  # Time for the buffers on the way to fill; nothing is waited for.
     digest, expected, received = hashlib.sha256(shell.printed), hashlib.sha256(), len(shell.printed)

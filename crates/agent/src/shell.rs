@@ -58,6 +58,11 @@ pub(crate) fn serve(
     result
 }
 
+/// What poll(2) has found. nix gives nothing when a flag is among it that it does not name.
+fn happened(fd: &PollFd) -> PollFlags {
+    fd.revents().unwrap_or(HANG_UP)
+}
+
 struct Relay<'a> {
     host: &'a TcpStream,
     terminal: Terminal,
@@ -127,7 +132,7 @@ impl Relay<'_> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut events = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let mut events = fds.iter().map(happened);
         let host = events.next().unwrap_or(PollFlags::empty());
         let mut of_terminal = events.skip(1);
         let mut next = |wanted| if wanted { of_terminal.next() } else { None }.unwrap_or(PollFlags::empty());
@@ -232,7 +237,7 @@ impl Relay<'_> {
             while !self.unsent.is_empty() {
                 let mut host = [PollFd::new(self.host.as_fd(), PollFlags::POLLOUT | HANG_UP)];
                 poll(&mut host, PollTimeout::NONE)?;
-                if host[0].revents().is_some_and(|events| events.intersects(HANG_UP | PollFlags::POLLHUP)) {
+                if happened(&host[0]).intersects(HANG_UP | PollFlags::POLLHUP) {
                     return Ok(());
                 }
                 self.send()?;

@@ -9,7 +9,7 @@ use hearth_guest_protocol::{FromShell, SHELL_PAYLOAD_BYTES, ToShell};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -90,9 +90,12 @@ pub(crate) async fn serve<R: RunningApp>(
         if let Some(frame) = end.close_frame() {
             to_client.send(Message::Close(Some(frame))).await?;
         }
-        // Until the client has closed too.
-        while let Some(message) = from_client.next().await {
-            message?;
+        // Until the client has closed too. What it still sends is not looked at, but has to be taken: a connection that
+        // is closed with bytes unread is reset, and the client might not see why it ended.
+        if let Ok(socket) = to_client.reunite(from_client) {
+            let mut connection = socket.into_inner();
+            connection.shutdown().await?;
+            tokio::io::copy(&mut connection, &mut tokio::io::sink()).await?;
         }
         Ok::<_, WebSocketError>(())
     };

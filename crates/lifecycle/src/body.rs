@@ -208,7 +208,9 @@ impl Body {
             tokio::spawn(settled(self.output.clone().follow(vm.clone()))),
         ];
         self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
-        let closed_port = self.hooks.port().filter(|_| self.host.hooks_port == HooksPort::Closed);
+        // Those of the build are called on it too.
+        let port = self.version.configuration.hooks.as_ref().and_then(|hooks| hooks.port);
+        let closed_port = port.filter(|_| self.host.hooks_port == HooksPort::Closed);
         let running = RunningMicrovm::new(record.id.clone(), self.lives, vm, warm);
         self.running = Some(running.with_closed_port(closed_port));
         self.guest = Some(guest);

@@ -91,11 +91,6 @@ impl Hooks {
         }
     }
 
-    /// The port that hooks are called on, if any is.
-    pub(crate) fn port(&self) -> Option<u16> {
-        (self.port != 0).then_some(self.port)
-    }
-
     fn timeout(&self, hook: Hook) -> Duration {
         let timeout = match hook {
             Hook::Run => self.run,

@@ -127,21 +127,21 @@ impl Forwarder {
     ) -> anyhow::Result<Response<Incoming>> {
         let broke = || format!("the connection to {} broke", self.endpoint.authority());
         let mut kept = upstream.lock().await;
-        let request = match kept.take() {
-            Some(mut sender) if sender.ready().await.is_ok() => {
-                match sender.try_send_request(request).await {
-                    Ok(response) => {
-                        *kept = Some(sender);
-                        return Ok(response);
-                    }
-                    Err(mut error) => match error.take_message() {
-                        Some(request) => request,
-                        None => return Err(anyhow!(error.into_error()).context(broke())),
-                    },
+        let mut request = request;
+        if let Some(mut sender) = kept.take()
+            && sender.ready().await.is_ok()
+        {
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    *kept = Some(sender);
+                    return Ok(response);
                 }
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(anyhow!(error.into_error()).context(broke())),
+                },
             }
-            _ => request,
-        };
+        }
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(self.endpoint.connect().await?)).await?;
         tokio::spawn(connection.with_upgrades());

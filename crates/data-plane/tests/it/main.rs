@@ -6,4 +6,5 @@ mod connections;
 mod fake;
 mod forwarding;
 mod refusals;
+mod shells;
 mod shutdown;
