@@ -66,16 +66,14 @@ fn become_shell(spec: StageSpec) -> Result<(), Error> {
         env.insert("PS1".into(), PROMPT.into());
     }
     let path = env.get("PATH").map_or("", String::as_str);
-    let (program, argv) = match spec.argv.first() {
-        Some(command) => (find_program(command, path)?, spec.argv),
-        None => {
-            let found =
-                ["bash", "sh"].into_iter().find_map(|name| Some((find_program(name, path).ok()?, name)));
-            let (program, name) = found.ok_or(Error::NoShell)?;
-            (program, vec![name.to_owned()])
-        }
-    };
+    let argv = if spec.argv.is_empty() { vec![shell(path)?.to_owned()] } else { spec.argv };
+    let program = find_program(&argv[0], path)?;
     execute(&program, &argv, &env)
+}
+
+/// The best shell that the image has.
+fn shell(path: &str) -> Result<&'static str, Error> {
+    ["bash", "sh"].into_iter().find(|name| find_program(name, path).is_ok()).ok_or(Error::NoShell)
 }
 
 /// Enters the container's namespaces but for those of processes and of the network, in which the agent has started the

@@ -4,7 +4,7 @@ use std::io;
 
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::ShellSpec;
-use hearth_guest_protocol::client::{ClientError, ShellReader, ShellWriter};
+use hearth_guest_protocol::client::{ClientError, Shell};
 use hearth_lifecycle::{AppStream, Ingress, Registry, RunningMicrovm, ShellStream, Unreachable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -46,7 +46,7 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     fn open_shell(
         &self,
         spec: &ShellSpec,
-    ) -> impl Future<Output = Result<(ShellWriter<Self::Shell>, ShellReader<Self::Shell>), ClientError>> + Send;
+    ) -> impl Future<Output = Result<Shell<Self::Shell>, ClientError>> + Send;
 
     /// Tells that bytes went to or came from the app.
     fn traffic(&self, bytes: u64);
@@ -90,10 +90,7 @@ impl RunningApp for RunningMicrovm {
         self.connect(port).await
     }
 
-    async fn open_shell(
-        &self,
-        spec: &ShellSpec,
-    ) -> Result<(ShellWriter<ShellStream>, ShellReader<ShellStream>), ClientError> {
+    async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<ShellStream>, ClientError> {
         self.open_shell(spec).await
     }
 

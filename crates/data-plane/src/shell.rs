@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hearth_api::MicrovmId;
-use hearth_guest_protocol::client::{ClientError, ShellReader, ShellWriter};
+use hearth_guest_protocol::client::{ClientError, Shell};
 use hearth_guest_protocol::{ShellSpec, Terminal, chain};
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
@@ -10,7 +10,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::backend::{Backend, RunningApp};
@@ -29,13 +28,11 @@ struct Wanted {
     dialect: Dialect,
 }
 
-type Shell<R> = (ShellWriter<<R as RunningApp>::Shell>, ShellReader<<R as RunningApp>::Shell>);
-
 /// Answers a request that has shown a token for shells of `microvm`; `subprotocol` is that of the answer.
 ///
 /// Nothing but a WebSocket is served here. Plain HTTP finds nothing that answers, as on the service.
-pub(crate) async fn open<B: Backend>(
-    mut request: Request<Incoming>,
+pub(crate) async fn open<B: Backend, T>(
+    mut request: Request<T>,
     microvm: &MicrovmId,
     subprotocol: Option<HeaderValue>,
     shared: &Shared<B>,
@@ -74,7 +71,7 @@ async fn start<B: Backend>(
     microvm: &MicrovmId,
     spec: &ShellSpec,
     shared: &Shared<B>,
-) -> Result<(B::App, Shell<B::App>), Refusal> {
+) -> Result<(B::App, Shell<<B::App as RunningApp>::Shell>), Refusal> {
     let running = shared.backend.ensure_running(microvm).await.map_err(|reason| {
         tracing::debug!(%microvm, ?reason, "the microVM takes no shell");
         Refusal::MicrovmUnreachable

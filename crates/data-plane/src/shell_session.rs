@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use hearth_guest_protocol::client::{ShellReader, ShellWriter};
+use hearth_guest_protocol::client::{Shell, ShellReader, ShellWriter};
 use hearth_guest_protocol::{FromShell, SHELL_PAYLOAD_BYTES, ToShell};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -63,7 +63,7 @@ enum End {
 /// with it.
 pub(crate) async fn serve<R: RunningApp>(
     upgrade: OnUpgrade,
-    (mut writer, mut reader): (ShellWriter<R::Shell>, ShellReader<R::Shell>),
+    (mut writer, mut reader): Shell<R::Shell>,
     running: &R,
     dialect: Dialect,
 ) {
@@ -176,11 +176,10 @@ async fn type_in<R: RunningApp>(
                 continue;
             }
             Some(Ok(Message::Pong(_) | Message::Frame(_))) => continue,
-            Some(Ok(Message::Close(_))) | None => return End::ClientGone,
             Some(Err(WebSocketError::Capacity(_))) => return End::Refused(CloseCode::Size),
             Some(Err(WebSocketError::Utf8(_))) => return End::Refused(CloseCode::Invalid),
             Some(Err(WebSocketError::Protocol(_))) => return End::Refused(CloseCode::Protocol),
-            Some(Err(_)) => return End::ClientGone,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return End::ClientGone,
         };
         running.traffic(typed.len() as u64);
         if type_all(writer, &typed).await.is_err() {

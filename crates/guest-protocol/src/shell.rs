@@ -155,7 +155,10 @@ mod tests {
     fn frames_to_a_shell_begin_with_what_they_are() {
         let begin = |frame: ToShell| ShellHeader::parse(*frame.encode().first_chunk().unwrap()).unwrap();
         assert_eq!(begin(ToShell::Input(b"ls\r")), ShellHeader::Input(3));
-        assert_eq!(begin(ToShell::Input(&[0; SHELL_PAYLOAD_BYTES])), ShellHeader::Input(SHELL_PAYLOAD_BYTES));
+        assert_eq!(
+            begin(ToShell::Input(&vec![0; SHELL_PAYLOAD_BYTES])),
+            ShellHeader::Input(SHELL_PAYLOAD_BYTES)
+        );
         assert_eq!(begin(ToShell::EndOfInput), ShellHeader::EndOfInput);
         let resize = ToShell::Resize { columns: 0x0102, rows: 0x0304 };
         assert_eq!(begin(resize), ShellHeader::Resize);

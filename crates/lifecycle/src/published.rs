@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::guest::AppStream;
 use hearth_guest_protocol::ShellSpec;
-use hearth_guest_protocol::client::{self, ClientError, ShellReader, ShellWriter};
+use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -119,10 +119,7 @@ impl RunningMicrovm {
     }
 
     /// Starts a shell in the app's container.
-    pub async fn open_shell(
-        &self,
-        spec: &ShellSpec,
-    ) -> Result<(ShellWriter<ShellStream>, ShellReader<ShellStream>), ClientError> {
+    pub async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<ShellStream>, ClientError> {
         client::open_shell(self.connect_agent().await?, spec).await
     }
 

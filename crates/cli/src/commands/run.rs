@@ -97,8 +97,8 @@ fn request(args: &RunArgs, arn: &str, region: &str) -> Value {
         request["maximumDurationInSeconds"] = json!(seconds);
     }
     if !args.ingress.is_empty() {
-        let arns = args.ingress.iter().map(|kind| managed_connector_arn(region, kind.name()));
-        request["ingressNetworkConnectors"] = arns.collect();
+        let connectors = args.ingress.iter().map(|kind| managed_connector_arn(region, kind.name()));
+        request["ingressNetworkConnectors"] = connectors.collect();
     }
     request
 }

@@ -147,7 +147,7 @@ async fn type_in(mut to_shell: SplitSink<WebSocket, Message>, mode: Mode) -> any
         return anyhow!("changes of the window's size cannot be noticed");
     };
     let mut message = size_message(mode);
-    let mut more = true;
+    let mut reading = true;
     loop {
         if let Some(message) = message
             && to_shell.send(message).await.is_err()
@@ -156,8 +156,8 @@ async fn type_in(mut to_shell: SplitSink<WebSocket, Message>, mode: Mode) -> any
             return std::future::pending().await;
         }
         message = tokio::select! {
-            bytes = typed.recv(), if more => {
-                more = bytes.is_some();
+            bytes = typed.recv(), if reading => {
+                reading = bytes.is_some();
                 match bytes {
                     Some(bytes) => Some(Message::binary(bytes)),
                     None if mode == Mode::Pipes => Some(Message::text(json!({ "type": "eof" }).to_string())),

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_data_plane::{Backend, CertificateAuthority, DataPlane, EndpointHosts, RunningApp};
-use hearth_guest_protocol::client::{self, ClientError, ShellReader, ShellWriter};
+use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::codec::encode;
 use hearth_guest_protocol::{Reply, Request, ShellSpec};
 use hearth_lifecycle::{Ingress, Unreachable};
@@ -69,10 +69,7 @@ impl RunningApp for App {
         }
     }
 
-    async fn open_shell(
-        &self,
-        spec: &ShellSpec,
-    ) -> Result<(ShellWriter<DuplexStream>, ShellReader<DuplexStream>), ClientError> {
+    async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<DuplexStream>, ClientError> {
         let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
         // The reply may come before the request, in a pipe.
         agent.write_all(&encode(&Reply::Done).unwrap()).await.unwrap();

@@ -38,7 +38,7 @@ async fn open(
         request.headers_mut().insert("x-aws-proxy-port", port.into());
     }
     let stream = tls(world, Arc::new(tls_config(world)), LABEL).await;
-    match soon(tokio_tungstenite::client_async(request, stream)).await {
+    match soon(Box::pin(tokio_tungstenite::client_async(request, stream))).await {
         Ok((client, _)) => Ok(client),
         Err(Error::Http(response)) => {
             let code = response.headers()["x-aws-proxy-error"].to_str().unwrap().to_owned();

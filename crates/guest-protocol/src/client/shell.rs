@@ -8,10 +8,7 @@ use super::{ClientError, Replies};
 use crate::{FromShell, Reply, Request, ShellSpec, ToShell};
 
 /// Starts a shell on `stream`, a connection to the agent that is used up by it; the two directions of it.
-pub async fn open_shell<S>(
-    stream: S,
-    spec: &ShellSpec,
-) -> Result<(ShellWriter<S>, ShellReader<S>), ClientError>
+pub async fn open_shell<S>(stream: S, spec: &ShellSpec) -> Result<Shell<S>, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -26,6 +23,9 @@ where
         None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
     }
 }
+
+/// The two directions of a shell.
+pub type Shell<S> = (ShellWriter<S>, ShellReader<S>);
 
 /// What is typed to a shell.
 #[derive(Debug)]
