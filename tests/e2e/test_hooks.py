@@ -9,6 +9,7 @@ import uuid
 import pytest
 
 from artifact import zipped
+from endpoint import Clients
 from harness import wait_until
 
 APP = pathlib.Path(__file__).parent / "apps/hooks"
@@ -215,3 +216,16 @@ def test_the_payload_is_for_the_run_hook_alone(another_server, clients, hooked, 
     # Neither in a file, nor in a page of the database that was deleted, nor in the server's log.
     found = subprocess.run(["grep", "-rlaF", secret, other.data_dir, other.log_path], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (1, ""), found
+
+
+def test_an_operator_can_close_the_port_of_the_hooks(launch, hooked, another_server):
+    """Open to a token that covers it, as on the service, unless the configuration says otherwise."""
+    hook = "/aws/lambda-microvms/runtime/v1/suspend"
+    assert launch().request(hook, "POST", port=9000).status == 200
+    microvm = Clients(another_server({"hooks_port_reachable": False})).run(hooked)
+    refused = microvm.request(hook, "POST", port=9000)
+    assert (refused.status, refused.headers["x-aws-proxy-error"], refused.body) == (
+        403, "UNAUTHORIZED", b"Access to port denied")
+    assert "suspend" not in microvm.request("/log").text
+    microvm.suspend()
+    assert "suspend" in microvm.request("/log").text

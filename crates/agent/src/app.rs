@@ -18,11 +18,17 @@ use crate::output::Output;
 /// How often the tables of listening sockets are read.
 const LISTENING_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Process number of the app's first process, once it has been started.
-static APP: Mutex<Option<i32>> = Mutex::new(None);
+/// The app, once it has been started.
+static APP: Mutex<Option<App>> = Mutex::new(None);
 pub(crate) static OUTPUT: Output = Output::new();
 
-fn app() -> MutexGuard<'static, Option<i32>> {
+struct App {
+    /// Process number of its first process.
+    pid: i32,
+    spec: AppSpec,
+}
+
+fn app() -> MutexGuard<'static, Option<App>> {
     APP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -40,7 +46,7 @@ pub(crate) fn start(spec: &AppSpec) -> Result<(), Error> {
     if !message.is_empty() {
         return Err(Error::Stage(message));
     }
-    *app = Some(pid);
+    *app = Some(App { pid, spec: spec.clone() });
     thread::Builder::new().spawn(move || OUTPUT.collect(stdout, stderr)).map_err(Error::Spawn)?;
     Ok(())
 }
@@ -48,8 +54,15 @@ pub(crate) fn start(spec: &AppSpec) -> Result<(), Error> {
 pub(crate) fn state() -> AppState {
     match *app() {
         None => AppState::NotStarted,
-        Some(pid) => children::exit_code(pid).map_or(AppState::Running, AppState::Exited),
+        Some(App { pid, .. }) => children::exit_code(pid).map_or(AppState::Running, AppState::Exited),
     }
+}
+
+/// Process number of the app's first process and what it was started from, while it runs.
+pub(crate) fn running() -> Option<(i32, AppSpec)> {
+    let app = app();
+    let App { pid, spec } = app.as_ref()?;
+    children::exit_code(*pid).is_none().then(|| (*pid, spec.clone()))
 }
 
 fn exited() -> Option<Reply> {
@@ -95,7 +108,7 @@ pub(crate) fn wait_exit(peer: &TcpStream) -> std::io::Result<Option<Reply>> {
 
 /// Ends the app, so that its file system is unmounted.
 pub(crate) fn kill() {
-    let Some(pid) = *app() else { return };
+    let Some(pid) = app().as_ref().map(|app| app.pid) else { return };
     children::kill(pid);
     let deadline = Instant::now() + Duration::from_secs(5);
     while children::exit_code(pid).is_none() && Instant::now() < deadline {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -69,6 +69,17 @@ impl Ear {
     /// As [`Ear::wait`], for a limited time.
     pub(crate) fn wait_for(&self, peer: &TcpStream, timeout: Duration) -> io::Result<Wake> {
         self.poll(peer, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX))
+    }
+
+    /// Readable when the bell has rung since the last [`Ear::hear`]; for a poll of one's own.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Takes note of it.
+    pub(crate) fn hear(&self) {
+        // It has not rung.
+        let _ = self.0.read();
     }
 
     fn poll(&self, peer: &TcpStream, timeout: PollTimeout) -> io::Result<Wake> {

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Container,
     /// A Dockerfile build.
     Build,
+    /// A shell in the app's container.
+    Shell,
 }
 
 impl Kind {
@@ -38,6 +40,17 @@ impl Kind {
         match self {
             Self::Container => c"hearth-container",
             Self::Build => c"hearth-build",
+            Self::Shell => c"hearth-shell",
+        }
+    }
+
+    /// Namespaces that the stage begins in; a shell enters those of the app by itself.
+    fn new_namespaces(self) -> libc::c_int {
+        match self {
+            Self::Container | Self::Build => {
+                libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC
+            }
+            Self::Shell => 0,
         }
     }
 
@@ -81,6 +94,11 @@ pub(crate) fn kill(pid: i32) {
     }
 }
 
+/// Forgets a child that has ended and that nobody will ask for any more.
+pub(crate) fn forget(pid: i32) {
+    children().retain(|child| child.0 != pid || child.1.is_none());
+}
+
 /// Reaps children, orphans included. For the main thread.
 pub(crate) fn reap_forever() -> ! {
     loop {
@@ -115,19 +133,29 @@ pub(crate) fn spawn(kind: Kind, spec: &impl Serialize) -> Result<Child, Error> {
 }
 
 fn start(kind: Kind, spec: &impl Serialize) -> io::Result<Child> {
-    let mut spec_file = File::from(memfd_create(c"spec", MFdFlags::MFD_CLOEXEC)?);
-    spec_file.write_all(&serde_json::to_vec(spec)?)?;
-    spec_file.rewind()?;
     let null = File::open("/dev/null")?;
     let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (pid, status) = start_on(kind, spec, [null.as_fd(), stdout_write.as_fd(), stderr_write.as_fd()])?;
+    Ok(Child { pid, stdout, stderr, status })
+}
+
+/// Starts a stage with this standard input, output and error. Returns its process and the agent's end of its status.
+pub(crate) fn start_on(
+    kind: Kind,
+    spec: &impl Serialize,
+    [stdin, stdout, stderr]: [BorrowedFd; 3],
+) -> io::Result<(i32, OwnedFd)> {
+    let mut spec_file = File::from(memfd_create(c"spec", MFdFlags::MFD_CLOEXEC)?);
+    spec_file.write_all(&serde_json::to_vec(spec)?)?;
+    spec_file.rewind()?;
     let (status, status_write) = pipe2(OFlag::O_CLOEXEC)?;
     // In the order of their numbers in the stage. They are moved up first, so that none is overwritten before
     // its turn.
     let sources = [
-        move_up(&null)?,
-        move_up(&stdout_write)?,
-        move_up(&stderr_write)?,
+        move_up(&stdin)?,
+        move_up(&stdout)?,
+        move_up(&stderr)?,
         move_up(&spec_file)?,
         move_up(&status_write)?,
     ];
@@ -135,11 +163,11 @@ fn start(kind: Kind, spec: &impl Serialize) -> io::Result<Child> {
     let pid = clone_and_execute(kind, sources.each_ref().map(AsRawFd::as_raw_fd))?;
     table.push((pid, None));
     STARTED.notify_all();
-    Ok(Child { pid, stdout, stderr, status })
+    Ok((pid, status))
 }
 
 /// Duplicates a descriptor to a number above those that a stage uses.
-fn move_up(fd: &impl std::os::fd::AsFd) -> io::Result<OwnedFd> {
+fn move_up(fd: &impl AsFd) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
     let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(10))?;
     // SAFETY: F_DUPFD_CLOEXEC has just made this descriptor, and nobody else knows it.
@@ -153,7 +181,7 @@ struct Execution {
     sources: [RawFd; 5],
 }
 
-/// Clones the process and executes this program again in the clone, which is PID 1 of its namespace.
+/// Clones the process and executes this program again in the clone, which is PID 1 of its namespace if that is new.
 ///
 /// The clone borrows the agent's memory until then, as in vfork(2): a copy would leave all of the agent's
 /// pages write-protected, and the first request after each restore would pay for the page faults.
@@ -161,13 +189,7 @@ fn clone_and_execute(kind: Kind, sources: [RawFd; 5]) -> io::Result<i32> {
     let argv = [kind.c_name().as_ptr(), std::ptr::null()];
     let execution = Execution { argv, envp: [std::ptr::null()], sources };
     let mut stack = vec![0_u8; CLONE_STACK_BYTES];
-    let flags = libc::CLONE_VM
-        | libc::CLONE_VFORK
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | kind.new_namespaces();
     // SAFETY: CLONE_VFORK suspends this thread until the clone has executed the program or ended, so that the
     // stack and `execution` outlive its use of them. `execute` keeps to async-signal-safe calls, as other
     // threads go on.

@@ -80,7 +80,7 @@ fn enter_working_dir(path: &str) -> Result<(), Error> {
 }
 
 /// A command with a slash is a path; any other is looked up in PATH, as execvp(3) does it.
-fn find_program(command: &str, path: &str) -> Result<String, Error> {
+pub(crate) fn find_program(command: &str, path: &str) -> Result<String, Error> {
     if command.contains('/') {
         return Ok(command.into());
     }
@@ -91,7 +91,7 @@ fn find_program(command: &str, path: &str) -> Result<String, Error> {
     found.ok_or_else(|| Error::CommandNotFound { command: command.into(), path: path.into() })
 }
 
-fn execute(program: &str, argv: &[String], env: &BTreeMap<String, String>) -> Result<(), Error> {
+pub(crate) fn execute(program: &str, argv: &[String], env: &BTreeMap<String, String>) -> Result<(), Error> {
     let c_string = |text: String| CString::new(text).map_err(|_| Error::NulByte);
     let argv = argv.iter().cloned().map(c_string).collect::<Result<Vec<_>, _>>()?;
     let envp =

@@ -29,7 +29,15 @@ pub(crate) enum Error {
     Stage(String),
     #[error("the app has been started already")]
     AlreadyStarted,
-    #[error("the image has neither ENTRYPOINT nor CMD")]
+    #[error("the app does not run")]
+    NotRunning,
+    #[error("cannot open a terminal in the app's container")]
+    Terminal(#[source] io::Error),
+    #[error("cannot enter the app's container")]
+    EnterContainer(#[source] io::Error),
+    #[error("the image has neither bash nor sh")]
+    NoShell,
+    #[error("the image has neither ENTRYPOINT ENTRYPOINT nor CMD")]
     NoCommand,
     #[error("the command {command:?} was not found in the image (PATH={path})")]
     CommandNotFound { command: String, path: String },

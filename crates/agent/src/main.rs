@@ -1,10 +1,10 @@
 //! `hearth-agent`: the first process of every microVM.
 //!
 //! It boots the guest ([`boot`], [`network`]), answers the host on the control network ([`serve`]) and starts
-//! the app ([`app`]) or a build ([`build`]). Apps and builds start as *stages*: the agent clones a process
+//! the app ([`app`]), a build ([`build`]) or a shell ([`shell`]). They start as *stages*: the agent clones a process
 //! into new namespaces, which executes this same program under another `argv[0]` ([`children`]), sets up its
-//! mounts and privileges alone and single-threaded, and then becomes the app ([`container`]) or supervises
-//! the build ([`build_stage`]).
+//! mounts and privileges alone and single-threaded, and then becomes the app ([`container`]), supervises
+//! the build ([`build_stage`]) or becomes the shell ([`shell_stage`]).
 
 mod app;
 mod bell;
@@ -29,8 +29,12 @@ mod power;
 mod privileges;
 mod restore;
 mod serve;
+mod session;
+mod shell;
+mod shell_stage;
 mod sockets;
 mod stage;
+mod terminal;
 mod user;
 
 use error::Error;
@@ -43,6 +47,9 @@ fn main() {
     }
     if name == children::Kind::Build.name() {
         build_stage::main();
+    }
+    if name == children::Kind::Shell.name() {
+        shell_stage::main();
     }
     if std::process::id() != 1 {
         eprintln!("hearth-agent is the init of a microVM; it does nothing elsewhere");

@@ -21,7 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::error::Error;
 use crate::incoming::Incoming;
-use crate::{app, build, connections, forward, hooks, inspect, power, restore};
+use crate::{app, build, connections, forward, hooks, inspect, power, restore, shell};
 
 /// Workers that wait from the start.
 const FIRST_WORKERS: usize = 4;
@@ -105,6 +105,7 @@ fn serve_requests(peer: &mut TcpStream, (to_app, to_host): &mut (Vec<u8>, Vec<u8
     while let Some(request) = incoming.next(peer)? {
         match request {
             Request::Forward { port } => return forward::serve(peer, port, incoming, to_host),
+            Request::Shell { shell } => return shell::serve(peer, &shell, incoming, to_host),
             Request::Restored { unix_nanos, entropy } => restored(peer, unix_nanos, &entropy)?,
             Request::Output { from } => return app::OUTPUT.stream(peer, from, None).map(drop),
             request => match answer(peer, request)? {
@@ -145,7 +146,10 @@ fn answer(peer: &mut TcpStream, request: Request) -> io::Result<Option<Reply>> {
             write_frame(peer, &Reply::Done)?;
             power::halt();
         }
-        Request::Forward { .. } | Request::Restored { .. } | Request::Output { .. } => {
+        Request::Forward { .. }
+        | Request::Shell { .. }
+        | Request::Restored { .. }
+        | Request::Output { .. } => {
             unreachable!("the caller has taken these out")
         }
     };

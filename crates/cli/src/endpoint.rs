@@ -1,5 +1,7 @@
 //! Requests to a microVM's endpoint.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
@@ -9,7 +11,7 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::microvms;
-use crate::net;
+use crate::net::{self, Stream};
 
 /// Lifetime of the token of one request.
 const TOKEN_MINUTES: u32 = 5;
@@ -35,18 +37,13 @@ pub(crate) async fn send(
     id: &str,
     request: AppRequest,
 ) -> anyhow::Result<Response<Incoming>> {
-    let endpoint = microvms::describe(client, id).await?.endpoint;
+    let endpoint = Endpoint::of(client, id).await?;
     let token = microvms::create_auth_token(client, id, &[request.port], TOKEN_MINUTES).await?;
-    let ca_bundle = client.connection().ca_bundle.as_deref().context(
-        "HEARTH_CA_BUNDLE is not set; it names the certificates to trust endpoints by, and `hearth env` prints it",
-    )?;
-    let (host, port) = host_and_port(&endpoint)?;
-    let stream = net::connect(host, port).await.with_context(|| format!("no connection to {endpoint}"))?;
-    let stream = net::start_tls(stream, host, ca_bundle).await?;
+    let stream = endpoint.connect().await?;
 
     let mut head = Request::builder().method(request.method).uri(request.target);
     let headers = head.headers_mut().ok_or_else(|| anyhow!("the path cannot be written as HTTP"))?;
-    headers.insert("host", HeaderValue::from_str(&endpoint)?);
+    headers.insert("host", HeaderValue::from_str(endpoint.authority())?);
     for (name, value) in auth_headers(&token)? {
         headers.insert(name, value);
     }
@@ -55,8 +52,41 @@ pub(crate) async fn send(
     net::send(stream, head.body(Full::new(request.body))?).await
 }
 
-/// The headers of CreateMicrovmAuthToken's answer.
-fn auth_headers(token: &Value) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
+/// Where a microVM is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    /// `host[:port]`.
+    authority: String,
+    /// Certificates to trust it by.
+    ca_bundle: PathBuf,
+}
+
+impl Endpoint {
+    /// That of a microVM.
+    pub(crate) async fn of(client: &Client, id: &str) -> anyhow::Result<Self> {
+        let authority = microvms::describe(client, id).await?.endpoint;
+        let ca_bundle = client.connection().ca_bundle.clone().context(
+            "HEARTH_CA_BUNDLE is not set; it names the certificates to trust endpoints by, and `hearth env` prints it",
+        )?;
+        Ok(Self { authority, ca_bundle })
+    }
+
+    /// Host, with the port when that is not 443.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// A connection with TLS.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+        let (host, port) = host_and_port(&self.authority)?;
+        let unreachable = || format!("no connection to {}", self.authority);
+        let stream = net::connect(host, port).await.with_context(unreachable)?;
+        net::start_tls(stream, host, &self.ca_bundle).await
+    }
+}
+
+/// The headers in the answer of CreateMicrovmAuthToken or CreateMicrovmShellAuthToken.
+pub(crate) fn auth_headers(token: &Value) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
     let headers = token["authToken"].as_object().context("the answer holds no token")?;
     headers
         .iter()

@@ -12,6 +12,7 @@ mod commands;
 mod connection;
 mod dockerignore;
 mod endpoint;
+mod forward;
 mod images;
 mod logs;
 mod microvms;
@@ -19,6 +20,7 @@ mod net;
 mod render;
 mod resolve;
 mod storage;
+mod terminal;
 
 use std::io;
 use std::process::ExitCode;
@@ -27,8 +29,8 @@ use clap::{Args, Subcommand};
 
 use client::Client;
 use commands::{
-    counters, curl, image_build, image_delete, image_report, images as list_images, logs as show_logs, ps,
-    run as run_microvm,
+    counters, curl, forward as forward_ports, image_build, image_delete, image_report, images as list_images,
+    logs as show_logs, ps, run as run_microvm, shell,
 };
 use commands::{state, token};
 use connection::ConnectionArgs;
@@ -47,6 +49,10 @@ pub enum Command {
     Ps(Connected<ps::PsArgs>),
     /// Send an HTTP request to a microVM
     Curl(Connected<curl::CurlArgs>),
+    /// Open a shell in a microVM that was launched with SHELL_INGRESS
+    Shell(Connected<shell::ShellArgs>),
+    /// Make ports of a microVM ports of this machine
+    Forward(Connected<forward_ports::ForwardArgs>),
     /// Write microVMs to disk and end their processes
     Suspend(Connected<state::StateArgs>),
     /// Let suspended microVMs run on
@@ -117,6 +123,14 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Curl(command) => {
             let (client, args) = command.open()?;
             Box::pin(curl::run(&client, args)).await
+        }
+        Command::Shell(command) => {
+            let (client, args) = command.open()?;
+            Box::pin(shell::run(&client, args)).await
+        }
+        Command::Forward(command) => {
+            let (client, args) = command.open()?;
+            Box::pin(forward_ports::run(client, args)).await
         }
         Command::Suspend(command) => change_state(command, state::Change::Suspend).await,
         Command::Resume(command) => change_state(command, state::Change::Resume).await,

@@ -112,6 +112,17 @@ pub(crate) async fn endpoint_counters(client: &Client, id: &str) -> anyhow::Resu
     client.extension(Method::GET, &format!("{}/endpoint-counters", microvm_path(id))).await
 }
 
+/// CreateMicrovmShellAuthToken: the API's JSON.
+pub(crate) async fn create_shell_auth_token(
+    client: &Client,
+    id: &str,
+    minutes: u32,
+) -> anyhow::Result<Value> {
+    let request = json!({ "expirationInMinutes": minutes });
+    let path = format!("{}/shell-auth-token", microvm_path(id));
+    client.microvms(Method::POST, &path, String::new(), Some(request)).await
+}
+
 /// Waits until the microVM is in state `wanted`; the last answer of GetMicrovm. Ends with an error when it
 /// terminates instead, or when `timeout` is over.
 pub(crate) async fn wait_for_state(

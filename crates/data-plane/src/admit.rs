@@ -6,10 +6,23 @@ use http::{HeaderMap, HeaderName};
 
 use crate::backend::Backend;
 use crate::refusal::Refusal;
+use crate::route::DEFAULT_PORT;
 use crate::subprotocol::Offer;
 
 /// Header that carries the token.
 pub(crate) const PROXY_AUTH: HeaderName = HeaderName::from_static("x-aws-proxy-auth");
+
+/// Port that stands for the shell. A request with a token for shells need not name it.
+pub(crate) const SHELL_PORT: u16 = 8022;
+
+/// What a request may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// Go to a port of the app.
+    ToApp(MicrovmId, u16),
+    /// Open a shell.
+    ToShell(MicrovmId),
+}
 
 /// The token of a request: in its header, else among its subprotocols.
 pub(crate) fn token<'a>(headers: &'a HeaderMap, offer: &Offer<'a>) -> Option<&'a str> {
@@ -21,7 +34,8 @@ pub(crate) fn token<'a>(headers: &'a HeaderMap, offer: &Offer<'a>) -> Option<&'a
     }
 }
 
-/// Checks that a token opens `port` of the endpoint with this label; `None` is a host that is no endpoint.
+/// Checks that a token opens `port` (`None`: it names none) of the endpoint with this label; `None` is a host that is no
+/// endpoint.
 ///
 /// The token is judged by itself first. Which host was asked is only ever compared with that of the token's own microVM:
 /// hosts that exist and hosts that do not take the same way, and an unknown host costs no look at the database.
@@ -29,26 +43,33 @@ pub(crate) async fn admit<B: Backend>(
     keys: &TokenKeys,
     token: Option<&str>,
     label: Option<&str>,
-    port: u16,
+    port: Option<u16>,
     now_seconds: i64,
     backend: &B,
-) -> Result<MicrovmId, Refusal> {
+) -> Result<Admitted, Refusal> {
     let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::TokenMissing)?;
     let claims = keys.open(token).map_err(|error| match error {
         TokenError::Malformed => Refusal::TokenMissing,
         _ => Refusal::TokenRejected,
     })?;
     let is_endpoint = match label {
-        Some(label) if claims.expires_at_seconds >= now_seconds && claims.kind == TokenKind::Http => {
+        Some(label) if claims.expires_at_seconds >= now_seconds => {
             backend.is_endpoint_of(label, &claims.microvm).await
         }
         _ => false,
     };
     if !is_endpoint {
-        Err(Refusal::TokenRejected)
-    } else if claims.ports.iter().any(|ports| ports.contains(port)) {
-        Ok(claims.microvm)
-    } else {
-        Err(Refusal::PortDenied)
+        return Err(Refusal::TokenRejected);
     }
+    let port = port.unwrap_or(match claims.kind {
+        TokenKind::Http => DEFAULT_PORT,
+        TokenKind::Shell => SHELL_PORT,
+    });
+    if !claims.ports.iter().any(|ports| ports.contains(port)) {
+        return Err(Refusal::PortDenied);
+    }
+    Ok(match claims.kind {
+        TokenKind::Http => Admitted::ToApp(claims.microvm, port),
+        TokenKind::Shell => Admitted::ToShell(claims.microvm),
+    })
 }

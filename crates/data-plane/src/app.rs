@@ -181,6 +181,9 @@ fn repeatable(request: &Request<AppBody>) -> Option<Request<AppBody>> {
 
 async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<TokioIo<Counted<R>>, Refusal> {
     let stream = running.connect(port).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            return Refusal::PortDenied;
+        }
         tracing::debug!(microvm = %running.id(), %error, "microVM could not be reached");
         let errno = error.raw_os_error().map(Errno::from_raw_os_error);
         if errno.is_some_and(|errno| WANTING.contains(&errno)) {

@@ -3,7 +3,9 @@
 use std::io;
 
 use hearth_api::MicrovmId;
-use hearth_lifecycle::{AppStream, Registry, RunningMicrovm, Unreachable};
+use hearth_guest_protocol::ShellSpec;
+use hearth_guest_protocol::client::{ClientError, Shell};
+use hearth_lifecycle::{AppStream, Ingress, Registry, RunningMicrovm, ShellStream, Unreachable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Finds microVMs and wakes them.
@@ -17,6 +19,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The microVM, if it is running.
     fn running(&self, id: &MicrovmId) -> Option<Self::App>;
 
+    /// What its endpoint takes.
+    fn ingress(&self, id: &MicrovmId) -> Ingress;
+
     /// Waits until the microVM is running; wakes it if its idle policy says so.
     fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
 }
@@ -26,6 +31,9 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     /// A connection to the app.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
+    /// What a shell's bytes pass through.
+    type Shell: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
     /// Whose life this is.
     fn id(&self) -> &MicrovmId;
 
@@ -33,8 +41,15 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     fn generation(&self) -> u64;
 
     /// Connects to a TCP port of the app. That nobody listens may show only on the first read, as
-    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached.
+    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached, or, with
+    /// [`io::ErrorKind::PermissionDenied`], that no request may go to this port.
     fn connect(&self, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Starts a shell in the app's container.
+    fn open_shell(
+        &self,
+        spec: &ShellSpec,
+    ) -> impl Future<Output = Result<Shell<Self::Shell>, ClientError>> + Send;
 
     /// Tells that bytes went to or came from the app.
     fn traffic(&self, bytes: u64);
@@ -58,6 +73,10 @@ impl Backend for Registry {
         self.running(id)
     }
 
+    fn ingress(&self, id: &MicrovmId) -> Ingress {
+        self.ingress(id)
+    }
+
     async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {
         self.ensure_running(id).await
     }
@@ -65,6 +84,7 @@ impl Backend for Registry {
 
 impl RunningApp for RunningMicrovm {
     type Stream = AppStream;
+    type Shell = ShellStream;
 
     fn id(&self) -> &MicrovmId {
         self.id()
@@ -76,6 +96,10 @@ impl RunningApp for RunningMicrovm {
 
     async fn connect(&self, port: u16) -> io::Result<Self::Stream> {
         self.connect(port).await
+    }
+
+    async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<ShellStream>, ClientError> {
+        self.open_shell(spec).await
     }
 
     fn traffic(&self, bytes: u64) {

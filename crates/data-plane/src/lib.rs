@@ -3,7 +3,7 @@
 //! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`: `route` (which host and
 //! port), `switch` and `subprotocol` (what it wants to become), `admit` (the token), `wake` (held while the microVM
 //! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`. A `call` goes
-//! with it from the first to the last byte, for counters and access log.
+//! with it from the first to the last byte, for counters and access log. With a token for shells, it goes to `shell` instead.
 //!
 //! Invariants: before a token has been verified nothing is resumed and nothing tells whether a microVM exists; no
 //! `x-aws-proxy-*` header reaches an app; every byte to and from an app is reported as traffic, and nothing else is.
@@ -26,6 +26,8 @@ mod pass;
 mod refusal;
 mod route;
 mod serve;
+mod shell;
+mod shell_session;
 mod subprotocol;
 mod switch;
 mod tls;

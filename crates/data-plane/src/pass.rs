@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::admit::{admit, token};
+use crate::admit::{Admitted, SHELL_PORT, admit, token};
 use crate::app::{AppConnection, AppProtocol};
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
@@ -16,6 +16,7 @@ use crate::forward::{Route, app_protocol, forward};
 use crate::refusal::Refusal;
 use crate::route;
 use crate::serve::Shared;
+use crate::shell::{self, Handshake};
 use crate::subprotocol::Offer;
 use crate::switch::Switch;
 
@@ -69,9 +70,19 @@ async fn pass<B: Backend>(
     let label = shared.hosts.agreed_label(client.server_name.as_deref(), &authority);
     let token = token(request.headers(), &offer);
     let now_seconds = Timestamp::now().as_second();
-    let microvm = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
-    call.admitted(&microvm, port);
     let subprotocols = offer.for_app();
+    let admitted = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    let (microvm, port) = match admitted {
+        Admitted::ToApp(microvm, port) if shared.backend.ingress(&microvm).http => (microvm, port),
+        Admitted::ToApp(..) => return Err(Refusal::PortDenied),
+        Admitted::ToShell(microvm) => {
+            call.admitted(&microvm, SHELL_PORT);
+            let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
+            let response = shell::open(request, handshake, &microvm, call, shared).await?;
+            return Ok(response.map(AnswerBody::Own));
+        }
+    };
+    call.admitted(&microvm, port);
     let protocol = app_protocol(&request, &switch);
     let (running, connection) = reach(&microvm, port, protocol, call, shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use crate::refusal::Refusal;
 
 /// Port of the app when the request names none.
-const DEFAULT_PORT: u16 = 8080;
+pub(crate) const DEFAULT_PORT: u16 = 8080;
 /// Header that names the port.
 pub(crate) const PROXY_PORT: HeaderName = HeaderName::from_static("x-aws-proxy-port");
 
@@ -73,13 +73,13 @@ pub(crate) fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
     authority.filter(|authority| !authority.as_str().contains('@')).ok_or(Refusal::BadRequest)
 }
 
-/// The port that a request asks for: in its header, else among its subprotocols, else the default.
-pub(crate) fn port(headers: &HeaderMap, offered: Option<&str>) -> Result<u16, Refusal> {
+/// The port that a request asks for, if any: in its header, else among its subprotocols.
+pub(crate) fn port(headers: &HeaderMap, offered: Option<&str>) -> Result<Option<u16>, Refusal> {
     let mut values = headers.get_all(PROXY_PORT).iter();
     match (values.next(), values.next(), offered) {
-        (None, _, None) => Ok(DEFAULT_PORT),
-        (None, _, Some(port)) => parse_port(port.as_bytes()),
-        (Some(value), None, _) => parse_port(value.as_bytes()),
+        (None, _, None) => Ok(None),
+        (None, _, Some(port)) => parse_port(port.as_bytes()).map(Some),
+        (Some(value), None, _) => parse_port(value.as_bytes()).map(Some),
         (Some(_), Some(_), _) => Err(Refusal::BadRequest),
     }
 }
@@ -127,9 +127,9 @@ mod tests {
             }
             port(&headers, None)
         };
-        assert_eq!(with(&[]), Ok(8080));
-        assert_eq!(with(&["1"]), Ok(1));
-        assert_eq!(with(&["65535"]), Ok(65535));
+        assert_eq!(with(&[]), Ok(None));
+        assert_eq!(with(&["1"]), Ok(Some(1)));
+        assert_eq!(with(&["65535"]), Ok(Some(65535)));
         for bad in ["banana", "0", "-1", "+1", "1.5", "70000", "", " ", "80 80", "0x50"] {
             assert_eq!(with(&[bad]), Err(Refusal::BadRequest), "{bad:?}");
         }

@@ -69,7 +69,7 @@ impl Switch {
         }
         *method = Method::GET;
         let key = STANDARD.encode(Uuid::new_v4().as_bytes());
-        let accept = accept_of(&key);
+        let accept = accept_of(key.as_bytes());
         headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
         headers.entry(SEC_WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
         HeaderValue::try_from(accept).ok()
@@ -115,9 +115,9 @@ pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &s
 }
 
 /// The answer to a handshake's key (RFC 6455, section 4.2.2).
-fn accept_of(key: &str) -> String {
+pub(crate) fn accept_of(key: &[u8]) -> String {
     let mut sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    sha1.update(key.as_bytes());
+    sha1.update(key);
     sha1.update(WEBSOCKET_GUID);
     STANDARD.encode(sha1.finish())
 }
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_key_is_that_of_the_rfc() {
-        assert_eq!(accept_of("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept_of(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]

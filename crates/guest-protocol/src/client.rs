@@ -6,6 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+mod shell;
+
+pub use shell::{Shell, ShellReader, ShellWriter, open_shell};
+
 use crate::codec::{encode, frame_length};
 use crate::{FORWARD_CONNECTED, FORWARD_REFUSED, Reply, Request};
 

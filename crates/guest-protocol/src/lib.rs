@@ -7,7 +7,8 @@
 //! live longer than its request, so a snapshot, a clone or a resume loses nothing: the host simply asks
 //! again.
 //!
-//! Reading order: [`message`], [`codec`], `client` (host only, behind the feature `client`).
+//! Reading order: [`message`], [`codec`], `shell` (what passes to and from a shell), `client` (host only, behind the
+//! feature `client`).
 
 mod chain;
 #[cfg(feature = "client")]
@@ -15,7 +16,11 @@ pub mod client;
 pub mod codec;
 mod inspection;
 pub mod message;
+mod shell;
 
 pub use chain::chain;
 pub use inspection::{Inspection, PageRun, Process, Region, Socket};
 pub use message::*;
+pub use shell::{
+    FromShell, SHELL_HEADER_BYTES, SHELL_PAYLOAD_BYTES, ShellHeader, ShellSpec, Terminal, ToShell,
+};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Inspection;
+use crate::{Inspection, ShellSpec};
 
 /// Version of this protocol. An agent in an old snapshot answers with its own in [`Hello`].
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -34,7 +34,7 @@ pub const FORWARD_CONNECTED: u8 = 0;
 /// First byte of the answer to [`Request::Forward`]: nothing listens on that port; the connection is closed.
 pub const FORWARD_REFUSED: u8 = 1;
 
-/// A frame that the host sends. `Forward`, `Output` and `Build` use up their connection; after the reply to
+/// A frame that the host sends. `Forward`, `Output`, `Shell` and `Build` use up their connection; after the reply to
 /// any other request the next may follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -87,6 +87,13 @@ pub enum Request {
         body: String,
         /// Milliseconds for the whole exchange.
         timeout_ms: u64,
+    },
+    /// Starts a shell, or another program, as root in the app's container. Answered by [`Reply::Done`] once it runs, or
+    /// [`Reply::Error`]; then [`crate::ToShell`] and [`crate::FromShell`] frames follow. What belongs to the shell ends
+    /// with the connection.
+    Shell {
+        /// What to start.
+        shell: ShellSpec,
     },
     /// Runs a build in the build microVM: mounts the disks and runs `build-image` of the builder root.
     /// Streams [`Reply::Output`] frames and ends with [`Reply::Built`] or [`Reply::Error`].

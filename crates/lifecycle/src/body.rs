@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::hooks::{Hook, Hooks, run_body};
+use crate::ingress::HooksPort;
 use crate::machine::{Event, Failure, Step};
 use crate::output::OutputLog;
 use crate::payload;
@@ -207,7 +208,11 @@ impl Body {
             tokio::spawn(settled(self.output.clone().follow(vm.clone()))),
         ];
         self.watchers = watchers.iter().map(JoinHandle::abort_handle).collect();
-        self.running = Some(RunningMicrovm::new(record.id.clone(), self.lives, vm, warm));
+        // Those of the build are called on it too.
+        let port = self.version.configuration.hooks.as_ref().and_then(|hooks| hooks.port);
+        let closed_port = port.filter(|_| self.host.hooks_port == HooksPort::Closed);
+        let running = RunningMicrovm::new(record.id.clone(), self.lives, vm, warm);
+        self.running = Some(running.with_closed_port(closed_port));
         self.guest = Some(guest);
     }
 

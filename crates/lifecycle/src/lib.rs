@@ -9,6 +9,7 @@
 mod body;
 pub mod clock;
 mod hooks;
+mod ingress;
 pub mod machine;
 mod output;
 mod payload;
@@ -21,5 +22,6 @@ pub mod supervisor;
 mod timers;
 
 pub use hearth_guest::guest::AppStream;
-pub use published::{RunningMicrovm, Unreachable};
+pub use ingress::{HooksPort, Ingress};
+pub use published::{RunningMicrovm, ShellStream, Unreachable};
 pub use registry::{Refusal, Registry, RegistryConfig};

@@ -5,9 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::guest::AppStream;
+use hearth_guest_protocol::ShellSpec;
+use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// What a shell's bytes pass through.
+pub type ShellStream = Box<dyn GuestStream>;
 
 /// The published side of a supervisor.
 #[derive(Debug, Clone)]
@@ -28,6 +33,8 @@ pub struct RunningMicrovm {
     warm: Arc<Mutex<Option<Box<dyn GuestStream>>>>,
     traffic: Arc<Traffic>,
     ended: CancellationToken,
+    /// A port that no request may go to.
+    closed_port: Option<u16>,
 }
 
 /// When the last byte went through the endpoint.
@@ -83,7 +90,12 @@ impl RunningMicrovm {
             warm: Arc::new(Mutex::new(warm)),
             traffic: Arc::new(Traffic::new()),
             ended: CancellationToken::new(),
+            closed_port: None,
         }
+    }
+
+    pub(crate) fn with_closed_port(self, closed_port: Option<u16>) -> Self {
+        Self { closed_port, ..self }
     }
 
     /// Which microVM.
@@ -97,13 +109,25 @@ impl RunningMicrovm {
     }
 
     /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first read, as
-    /// [`std::io::ErrorKind::ConnectionRefused`].
+    /// [`std::io::ErrorKind::ConnectionRefused`]. A port that is closed to requests is
+    /// [`std::io::ErrorKind::PermissionDenied`].
     pub async fn connect(&self, port: u16) -> std::io::Result<AppStream> {
-        let stream = match self.take_warm() {
-            Some(stream) => stream,
-            None => self.vm.connect_guest().await?,
-        };
-        Ok(AppStream::new(stream, port))
+        if self.closed_port == Some(port) {
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(AppStream::new(self.connect_agent().await?, port))
+    }
+
+    /// Starts a shell in the app's container.
+    pub async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<ShellStream>, ClientError> {
+        client::open_shell(self.connect_agent().await?, spec).await
+    }
+
+    async fn connect_agent(&self) -> std::io::Result<Box<dyn GuestStream>> {
+        match self.take_warm() {
+            Some(stream) => Ok(stream),
+            None => self.vm.connect_guest().await,
+        }
     }
 
     /// Says that bytes went through the endpoint, in whichever direction.

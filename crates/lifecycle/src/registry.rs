@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, HostClock};
 use crate::hooks::Hooks;
+use crate::ingress::{HooksPort, Ingress};
 use crate::machine::{DenyReason, Event, Failure, Machine, Phase, Step};
 use crate::payload;
 use crate::published::{Published, RunningMicrovm, Unreachable};
@@ -33,6 +34,8 @@ pub struct RegistryConfig {
     pub files: Files,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub vmm_overhead_mib: u32,
+    /// Whether endpoints lead to the hooks.
+    pub hooks_port: HooksPort,
 }
 
 /// All microVMs that have not ended.
@@ -54,6 +57,7 @@ struct Entry {
     messages_tx: mpsc::Sender<Message>,
     published_rx: watch::Receiver<Published>,
     auto_resume: bool,
+    ingress: Ingress,
 }
 
 /// Why a request is refused; translated into an exception by the control plane.
@@ -78,9 +82,9 @@ impl Registry {
 
     /// The same with records and clocks of one's own; the config's store then keeps the apps' output only.
     pub fn with(config: RegistryConfig, store: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let RegistryConfig { store: logs, guests, files, vmm_overhead_mib } = config;
+        let RegistryConfig { store: logs, guests, files, vmm_overhead_mib, hooks_port } = config;
         Arc::new(Self {
-            host: Arc::new(Host { store, logs, clock, guests, files, vmm_overhead_mib }),
+            host: Arc::new(Host { store, logs, clock, guests, files, vmm_overhead_mib, hooks_port }),
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
@@ -131,10 +135,9 @@ impl Registry {
         let auto_resume = record.settings.idle_policy.is_some_and(|policy| policy.auto_resume_enabled);
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            entries.by_id.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume });
-            if serves_http(&record) {
-                entries.by_endpoint.insert(label.clone(), id.clone());
-            }
+            let ingress = Ingress::of(&record.settings.ingress_network_connectors);
+            entries.by_id.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume, ingress });
+            entries.by_endpoint.insert(label.clone(), id.clone());
         }
         let registry = self.clone();
         self.tasks.spawn(async move {
@@ -250,6 +253,11 @@ impl Registry {
         published.running.clone().filter(|_| published.state == MicrovmState::Running)
     }
 
+    /// What the endpoint of this microVM takes. That of one that has ended takes everything, to say so.
+    pub fn ingress(&self, id: &MicrovmId) -> Ingress {
+        self.entry(id).map_or(Ingress { http: true, shell: true }, |entry| entry.ingress)
+    }
+
     /// Holds a request until the microVM is RUNNING, waking it if its idle policy says so.
     pub async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {
         let entry = self.entry(id).ok_or(Unreachable::NotFound)?;
@@ -285,15 +293,8 @@ impl Registry {
     }
 }
 
-/// Whether the ingress connectors let HTTP in. Without, the endpoint's name leads nowhere.
-fn serves_http(record: &MicrovmRecord) -> bool {
-    let connectors = &record.settings.ingress_network_connectors;
-    connectors.is_empty()
-        || connectors.iter().any(|arn| arn.ends_with(":HTTP_INGRESS") || arn.ends_with(":ALL_INGRESS"))
-}
-
 async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {
-    let Entry { messages_tx, mut published_rx, auto_resume } = entry;
+    let Entry { messages_tx, mut published_rx, auto_resume, .. } = entry;
     let mut asked = false;
     loop {
         let published = published_rx.borrow_and_update().clone();

@@ -13,6 +13,7 @@ use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::ingress::HooksPort;
 use crate::machine::Failure;
 use crate::records::Records;
 
@@ -28,6 +29,7 @@ pub(crate) struct Host {
     pub(crate) files: Files,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub(crate) vmm_overhead_mib: u32,
+    pub(crate) hooks_port: HooksPort,
 }
 
 /// A guest that runs, and the connection over which it was told so.

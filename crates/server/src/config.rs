@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) lenient_image_names: bool,
     /// Build for the host what is wanted for another architecture.
     pub(crate) any_architecture: bool,
+    /// Endpoints lead to the port of the hooks, as they do on the service.
+    pub(crate) hooks_port_reachable: bool,
     /// How much there may be.
     pub(crate) quotas: QuotaConfig,
     /// `[rates]`: how fast the account may call.
@@ -274,6 +276,7 @@ impl Default for Config {
             minimum_idle_seconds: 60,
             lenient_image_names: false,
             any_architecture: false,
+            hooks_port_reachable: true,
             quotas: QuotaConfig::default(),
             rates: Rates::default(),
             access_log: None,

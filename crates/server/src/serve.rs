@@ -15,7 +15,7 @@ use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, RootKey, SourceAddress};
 use hearth_image_builder::{ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig};
-use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
 use hearth_store::{Files, Quotas, Store};
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
@@ -193,6 +193,7 @@ async fn start_on(
         guests: guests.clone(),
         files: files.clone(),
         vmm_overhead_mib: VMM_OVERHEAD_MIB,
+        hooks_port: if config.hooks_port_reachable { HooksPort::Open } else { HooksPort::Closed },
     });
     let build = &config.build;
     let builder = ImageBuilder::new(ImageBuilderConfig {

@@ -2,6 +2,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod curl;
+pub(crate) mod forward;
 pub(crate) mod image_build;
 pub(crate) mod image_delete;
 pub(crate) mod image_report;
@@ -9,5 +10,6 @@ pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod run;
+pub(crate) mod shell;
 pub(crate) mod state;
 pub(crate) mod token;

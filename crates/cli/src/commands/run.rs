@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use hearth_api::managed_connector_arn;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -31,6 +32,9 @@ pub struct RunArgs {
     /// Terminate this many seconds after the start
     #[arg(long, value_name = "SECONDS")]
     max_duration: Option<u32>,
+    /// What the endpoint lets in; may be given several times; http by default
+    #[arg(long, value_enum, value_name = "KIND")]
+    ingress: Vec<Ingress>,
     /// Wait until the microVM is RUNNING
     #[arg(long)]
     wait: bool,
@@ -39,10 +43,35 @@ pub struct RunArgs {
     json: bool,
 }
 
+/// The managed ingress connectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ingress {
+    /// HTTP to every port
+    Http,
+    /// Shells
+    Shell,
+    /// The service's ALL_INGRESS, which excludes shells
+    All,
+    /// Nothing
+    None,
+}
+
+impl Ingress {
+    /// Name of the connector.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP_INGRESS",
+            Self::Shell => "SHELL_INGRESS",
+            Self::All => "ALL_INGRESS",
+            Self::None => "NO_INGRESS",
+        }
+    }
+}
+
 /// Launches a microVM and prints its id.
 pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCode> {
     let arn = images::resolve_arn(client, &args.image).await?;
-    let mut answer = microvms::run(client, request(&args, &arn)).await?;
+    let mut answer = microvms::run(client, request(&args, &arn, &client.connection().region)).await?;
     let id = answer["microvmId"].as_str().unwrap_or_default().to_owned();
     if args.wait {
         answer = microvms::wait_for_state(client, &id, "RUNNING", TIMEOUT).await?;
@@ -55,7 +84,7 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(args: &RunArgs, arn: &str) -> Value {
+fn request(args: &RunArgs, arn: &str, region: &str) -> Value {
     let mut request = json!({ "imageIdentifier": arn });
     if let Some(idle) = args.idle {
         request["idlePolicy"] = json!({
@@ -66,6 +95,10 @@ fn request(args: &RunArgs, arn: &str) -> Value {
     }
     if let Some(seconds) = args.max_duration {
         request["maximumDurationInSeconds"] = json!(seconds);
+    }
+    if !args.ingress.is_empty() {
+        let connectors = args.ingress.iter().map(|kind| managed_connector_arn(region, kind.name()));
+        request["ingressNetworkConnectors"] = connectors.collect();
     }
     request
 }
@@ -82,15 +115,20 @@ mod tests {
             suspended: 600,
             no_auto_resume: false,
             max_duration: Some(60),
+            ingress: Vec::new(),
             wait: false,
             json: false,
         };
         let expected = json!({ "imageIdentifier": "arn", "maximumDurationInSeconds": 60 });
-        assert_eq!(request(&args, "arn"), expected);
+        assert_eq!(request(&args, "arn", "r"), expected);
         args.idle = Some(90);
         let policy = json!({
             "maxIdleDurationSeconds": 90, "suspendedDurationSeconds": 600, "autoResumeEnabled": true,
         });
-        assert_eq!(request(&args, "arn")["idlePolicy"], policy);
+        assert_eq!(request(&args, "arn", "r")["idlePolicy"], policy);
+        args.ingress = vec![Ingress::Http, Ingress::Shell];
+        let arn = |name| format!("arn:aws:lambda:r:aws:network-connector:aws-network-connector:{name}");
+        let expected = json!([arn("HTTP_INGRESS"), arn("SHELL_INGRESS")]);
+        assert_eq!(request(&args, "arn", "r")["ingressNetworkConnectors"], expected);
     }
 }

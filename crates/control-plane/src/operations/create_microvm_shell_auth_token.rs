@@ -20,8 +20,15 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     context.throttle.admit(&call.caller.account, Throttled::ShellAuthToken).await?;
     let request: CreateMicrovmShellAuthTokenRequest = call.input(&CREATE_MICROVM_SHELL_AUTH_TOKEN)?;
     let record = context.path_microvm(&call, "CreateMicrovmShellAuthToken").await?;
-    let shell = managed_connector_arn(&context.config.region, "SHELL_INGRESS");
-    if !record.settings.ingress_network_connectors.contains(&shell) {
+    let connectors = &record.settings.ingress_network_connectors;
+    let has = |name| connectors.contains(&managed_connector_arn(&context.config.region, name));
+    // RunMicrovm accepts the combination, as the service does (behaviour.md, section 3).
+    if has("ALL_INGRESS") && connectors.len() > 1 {
+        let message = "ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS and/or \
+                       SHELL_INGRESS instead";
+        return Err(Error::validation(message).into());
+    }
+    if !has("SHELL_INGRESS") {
         let message =
             "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.";
         return Err(Error::validation(message).into());

@@ -256,6 +256,13 @@ async fn a_shell_token_needs_the_shell_connector() {
         reply.message(),
         "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
     );
+    let id = api.recorded_microvm_with(MicrovmState::Running, &["SHELL_INGRESS", "ALL_INGRESS"]).await;
+    let reply = api.call("POST", &format!("microvms/{id}/shell-auth-token"), request.clone()).await;
+    assert_eq!(
+        reply.message(),
+        "ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS and/or \
+         SHELL_INGRESS instead"
+    );
     let id = api.recorded_microvm_with(MicrovmState::Running, &["HTTP_INGRESS", "SHELL_INGRESS"]).await;
     let target = format!("microvms/{id}/shell-auth-token");
     let reply = api.call("POST", &target, request).await;

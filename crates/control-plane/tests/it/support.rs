@@ -138,6 +138,7 @@ impl Api {
             guests: guests.clone(),
             files: files.clone(),
             vmm_overhead_mib: 64,
+            hooks_port: hearth_lifecycle::HooksPort::Open,
         });
         let image_builder = ImageBuilder::new(ImageBuilderConfig {
             store: store.clone(),

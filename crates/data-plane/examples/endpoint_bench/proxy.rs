@@ -11,7 +11,9 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{Backend, DataPlane, EndpointHosts, Observation, RunningApp};
-use hearth_lifecycle::Unreachable;
+use hearth_guest_protocol::ShellSpec;
+use hearth_guest_protocol::client::{ClientError, Shell};
+use hearth_lifecycle::{Ingress, Unreachable};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -44,6 +46,10 @@ impl Backend for Upstreams {
         Some(Upstream { id: id.clone(), address: self.address })
     }
 
+    fn ingress(&self, _: &MicrovmId) -> Ingress {
+        Ingress { http: true, shell: false }
+    }
+
     async fn ensure_running(&self, id: &MicrovmId) -> Result<Upstream, Unreachable> {
         Ok(Upstream { id: id.clone(), address: self.address })
     }
@@ -51,6 +57,7 @@ impl Backend for Upstreams {
 
 impl RunningApp for Upstream {
     type Stream = TcpStream;
+    type Shell = TcpStream;
 
     fn id(&self) -> &MicrovmId {
         &self.id
@@ -64,6 +71,10 @@ impl RunningApp for Upstream {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    async fn open_shell(&self, _: &ShellSpec) -> Result<Shell<TcpStream>, ClientError> {
+        Err(ClientError::Agent("there is no guest".to_owned()))
     }
 
     fn traffic(&self, _: u64) {}

@@ -12,8 +12,13 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{AccessLog, Backend, DataPlane, EndpointHosts, Observation, RunningApp};
-use hearth_lifecycle::Unreachable;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hearth_guest_protocol::client::{self, ClientError, Shell};
+use hearth_guest_protocol::codec::encode;
+use hearth_guest_protocol::{Reply, Request, ShellSpec};
+use hearth_lifecycle::{Ingress, Unreachable};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +26,8 @@ use uuid::Uuid;
 
 /// Label of the endpoint of the one microVM that there is.
 pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
+/// What fits between a fake shell and the endpoint.
+const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
 
 pub(crate) fn host(label: &str) -> String {
@@ -37,10 +44,13 @@ pub(crate) struct App {
     pub(crate) ended: CancellationToken,
     /// Whether the host is out of descriptors.
     pub(crate) wanting: Arc<AtomicBool>,
+    /// The agent's ends of shells, with what was asked for.
+    pub(crate) shells: Arc<Mutex<Vec<(ShellSpec, DuplexStream)>>>,
 }
 
 impl RunningApp for App {
     type Stream = Stream;
+    type Shell = DuplexStream;
 
     fn id(&self) -> &MicrovmId {
         &self.id
@@ -63,6 +73,17 @@ impl RunningApp for App {
             Some(address) => Ok(Stream(Some(TcpStream::connect(address).await?))),
             None => Ok(Stream(None)),
         }
+    }
+
+    async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<DuplexStream>, ClientError> {
+        let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
+        // The reply may come before the request, in a pipe.
+        agent.write_all(&encode(&Reply::Done).unwrap()).await.unwrap();
+        let shell = client::open_shell(host, spec).await?;
+        let mut request = vec![0; encode(&Request::Shell { shell: spec.clone() }).unwrap().len()];
+        agent.read_exact(&mut request).await.unwrap();
+        self.shells.lock().unwrap().push((spec.clone(), agent));
+        Ok(shell)
     }
 
     fn traffic(&self, bytes: u64) {
@@ -118,6 +139,7 @@ pub(crate) struct FakeBackend {
     verified: AtomicUsize,
     /// What it runs as once it is asked to.
     pub(crate) next_life: Mutex<Option<App>>,
+    pub(crate) ingress: Mutex<Ingress>,
     id: MicrovmId,
 }
 
@@ -132,6 +154,11 @@ impl Backend for FakeBackend {
         assert_eq!(*id, self.id);
         self.verified.fetch_add(1, Ordering::SeqCst);
         self.state.borrow().clone()?.ok()
+    }
+
+    fn ingress(&self, id: &MicrovmId) -> Ingress {
+        assert_eq!(*id, self.id);
+        *self.ingress.lock().unwrap()
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
@@ -180,12 +207,14 @@ impl World {
             connects: Arc::default(),
             ended: CancellationToken::new(),
             wanting: Arc::default(),
+            shells: Arc::default(),
         };
         let backend = Arc::new(FakeBackend {
             state: watch::Sender::new(Some(Ok(app.clone()))),
             asked: AtomicUsize::new(0),
             verified: AtomicUsize::new(0),
             next_life: Mutex::default(),
+            ingress: Mutex::new(Ingress { http: true, shell: true }),
             id: app.id.clone(),
         });
         let keys = Arc::new(TokenKeys::new(key(1), vec![]));

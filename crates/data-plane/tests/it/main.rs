@@ -8,6 +8,7 @@ mod forwarding;
 mod http2;
 mod observation;
 mod refusals;
+mod shells;
 mod shutdown;
 mod smuggling;
 mod waking;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use hearth_api::{MicrovmId, PortSpecification};
-use hearth_auth::{TokenKeys, TokenKind};
+use hearth_auth::TokenKeys;
 use hearth_lifecycle::Unreachable;
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,7 +43,6 @@ async fn without_a_right_token_nothing_is_woken_and_nothing_is_told() {
     let foreign = world.issue(&hearth_auth::Claims { microvm: MicrovmId::new(), ..claims.clone() });
     let past = jiff::Timestamp::now().as_second() - 1;
     let expired = world.issue(&hearth_auth::Claims { expires_at_seconds: past, ..claims.clone() });
-    let shell = world.issue(&hearth_auth::Claims { kind: TokenKind::Shell, ..claims.clone() });
     let forged = TokenKeys::new(key(2), vec![]).issue(&claims).unwrap();
     let port = world.issue(&hearth_auth::Claims { ports: vec![PortSpecification::Port(5000)], ..claims });
 
@@ -52,7 +51,7 @@ async fn without_a_right_token_nothing_is_woken_and_nothing_is_told() {
     refused(&world, LABEL, &[("host", &here), ("authorization", &good)], &MISSING).await;
     let twice = [("host", &*here), ("x-aws-proxy-auth", &good), ("x-aws-proxy-auth", &good)];
     refused(&world, LABEL, &twice, &MISSING).await;
-    for token in [&foreign, &expired, &shell, &forged] {
+    for token in [&foreign, &expired, &forged] {
         refused(&world, LABEL, &[("host", &here), ("x-aws-proxy-auth", token)], &REJECTED).await;
     }
     refused(&world, LABEL, &[("host", &here), ("x-aws-proxy-auth", &port)], &PORT_DENIED).await;

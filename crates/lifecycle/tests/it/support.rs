@@ -139,6 +139,7 @@ impl World {
                 guests: guests.clone(),
                 files: files.clone(),
                 vmm_overhead_mib: 64,
+                hooks_port: hearth_lifecycle::HooksPort::Open,
             })
         };
         let registry = Registry::new(config());

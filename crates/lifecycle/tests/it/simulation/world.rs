@@ -153,6 +153,7 @@ impl World {
                 guests: self.factory(),
                 files: self.files.clone(),
                 vmm_overhead_mib: 64,
+                hooks_port: hearth_lifecycle::HooksPort::Open,
             };
             let registry = Registry::with(config, self.records.clone(), self.clock.clone());
             hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;

@@ -1,0 +1,68 @@
+//! The token that forwarded requests carry, renewed before it expires.
+
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use anyhow::Context as _;
+
+use crate::client::Client;
+use crate::endpoint::auth_headers;
+use crate::microvms;
+
+/// Lifetime of a token, the longest that there is.
+const TOKEN_MINUTES: u32 = 60;
+/// Age at which a token is replaced. Wall-clock time, as a machine may sleep meanwhile.
+const RENEW_AFTER_SECONDS: i64 = 45 * 60;
+
+/// Tokens for some ports of one microVM.
+pub(crate) struct Tokens {
+    client: Client,
+    microvm: String,
+    ports: Vec<u16>,
+    newest: Mutex<Option<(Timestamp, Header)>>,
+}
+
+type Header = (HeaderName, HeaderValue);
+
+impl Tokens {
+    pub(crate) fn new(client: Client, microvm: String, ports: Vec<u16>) -> Self {
+        Self { client, microvm, ports, newest: Mutex::default() }
+    }
+
+    /// The header with a token that is good for a while.
+    pub(crate) async fn header(&self) -> anyhow::Result<Header> {
+        let mut newest = self.newest.lock().await;
+        let now = Timestamp::now();
+        if let Some((made, header)) = &*newest
+            && is_fresh(*made, now)
+        {
+            return Ok(header.clone());
+        }
+        let answer =
+            microvms::create_auth_token(&self.client, &self.microvm, &self.ports, TOKEN_MINUTES).await?;
+        let header = auth_headers(&answer)?.pop().context("the answer holds no token")?;
+        *newest = Some((now, header.clone()));
+        Ok(header)
+    }
+}
+
+/// A clock that was set back makes a token old too.
+fn is_fresh(made: Timestamp, now: Timestamp) -> bool {
+    (0..RENEW_AFTER_SECONDS).contains(&(now.as_second() - made.as_second()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_it_expires() {
+        let at = |seconds| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        assert!(is_fresh(at(0), at(0)));
+        assert!(is_fresh(at(0), at(RENEW_AFTER_SECONDS - 1)));
+        assert!(!is_fresh(at(0), at(RENEW_AFTER_SECONDS)));
+        assert!(!is_fresh(at(0), at(-1)));
+        assert!(RENEW_AFTER_SECONDS < i64::from(TOKEN_MINUTES) * 60);
+    }
+}
