@@ -51,7 +51,7 @@ def test_revoking_and_rotating_across_a_restart(logged, image):
 
     key_file = server.data_dir / "endpoint-token-key.json"
     before = json.loads(key_file.read_text())
-    assert "2 keys read them" in hearth(clients, "token", "rotate-keys")
+    assert "2 keys read them" in hearth(clients, "token", "rotate-keys", "--data-dir", str(server.data_dir))
     after = json.loads(key_file.read_text())
     assert [key["kid"] for key in after["keys"]][1:] == [key["kid"] for key in before["keys"]]
     assert oct(key_file.stat().st_mode & 0o777) == "0o600"

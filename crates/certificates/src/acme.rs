@@ -20,13 +20,13 @@ use crate::files;
 use crate::own::OwnCertificate;
 
 /// Between a failed order and the next one, at first.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_mins(1);
 /// The same, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 /// How often it is looked whether a renewal is due, at least.
-const PERIOD: Duration = Duration::from_secs(60 * 60);
+const PERIOD: Duration = Duration::from_hours(1);
 /// Longest time for an order, without the calls of [`ChallengeRecords`], which have limits of their own.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const ORDER_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Where and how a certificate is ordered.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use crate::ca::{CaError, CertificateAuthority};
 use crate::served::ServedCertificate;
 
 /// How often it is looked whether a renewal is due.
-const PERIOD: Duration = Duration::from_secs(60 * 60);
+const PERIOD: Duration = Duration::from_hours(1);
 
 /// The authority, and what it has signed last.
 #[derive(Debug)]

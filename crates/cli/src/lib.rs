@@ -64,7 +64,7 @@ pub enum Command {
     /// Show what has gone through a microVM's endpoint
     Counters(Connected<counters::CountersArgs>),
     /// Print a token that opens a microVM's endpoint, or revoke tokens
-    Token(Connected<token::TokenArgs>),
+    Token(token::TokenCommand),
 }
 
 /// What can be done to images.
@@ -143,10 +143,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (client, args) = command.open()?;
             counters::run(&client, &args).await
         }
-        Command::Token(command) => {
-            let (client, args) = command.open()?;
-            token::run(&client, args).await
-        }
+        Command::Token(command) => token::run(command).await,
     };
     match result {
         // `hearth logs … | head` is no failure.

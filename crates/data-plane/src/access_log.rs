@@ -339,9 +339,9 @@ mod tests {
         // Opened for both, so that the writer's open does not wait for it.
         let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let log = AccessLog::with_queue(&path, 4).unwrap();
-        let long = "/".to_owned() + &"a".repeat(MAXIMUM_PATH + 10);
+        let cut = "/".to_owned() + &"a".repeat(MAXIMUM_PATH + 10);
         for _ in 0..1000 {
-            log.write(entry(&long));
+            log.write(entry(&cut));
         }
         assert!(log.state.dropped.load(Ordering::Relaxed) > 0, "the pipe holds far less than that");
         // The writer, and the end of the test: nothing but reading lets it finish.

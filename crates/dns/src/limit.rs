@@ -59,10 +59,7 @@ fn network(source: IpAddr) -> [u8; 7] {
             // No network of IPv6 that is in use begins with zeros.
             [0, 0, 0, 0, a, b, c]
         }
-        IpAddr::V6(address) => {
-            let [a, b, c, d, e, f, g, ..] = address.octets();
-            [a, b, c, d, e, f, g]
-        }
+        IpAddr::V6(address) => std::array::from_fn(|index| address.octets()[index]),
     }
 }
 

@@ -113,7 +113,7 @@ fn access(config: &Config, data_dir: &Path) -> anyhow::Result<Access> {
     for other in config.accounts.iter().filter(|other| **other != config.account_id) {
         root_keys.push(access::root_key(data_dir, &AccountId::from_stored(other), false)?);
     }
-    Ok(Access { root_keys, account })
+    Ok(Access { account, root_keys })
 }
 
 async fn start(

@@ -243,7 +243,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = TokenKeyFile::open(directory.path(), 30).unwrap();
         let kid = |file: &TokenKeyFile| file.ring.lock().unwrap().keys[0].key.kid;
-        let (now, first) = (file.ring.lock().unwrap().keys[0].made_at_seconds, kid(&file));
+        let now = file.ring.lock().unwrap().keys[0].made_at_seconds;
+        let first = kid(&file);
         file.replace_old(now + 30 * 24 * 3600 - 1).unwrap();
         assert_eq!(kid(&file), first);
         file.replace_old(now + 30 * 24 * 3600).unwrap();

@@ -216,7 +216,7 @@ fn claims_of_another_form_are_malformed() {
     let good = format!(r#"{{"vm":"microvm-a","ports":[{{"allPorts":{{}}}}],"exp":{exp},"kind":"http"}}"#);
     assert!(judge(&sealed(&good)).is_ok(), "a token of before there were revocations");
     for bad in [
-        "".to_owned(),
+        String::new(),
         "null".to_owned(),
         good.replace("}],", r#"}],"ports":[],"#),
         good.replace(r#","kind":"http""#, ""),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{AcmeError, ChallengeRecords, ORDER_TIMEOUT};
 
 /// How long the ACME server may take to check a proof, or to sign.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(4 * 60);
+const SERVER_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// Orders a certificate for every name directly below `suffix`; key and chain in PEM form.
 pub(super) async fn complete(

@@ -7,16 +7,24 @@ use clap::{Args, Subcommand};
 use hearth_api::{EndpointTokenKeys, RevokedAuthTokens};
 use http::Method;
 
+use crate::Connected;
 use crate::client::Client;
 use crate::microvms;
 use crate::render;
 
-/// Arguments of `hearth token`.
+/// `hearth token ID`, or one of the commands below it.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct TokenArgs {
+pub struct TokenCommand {
     #[command(subcommand)]
-    command: Option<TokenCommand>,
+    command: Option<TokenSubcommand>,
+    #[command(flatten)]
+    make: Connected<TokenArgs>,
+}
+
+/// Arguments of `hearth token`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
     /// Id of a microVM, or the beginning of it
     #[arg(required = true)]
     id: Option<String>,
@@ -33,33 +41,49 @@ pub struct TokenArgs {
 
 /// What can be done to tokens.
 #[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
+enum TokenSubcommand {
     /// Make every token of a microVM useless that has been made so far
-    Revoke {
-        /// Id of a microVM, or the beginning of it
-        id: String,
-    },
+    Revoke(Connected<RevokeArgs>),
     /// Make tokens with a new key from now on; what was made before stays good until it expires
-    RotateKeys,
+    RotateKeys(Connected<RotateKeysArgs>),
 }
 
+#[derive(Debug, Args)]
+struct RevokeArgs {
+    /// Id of a microVM, or the beginning of it
+    id: String,
+}
+
+#[derive(Debug, Args)]
+struct RotateKeysArgs {}
+
 /// Prints the value of the header `X-aws-proxy-auth`, or what was done.
-pub(crate) async fn run(client: &Client, args: TokenArgs) -> anyhow::Result<ExitCode> {
-    match args.command {
-        Some(TokenCommand::Revoke { id }) => revoke(client, &id).await?,
-        Some(TokenCommand::RotateKeys) => rotate_keys(client).await?,
+pub(crate) async fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
+    match command.command {
+        Some(TokenSubcommand::Revoke(command)) => {
+            let (client, args) = command.open()?;
+            revoke(&client, &args.id).await?;
+        }
+        Some(TokenSubcommand::RotateKeys(command)) => {
+            let (client, RotateKeysArgs {}) = command.open()?;
+            rotate_keys(&client).await?;
+        }
         None => {
-            let id = args.id.context("there is no id")?;
-            let id = microvms::resolve_id(client, &id).await?;
-            let answer = microvms::create_auth_token(client, &id, &args.ports, args.minutes).await?;
-            if args.json {
-                render::json(&answer)?;
-            } else {
-                render::line(answer["authToken"]["X-aws-proxy-auth"].as_str().unwrap_or_default())?;
-            }
+            let (client, args) = command.make.open()?;
+            make(&client, args).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn make(client: &Client, args: TokenArgs) -> anyhow::Result<()> {
+    let id = args.id.context("there is no id")?;
+    let id = microvms::resolve_id(client, &id).await?;
+    let answer = microvms::create_auth_token(client, &id, &args.ports, args.minutes).await?;
+    if args.json {
+        return render::json(&answer);
+    }
+    render::line(answer["authToken"]["X-aws-proxy-auth"].as_str().unwrap_or_default())
 }
 
 async fn revoke(client: &Client, id: &str) -> anyhow::Result<()> {
