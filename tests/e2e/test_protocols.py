@@ -22,8 +22,8 @@ NODE = CACHE / "clients/node/nodejs/bin/node"
 PYTHON = INSTALLED / "venv/bin/python"
 DOCUMENT = ROOT / "docs/endpoint.md"
 TABLE = re.compile(r"(?<=<!-- protocols: begin -->\n).*?(?=<!-- protocols: end -->)", re.DOTALL)
-# Protocol and client to what went wrong, if anything.
-RESULTS: dict[tuple[str, str], str | None] = {}
+# Protocol and client, to what went wrong if anything.
+Results = dict[tuple[str, str], str | None]
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +68,12 @@ def place(microvm) -> list[str]:
     return [host, str(microvm.clients.server.endpoint_port), microvm.clients.env["HEARTH_CA_BUNDLE"], microvm.token()]
 
 
-def drive(*command) -> None:
-    """Runs a program, and remembers what it says of each protocol and client."""
+def drive(*command) -> Results:
+    """Runs a program; what it says of each protocol and client."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
-    wrong = []
-    for line in done.stdout.splitlines():
-        result = json.loads(line)
-        RESULTS[result["protocol"], result["client"]] = result["error"]
-        if result["error"]:
-            wrong.append(f"{result['protocol']}, {result['client']}: {result['error']}")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_python(app):
-    drive(PYTHON, PROGRAMS / "client.py", *place(app))
-
-
-def test_node(app):
-    drive(NODE, PROGRAMS / "client.mjs", INSTALLED, *place(app))
+    results = map(json.loads, done.stdout.splitlines())
+    return {(result["protocol"], result["client"]): result["error"] for result in results}
 
 
 class Curl:
@@ -107,41 +94,67 @@ class Curl:
         return version, int(status), done.stdout
 
 
-@pytest.mark.parametrize("http, version, name", [("http1.1", "1.1", "HTTP/1.1"), ("http2", "2", "HTTP/2")])
-def test_curl(app, http, version, name):
-    curl = Curl(app, http)
-    key = name, "curl"
-    RESULTS[key] = RESULTS[f"Bodies over {key[0]}", "curl"] = "did not finish"
+def curl_plain(curl: Curl, version: str):
     assert curl("/describe") == (version, 200, f"GET /describe HTTP/1.1 {curl.host}".encode())
-    RESULTS[key] = None
+
+
+def curl_bodies(curl: Curl, version: str):
     body = os.urandom(16 * MIB)
     upload = ["--data-binary", "@-", "--header", "Expect:"]
     assert curl("/count", *upload, data=body) == (version, 200, str(len(body)).encode())
     assert curl("/echo", *upload, data=body)[2] == body
     assert curl(f"/bytes?{len(body)}")[2] == b"\7" * len(body)
-    RESULTS[f"Bodies over {key[0]}", "curl"] = None
-    RESULTS["Server-Sent Events", "curl"] = "did not finish"
-    events = curl("/events", "--no-buffer")[2].decode()
-    assert re.findall("data: (.*)", events) == [f"event {number}" for number in range(5)]
-    RESULTS["Server-Sent Events", "curl"] = None
 
 
-def table() -> str:
-    """The table of the documentation, of what was seen."""
-    programs = list(dict.fromkeys(client for _, client in RESULTS))
+def curl_events(curl: Curl, version: str):
+    events = curl("/events", "--no-buffer")
+    assert re.findall("data: (.*)", events[2].decode()) == [f"event {number}" for number in range(5)]
+    assert events[0] == version
+
+
+def drive_curl(microvm) -> Results:
+    """The same of curl."""
+    results = {}
+    for option, version, name in [("http1.1", "1.1", "HTTP/1.1"), ("http2", "2", "HTTP/2")]:
+        curl = Curl(microvm, option)
+        for protocol, check in [(name, curl_plain), (f"Bodies over {name}", curl_bodies),
+                                (f"Server-Sent Events over {name}", curl_events)]:
+            results[protocol, "curl"] = None
+            try:
+                check(curl, version)
+            except (AssertionError, subprocess.SubprocessError) as error:
+                results[protocol, "curl"] = repr(error)
+    return results
+
+
+@pytest.fixture(scope="module")
+def seen(app) -> Results:
+    """What became of each protocol with each client."""
+    return (drive_curl(app) | drive(PYTHON, PROGRAMS / "client.py", *place(app))
+            | drive(NODE, PROGRAMS / "client.mjs", INSTALLED, *place(app)))
+
+
+def test_every_client_gets_what_it_wants(seen):
+    wrong = [f"{protocol}, {client}: {error}" for (protocol, client), error in seen.items() if error]
+    assert not wrong, "\n".join(wrong)
+
+
+def table(seen: Results) -> str:
+    """The table of the documentation."""
+    programs = list(dict.fromkeys(client for _, client in seen))
     lines = ["| Protocol | " + " | ".join(programs) + " |", "|---" * (len(programs) + 1) + "|"]
-    for protocol in dict.fromkeys(protocol for protocol, _ in RESULTS):
-        cells = ["" if (protocol, client) not in RESULTS else "fails" if RESULTS[protocol, client] else "works"
+    for protocol in sorted({protocol for protocol, _ in seen}):
+        cells = ["" if (protocol, client) not in seen else "fails" if seen[protocol, client] else "works"
                  for client in programs]
         lines.append(f"| {protocol} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def test_the_documentation_s_table_is_what_was_seen():
-    seen, text = table(), DOCUMENT.read_text()
+def test_the_documentation_s_table_is_what_was_seen(seen):
+    text = DOCUMENT.read_text()
     if os.environ.get("HEARTH_WRITE_TABLES"):
-        DOCUMENT.write_text(text := TABLE.sub(lambda _: seen, text))
-    assert TABLE.search(text)[0] == seen, "docs/endpoint.md differs; HEARTH_WRITE_TABLES=1 writes the table anew"
+        DOCUMENT.write_text(text := TABLE.sub(lambda _: table(seen), text))
+    assert TABLE.search(text)[0] == table(seen), "docs/endpoint.md differs; HEARTH_WRITE_TABLES=1 writes the table anew"
 
 
 class Held:

@@ -61,12 +61,12 @@ def requests_bodies():
         assert session.get(f"{URL}/bytes?{16 * MIB}").content == b"\7" * (16 * MIB)
 
 
-@check("An early answer", "requests")
+@check("An early answer over HTTP/1.1", "requests")
 def requests_early():
     assert requests.post(f"{URL}/early", data=bytes(64 * 1024), headers=AUTH, verify=CA).status_code == 413
 
 
-@check("Server-Sent Events", "requests")
+@check("Server-Sent Events over HTTP/1.1", "requests")
 def requests_events():
     with requests.get(f"{URL}/events", headers=AUTH, verify=CA, stream=True) as answer:
         assert answer.headers["content-type"] == "text/event-stream"
@@ -108,13 +108,13 @@ def httpx_bodies():
         assert client.post("/echo", content=b"x" * MIB).content == b"x" * MIB
 
 
-@check("An early answer", "httpx")
+@check("An early answer over HTTP/2", "httpx")
 def httpx_early():
     with httpx_client(True) as client:
         assert client.post("/early", content=bytes(64 * 1024)).status_code == 413
 
 
-@check("Server-Sent Events", "httpx")
+@check("Server-Sent Events over HTTP/2", "httpx")
 def httpx_events():
     with httpx_client(True) as client, client.stream("GET", "/events") as answer:
         events(answer.iter_lines())
