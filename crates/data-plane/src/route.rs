@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn the_header_s_port_comes_before_the_subprotocol_s() {
-        assert_eq!(port(&HeaderMap::new(), Some("9000")), Ok(9000));
+        assert_eq!(port(&HeaderMap::new(), Some("9000")), Ok(Some(9000)));
         let headers = HeaderMap::from_iter([(PROXY_PORT, HeaderValue::from_static("5000"))]);
-        assert_eq!(port(&headers, Some("9000")), Ok(5000));
+        assert_eq!(port(&headers, Some("9000")), Ok(Some(5000)));
         for bad in ["", "0", "x", "65536"] {
             assert_eq!(port(&HeaderMap::new(), Some(bad)), Err(Refusal::BadRequest));
         }
