@@ -59,7 +59,6 @@ def test_revoking_and_rotating_across_a_restart(logged, image):
     assert newest.split(".")[0] != new.split(".")[0]
     assert [status(microvm, token) for token in (old, new, newest)] == [403, 200, 200]
 
-    server.on_stop = None
     server.api_addr, server.endpoint_addr = server.api_url.removeprefix("http://"), f"127.0.0.1:{server.endpoint_port}"
     server.kill()
     server.start()
@@ -68,7 +67,6 @@ def test_revoking_and_rotating_across_a_restart(logged, image):
     assert [status(microvm, token) for token in (old, new, newest)] == [403, 200, 200]
     assert status(other, others) == 200
     assert status(microvm, microvm.token()) == 200
-    server.on_stop = "suspend"
 
 
 def test_the_log_and_the_counters_tell_what_a_request_was(logged, image):
