@@ -14,6 +14,9 @@ VENV_BIN = pathlib.Path(os.environ.get("VIRTUAL_ENV") or pathlib.Path(os.sys.exe
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hearth"
 ARTIFACTS = ROOT / "target/test-artifacts"
 ACCOUNT, REGION = "000000000000", "us-east-1"
+# Tests send more than a client of one microVM may; the limits have tests of their own.
+UNLIMITED = {"endpoint": dict.fromkeys(
+    ("connections_per_vcpu", "requests_per_second_per_vcpu", "bytes_per_second_per_vcpu"), 0)}
 
 
 def wait_until(predicate, timeout: float, what: str, pause: float = 0.05):
@@ -51,7 +54,7 @@ class Server:
     """A server process on free ports. Its log is kept when a test fails."""
 
     def __init__(self, data_dir: pathlib.Path, settings: dict, base: pathlib.Path, name: str = "server"):
-        self.data_dir, self.settings = data_dir, settings
+        self.data_dir, self.settings = data_dir, UNLIMITED | settings
         self.log_path, self.config_path = base / f"{name}.log", base / f"{name}.toml"
         self.program, self.api_addr, self.endpoint_addr = HEARTH, "127.0.0.1:0", "127.0.0.1:0"
         # What SIGTERM does to running microVMs; None is the program's own default.

@@ -1,5 +1,6 @@
 //! Connections to apps: opened, counted, used for several requests, closed when the microVM's life ends.
 
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use hearth_api::MicrovmId;
@@ -14,6 +15,7 @@ use crate::body::{AnswerBody, AppBody};
 use crate::counted::Counted;
 use crate::http1::{Http1Connection, Kept};
 use crate::http2::{Stream, Streams};
+use crate::limits::Usages;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
 
@@ -35,10 +37,11 @@ pub(crate) enum AppProtocol {
 }
 
 /// The connections to the apps of all microVMs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct AppConnections {
     kept: Kept,
     streams: Streams,
+    usages: Arc<Usages>,
 }
 
 /// Where a connection leads to.
@@ -72,6 +75,10 @@ pub(crate) struct SendError {
 }
 
 impl AppConnections {
+    pub(crate) fn new(usages: Arc<Usages>) -> Self {
+        Self { kept: Kept::default(), streams: Streams::default(), usages }
+    }
+
     /// Closes connections that are kept for too long; never ends.
     pub(crate) async fn expire(&self) {
         tokio::join!(self.kept.expire(), self.streams.expire());
@@ -94,6 +101,12 @@ impl AppConnections {
         self.reconnect(running, place, protocol, stop).await
     }
 
+    async fn stream<R: RunningApp>(&self, running: &R, port: u16) -> Result<TokioIo<Counted<R>>, Refusal> {
+        let stream = connect(running, port).await?;
+        let usage = self.usages.of(running.id(), running.vcpus());
+        Ok(TokioIo::new(Counted::new(stream, running.clone(), usage)))
+    }
+
     async fn reconnect<R: RunningApp>(
         &self,
         running: &R,
@@ -104,11 +117,13 @@ impl AppConnections {
         let opening = async {
             match protocol {
                 AppProtocol::Http1 => {
-                    let connection = open_http1(running, place.port, stop).await?;
+                    let connection =
+                        open_http1(self.stream(running, place.port).await?, running, stop).await?;
                     Ok((On::Http1(connection), false))
                 }
                 AppProtocol::Http2 => {
-                    let open = open_http2(running, place.port, stop);
+                    let open =
+                        async { open_http2(self.stream(running, place.port).await?, running, stop).await };
                     let (stream, kept) = self.streams.stream(&place, open).await?;
                     Ok((On::Http2(stream), kept))
                 }
@@ -179,8 +194,8 @@ fn repeatable(request: &Request<AppBody>) -> Option<Request<AppBody>> {
     Some(copy)
 }
 
-async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<TokioIo<Counted<R>>, Refusal> {
-    let stream = running.connect(port).await.map_err(|error| {
+async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<R::Stream, Refusal> {
+    running.connect(port).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             return Refusal::PortDenied;
         }
@@ -191,13 +206,15 @@ async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<TokioIo<Counte
             return Refusal::Internal;
         }
         Refusal::MicrovmUnreachable
-    })?;
-    Ok(TokioIo::new(Counted::new(stream, running.clone())))
+    })
 }
 
 /// Opens a connection; it ends with the microVM's life.
-async fn open_http1<R: RunningApp>(running: &R, port: u16, stop: &Stop) -> Result<Http1Connection, Refusal> {
-    let stream = connect(running, port).await?;
+async fn open_http1<R: RunningApp>(
+    stream: TokioIo<Counted<R>>,
+    running: &R,
+    stop: &Stop,
+) -> Result<Http1Connection, Refusal> {
     let handshake = hyper::client::conn::http1::handshake(stream).await;
     let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
     // The error is also that of the request.
@@ -207,11 +224,10 @@ async fn open_http1<R: RunningApp>(running: &R, port: u16, stop: &Stop) -> Resul
 
 /// Opens a connection for many requests and serves it until the microVM's life ends.
 async fn open_http2<R: RunningApp>(
+    stream: TokioIo<Counted<R>>,
     running: &R,
-    port: u16,
     stop: &Stop,
 ) -> Result<hyper::client::conn::http2::SendRequest<AppBody>, Refusal> {
-    let stream = connect(running, port).await?;
     let tasks = Tasks::default();
     let handshake = hyper::client::conn::http2::Builder::new(tasks.clone())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)

@@ -40,6 +40,9 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     /// Number of this life; connections of another one are dead.
     fn generation(&self) -> u64;
 
+    /// vCPUs of its size at peak, by which its limits are.
+    fn vcpus(&self) -> u8;
+
     /// Connects to a TCP port of the app. That nobody listens may show only on the first read, as
     /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached, or, with
     /// [`io::ErrorKind::PermissionDenied`], that no request may go to this port.
@@ -92,6 +95,10 @@ impl RunningApp for RunningMicrovm {
 
     fn generation(&self) -> u64 {
         self.generation()
+    }
+
+    fn vcpus(&self) -> u8 {
+        self.vcpus()
     }
 
     async fn connect(&self, port: u16) -> io::Result<Self::Stream> {

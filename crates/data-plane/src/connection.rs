@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Request;
@@ -16,9 +16,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, RunningApp as _};
 use crate::body::Tracked;
+use crate::limits::Counting;
 use crate::pass::{Answer, answer};
+use crate::refusal::Refusal;
 use crate::serve::Shared;
 
 /// Longest time for a TLS handshake.
@@ -44,6 +46,25 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Name that the TLS handshake asked for (SNI).
     pub(crate) server_name: Option<String>,
+    /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
+    counting: OnceLock<Arc<Counting>>,
+}
+
+impl Client {
+    /// Counts a request to a microVM, and with the first one the connection.
+    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
+        if self.counting.get().is_none() {
+            let usage = shared.usages.of(running.id(), running.vcpus());
+            // Of two first requests on one connection, one counted it for nothing.
+            let _ = self.counting.set(Arc::new(usage.connection()?));
+        }
+        self.counting.get().map_or(Ok(()), |counting| counting.usage().request())
+    }
+
+    /// What is held as long as the connection counts.
+    pub(crate) fn counting(&self) -> Option<Arc<Counting>> {
+        self.counting.get().cloned()
+    }
 }
 
 /// Serves a connection until either side ends it.
@@ -65,7 +86,11 @@ pub(crate) async fn serve<B: Backend>(
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         };
         let session = stream.get_ref().1;
-        let client = Arc::new(Client { address, server_name: session.server_name().map(Into::into) });
+        let client = Arc::new(Client {
+            address,
+            server_name: session.server_name().map(Into::into),
+            counting: OnceLock::new(),
+        });
         let result = if session.alpn_protocol() == Some(b"h2") {
             Box::pin(serve_http2(stream, client, shared)).await
         } else {

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::backend::RunningApp;
+use crate::limits::Usage;
 
 /// A connection to an app that reports every byte in either direction as traffic.
 ///
@@ -16,19 +19,42 @@ use crate::backend::RunningApp;
 pub(crate) struct Counted<R: RunningApp> {
     stream: R::Stream,
     running: R,
+    usage: Arc<Usage>,
     takes_more: bool,
+    /// Nothing is read or written before, as the microVM has had more than its share.
+    rests: [Option<Pin<Box<Sleep>>>; 2],
 }
 
+/// Directions, by their places in `rests`.
+const READ: usize = 0;
+const WRITE: usize = 1;
+
 impl<R: RunningApp> Counted<R> {
-    pub(crate) fn new(stream: R::Stream, running: R) -> Self {
-        Self { stream, running, takes_more: true }
+    pub(crate) fn new(stream: R::Stream, running: R, usage: Arc<Usage>) -> Self {
+        Self { stream, running, usage, takes_more: true, rests: [None, None] }
+    }
+
+    fn count(&mut self, direction: usize, bytes: u64) {
+        self.running.traffic(bytes);
+        let rest = self.usage.bytes(bytes);
+        if !rest.is_zero() {
+            self.rests[direction] = Some(Box::pin(sleep(rest)));
+        }
+    }
+
+    fn poll_rested(&mut self, direction: usize, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.rests[direction] {
+            ready!(rest.as_mut().poll(context));
+            self.rests[direction] = None;
+        }
+        Poll::Ready(())
     }
 
     /// How much of `length` bytes was written or thrown away.
     fn written(&mut self, written: io::Result<usize>, length: usize) -> usize {
         match written {
             Ok(written) => {
-                self.running.traffic(written as u64);
+                self.count(WRITE, written as u64);
                 written
             }
             Err(error) => {
@@ -46,9 +72,11 @@ impl<R: RunningApp> AsyncRead for Counted<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.poll_rested(READ, context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.running.traffic((buffer.filled().len() - before) as u64);
+        let read = buffer.filled().len() - before;
+        self.count(READ, read as u64);
         Poll::Ready(Ok(()))
     }
 }
@@ -60,6 +88,7 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.takes_more {
+            ready!(self.poll_rested(WRITE, context));
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
             return Poll::Ready(Ok(self.written(written, bytes.len())));
         }
@@ -73,6 +102,7 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
         if self.takes_more {
+            ready!(self.poll_rested(WRITE, context));
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
             return Poll::Ready(Ok(self.written(written, length)));
         }

@@ -84,9 +84,9 @@ async fn pass<B: Backend>(
     };
     call.admitted(&microvm, port);
     let protocol = app_protocol(&request, &switch);
-    let (running, connection) = reach(&microvm, port, protocol, call, shared).await?;
+    let (running, connection) = reach(&microvm, port, protocol, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    let route = Route { authority, switch, subprotocols };
+    let route = Route { authority, switch, subprotocols, counting: client.counting() };
     forward(request, route, &running, (protocol, connection), call, shared).await
 }
 
@@ -95,10 +95,13 @@ async fn reach<B: Backend>(
     microvm: &MicrovmId,
     port: u16,
     protocol: AppProtocol,
-    call: &Call,
+    (client, call): (&Client, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
+    let mut counted = false;
     if let Some(running) = shared.backend.running(microvm) {
+        client.count(&running, shared)?;
+        counted = true;
         match shared.apps.connect(&running, port, protocol, &shared.stop).await {
             Ok(connection) => return Ok((running, connection)),
             // It may have been suspended between being found running and being connected to.
@@ -107,6 +110,9 @@ async fn reach<B: Backend>(
         }
     }
     let (running, turn) = call.waking(shared.waiting.wait(microvm, &shared.stop)).await?;
+    if !counted {
+        client.count(&running, shared)?;
+    }
     let mut turn = Some(turn);
     let mut connecting = Box::pin(shared.apps.connect(&running, port, protocol, &shared.stop));
     let connection = std::future::poll_fn(|context| {

@@ -7,7 +7,7 @@ use http_body_util::Full;
 
 /// Header that names the cause.
 const PROXY_ERROR: HeaderName = HeaderName::from_static("x-aws-proxy-error");
-/// What a client is told to wait, in seconds: about as long as a resume takes.
+/// What a client is told to wait, in seconds: about as long as a resume takes, and not less than a rate needs.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request was not forwarded, or its answer not returned.
@@ -21,8 +21,8 @@ pub(crate) enum Refusal {
     TokenRejected,
     /// The token opens other ports.
     PortDenied,
-    /// As many requests as are allowed wait for the microVM to be resumed.
-    TooManyWaiting,
+    /// The microVM has as many connections, requests or waiting requests as are allowed.
+    TooManyRequests,
     /// This server cannot serve it now, for want of descriptors or memory.
     Internal,
     /// The microVM is suspended, terminated or does not answer.
@@ -39,7 +39,9 @@ impl Refusal {
             Self::TokenMissing => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Request missing authentication"),
             Self::TokenRejected => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Token authentication failed"),
             Self::PortDenied => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Access to port denied"),
-            Self::TooManyWaiting => (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Too many requests"),
+            Self::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", "Too many requests")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Internal error"),
             Self::MicrovmUnreachable => (StatusCode::BAD_GATEWAY, "MICROVM_CONNECT_FAILED", ""),
             Self::AppUnreachable => (StatusCode::BAD_GATEWAY, "APP_CONNECT_FAILED", ""),
@@ -63,7 +65,7 @@ impl Refusal {
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
-        if self == Self::TooManyWaiting {
+        if self == Self::TooManyRequests {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response

@@ -15,12 +15,12 @@ use crate::app::AppConnections;
 use crate::backend::Backend;
 use crate::call::Observation;
 use crate::connection;
+use crate::limits::{MicrovmLimits, Usages};
 use crate::route::EndpointHosts;
+use crate::sources::Sources;
 use crate::tls;
 use crate::wake::Waiting;
 
-/// Client connections that are served at a time; more wait in the listeners' queues.
-const CONNECTIONS_MAX: usize = 4096;
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,6 +29,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[error("TLS could not be set up")]
 pub struct TlsError(#[from] rustls::Error);
 
+/// How much is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataPlaneConfig {
+    /// Client connections at a time; more wait in the listeners' queues.
+    pub connections: usize,
+    /// Of one source: an IPv4 address, or a /64 of IPv6. More are closed at once.
+    pub connections_per_source: Option<u32>,
+    /// What a microVM may take.
+    pub microvm_limits: MicrovmLimits,
+}
+
 /// What the connections of a data plane share.
 #[derive(Debug)]
 pub(crate) struct Shared<B: Backend> {
@@ -36,6 +47,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) hosts: EndpointHosts,
     pub(crate) keys: Arc<TokenKeys>,
     pub(crate) apps: AppConnections,
+    pub(crate) usages: Arc<Usages>,
     pub(crate) waiting: Waiting<B>,
     pub(crate) observation: Arc<Observation>,
     pub(crate) stop: Stop,
@@ -66,18 +78,27 @@ impl DataPlane {
         keys: Arc<TokenKeys>,
         backend: Arc<B>,
         observation: Arc<Observation>,
+        config: DataPlaneConfig,
     ) -> Result<Self, TlsError> {
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(certificate)?));
         let stop = Stop::default();
-        let apps = AppConnections::default();
+        let usages = Arc::new(Usages::new(config.microvm_limits));
+        let apps = AppConnections::new(Arc::clone(&usages));
         let waiting = Waiting::new(Arc::clone(&backend));
         let shared =
-            Arc::new(Shared { backend, hosts, keys, apps, waiting, observation, stop: stop.clone() });
+            Arc::new(Shared { backend, hosts, keys, apps, usages, waiting, observation, stop: stop.clone() });
         let (apps, soon) = (shared.apps.clone(), stop.soon.clone());
         stop.tasks.spawn(async move { soon.run_until_cancelled(apps.expire()).await });
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(config.connections));
+        let sources = Sources::new(config.connections_per_source);
         for listener in listeners {
-            stop.tasks.spawn(accept(listener, tls.clone(), Arc::clone(&shared), Arc::clone(&places)));
+            stop.tasks.spawn(accept(
+                listener,
+                tls.clone(),
+                Arc::clone(&shared),
+                Arc::clone(&places),
+                sources.clone(),
+            ));
         }
         Ok(Self { stop })
     }
@@ -98,16 +119,19 @@ async fn accept<B: Backend>(
     tls: TlsAcceptor,
     shared: Arc<Shared<B>>,
     places: Arc<Semaphore>,
+    sources: Sources,
 ) {
     let serve_all = async {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, client)) => {
+                    // Dropping it closes it: before TLS there is nobody to tell.
+                    let Some(from_source) = sources.connection(client.ip()) else { continue };
                     let (tls, shared) = (tls.clone(), Arc::clone(&shared));
                     let tasks = shared.stop.tasks.clone();
                     tasks.spawn(async move {
-                        let _place = place;
+                        let _places = (place, from_source);
                         connection::serve(stream, client, tls, shared).await;
                     });
                 }

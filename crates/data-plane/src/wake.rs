@@ -75,7 +75,7 @@ impl<B: Backend> Waiting<B> {
         if queue.len() >= WAITING_MAX {
             queue.retain(|waiting| !waiting.is_closed());
             if queue.len() >= WAITING_MAX {
-                return Err(Refusal::TooManyWaiting);
+                return Err(Refusal::TooManyRequests);
             }
         }
         queue.push_back(turn);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_api::SizeClass;
 use hearth_guest::Guest;
 use hearth_guest::guest::{ask, describe_exit};
 use hearth_guest_protocol::{Reply, Request, chain};
@@ -212,6 +213,8 @@ impl Body {
         let port = self.version.configuration.hooks.as_ref().and_then(|hooks| hooks.port);
         let closed_port = port.filter(|_| self.host.hooks_port == HooksPort::Closed);
         let running = RunningMicrovm::new(record.id.clone(), self.lives, vm, warm);
+        let class = SizeClass::for_baseline(self.version.configuration.minimum_memory_mib());
+        let running = running.with_vcpus(class.map_or(1, |class| class.vcpu_count));
         self.running = Some(running.with_closed_port(closed_port));
         self.guest = Some(guest);
     }

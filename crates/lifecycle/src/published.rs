@@ -35,6 +35,7 @@ pub struct RunningMicrovm {
     ended: CancellationToken,
     /// A port that no request may go to.
     closed_port: Option<u16>,
+    vcpus: u8,
 }
 
 /// When the last byte went through the endpoint.
@@ -91,11 +92,21 @@ impl RunningMicrovm {
             traffic: Arc::new(Traffic::new()),
             ended: CancellationToken::new(),
             closed_port: None,
+            vcpus: 1,
         }
     }
 
     pub(crate) fn with_closed_port(self, closed_port: Option<u16>) -> Self {
         Self { closed_port, ..self }
+    }
+
+    pub(crate) fn with_vcpus(self, vcpus: u8) -> Self {
+        Self { vcpus, ..self }
+    }
+
+    /// vCPUs of its size at peak; the host may have given it fewer.
+    pub fn vcpus(&self) -> u8 {
+        self.vcpus
     }
 
     /// Which microVM.

@@ -13,7 +13,8 @@ use hearth_certificates::{
 use hearth_dns::Zone;
 use tokio::sync::Notify;
 
-use crate::config::{AcmeConfig, Config};
+use crate::config::Config;
+use crate::endpoint_config::AcmeConfig;
 
 /// The certificate, and what is to be run until the server stops.
 pub(crate) struct EndpointCertificate {

@@ -1,6 +1,6 @@
 //! What the operator may set: arguments of `hearth serve`, and the TOML file behind `--config`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use hearth_companions::LOG_RETENTIONS;
 use hearth_control_plane::Rates;
 use serde::Deserialize;
+
+use crate::endpoint_config::{AcmeConfig, CertificateConfig, DnsConfig, EndpointConfig};
 
 /// Beyond this, bytes would not fit the database's integers.
 const LARGEST_GROUP_MIB: u64 = 1 << 40;
@@ -89,6 +91,8 @@ pub(crate) struct Config {
     pub(crate) acme: Option<AcmeConfig>,
     /// Name server for the endpoints' domain.
     pub(crate) dns: Option<DnsConfig>,
+    /// How much the endpoints serve.
+    pub(crate) endpoint: EndpointConfig,
     /// Guest files.
     pub(crate) guest: GuestConfig,
     /// Builds.
@@ -99,49 +103,6 @@ pub(crate) struct Config {
     pub(crate) logs: LogsConfig,
     /// Records.
     pub(crate) retention: RetentionConfig,
-}
-
-/// `[certificate]`: files that the operator provides, and replaces at will.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CertificateConfig {
-    /// PEM file, the endpoints' certificate first.
-    pub(crate) chain: PathBuf,
-    /// PEM file with its key.
-    pub(crate) key: PathBuf,
-}
-
-/// `[acme]`: where a certificate is ordered.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AcmeConfig {
-    /// URL of the ACME server's directory.
-    pub(crate) directory_url: String,
-    /// URLs by which the ACME server may reach the operator.
-    #[serde(default)]
-    pub(crate) contacts: Vec<String>,
-    /// Program that makes TXT records; with `[dns]` the server makes them itself.
-    pub(crate) hook: Option<PathBuf>,
-    /// Seconds until the hook is killed.
-    #[serde(default = "default_hook_timeout_seconds")]
-    pub(crate) hook_timeout_seconds: u64,
-    /// PEM file with the authorities to trust instead of the host's.
-    pub(crate) ca_bundle: Option<PathBuf>,
-}
-
-fn default_hook_timeout_seconds() -> u64 {
-    120
-}
-
-/// `[dns]`: the name server for the endpoints' domain.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DnsConfig {
-    /// Where it listens, over UDP and TCP.
-    pub(crate) address: SocketAddr,
-    /// What it answers with; by default the address of the endpoints.
-    #[serde(default)]
-    pub(crate) answers: Vec<IpAddr>,
 }
 
 /// `[guest]`: the files that `make build` leaves.
@@ -284,6 +245,7 @@ impl Default for Config {
             certificate: None,
             acme: None,
             dns: None,
+            endpoint: EndpointConfig::default(),
             guest: GuestConfig::default(),
             build: BuildConfig::default(),
             network: NetworkConfig::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hearth_data_plane::{AccessLog, DataPlane, EndpointHosts, Observation};
+use hearth_data_plane::{AccessLog, DataPlane, DataPlaneConfig, EndpointHosts, Observation};
 use hearth_dns::{NameServer, Zone};
 use hearth_lifecycle::Registry;
 use hearth_store::Store;
@@ -29,6 +29,7 @@ pub(crate) struct Endpoints {
     hosts: EndpointHosts,
     name_server: Option<NameServer>,
     certificate: EndpointCertificate,
+    limits: DataPlaneConfig,
     tokens: Arc<TokenKeyFile>,
     observation: Arc<Observation>,
     hang_up: Signal,
@@ -68,6 +69,7 @@ impl Endpoints {
             certificate,
             hang_up,
             hurry,
+            limits: config.endpoint.data_plane(),
         })
     }
 
@@ -83,8 +85,9 @@ impl Endpoints {
             keys.revoke(&microvm, times, Timestamp::now().as_second());
         }
         let (served, observation) = (self.certificate.served, self.observation);
+        let backend = registry.clone();
         let data_plane =
-            DataPlane::start(listeners, self.hosts, served, keys, registry.clone(), observation.clone())?;
+            DataPlane::start(listeners, self.hosts, served, keys, backend, observation.clone(), self.limits)?;
         let mut background = JoinSet::new();
         background.spawn(self.certificate.keeping);
         background.spawn(on_hang_up(self.hang_up, observation.clone(), self.hurry));

@@ -6,6 +6,7 @@ mod certificate;
 mod config;
 mod data_dir;
 mod doctor;
+mod endpoint_config;
 mod endpoints;
 mod env;
 mod retention;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
-use hearth_data_plane::{Backend, DataPlane, EndpointHosts, Observation, RunningApp};
+use hearth_data_plane::{
+    Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
+};
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
 use hearth_lifecycle::{Ingress, Unreachable};
@@ -67,6 +69,10 @@ impl RunningApp for Upstream {
         1
     }
 
+    fn vcpus(&self) -> u8 {
+        1
+    }
+
     async fn connect(&self, _: u16) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
@@ -98,7 +104,7 @@ pub(crate) async fn serve(
     for _ in 0..count {
         let (label, id) =
             (Uuid::new_v4().to_string(), MicrovmId::from_stored(format!("microvm-{}", Uuid::new_v4())));
-        let expires = std::time::SystemTime::now() + Duration::from_secs(3600);
+        let expires = std::time::SystemTime::now() + Duration::from_hours(1);
         let token = keys.issue(&Claims {
             microvm: id.clone(),
             ports: vec![PortSpecification::Port(8080)],
@@ -114,7 +120,13 @@ pub(crate) async fn serve(
     let certificate = OwnCertificate::issue(CertificateAuthority::open(directory)?, hosts.suffix())?.served();
     let (keys, upstreams) = (Arc::new(keys), Arc::new(Upstreams { by_label, address }));
     let observation = Arc::new(Observation::default());
-    let _plane = DataPlane::start(vec![listener], hosts, certificate, keys, upstreams, observation)?;
+    // As many as come: what is compared is the work, not the limits.
+    let config = DataPlaneConfig {
+        connections: 16384,
+        connections_per_source: None,
+        microvm_limits: MicrovmLimits::NONE,
+    };
+    let _plane = DataPlane::start(vec![listener], hosts, certificate, keys, upstreams, observation, config)?;
     println!("ready");
     std::future::pending().await
 }

@@ -11,7 +11,9 @@ use std::task::{Context, Poll};
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
-use hearth_data_plane::{AccessLog, Backend, DataPlane, EndpointHosts, Observation, RunningApp};
+use hearth_data_plane::{
+    AccessLog, Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
+};
 use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::codec::encode;
 use hearth_guest_protocol::{Reply, Request, ShellSpec};
@@ -58,6 +60,10 @@ impl RunningApp for App {
 
     fn generation(&self) -> u64 {
         self.generation
+    }
+
+    fn vcpus(&self) -> u8 {
+        2
     }
 
     async fn connect(&self, port: u16) -> io::Result<Stream> {
@@ -196,6 +202,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::limited(MicrovmLimits::NONE).await
+    }
+
+    /// A microVM with two vCPUs may take no more than this of each.
+    pub(crate) async fn limited(microvm_limits: MicrovmLimits) -> Self {
         let data = tempfile::tempdir().unwrap();
         let authority = CertificateAuthority::open(data.path()).unwrap();
         let ca_pem = authority.pem_path();
@@ -234,6 +245,7 @@ impl World {
             Arc::clone(&keys),
             Arc::clone(&backend),
             Arc::clone(&observation),
+            DataPlaneConfig { connections: 4096, connections_per_source: None, microvm_limits },
         )
         .unwrap();
         Self { address, backend, app, plane, ca_pem, access_log, observation, _data: data, keys }

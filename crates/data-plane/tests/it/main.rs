@@ -6,6 +6,7 @@ mod connections;
 mod fake;
 mod forwarding;
 mod http2;
+mod limits;
 mod observation;
 mod refusals;
 mod shells;
