@@ -13,15 +13,17 @@ pub(crate) fn limits(memory_mib: u32) -> Limits {
     Limits { memory_mib: Some(memory_mib + VMM_OVERHEAD_MIB), cpu_percent: None }
 }
 
-/// Does `work` in a guest, until it is done, the guest ends, or the service does. Ending the guest is left to the caller.
+/// Does `work` in a guest, until it is done, the guest ends, or the service does. Ending the guest is left to the caller;
+/// `action` is what failed when it ended by itself.
 pub(crate) async fn until_stopped<T>(
+    action: &str,
     guest: &Guest,
     work: impl Future<Output = Result<T, BuildFailure>>,
     stopped: &CancellationToken,
 ) -> Result<T, BuildFailure> {
     tokio::select! {
         result = guest.while_it_runs(work) => result
-            .unwrap_or_else(|error| Err(BuildFailure::platform("run a microVM of the build", &error))),
+            .unwrap_or_else(|error| Err(BuildFailure::platform(action, &error))),
         () = stopped.cancelled() => Err(stopped_failure()),
     }
 }
