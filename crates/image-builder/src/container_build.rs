@@ -68,7 +68,8 @@ impl ContainerBuild<'_> {
             .boot_until_up(|| self.plan(guests), None, stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the build microVM", &error))?;
-        let result = until_stopped("run the build microVM", &guest, self.build_in(&guest, log), stopped).await;
+        let result =
+            until_stopped("run the build microVM", &guest, self.build_in(&guest, log), stopped).await;
         guest.destroy().await;
         result
     }

@@ -100,7 +100,8 @@ impl ImageSnapshot<'_> {
             .boot_until_up(plan, Some(self.directory), stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the snapshot microVM", &error))?;
-        let result = until_stopped("run the snapshot microVM", &guest, self.take_in(&guest, app, log), stopped).await;
+        let result =
+            until_stopped("run the snapshot microVM", &guest, self.take_in(&guest, app, log), stopped).await;
         guest.destroy().await;
         result
     }

@@ -60,7 +60,8 @@ impl Validation<'_> {
             .restore(plan, self.snapshot, &own)
             .await
             .map_err(|error| not_up("restore the snapshot for its validation", &error))?;
-        let result = until_stopped("run the validation microVM", &guest, self.ask(&guest, log), stopped).await;
+        let result =
+            until_stopped("run the validation microVM", &guest, self.ask(&guest, log), stopped).await;
         guest.destroy().await;
         result
     }
