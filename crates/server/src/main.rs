@@ -2,6 +2,7 @@
 
 mod access;
 mod adapters;
+mod api_listener;
 mod certificate;
 mod config;
 mod data_dir;

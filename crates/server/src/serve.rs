@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use axum::extract::ConnectInfo;
-use axum::middleware::map_request;
 use hearth_api::AccountId;
 use hearth_companions::{ObjectStorage, QuotaValues};
 use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
-use hearth_identity::{Identities, RootKey, SourceAddress};
+use hearth_identity::{Identities, RootKey};
 use hearth_image_builder::{ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig};
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
 use hearth_store::{Files, Quotas, Store};
@@ -26,7 +24,7 @@ use crate::adapters::{Artifacts, OurEndpoints};
 use crate::config::{Config, OnStop, QuotaConfig, ServeArgs};
 use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
-use crate::{access, data_dir, retention};
+use crate::{access, api_listener, data_dir, retention};
 
 /// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
 /// logged by us.
@@ -278,11 +276,7 @@ async fn serve(
     };
     let router = hearth_control_plane::router(control_plane, services).fallback_service(companions);
     let stopping = CancellationToken::new();
-    let stopped = stopping.clone().cancelled_owned();
-    let router = router.layer(map_request(with_source_address));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let api =
-        tokio::spawn(async move { axum::serve(api_listener, service).with_graceful_shutdown(stopped).await });
+    let api = tokio::spawn(api_listener::serve(api_listener, router, stopping.clone()));
     let limits = retention::Limits::new(config);
     let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), limits));
     announce(config, data_dir, api_addr, endpoint_addr)?;
@@ -296,15 +290,6 @@ async fn serve(
         api_abort.abort();
     }
     Ok(())
-}
-
-/// Tells policies (`aws:SourceIp`) where a request came from.
-async fn with_source_address(
-    ConnectInfo(address): ConnectInfo<SocketAddr>,
-    mut request: axum::extract::Request,
-) -> axum::extract::Request {
-    request.extensions_mut().insert(SourceAddress(address));
-    request
 }
 
 fn quota_values(quotas: &QuotaConfig, rates: Rates) -> QuotaValues {
