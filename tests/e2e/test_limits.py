@@ -1,4 +1,4 @@
-"""What one microVM may take of the endpoints. One of 2048 MiB has four vCPUs at peak, so the limits are four times these."""
+"""What one microVM may take of the endpoints. The session's image has 512 MiB, so a vCPU at peak."""
 import contextlib
 import time
 
@@ -8,7 +8,7 @@ import footprint
 from endpoint import Clients
 from harness import wait_until
 
-LIMITS = {"connections_per_vcpu": 1, "requests_per_second_per_vcpu": 5, "bytes_per_second_per_vcpu": 250_000}
+LIMITS = {"connections_per_vcpu": 4, "requests_per_second_per_vcpu": 20, "bytes_per_second_per_vcpu": 1_000_000}
 
 
 @pytest.fixture
