@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e soak bench bench-api lint venv clients
+.PHONY: all setup build quickstart test unit e2e soak bench bench-api bench-endpoint lint venv clients
 
 all: build
 
@@ -52,6 +52,11 @@ bench: build venv
 # Needs neither root nor guests.
 bench-api:
 	cargo run --release --locked -p hearth-control-plane --example api_bench -- $(BENCH_API)
+
+# Beside nginx and HAProxy; what it needs: tests/bench/README.md.
+bench-endpoint:
+	cargo build --release --locked -p hearth-data-plane --example endpoint_bench
+	$(SUDO) env "PATH=$$PATH" python3 tests/bench/endpoint_bench.py $(BENCH_ENDPOINT)
 
 lint:
 	cargo fmt --check
