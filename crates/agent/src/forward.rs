@@ -222,7 +222,8 @@ mod tests {
         let mut answer = [0; 7];
         client.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, &[&[FORWARD_CONNECTED], b"enough".as_slice()].concat()[..]);
-        client.shutdown(Shutdown::Both).unwrap();
+        // It fails when the forwarder has reset the connection already.
+        let _ = client.shutdown(Shutdown::Both);
         writer.join().unwrap();
         // How it ended depends on which of the two resets was seen first.
         let _ = forwarder.join().unwrap();
