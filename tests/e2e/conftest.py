@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -19,6 +20,9 @@ import faults
 from endpoint import Clients, Microvm
 from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
 from registry import Certificate, Registry
+
+# Where it is ignored, as in a job in the background of a shell, every program that tests start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROBE = pathlib.Path(__file__).parent / "apps/probe"
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"

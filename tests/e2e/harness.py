@@ -1,4 +1,5 @@
 """A real `hearth serve`, started and stopped by tests, and what can be seen of it from the host."""
+import contextlib
 import os
 import pathlib
 import re
@@ -142,10 +143,11 @@ def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True) -> 
     """A data directory with the same images and no microVMs. The source's server may be running: the database is
     copied through SQLite, and images never change."""
     to.mkdir(mode=0o700)
-    with sqlite3.connect(source / "hearth.db") as live, sqlite3.connect(to / "hearth.db") as copy:
+    with (contextlib.closing(sqlite3.connect(source / "hearth.db")) as live,
+          contextlib.closing(sqlite3.connect(to / "hearth.db")) as copy):
         live.backup(copy)
         copy.execute("DELETE FROM microvms")
-    copy.close()
+        copy.commit()
     arguments = ["--link"] if link else ["--sparse=always", "--reflink=auto"]
     for name in ("images", "s3"):
         subprocess.run(["cp", "-a", *arguments, source / name, to / name], check=True)

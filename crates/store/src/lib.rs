@@ -53,6 +53,10 @@ use readers::Readers;
 use recent::RecentMicrovms;
 use reserve::MINIMUM_ROOM_MIB;
 
+/// How long a statement waits for another's lock. Who commits holds it until the disk has what was written, and on a disk
+/// that others keep busy that takes tens of seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -174,7 +178,7 @@ async fn pool(path: &Path, connections: u32, synchronous: SqliteSynchronous) -> 
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(10));
+        .busy_timeout(BUSY_TIMEOUT);
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(1)

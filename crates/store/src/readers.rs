@@ -6,19 +6,16 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Params, Row};
 
-use crate::{Error, Result};
+use crate::{BUSY_TIMEOUT, Error, Result};
 
 /// Connections kept for reuse; more are opened when more read at once.
 const KEPT: usize = 16;
 /// How much of the file is read by mapping it, without a system call for each page.
 const MAPPED_BYTES: i64 = 1 << 30;
-/// How long a read waits where SQLite has to lock all the same, such as when a connection recovers the WAL.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections for reading; clones share them.
 #[derive(Debug, Clone)]
@@ -55,6 +52,7 @@ impl Readers {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
+        // SQLite locks for readers all the same at times, such as when a connection recovers the WAL.
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;

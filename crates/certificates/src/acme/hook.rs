@@ -109,15 +109,18 @@ impl ChallengeRecords for Hook {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
+    use std::process::Command;
 
     use super::*;
 
     fn hook(directory: &Path, script: &str, limit_seconds: u64) -> Hook {
         let program = directory.join("hook");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a file that this one has open for writing, or a child that another test forks at
+        // that moment, cannot be executed (ETXTBSY, execve(2)).
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#;
+        let written = Command::new("sh").args(["-c", write]).arg(&program).arg(script).status().unwrap();
+        assert!(written.success());
         Hook::new(program, limit_seconds)
     }
 

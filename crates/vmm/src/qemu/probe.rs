@@ -241,11 +241,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_version_is_refused_with_both_numbers() {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("qemu");
-        fs::write(&program, "#!/bin/sh\necho QEMU emulator version 7.2.22\n").unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: what this one, or a child that another test forks at that moment, has open for
+        // writing cannot be executed (ETXTBSY, execve(2)).
+        let write = r#"printf '#!/bin/sh\necho QEMU emulator version 7.2.22\n' >"$0" && chmod 755 "$0""#;
+        let written = std::process::Command::new("sh").args(["-c", write]).arg(&program).status().unwrap();
+        assert!(written.success());
         let error = version(&program).await.unwrap_err();
         assert_eq!(error.to_string(), "QEMU 7.2.22 is too old: 8.2 or later is needed");
     }
