@@ -53,7 +53,7 @@ pub(crate) async fn admit<B: Backend>(
         _ => Refusal::TokenRejected,
     })?;
     let is_endpoint = match label {
-        Some(label) if claims.expires_at_seconds >= now_seconds => {
+        Some(label) if claims.is_valid_at(now_seconds) => {
             backend.is_endpoint_of(label, &claims.microvm).await
         }
         _ => false,
@@ -65,7 +65,7 @@ pub(crate) async fn admit<B: Backend>(
         TokenKind::Http => DEFAULT_PORT,
         TokenKind::Shell => SHELL_PORT,
     });
-    if !claims.ports.iter().any(|ports| ports.contains(port)) {
+    if !claims.opens(port) {
         return Err(Refusal::PortDenied);
     }
     Ok(match claims.kind {

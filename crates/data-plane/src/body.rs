@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 
-use crate::call::{Call, Observed};
+use crate::call::Call;
 use crate::http1::Http1Answer;
 use crate::http2::Http2Answer;
 
@@ -148,27 +147,27 @@ impl Body for AnswerBody {
     }
 }
 
-/// A body that counts as an open stream of its client's connection until it is dropped.
+/// A body that holds something until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Tracked {
-    body: Observed<AnswerBody>,
-    _open: Arc<AtomicU64>,
+pub(crate) struct Holding<B, T> {
+    body: B,
+    _held: T,
 }
 
-impl Tracked {
-    pub(crate) fn new(body: Observed<AnswerBody>, open: Arc<AtomicU64>) -> Self {
-        Self { body, _open: open }
+impl<B, T> Holding<B, T> {
+    pub(crate) fn new(body: B, held: T) -> Self {
+        Self { body, _held: held }
     }
 }
 
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = hyper::Error;
+impl<B: Body + Unpin, T: Unpin> Body for Holding<B, T> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

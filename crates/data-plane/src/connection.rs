@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::backend::{Backend, RunningApp as _};
-use crate::body::Tracked;
+use crate::body::Holding;
 use crate::limits::Counting;
 use crate::pass::{Answer, answer};
 use crate::refusal::Refusal;
@@ -146,7 +146,8 @@ async fn serve_http2<B: Backend>(
         let open = Arc::clone(&requests);
         async move {
             let response: Answer = answer(request, &client, &shared).await;
-            Ok::<_, Infallible>(response.map(|body| Tracked::new(body, open)))
+            // The stream counts as open until the answer has gone.
+            Ok::<_, Infallible>(response.map(|body| Holding::new(body, open)))
         }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());

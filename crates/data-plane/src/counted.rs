@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
@@ -21,40 +22,47 @@ pub(crate) struct Counted<R: RunningApp> {
     running: R,
     usage: Arc<Usage>,
     takes_more: bool,
-    /// Nothing is read or written before, as the microVM has had more than its share.
-    rests: [Option<Pin<Box<Sleep>>>; 2],
+    reading: Rest,
+    writing: Rest,
 }
 
-/// Directions, by their places in `rests`.
-const READ: usize = 0;
-const WRITE: usize = 1;
+/// The time before which a direction moves nothing, as the microVM has had more than its share.
+#[derive(Debug, Default)]
+struct Rest(Option<Pin<Box<Sleep>>>);
+
+impl Rest {
+    fn take(&mut self, duration: Duration) {
+        if !duration.is_zero() {
+            self.0 = Some(Box::pin(sleep(duration)));
+        }
+    }
+
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.0 {
+            ready!(rest.as_mut().poll(context));
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
+}
 
 impl<R: RunningApp> Counted<R> {
     pub(crate) fn new(stream: R::Stream, running: R, usage: Arc<Usage>) -> Self {
-        Self { stream, running, usage, takes_more: true, rests: [None, None] }
+        Self { stream, running, usage, takes_more: true, reading: Rest::default(), writing: Rest::default() }
     }
 
-    fn count(&mut self, direction: usize, bytes: u64) {
+    /// Counts bytes; how long their direction must rest.
+    fn count(&self, bytes: u64) -> Duration {
         self.running.traffic(bytes);
-        let rest = self.usage.bytes(bytes);
-        if !rest.is_zero() {
-            self.rests[direction] = Some(Box::pin(sleep(rest)));
-        }
-    }
-
-    fn poll_rested(&mut self, direction: usize, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(rest) = &mut self.rests[direction] {
-            ready!(rest.as_mut().poll(context));
-            self.rests[direction] = None;
-        }
-        Poll::Ready(())
+        self.usage.bytes(bytes)
     }
 
     /// How much of `length` bytes was written or thrown away.
     fn written(&mut self, written: io::Result<usize>, length: usize) -> usize {
         match written {
             Ok(written) => {
-                self.count(WRITE, written as u64);
+                let rest = self.count(written as u64);
+                self.writing.take(rest);
                 written
             }
             Err(error) => {
@@ -72,11 +80,12 @@ impl<R: RunningApp> AsyncRead for Counted<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_rested(READ, context));
+        ready!(self.reading.poll_over(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
-        self.count(READ, read as u64);
+        let rest = self.count(read as u64);
+        self.reading.take(rest);
         Poll::Ready(Ok(()))
     }
 }
@@ -88,7 +97,7 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.takes_more {
-            ready!(self.poll_rested(WRITE, context));
+            ready!(self.writing.poll_over(context));
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
             return Poll::Ready(Ok(self.written(written, bytes.len())));
         }
@@ -102,7 +111,7 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
         if self.takes_more {
-            ready!(self.poll_rested(WRITE, context));
+            ready!(self.writing.poll_over(context));
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
             return Poll::Ready(Ok(self.written(written, length)));
         }

@@ -76,17 +76,9 @@ impl Http1Connection {
         Self { sender, driver: Some(driver) }
     }
 
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if let Some(driver) = &mut self.driver
-            && driver.as_mut().poll(context).is_ready()
-        {
-            self.driver = None;
-        }
-    }
-
     /// Whether a request can be sent; notices what happened while nobody moved the connection.
     fn is_ready(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 
@@ -100,11 +92,7 @@ impl Http1Connection {
         let unsent = request.body_mut().watch();
         let mut answering = std::pin::pin!(self.sender.try_send_request(request));
         let answered = std::future::poll_fn(|context| {
-            if let Some(driver) = &mut self.driver
-                && driver.as_mut().poll(context).is_ready()
-            {
-                self.driver = None;
-            }
+            drive(&mut self.driver, context);
             answering.as_mut().poll(context)
         });
         let response = answered.await.map_err(|mut failure| {
@@ -125,6 +113,13 @@ impl Http1Connection {
     }
 }
 
+/// Moves a connection's bytes, and notices its end.
+fn drive(driver: &mut Option<Driver>, context: &mut Context<'_>) {
+    if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
+        *driver = None;
+    }
+}
+
 impl Body for Http1Answer {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -137,7 +132,7 @@ impl Body for Http1Answer {
         if frame.is_pending()
             && let Some(lease) = &mut self.connection
         {
-            lease.connection.drive(context);
+            drive(&mut lease.connection.driver, context);
             frame = Pin::new(&mut self.body).poll_frame(context);
         }
         self.ended |= matches!(frame, Poll::Ready(None));
