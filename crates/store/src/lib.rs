@@ -55,7 +55,7 @@ use reserve::MINIMUM_ROOM_MIB;
 
 /// How long a statement waits for another's lock. Who commits holds it until the disk has what was written, and on a disk
 /// that others keep busy that takes tens of seconds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
