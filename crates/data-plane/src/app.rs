@@ -98,7 +98,8 @@ impl AppConnections {
         {
             return Ok(AppConnection { on: On::Http1(connection), place, kept: true });
         }
-        self.reconnect(running, place, protocol, stop).await
+        // In a box, as is the second attempt: most requests have no use for their state, but would have to carry it.
+        Box::pin(self.reconnect(running, place, protocol, stop)).await
     }
 
     async fn stream<R: RunningApp>(&self, running: &R, port: u16) -> Result<TokioIo<Counted<R>>, Refusal> {
@@ -161,8 +162,11 @@ impl AppConnections {
         let Some(request) = unsent.filter(|_| kept).or(again).filter(|_| !has_ended(running)) else {
             return Err(refusal_of(&error, running));
         };
-        let AppConnection { on, place, .. } = self.reconnect(running, place, protocol, stop).await?;
-        self.exchange(on, request, &place).await.map_err(|failure| refusal_of(&failure.error, running))
+        let second = async {
+            let AppConnection { on, place, .. } = self.reconnect(running, place, protocol, stop).await?;
+            self.exchange(on, request, &place).await.map_err(|failure| refusal_of(&failure.error, running))
+        };
+        Box::pin(second).await
     }
 
     async fn exchange(

@@ -116,7 +116,8 @@ async fn serve_http1<B: Backend>(
     let soon = shared.stop.soon.clone();
     let service = service_fn(|request| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
-        async move { Ok::<_, Infallible>(answer(request, &client, &shared).await) }
+        // In a box, as hyper keeps room for it between requests, too, when most connections do nothing.
+        Box::pin(async move { Ok::<_, Infallible>(answer(request, &client, &shared).await) })
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -144,11 +145,12 @@ async fn serve_http2<B: Backend>(
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         requests.fetch_add(1, Ordering::Relaxed);
         let open = Arc::clone(&requests);
-        async move {
+        // In a box, as the task that hyper makes of it is moved about before it begins.
+        Box::pin(async move {
             let response: Answer = answer(request, &client, &shared).await;
             // The stream counts as open until the answer has gone.
             Ok::<_, Infallible>(response.map(|body| Holding::new(body, open)))
-        }
+        })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

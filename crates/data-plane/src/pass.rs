@@ -32,7 +32,7 @@ pub(crate) async fn answer<B: Backend>(
     client: &Client,
     shared: &Shared<B>,
 ) -> Answer {
-    let request_id = request_id();
+    let mut request_id = request_id();
     let call = shared.observation.begin(&request, &request_id, client.address);
     let request = AppBody::of_client(request, &call);
     let mut response = match pass(request, client, &request_id, &call, shared).await {
@@ -46,6 +46,8 @@ pub(crate) async fn answer<B: Backend>(
             refusal.response().map(AnswerBody::Own)
         }
     };
+    // HTTP/2 would put it into the table of fields that come again (RFC 7541, section 7.1.3), in the place of one that does.
+    request_id.set_sensitive(true);
     response.headers_mut().insert(REQUEST_ID, request_id);
     response.map(|body| call.response_body(body))
 }
@@ -78,7 +80,8 @@ async fn pass<B: Backend>(
         Admitted::ToShell(microvm) => {
             call.admitted(&microvm, SHELL_PORT);
             let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
-            let response = shell::open(request, handshake, &microvm, call, shared).await?;
+            // In a box, as most requests have no use for its state, but would have to carry it.
+            let response = Box::pin(shell::open(request, handshake, &microvm, call, shared)).await?;
             return Ok(response.map(AnswerBody::Own));
         }
     };
@@ -90,7 +93,7 @@ async fn pass<B: Backend>(
     forward(request, route, &running, (protocol, connection), call, shared).await
 }
 
-/// Waits for the microVM and connects to its app.
+/// Connects to the app, when the microVM is running.
 async fn reach<B: Backend>(
     microvm: &MicrovmId,
     port: u16,
@@ -98,10 +101,10 @@ async fn reach<B: Backend>(
     (client, call): (&Client, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
-    let mut counted = false;
+    let mut uncounted = Some(client);
     if let Some(running) = shared.backend.running(microvm) {
         client.count(&running, shared)?;
-        counted = true;
+        uncounted = None;
         match shared.apps.connect(&running, port, protocol, &shared.stop).await {
             Ok(connection) => return Ok((running, connection)),
             // It may have been suspended between being found running and being connected to.
@@ -109,8 +112,19 @@ async fn reach<B: Backend>(
             Err(refusal) => return Err(refusal),
         }
     }
+    Box::pin(wake(microvm, port, protocol, (uncounted, call), shared)).await
+}
+
+/// Waits for the microVM and connects to its app.
+async fn wake<B: Backend>(
+    microvm: &MicrovmId,
+    port: u16,
+    protocol: AppProtocol,
+    (uncounted, call): (Option<&Client>, &Call),
+    shared: &Shared<B>,
+) -> Result<(B::App, AppConnection), Refusal> {
     let (running, turn) = call.waking(shared.waiting.wait(microvm, &shared.stop)).await?;
-    if !counted {
+    if let Some(client) = uncounted {
         client.count(&running, shared)?;
     }
     let mut turn = Some(turn);

@@ -97,6 +97,8 @@ pub(crate) async fn serve(
     directory: &Path,
     count: usize,
 ) -> Result<(), Error> {
+    // As the server has it: what is not logged costs the same.
+    tracing_subscriber::fmt().with_env_filter("info").with_writer(io::stderr).init();
     let hosts = EndpointHosts::new(REGION, DOMAIN);
     let keys = TokenKeys::new(TokenKey { kid: Uuid::new_v4(), secret: rand::random() }, Vec::new());
     let mut by_label = HashMap::new();
