@@ -4,34 +4,17 @@ import http.client
 import http.cookiejar
 import pathlib
 import re
-import signal
 import subprocess
 import urllib.request
 
 import pytest
 from websockets.sync.client import connect
 
+from browser import forwarding
 from harness import HEARTH, wait_until
 from shells import HTTP_AND_SHELL
 
 APP = pathlib.Path(__file__).parent / "apps/forward/app.pl"
-
-
-@contextlib.contextmanager
-def forwarding(server, microvm, *ports: str):
-    """Runs it; the local ports, in order."""
-    process = subprocess.Popen([HEARTH, "forward", microvm.id, *ports], env=server.env(), text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        lines = [process.stdout.readline() for _ in ports]
-        found = [re.fullmatch(r"http://localhost:(\d+) -> port (\d+)\n", line) for line in lines]
-        assert all(found), (lines, process.poll())
-        assert [match[2] for match in found] == [port.split(":")[-1] for port in ports]
-        yield [int(match[1]) for match in found]
-        assert process.poll() is None
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(10)
 
 
 @pytest.fixture(scope="module")

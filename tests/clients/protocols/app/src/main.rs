@@ -1,5 +1,8 @@
+//! usage: protocols [PORT]
+//!
 //! An app that speaks what the endpoint forwards: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events, WebSocket and gRPC on
-//! port 8080, and HTTP/1.1 alone on port 8082. gRPC messages are bytes, so that clients need no generated code.
+//! port 8080 or the one that is named, and HTTP/1.1 alone on port 8082. gRPC messages are bytes, so that clients need no
+//! generated code. Whoever names a port is told the one that was taken, and speaks to the app without an endpoint.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,17 +16,24 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use soketto::extension::deflate::Deflate;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 type Frames = mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    if let Some(port) = std::env::args().nth(1) {
+        let named = TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("the port is free");
+        println!("{}", named.local_addr().expect("it is bound").port());
+        return serve(named, false).await;
+    }
     let both = TcpListener::bind("127.0.0.1:8080").await.expect("port 8080 is free");
     let http1 = TcpListener::bind("127.0.0.1:8082").await.expect("port 8082 is free");
     tokio::join!(serve(both, false), serve(http1, true));
@@ -68,7 +78,13 @@ async fn answer(request: Request<Incoming>) -> Answer {
             response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
             response
         }
+        "/page" => {
+            let mut response = text(200, include_str!("page.html").to_owned());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
+            response
+        }
         "/ws" => websocket(request),
+        "/deflate" => deflated(request),
         _ if path.starts_with("/test.Echo/") => {
             grpc(request, path.rsplit('/').next().unwrap_or("").to_owned())
         }
@@ -147,6 +163,32 @@ fn websocket(mut request: Request<Incoming>) -> Answer {
         }
     });
     response
+}
+
+/// Sends every message back, compressed (RFC 7692) if the client offers that.
+fn deflated(mut request: Request<Incoming>) -> Answer {
+    let mut server = soketto::handshake::http::Server::new();
+    server.add_extension(Box::new(Deflate::new(soketto::Mode::Server)));
+    let Ok(response) = server.receive_request(&request) else {
+        return text(426, "WebSocket only".to_owned());
+    };
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(&mut request).await else { return };
+        let (mut sender, mut receiver) = server.into_builder(TokioIo::new(upgraded).compat()).finish();
+        let mut message = Vec::new();
+        loop {
+            message.clear();
+            let sent = match receiver.receive_data(&mut message).await {
+                Ok(kind) if kind.is_text() => sender.send_text(String::from_utf8_lossy(&message)).await,
+                Ok(_) => sender.send_binary(&message).await,
+                Err(_) => return,
+            };
+            if sent.is_err() || sender.flush().await.is_err() {
+                return;
+            }
+        }
+    });
+    response.map(|()| text(101, String::new()).into_body())
 }
 
 fn grpc(request: Request<Incoming>, method: String) -> Answer {
