@@ -19,6 +19,7 @@ import faults
 from endpoint import Clients, Microvm
 from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
 from registry import Certificate, Registry
+from shells import HTTP_AND_SHELL
 
 PROBE = pathlib.Path(__file__).parent / "apps/probe"
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
@@ -166,6 +167,14 @@ def run(clients, image):
     yield start
     for microvm in started:
         microvm.terminate(wait=False)
+
+
+@pytest.fixture(scope="module")
+def microvm(clients, image):
+    """A microVM with shells, for the tests of one file that leave it running."""
+    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
+    yield microvm
+    microvm.terminate(wait=False)
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,14 @@ APP = pathlib.Path(__file__).parent / "apps/forward/app.pl"
 
 
 @pytest.fixture(scope="module")
-def microvm(server, clients, image):
-    """A microVM with a second app, which goes by its endpoint's name."""
-    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
+def microvm(server, microvm):
+    """It has a second app, which goes by its endpoint's name."""
     # In a session of its own, it stays when the shell has gone.
     start = "cat >/tmp/app.pl; setsid perl /tmp/app.pl </dev/null >/dev/null 2>&1 &"
     subprocess.run([HEARTH, "shell", microvm.id, "--", "sh", "-c", start], input=APP.read_bytes(), env=server.env(),
                    check=True, timeout=60)
     wait_until(lambda: microvm.request("/", port=8090).status == 200, 20, "the app listens")
-    yield microvm
-    microvm.terminate(wait=False)
+    return microvm
 
 
 @pytest.fixture(scope="module")

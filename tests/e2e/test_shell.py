@@ -4,15 +4,7 @@ import hashlib
 import pytest
 
 from harness import wait_until
-from shells import HTTP_AND_SHELL, Shell
-
-
-@pytest.fixture(scope="module")
-def microvm(clients, image):
-    """A microVM with shells, for the tests that leave it running."""
-    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
-    yield microvm
-    microvm.terminate(wait=False)
+from shells import Shell
 
 
 @pytest.fixture
@@ -26,6 +18,12 @@ def processes(microvm, pattern: str) -> list[str]:
     """Command lines in the guest's container, of processes whose command line matches."""
     listed = microvm.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done", check=False)
     return [line for line in listed.splitlines() if pattern in line and "/proc/" not in line]
+
+
+def in_foreground(microvm, process: int) -> bool:
+    """Whether a process of the guest's container runs, and its group has its terminal (proc_pid_stat(5))."""
+    _, _, state, _, group, _, _, foreground, *_ = microvm.sh(f"cat /proc/{process}/stat").split()
+    return state != "T" and group == foreground
 
 
 def test_a_shell_is_root_in_the_apps_container(microvm, shell):
@@ -54,17 +52,20 @@ def test_the_size_of_the_window_is_0_until_it_is_told(shell):
     assert shell.run("stty size") == "24 80"
 
 
-def test_job_control(shell):
+def test_job_control(microvm, shell):
     shell.type("sleep 1000 &\r")
-    shell.wait_for(r"\[1\] \d+")
+    process = int(shell.wait_for(r"\[1\] (\d+)")[1])
     shell.type("fg\r")
     shell.wait_for("sleep 1000\r\n")
+    # bash says so before it gives the terminal away; a key that comes first is its own.
+    wait_until(lambda: in_foreground(microvm, process), 20, "the job has the terminal")
     shell.type("\x1a")
     shell.wait_for(r"\[1\]\+  Stopped +sleep 1000")
     shell.type("bg; jobs\r")
     shell.wait_for(r"\[1\]\+  Running +sleep 1000 &")
     shell.type("fg\r")
     shell.wait_for("sleep 1000\r\n")
+    wait_until(lambda: in_foreground(microvm, process), 20, "the job has the terminal again")
     shell.type("\x03")
     assert shell.run("jobs") == ""
     assert shell.run("sleep 1000 & kill %1; wait %1 2>/dev/null; echo $?").endswith("143")
