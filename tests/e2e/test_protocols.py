@@ -5,46 +5,23 @@ import json
 import os
 import platform
 import re
-import stat
 import subprocess
 import time
-import zipfile
 
 import pytest
 
 import browser
-from artifact import entry
 from endpoint import MIB
-from harness import CACHE, ROOT, wait_until
+from harness import CACHE, PROTOCOLS, ROOT, wait_until
 from shells import HTTP_AND_SHELL, shell_token
 
 PROGRAMS = ROOT / "tests/clients/protocols"
-# Where scripts/clients.sh puts what it installs and compiles.
-INSTALLED = CACHE / "clients/protocols"
 NODE = CACHE / "clients/node/nodejs/bin/node"
-PYTHON = INSTALLED / "venv/bin/python"
+PYTHON = PROTOCOLS / "venv/bin/python"
 DOCUMENT = ROOT / "docs/endpoint.md"
 TABLE = re.compile(r"(?<=<!-- protocols: begin -->\n).*?(?=<!-- protocols: end -->)", re.DOTALL)
 # Protocol and client, to what went wrong if anything.
 Results = dict[tuple[str, str], str | None]
-
-
-@pytest.fixture(scope="module")
-def protocols(clients, base):
-    """ARN of an image of the app that speaks every protocol."""
-    arn = clients.image_arn("protocols")
-    if clients.image_state(arn) != "CREATED":
-        clients.delete_image(arn)
-        with zipfile.ZipFile(base / "protocols.zip", "w") as archive:
-            archive.writestr("Dockerfile", 'FROM debian:trixie-slim\nCOPY protocols /\nENTRYPOINT ["/protocols"]\n')
-            archive.writestr(entry("protocols", stat.S_IFREG | 0o755), (INSTALLED / "app").read_bytes())
-        with contextlib.suppress(clients.s3.exceptions.BucketAlreadyOwnedByYou):
-            clients.s3.create_bucket(Bucket="protocols")
-        clients.s3.upload_file(str(base / "protocols.zip"), "protocols", "code.zip")
-        clients.create_image("protocols", "s3://protocols/code.zip")
-        state, reason = clients.wait_built(arn)
-        assert state == "CREATED", reason
-    return arn
 
 
 @pytest.fixture
@@ -134,7 +111,7 @@ def drive_curl(microvm) -> Results:
 def seen(app) -> Results:
     """What became of each protocol with each client."""
     return (drive_curl(app) | drive(PYTHON, PROGRAMS / "client.py", *place(app))
-            | drive(NODE, PROGRAMS / "client.mjs", INSTALLED, *place(app)))
+            | drive(NODE, PROGRAMS / "client.mjs", PROTOCOLS, *place(app)))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +122,7 @@ def browsed(app) -> Results:
         pytest.skip("skipped: this distribution has no package of Chromium")
     host, port, bundle, token = place(app)
     with browser.home(bundle) as home, browser.forwarding(app.clients.server, app, "0:8080") as (forwarded,):
-        return drive(NODE, PROGRAMS / "browser.mjs", INSTALLED, browser.CHROMIUM, home, host, port, token,
+        return drive(NODE, PROGRAMS / "browser.mjs", PROTOCOLS, browser.CHROMIUM, home, host, port, token,
                      shell_token(app), f"http://localhost:{forwarded}")
 
 
