@@ -50,6 +50,8 @@ check("WebSocket, token in a subprotocol", async ({ open, other }) => {
   const page = await open(other);
   await page.evaluate((url, ours) => echo(url, ours, "lambda-microvms"), `${wss}/ws`, ours);
   await page.evaluate((url, ours) => echo(url, [...ours, "chat"], "chat"), `${wss}/ws`, ours);
+  // Compressed: this app accepts what Chromium offers.
+  await page.evaluate((url, ours) => echo(url, ours, "lambda-microvms"), `${wss}/deflate`, ours);
   for (const wrong of [ours.slice(1), ours.slice(0, 1), [...offered(`${token}x`), "chat"], []]) {
     await page.evaluate((url, wrong) => refused(url, wrong), `${wss}/ws`, wrong);
   }

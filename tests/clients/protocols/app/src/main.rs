@@ -16,13 +16,14 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use soketto::extension::deflate::Deflate;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::{WebSocketStream, tungstenite};
+use yawc::frame::OpCode;
+use yawc::{CompressionLevel, Options, WebSocket};
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 type Frames = mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>;
@@ -156,8 +157,14 @@ fn websocket(mut request: Request<Incoming>) -> Answer {
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(&mut request).await else { return };
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        while let Some(Ok(message)) = socket.next().await {
-            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+        while let Some(message) = socket.next().await {
+            let sent = match message {
+                Ok(message) if message.is_text() || message.is_binary() => socket.send(message).await,
+                Ok(_) => continue,
+                // That it is told why is all that is left to do.
+                Err(error) => return drop(socket.close(close_frame(&error)).await),
+            };
+            if sent.is_err() {
                 return;
             }
         }
@@ -165,30 +172,36 @@ fn websocket(mut request: Request<Incoming>) -> Answer {
     response
 }
 
+/// What a client is told that breaks the protocol (RFC 6455, section 7.4.1).
+fn close_frame(error: &tungstenite::Error) -> Option<CloseFrame> {
+    let code = match error {
+        tungstenite::Error::Protocol(_) => CloseCode::Protocol,
+        tungstenite::Error::Utf8(_) => CloseCode::Invalid,
+        tungstenite::Error::Capacity(_) => CloseCode::Size,
+        _ => return None,
+    };
+    Some(CloseFrame { code, reason: "".into() })
+}
+
 /// Sends every message back, compressed (RFC 7692) if the client offers that.
-fn deflated(mut request: Request<Incoming>) -> Answer {
-    let mut server = soketto::handshake::http::Server::new();
-    server.add_extension(Box::new(Deflate::new(soketto::Mode::Server)));
-    let Ok(response) = server.receive_request(&request) else {
+fn deflated(request: Request<Incoming>) -> Answer {
+    let options = Options::default()
+        .with_compression_level(CompressionLevel::fast())
+        .with_max_payload_read(16 << 20)
+        .with_max_read_buffer(32 << 20);
+    let Ok((response, upgraded)) = WebSocket::upgrade_with_options(request, options) else {
         return text(426, "WebSocket only".to_owned());
     };
     tokio::spawn(async move {
-        let Ok(upgraded) = hyper::upgrade::on(&mut request).await else { return };
-        let (mut sender, mut receiver) = server.into_builder(TokioIo::new(upgraded).compat()).finish();
-        let mut message = Vec::new();
-        loop {
-            message.clear();
-            let sent = match receiver.receive_data(&mut message).await {
-                Ok(kind) if kind.is_text() => sender.send_text(String::from_utf8_lossy(&message)).await,
-                Ok(_) => sender.send_binary(&message).await,
-                Err(_) => return,
-            };
-            if sent.is_err() || sender.flush().await.is_err() {
+        let Ok(mut socket) = upgraded.await else { return };
+        while let Some(frame) = socket.next().await {
+            let is_message = matches!(frame.opcode(), OpCode::Text | OpCode::Binary);
+            if is_message && socket.send(frame).await.is_err() {
                 return;
             }
         }
     });
-    response.map(|()| text(101, String::new()).into_body())
+    response.map(|body| body.map_err(|never| match never {}).boxed())
 }
 
 fn grpc(request: Request<Incoming>, method: String) -> Answer {
