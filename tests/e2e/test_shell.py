@@ -1,10 +1,14 @@
 """Shells: a terminal in the app's container, over a WebSocket."""
+import asyncio
 import hashlib
+import json
 
 import pytest
 
+import frames
+import tunnels
 from harness import wait_until
-from shells import Shell
+from shells import Shell, shell_token
 
 
 @pytest.fixture
@@ -155,3 +159,55 @@ def test_much_input_arrives_whole(microvm):
         shell.type(data[start:min(start + 50_000, 2_000_000)])
     shell.wait_for(hashlib.sha256(data[:2_000_000]).hexdigest(), timeout=120)
     shell.close()
+
+
+async def over_http2(microvm, work):
+    """Gives the work a shell on a stream of HTTP/2 (RFC 8441)."""
+    tunnel = await tunnels.http2(microvm, shell_token(microvm), tunnels.Handshake("/shell"))
+    try:
+        async with asyncio.timeout(60):
+            return await work(tunnel)
+    finally:
+        await tunnel.close()
+
+
+async def until(tunnel, received: bytearray, text: bytes) -> None:
+    while text not in received:
+        received += await tunnel.receive()
+
+
+def test_a_shell_over_http2(microvm):
+    async def work(tunnel):
+        received = bytearray()
+        resize = json.dumps({"type": "resize", "cols": 132, "rows": 43}).encode()
+        await tunnel.send(frames.frame(frames.TEXT, resize))
+        await tunnel.send(frames.frame(frames.BINARY, b"stty size; sh -c 'echo rea\"\"dy; exec sleep 1000'\r"))
+        await until(tunnel, received, b"ready")
+        await tunnel.send(frames.frame(frames.BINARY, b"\x03"))
+        await until(tunnel, received, b"^C")
+        await tunnel.send(frames.frame(frames.PING, b"ping"))
+        await tunnel.send(frames.frame(frames.BINARY, b"seq 100000 | sha256sum; exit 3\r"))
+        while data := await tunnel.receive():
+            received += data
+        return bytes(received)
+    received = asyncio.run(over_http2(microvm, work))
+    (kind, first), *rest, last = frames.parse(received, deflate=False)
+    assert kind == frames.TEXT and json.loads(first)["type"] == "session_init"
+    assert {kind for kind, _ in rest} == {frames.BINARY, frames.PONG}
+    printed = b"".join(payload for kind, payload in rest if kind == frames.BINARY)
+    assert b"43 132\r\n" in printed
+    numbers = "".join(f"{number}\n" for number in range(1, 100_001))
+    assert hashlib.sha256(numbers.encode()).hexdigest().encode() in printed
+    assert (frames.PONG, b"ping") in rest
+    assert last == (frames.CLOSE, 1000) and received.endswith(b"shell exited")
+
+
+def test_a_stream_that_is_reset_ends_its_shell(microvm):
+    async def work(tunnel):
+        received = bytearray()
+        await tunnel.send(frames.frame(frames.BINARY, b"sleep 5555 & sh -c 'echo rea\"\"dy; exec sleep 5556'\r"))
+        await until(tunnel, received, b"ready")
+        assert len(processes(microvm, "sleep 555")) == 2
+        await tunnel.reset()
+        wait_until(lambda: not processes(microvm, "sleep 555"), 20, "the jobs have ended")
+    asyncio.run(over_http2(microvm, work))
