@@ -7,6 +7,7 @@ set -euo pipefail
 cache=$1
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 clients=$scripts/../tests/clients
+. "$scripts/../guest/common.sh"
 installed=$cache/clients
 mkdir -p "$installed"
 
@@ -37,6 +38,19 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 CARGO_TARGET_DIR=$cache/protocols-target RUSTFLAGS='-C target-feature=+crt-static' \
   cargo build --quiet --release --locked --target "$target" --manifest-path "$clients/protocols/app/Cargo.toml"
 ln -sfn "$cache/protocols-target/$target/release/protocols" "$installed/protocols/app"
+
+# Programs that draw on the whole screen, as files of the guest's Debian: what its slim image has none of.
+screen=$installed/protocols/screen.tar
+if [ ! -e "$screen" ]; then
+  mapfile -t options < <(apt_options)
+  mirror=(-)
+  [ -n "$(debian_sources trixie)" ] || mirror=()
+  as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  debian_sources trixie | "${as_root[@]}" mmdebstrap --quiet --mode=root --variant=extract --format=tar "${options[@]}" \
+    --include=vim-tiny,procps trixie - "${mirror[@]}" >"$screen.new"
+  mv "$screen.new" "$screen"
+fi
 
 CARGO_TARGET_DIR=$cache/rust-client-target \
   cargo build --quiet --locked --manifest-path "$clients/rust/Cargo.toml"

@@ -21,6 +21,8 @@ packages=(
   gcc libc6-dev make pkg-config
   python3 python3-venv curl ca-certificates openssl zip unzip docker-registry pebble bind9-dnsutils
 )
+# The browser of the tests, and what tells it whom to trust: 127 MB to fetch. Ubuntu has Chromium as a snap only.
+[ "$(. /etc/os-release && echo "${ID:-}")" != debian ] || packages+=(chromium libnss3-tools)
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

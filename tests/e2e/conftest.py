@@ -8,23 +8,33 @@ import pathlib
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import tempfile
 import threading
+import zipfile
 
 import pytest
 
 import answers
 import faults
+from artifact import entry
 from endpoint import Clients, Microvm
-from harness import ACCOUNT, ARTIFACTS, HEARTH, REGION, ROOT, Server, copy_data_dir
+from harness import ACCOUNT, ARTIFACTS, HEARTH, PROTOCOLS, REGION, ROOT, Server, copy_data_dir
 from registry import Certificate, Registry
+from shells import HTTP_AND_SHELL
 
 # Where it is ignored, as in a job in the background of a shell, every program that tests start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROBE = pathlib.Path(__file__).parent / "apps/probe"
+PROTOCOLS_DOCKERFILE = """
+FROM debian:trixie-slim
+COPY protocols screen.tar /
+RUN tar -x --skip-old-files --keep-directory-symlink -f /screen.tar ./etc/vim ./usr && rm /screen.tar && ln -s vim.tiny /usr/bin/vi
+ENTRYPOINT ["/protocols"]
+"""
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
 
 
@@ -159,6 +169,25 @@ def image(clients, probe_zip):
     return made["imageArn"]
 
 
+@pytest.fixture(scope="session")
+def protocols(clients, base):
+    """ARN of an image of the app that speaks every protocol, with programs that draw on the whole screen."""
+    arn = clients.image_arn("protocols")
+    if clients.image_state(arn) != "CREATED":
+        clients.delete_image(arn)
+        with zipfile.ZipFile(base / "protocols.zip", "w") as archive:
+            archive.writestr("Dockerfile", PROTOCOLS_DOCKERFILE)
+            archive.writestr(entry("protocols", stat.S_IFREG | 0o755), (PROTOCOLS / "app").read_bytes())
+            archive.writestr(entry("screen.tar", stat.S_IFREG | 0o644), (PROTOCOLS / "screen.tar").read_bytes())
+        with contextlib.suppress(clients.s3.exceptions.BucketAlreadyOwnedByYou):
+            clients.s3.create_bucket(Bucket="protocols")
+        clients.s3.upload_file(str(base / "protocols.zip"), "protocols", "code.zip")
+        clients.create_image("protocols", "s3://protocols/code.zip")
+        state, reason = clients.wait_built(arn)
+        assert state == "CREATED", reason
+    return arn
+
+
 @pytest.fixture
 def run(clients, image):
     """Starts microVMs of the session's image; they are terminated after the test."""
@@ -170,6 +199,14 @@ def run(clients, image):
     yield start
     for microvm in started:
         microvm.terminate(wait=False)
+
+
+@pytest.fixture(scope="module")
+def microvm(clients, image):
+    """A microVM with shells, for the tests of one file that leave it running."""
+    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
+    yield microvm
+    microvm.terminate(wait=False)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEARTH = pathlib.Path(os.environ.get("HEARTH_BIN", ROOT / "target/release/hearth"))
 VENV_BIN = pathlib.Path(os.environ.get("VIRTUAL_ENV") or pathlib.Path(os.sys.executable).parent.parent) / "bin"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hearth"
+# Where scripts/clients.sh puts the app that speaks every protocol, and its clients.
+PROTOCOLS = CACHE / "clients/protocols"
 ARTIFACTS = ROOT / "target/test-artifacts"
 ACCOUNT, REGION = "000000000000", "us-east-1"
 # Tests send more than a client of one microVM may; the limits have tests of their own.

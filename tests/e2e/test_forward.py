@@ -4,47 +4,28 @@ import http.client
 import http.cookiejar
 import pathlib
 import re
-import signal
 import subprocess
 import urllib.request
 
 import pytest
 from websockets.sync.client import connect
 
+from browser import forwarding
 from harness import HEARTH, wait_until
 from shells import HTTP_AND_SHELL
 
 APP = pathlib.Path(__file__).parent / "apps/forward/app.pl"
 
 
-@contextlib.contextmanager
-def forwarding(server, microvm, *ports: str):
-    """Runs it; the local ports, in order."""
-    process = subprocess.Popen([HEARTH, "forward", microvm.id, *ports], env=server.env(), text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        lines = [process.stdout.readline() for _ in ports]
-        found = [re.fullmatch(r"http://localhost:(\d+) -> port (\d+)\n", line) for line in lines]
-        assert all(found), (lines, process.poll())
-        assert [match[2] for match in found] == [port.split(":")[-1] for port in ports]
-        yield [int(match[1]) for match in found]
-        assert process.poll() is None
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(10)
-
-
 @pytest.fixture(scope="module")
-def microvm(server, clients, image):
-    """A microVM with a second app, which goes by its endpoint's name."""
-    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
+def microvm(server, microvm):
+    """It has a second app, which goes by its endpoint's name."""
     # In a session of its own, it stays when the shell has gone.
     start = "cat >/tmp/app.pl; setsid perl /tmp/app.pl </dev/null >/dev/null 2>&1 &"
     subprocess.run([HEARTH, "shell", microvm.id, "--", "sh", "-c", start], input=APP.read_bytes(), env=server.env(),
                    check=True, timeout=60)
     wait_until(lambda: microvm.request("/", port=8090).status == 200, 20, "the app listens")
-    yield microvm
-    microvm.terminate(wait=False)
+    return microvm
 
 
 @pytest.fixture(scope="module")

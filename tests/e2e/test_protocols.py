@@ -3,45 +3,25 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import platform
 import re
-import stat
 import subprocess
 import time
-import zipfile
 
 import pytest
 
-from artifact import entry
+import browser
 from endpoint import MIB
-from harness import CACHE, ROOT, wait_until
+from harness import CACHE, PROTOCOLS, ROOT, wait_until
+from shells import HTTP_AND_SHELL, shell_token
 
 PROGRAMS = ROOT / "tests/clients/protocols"
-# Where scripts/clients.sh puts what it installs and compiles.
-INSTALLED = CACHE / "clients/protocols"
 NODE = CACHE / "clients/node/nodejs/bin/node"
-PYTHON = INSTALLED / "venv/bin/python"
+PYTHON = PROTOCOLS / "venv/bin/python"
 DOCUMENT = ROOT / "docs/endpoint.md"
 TABLE = re.compile(r"(?<=<!-- protocols: begin -->\n).*?(?=<!-- protocols: end -->)", re.DOTALL)
 # Protocol and client, to what went wrong if anything.
 Results = dict[tuple[str, str], str | None]
-
-
-@pytest.fixture(scope="module")
-def protocols(clients, base):
-    """ARN of an image of the app that speaks every protocol."""
-    arn = clients.image_arn("protocols")
-    if clients.image_state(arn) != "CREATED":
-        clients.delete_image(arn)
-        with zipfile.ZipFile(base / "protocols.zip", "w") as archive:
-            archive.writestr("Dockerfile", 'FROM debian:trixie-slim\nCOPY protocols /\nENTRYPOINT ["/protocols"]\n')
-            archive.writestr(entry("protocols", stat.S_IFREG | 0o755), (INSTALLED / "app").read_bytes())
-        with contextlib.suppress(clients.s3.exceptions.BucketAlreadyOwnedByYou):
-            clients.s3.create_bucket(Bucket="protocols")
-        clients.s3.upload_file(str(base / "protocols.zip"), "protocols", "code.zip")
-        clients.create_image("protocols", "s3://protocols/code.zip")
-        state, reason = clients.wait_built(arn)
-        assert state == "CREATED", reason
-    return arn
 
 
 @pytest.fixture
@@ -57,7 +37,7 @@ def run(clients, protocols):
 
 @pytest.fixture(scope="module")
 def app(clients, protocols):
-    microvm = clients.run(protocols)
+    microvm = clients.run(protocols, ingressNetworkConnectors=HTTP_AND_SHELL)
     yield microvm
     microvm.terminate(wait=False)
 
@@ -131,12 +111,31 @@ def drive_curl(microvm) -> Results:
 def seen(app) -> Results:
     """What became of each protocol with each client."""
     return (drive_curl(app) | drive(PYTHON, PROGRAMS / "client.py", *place(app))
-            | drive(NODE, PROGRAMS / "client.mjs", INSTALLED, *place(app)))
+            | drive(NODE, PROGRAMS / "client.mjs", PROTOCOLS, *place(app)))
+
+
+@pytest.fixture(scope="module")
+def browsed(app) -> Results:
+    """The same of a browser."""
+    if browser.CHROMIUM is None:
+        assert platform.freedesktop_os_release()["ID"] != "debian", "Chromium is missing: run `make setup`"
+        pytest.skip("skipped: this distribution has no package of Chromium")
+    host, port, bundle, token = place(app)
+    with browser.home(bundle) as home, browser.forwarding(app.clients.server, app, "0:8080") as (forwarded,):
+        return drive(NODE, PROGRAMS / "browser.mjs", PROTOCOLS, browser.CHROMIUM, home, host, port, token,
+                     shell_token(app), f"http://localhost:{forwarded}")
+
+
+def failures(seen: Results) -> list[str]:
+    return [f"{protocol}, {client}: {error}" for (protocol, client), error in seen.items() if error]
 
 
 def test_every_client_gets_what_it_wants(seen):
-    wrong = [f"{protocol}, {client}: {error}" for (protocol, client), error in seen.items() if error]
-    assert not wrong, "\n".join(wrong)
+    assert not (wrong := failures(seen)), "\n".join(wrong)
+
+
+def test_a_browser_gets_what_it_wants(browsed):
+    assert not (wrong := failures(browsed)), "\n".join(wrong)
 
 
 def table(seen: Results) -> str:
@@ -150,11 +149,11 @@ def table(seen: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_documentation_s_table_is_what_was_seen(seen):
-    text = DOCUMENT.read_text()
+def test_the_documentation_s_table_is_what_was_seen(seen, browsed):
+    text, written = DOCUMENT.read_text(), table(seen | browsed)
     if os.environ.get("HEARTH_WRITE_TABLES"):
-        DOCUMENT.write_text(text := TABLE.sub(lambda _: table(seen), text))
-    assert TABLE.search(text)[0] == table(seen), "docs/endpoint.md differs; HEARTH_WRITE_TABLES=1 writes the table anew"
+        DOCUMENT.write_text(text := TABLE.sub(lambda _: written, text))
+    assert TABLE.search(text)[0] == written, "docs/endpoint.md differs; HEARTH_WRITE_TABLES=1 writes the table anew"
 
 
 class Held:

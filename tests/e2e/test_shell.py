@@ -1,18 +1,14 @@
 """Shells: a terminal in the app's container, over a WebSocket."""
+import asyncio
 import hashlib
+import json
 
 import pytest
 
+import frames
+import tunnels
 from harness import wait_until
-from shells import HTTP_AND_SHELL, Shell
-
-
-@pytest.fixture(scope="module")
-def microvm(clients, image):
-    """A microVM with shells, for the tests that leave it running."""
-    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
-    yield microvm
-    microvm.terminate(wait=False)
+from shells import Shell, shell_token
 
 
 @pytest.fixture
@@ -26,6 +22,12 @@ def processes(microvm, pattern: str) -> list[str]:
     """Command lines in the guest's container, of processes whose command line matches."""
     listed = microvm.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done", check=False)
     return [line for line in listed.splitlines() if pattern in line and "/proc/" not in line]
+
+
+def in_foreground(microvm, process: int) -> bool:
+    """Whether a process of the guest's container runs, and its group has its terminal (proc_pid_stat(5))."""
+    _, _, state, _, group, _, _, foreground, *_ = microvm.sh(f"cat /proc/{process}/stat").split()
+    return state != "T" and group == foreground
 
 
 def test_a_shell_is_root_in_the_apps_container(microvm, shell):
@@ -54,17 +56,20 @@ def test_the_size_of_the_window_is_0_until_it_is_told(shell):
     assert shell.run("stty size") == "24 80"
 
 
-def test_job_control(shell):
+def test_job_control(microvm, shell):
     shell.type("sleep 1000 &\r")
-    shell.wait_for(r"\[1\] \d+")
+    process = int(shell.wait_for(r"\[1\] (\d+)")[1])
     shell.type("fg\r")
     shell.wait_for("sleep 1000\r\n")
+    # bash says so before it gives the terminal away; a key that comes first is its own.
+    wait_until(lambda: in_foreground(microvm, process), 20, "the job has the terminal")
     shell.type("\x1a")
     shell.wait_for(r"\[1\]\+  Stopped +sleep 1000")
     shell.type("bg; jobs\r")
     shell.wait_for(r"\[1\]\+  Running +sleep 1000 &")
     shell.type("fg\r")
     shell.wait_for("sleep 1000\r\n")
+    wait_until(lambda: in_foreground(microvm, process), 20, "the job has the terminal again")
     shell.type("\x03")
     assert shell.run("jobs") == ""
     assert shell.run("sleep 1000 & kill %1; wait %1 2>/dev/null; echo $?").endswith("143")
@@ -154,3 +159,55 @@ def test_much_input_arrives_whole(microvm):
         shell.type(data[start:min(start + 50_000, 2_000_000)])
     shell.wait_for(hashlib.sha256(data[:2_000_000]).hexdigest(), timeout=120)
     shell.close()
+
+
+async def over_http2(microvm, work):
+    """Gives the work a shell on a stream of HTTP/2 (RFC 8441)."""
+    tunnel = await tunnels.http2(microvm, shell_token(microvm), tunnels.Handshake("/shell"))
+    try:
+        async with asyncio.timeout(60):
+            return await work(tunnel)
+    finally:
+        await tunnel.close()
+
+
+async def until(tunnel, received: bytearray, text: bytes) -> None:
+    while text not in received:
+        received += await tunnel.receive()
+
+
+def test_a_shell_over_http2(microvm):
+    async def work(tunnel):
+        received = bytearray()
+        resize = json.dumps({"type": "resize", "cols": 132, "rows": 43}).encode()
+        await tunnel.send(frames.frame(frames.TEXT, resize))
+        await tunnel.send(frames.frame(frames.BINARY, b"stty size; sh -c 'echo rea\"\"dy; exec sleep 1000'\r"))
+        await until(tunnel, received, b"ready")
+        await tunnel.send(frames.frame(frames.BINARY, b"\x03"))
+        await until(tunnel, received, b"^C")
+        await tunnel.send(frames.frame(frames.PING, b"ping"))
+        await tunnel.send(frames.frame(frames.BINARY, b"seq 100000 | sha256sum; exit 3\r"))
+        while data := await tunnel.receive():
+            received += data
+        return bytes(received)
+    received = asyncio.run(over_http2(microvm, work))
+    (kind, first), *rest, last = frames.parse(received, deflate=False)
+    assert kind == frames.TEXT and json.loads(first)["type"] == "session_init"
+    assert {kind for kind, _ in rest} == {frames.BINARY, frames.PONG}
+    printed = b"".join(payload for kind, payload in rest if kind == frames.BINARY)
+    assert b"43 132\r\n" in printed
+    numbers = "".join(f"{number}\n" for number in range(1, 100_001))
+    assert hashlib.sha256(numbers.encode()).hexdigest().encode() in printed
+    assert (frames.PONG, b"ping") in rest
+    assert last == (frames.CLOSE, 1000) and received.endswith(b"shell exited")
+
+
+def test_a_stream_that_is_reset_ends_its_shell(microvm):
+    async def work(tunnel):
+        received = bytearray()
+        await tunnel.send(frames.frame(frames.BINARY, b"sleep 5555 & sh -c 'echo rea\"\"dy; exec sleep 5556'\r"))
+        await until(tunnel, received, b"ready")
+        assert len(processes(microvm, "sleep 555")) == 2
+        await tunnel.reset()
+        wait_until(lambda: not processes(microvm, "sleep 555"), 20, "the jobs have ended")
+    asyncio.run(over_http2(microvm, work))

@@ -6,14 +6,6 @@ from harness import wait_until
 from shells import HTTP_AND_SHELL, MANAGED, Shell, shell_token
 
 
-@pytest.fixture(scope="module")
-def microvm(clients, image):
-    """A microVM with shells, for the tests that leave it running."""
-    microvm = clients.run(image, ingressNetworkConnectors=HTTP_AND_SHELL)
-    yield microvm
-    microvm.terminate(wait=False)
-
-
 def refused(microvm, **arguments) -> tuple[int, str, bytes]:
     """Status, code and body of the answer to a shell that is not opened."""
     with pytest.raises(InvalidStatus) as answer:

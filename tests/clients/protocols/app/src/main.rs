@@ -1,5 +1,8 @@
+//! usage: protocols [PORT]
+//!
 //! An app that speaks what the endpoint forwards: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events, WebSocket and gRPC on
-//! port 8080, and HTTP/1.1 alone on port 8082. gRPC messages are bytes, so that clients need no generated code.
+//! port 8080 or the one that is named, and HTTP/1.1 alone on port 8082. gRPC messages are bytes, so that clients need no
+//! generated code. Whoever names a port is told the one that was taken, and speaks to the app without an endpoint.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,15 +18,23 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::{WebSocketStream, tungstenite};
+use yawc::frame::OpCode;
+use yawc::{CompressionLevel, Options, WebSocket};
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 type Frames = mpsc::Sender<Result<Frame<Bytes>, hyper::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    if let Some(port) = std::env::args().nth(1) {
+        let named = TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("the port is free");
+        println!("{}", named.local_addr().expect("it is bound").port());
+        return serve(named, false).await;
+    }
     let both = TcpListener::bind("127.0.0.1:8080").await.expect("port 8080 is free");
     let http1 = TcpListener::bind("127.0.0.1:8082").await.expect("port 8082 is free");
     tokio::join!(serve(both, false), serve(http1, true));
@@ -68,7 +79,13 @@ async fn answer(request: Request<Incoming>) -> Answer {
             response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
             response
         }
+        "/page" => {
+            let mut response = text(200, include_str!("page.html").to_owned());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
+            response
+        }
         "/ws" => websocket(request),
+        "/deflate" => deflated(request),
         _ if path.starts_with("/test.Echo/") => {
             grpc(request, path.rsplit('/').next().unwrap_or("").to_owned())
         }
@@ -140,13 +157,51 @@ fn websocket(mut request: Request<Incoming>) -> Answer {
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(&mut request).await else { return };
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        while let Some(Ok(message)) = socket.next().await {
-            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+        while let Some(message) = socket.next().await {
+            let sent = match message {
+                Ok(message) if message.is_text() || message.is_binary() => socket.send(message).await,
+                Ok(_) => continue,
+                // That it is told why is all that is left to do.
+                Err(error) => return drop(socket.close(close_frame(&error)).await),
+            };
+            if sent.is_err() {
                 return;
             }
         }
     });
     response
+}
+
+/// What a client is told that breaks the protocol (RFC 6455, section 7.4.1).
+fn close_frame(error: &tungstenite::Error) -> Option<CloseFrame> {
+    let code = match error {
+        tungstenite::Error::Protocol(_) => CloseCode::Protocol,
+        tungstenite::Error::Utf8(_) => CloseCode::Invalid,
+        tungstenite::Error::Capacity(_) => CloseCode::Size,
+        _ => return None,
+    };
+    Some(CloseFrame { code, reason: "".into() })
+}
+
+/// Sends every message back, compressed (RFC 7692) if the client offers that.
+fn deflated(request: Request<Incoming>) -> Answer {
+    let options = Options::default()
+        .with_compression_level(CompressionLevel::fast())
+        .with_max_payload_read(16 << 20)
+        .with_max_read_buffer(32 << 20);
+    let Ok((response, upgraded)) = WebSocket::upgrade_with_options(request, options) else {
+        return text(426, "WebSocket only".to_owned());
+    };
+    tokio::spawn(async move {
+        let Ok(mut socket) = upgraded.await else { return };
+        while let Some(frame) = socket.next().await {
+            let is_message = matches!(frame.opcode(), OpCode::Text | OpCode::Binary);
+            if is_message && socket.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    response.map(|body| body.map_err(|never| match never {}).boxed())
 }
 
 fn grpc(request: Request<Incoming>, method: String) -> Answer {
