@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::Tracked;
+use crate::head::HEAD_BYTES_MAX;
 use crate::limits::Counting;
 use crate::pass::{Answer, answer};
 use crate::refusal::Refusal;
@@ -37,8 +38,6 @@ const HTTP2_STREAM_WINDOW: u32 = 512 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the client takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-/// Longest list of header fields, in bytes as RFC 9113 counts (section 6.5.2). A token may have 8,000 characters.
-const HTTP2_HEADERS_MAX: u32 = 64 * 1024;
 
 /// Whose connection it is.
 #[derive(Debug)]
@@ -122,6 +121,7 @@ async fn serve_http1<B: Backend>(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .max_header_size(HEAD_BYTES_MAX as usize)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
@@ -157,7 +157,7 @@ async fn serve_http2<B: Backend>(
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
-        .max_header_list_size(HTTP2_HEADERS_MAX);
+        .max_header_list_size(HEAD_BYTES_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         result = connection.as_mut() => return result,

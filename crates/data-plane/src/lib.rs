@@ -21,6 +21,7 @@ mod counters;
 mod forward;
 #[cfg(test)]
 mod fuzz;
+mod head;
 mod http1;
 mod http2;
 mod limits;

@@ -13,6 +13,7 @@ use crate::body::{AnswerBody, AppBody};
 use crate::call::{Call, Observed};
 use crate::connection::Client;
 use crate::forward::{Route, app_protocol, forward};
+use crate::head;
 use crate::refusal::Refusal;
 use crate::route;
 use crate::serve::Shared;
@@ -63,6 +64,7 @@ async fn pass<B: Backend>(
     call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
+    head::check(request.headers(), request.version())?;
     let switch = Switch::of(&request)?;
     let authority = route::authority(&request)?;
     let offer = if switch.is_websocket() { Offer::of(request.headers())? } else { Offer::default() };
