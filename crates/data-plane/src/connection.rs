@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
@@ -19,10 +19,12 @@ use tokio_rustls::server::TlsStream;
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::Tracked;
 use crate::head::HEAD_BYTES_MAX;
-use crate::limits::Counting;
+use crate::limits::{Counting, Usage};
 use crate::pass::{Answer, answer};
+use crate::places::Place;
 use crate::refusal::Refusal;
-use crate::serve::Shared;
+use crate::serve::{Accepted, Shared};
+use crate::sources::FromSource;
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,41 +41,44 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the client takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
-/// Whose connection it is.
+/// Whose connection it is. It counts everywhere until this is dropped: a tunnel holds it beyond the HTTP/1.1 before it.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Name that the TLS handshake asked for (SNI).
     pub(crate) server_name: Option<String>,
+    place: Place,
+    _from_source: FromSource,
     /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
-    counting: OnceLock<Arc<Counting>>,
+    counting: Mutex<Option<Counting>>,
 }
 
 impl Client {
-    /// Counts a request to a microVM, and with the first one the connection.
-    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
-        if self.counting.get().is_none() {
-            let usage = shared.usages.of(running.id(), running.vcpus());
-            // Of two first requests on one connection, one counted it for nothing.
-            let _ = self.counting.set(Arc::new(usage.connection()?));
-        }
-        self.counting.get().map_or(Ok(()), |counting| counting.usage().request())
+    /// A request has shown a good token.
+    pub(crate) fn is_admitted(&self) {
+        self.place.keep();
     }
 
-    /// What is held as long as the connection counts.
-    pub(crate) fn counting(&self) -> Option<Arc<Counting>> {
-        self.counting.get().cloned()
+    /// Counts a request to a microVM, and with the first one the connection.
+    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
+        count(&self.counting, || shared.usages.of(running.id(), running.vcpus()))
     }
 }
 
+/// Counts a request, and the connection if it does not yet: once, also when its first requests come at the same time.
+fn count(counting: &Mutex<Option<Counting>>, usage: impl FnOnce() -> Arc<Usage>) -> Result<(), Refusal> {
+    let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
+    let counting = match &mut *counting {
+        Some(counting) => counting,
+        none => none.insert(usage().connection()?),
+    };
+    counting.usage().request()
+}
+
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve<B: Backend>(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: TlsAcceptor,
-    shared: Arc<Shared<B>>,
-) {
-    let now = shared.stop.now.clone();
+pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
+    let Accepted { stream, address, place, from_source } = accepted;
+    let (now, needed) = (shared.stop.now.clone(), place.needed());
     let served = async {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -88,7 +93,9 @@ pub(crate) async fn serve<B: Backend>(
         let client = Arc::new(Client {
             address,
             server_name: session.server_name().map(Into::into),
-            counting: OnceLock::new(),
+            place,
+            _from_source: from_source,
+            counting: Mutex::default(),
         });
         let result = if session.alpn_protocol() == Some(b"h2") {
             Box::pin(serve_http2(stream, client, shared)).await
@@ -103,6 +110,7 @@ pub(crate) async fn serve<B: Backend>(
         // First, so that what is cut is not answered any more.
         biased;
         () = now.cancelled() => {}
+        () = needed.cancelled() => tracing::debug!("a connection without a token gave up its place"),
         () = served => {}
     }
 }
@@ -181,5 +189,33 @@ async fn idle(requests: &Arc<AtomicU64>) {
             return;
         }
         before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use hearth_api::MicrovmId;
+
+    use super::*;
+    use crate::limits::{MicrovmLimits, Usages};
+
+    #[test]
+    fn first_requests_that_come_together_count_their_connection_once() {
+        const REQUESTS: usize = 4;
+        let usages = Usages::new(MicrovmLimits { connections: Some(1), ..MicrovmLimits::NONE });
+        for _ in 0..500 {
+            let (counting, together) = (Mutex::default(), Barrier::new(REQUESTS));
+            let request = || {
+                together.wait();
+                count(&counting, || usages.of(&MicrovmId::from_stored("a"), 1))
+            };
+            let verdicts: Vec<_> = std::thread::scope(|scope| {
+                let requests: Vec<_> = (0..REQUESTS).map(|_| scope.spawn(request)).collect();
+                requests.into_iter().map(|request| request.join().unwrap()).collect()
+            });
+            assert_eq!(verdicts, [Ok(()); REQUESTS]);
+        }
     }
 }

@@ -26,6 +26,7 @@ mod http1;
 mod http2;
 mod limits;
 mod pass;
+mod places;
 mod refusal;
 mod route;
 mod serve;

@@ -1,5 +1,7 @@
 //! The way of one request: where to, may it, is the microVM there; then [`forward`].
 
+use std::sync::Arc;
+
 use hearth_api::MicrovmId;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -30,7 +32,7 @@ pub(crate) type Answer = Response<Observed<AnswerBody>>;
 /// Answers a request of a client.
 pub(crate) async fn answer<B: Backend>(
     request: Request<Incoming>,
-    client: &Client,
+    client: &Arc<Client>,
     shared: &Shared<B>,
 ) -> Answer {
     let request_id = request_id();
@@ -59,7 +61,7 @@ fn request_id() -> HeaderValue {
 
 async fn pass<B: Backend>(
     mut request: Request<AppBody>,
-    client: &Client,
+    client: &Arc<Client>,
     request_id: &HeaderValue,
     call: &Call,
     shared: &Shared<B>,
@@ -74,13 +76,14 @@ async fn pass<B: Backend>(
     let now_seconds = Timestamp::now().as_second();
     let subprotocols = offer.for_app();
     let admitted = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    client.is_admitted();
     let (microvm, port) = match admitted {
         Admitted::ToApp(microvm, port) if shared.backend.ingress(&microvm).http => (microvm, port),
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
         Admitted::ToShell(microvm) => {
             call.admitted(&microvm, SHELL_PORT);
             let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
-            let response = shell::open(request, handshake, &microvm, call, shared).await?;
+            let response = shell::open(request, handshake, &microvm, (client, call), shared).await?;
             return Ok(response.map(AnswerBody::Own));
         }
     };
@@ -88,7 +91,7 @@ async fn pass<B: Backend>(
     let protocol = app_protocol(&request, &switch);
     let (running, connection) = reach(&microvm, port, protocol, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    let route = Route { authority, switch, subprotocols, counting: client.counting() };
+    let route = Route { authority, switch, subprotocols, client: Arc::clone(client) };
     forward(request, route, &running, (protocol, connection), call, shared).await
 }
 

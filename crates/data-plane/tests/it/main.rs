@@ -9,6 +9,7 @@ mod heads;
 mod http2;
 mod limits;
 mod observation;
+mod places;
 mod raw_http2;
 mod refusals;
 mod shells;
