@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::abandoned::Abandoned;
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::Tracked;
 use crate::head::HEAD_BYTES_MAX;
@@ -148,12 +149,15 @@ async fn serve_http2<B: Backend>(
     let soon = shared.stop.soon.clone();
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
+    let abandoned = Abandoned::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+        let unanswered = abandoned.request();
         requests.fetch_add(1, Ordering::Relaxed);
         let open = Arc::clone(&requests);
         async move {
             let response: Answer = answer(request, &client, &shared).await;
+            unanswered.answered();
             Ok::<_, Infallible>(response.map(|body| Tracked::new(body, open)))
         }
     });
@@ -171,9 +175,13 @@ async fn serve_http2<B: Backend>(
         result = connection.as_mut() => return result,
         () = soon.cancelled() => {}
         () = idle(&requests) => {}
+        () = abandoned.too_many() => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
-    connection.await
+    tokio::select! {
+        result = connection => result,
+        () = abandoned.too_many() => Ok(()),
+    }
 }
 
 /// Resolves when no stream has been open for a while.

@@ -4,6 +4,7 @@
 mod client;
 mod connections;
 mod fake;
+mod floods;
 mod forwarding;
 mod heads;
 mod http2;
