@@ -26,6 +26,7 @@ mod head;
 mod http1;
 mod http2;
 mod limits;
+mod liveness;
 mod pass;
 mod places;
 mod refusal;

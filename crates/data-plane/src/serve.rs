@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::call::Observation;
 use crate::connection;
 use crate::limits::{MicrovmLimits, Usages};
+use crate::liveness;
 use crate::places::{Place, Places};
 use crate::route::EndpointHosts;
 use crate::sources::{FromSource, Sources};
@@ -38,6 +39,8 @@ pub struct DataPlaneConfig {
     pub connections: usize,
     /// Of one source: an IPv4 address, or a /64 of IPv6. More are closed at once.
     pub connections_per_source: Option<u32>,
+    /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until its connection is cut.
+    pub client_timeout: Option<Duration>,
     /// What a microVM may take.
     pub microvm_limits: MicrovmLimits,
 }
@@ -94,6 +97,11 @@ impl DataPlane {
         let places = Places::new(config.connections);
         let sources = Sources::new(config.connections_per_source);
         for listener in listeners {
+            if let Some(timeout) = config.client_timeout
+                && let Err(error) = liveness::watch_clients(&listener, timeout)
+            {
+                tracing::warn!(%error, "clients of an endpoint that are gone will not be noticed");
+            }
             stop.tasks.spawn(accept(
                 listener,
                 tls.clone(),

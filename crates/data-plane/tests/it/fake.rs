@@ -33,8 +33,12 @@ const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
 
 /// No limits but one that no test reaches.
-pub(crate) const CONFIG: DataPlaneConfig =
-    DataPlaneConfig { connections: 4096, connections_per_source: None, microvm_limits: MicrovmLimits::NONE };
+pub(crate) const CONFIG: DataPlaneConfig = DataPlaneConfig {
+    connections: 4096,
+    connections_per_source: None,
+    client_timeout: None,
+    microvm_limits: MicrovmLimits::NONE,
+};
 
 pub(crate) fn host(label: &str) -> String {
     format!("{label}.{SUFFIX}")

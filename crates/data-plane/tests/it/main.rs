@@ -15,6 +15,7 @@ mod raw_http2;
 mod refusals;
 mod shells;
 mod shutdown;
+mod slow_bodies;
 mod smuggling;
 mod waking;
 mod websocket;
