@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Request};
@@ -16,13 +16,17 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::abandoned::Abandoned;
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::Holding;
 use crate::call::OpenStream;
-use crate::limits::Counting;
+use crate::head::HEAD_BYTES_MAX;
+use crate::limits::{Counting, Usage};
 use crate::pass::{Answer, answer};
+use crate::places::Place;
 use crate::refusal::Refusal;
-use crate::serve::Shared;
+use crate::serve::{Accepted, Shared};
+use crate::sources::FromSource;
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,44 +42,45 @@ const HTTP2_STREAM_WINDOW: u32 = 512 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the client takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-/// Longest list of header fields, in bytes as RFC 9113 counts (section 6.5.2). A token may have 8,000 characters.
-const HTTP2_HEADERS_MAX: u32 = 64 * 1024;
 
-/// Whose connection it is.
+/// Whose connection it is. It counts everywhere until this is dropped: a tunnel holds it beyond the HTTP/1.1 before it.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Name that the TLS handshake asked for (SNI).
     pub(crate) server_name: Option<String>,
+    place: Place,
+    _from_source: FromSource,
     /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
-    counting: OnceLock<Arc<Counting>>,
+    counting: Mutex<Option<Counting>>,
 }
 
 impl Client {
-    /// Counts a request to a microVM, and with the first one the connection.
-    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
-        if self.counting.get().is_none() {
-            let usage = shared.usages.of(running.id(), running.vcpus());
-            // Of two first requests on one connection, one counted it for nothing.
-            let _ = self.counting.set(Arc::new(usage.connection()?));
-        }
-        self.counting.get().map_or(Ok(()), |counting| counting.usage().request())
+    /// A request has shown a good token.
+    pub(crate) fn is_admitted(&self) {
+        self.place.keep();
     }
 
-    /// What is held as long as the connection counts.
-    pub(crate) fn counting(&self) -> Option<Arc<Counting>> {
-        self.counting.get().cloned()
+    /// Counts a request to a microVM, and with the first one the connection.
+    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
+        count(&self.counting, || shared.usages.of(running.id(), running.vcpus()))
     }
 }
 
+/// Counts a request, and the connection if it does not yet: once, also when its first requests come at the same time.
+fn count(counting: &Mutex<Option<Counting>>, usage: impl FnOnce() -> Arc<Usage>) -> Result<(), Refusal> {
+    let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
+    let counting = match &mut *counting {
+        Some(counting) => counting,
+        none => none.insert(usage().connection()?),
+    };
+    counting.usage().request()
+}
+
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve<B: Backend>(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: TlsAcceptor,
-    shared: Arc<Shared<B>>,
-) {
-    let now = shared.stop.now.clone();
+pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
+    let Accepted { stream, address, place, from_source } = accepted;
+    let (now, needed) = (shared.stop.now.clone(), place.needed());
     let served = async {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -90,7 +95,9 @@ pub(crate) async fn serve<B: Backend>(
         let client = Arc::new(Client {
             address,
             server_name: session.server_name().map(Into::into),
-            counting: OnceLock::new(),
+            place,
+            _from_source: from_source,
+            counting: Mutex::default(),
         });
         let result = if session.alpn_protocol() == Some(b"h2") {
             Box::pin(serve_http2(stream, client, shared)).await
@@ -105,6 +112,7 @@ pub(crate) async fn serve<B: Backend>(
         // First, so that what is cut is not answered any more.
         biased;
         () = now.cancelled() => {}
+        () = needed.cancelled() => tracing::debug!("a connection without a token gave up its place"),
         () = served => {}
     }
 }
@@ -124,6 +132,7 @@ async fn serve_http1<B: Backend>(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .max_header_size(HEAD_BYTES_MAX as usize)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
@@ -142,8 +151,10 @@ async fn serve_http2<B: Backend>(
     let soon = shared.stop.soon.clone();
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
+    let abandoned = Abandoned::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+        let unanswered = abandoned.request();
         requests.fetch_add(1, Ordering::Relaxed);
         // The answer to it is over at once, the tunnel is not.
         if request.method() == Method::CONNECT {
@@ -153,6 +164,7 @@ async fn serve_http2<B: Backend>(
         // In a box, as the task that hyper makes of it is moved about before it begins.
         Box::pin(async move {
             let response: Answer = answer(request, &client, &shared).await;
+            unanswered.answered();
             // The stream counts as open until the answer has gone.
             Ok::<_, Infallible>(response.map(|body| Holding::new(body, open)))
         })
@@ -165,15 +177,19 @@ async fn serve_http2<B: Backend>(
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
-        .max_header_list_size(HTTP2_HEADERS_MAX);
+        .max_header_list_size(HEAD_BYTES_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         result = connection.as_mut() => return result,
         () = soon.cancelled() => {}
         () = idle(&requests) => {}
+        () = abandoned.too_many() => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
-    connection.await
+    tokio::select! {
+        result = connection => result,
+        () = abandoned.too_many() => Ok(()),
+    }
 }
 
 /// Resolves when no stream has been open for a while.
@@ -189,5 +205,33 @@ async fn idle(requests: &Arc<AtomicU64>) {
             return;
         }
         before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use hearth_api::MicrovmId;
+
+    use super::*;
+    use crate::limits::{MicrovmLimits, Usages};
+
+    #[test]
+    fn first_requests_that_come_together_count_their_connection_once() {
+        const REQUESTS: usize = 4;
+        let usages = Usages::new(MicrovmLimits { connections: Some(1), ..MicrovmLimits::NONE });
+        for _ in 0..500 {
+            let (counting, together) = (Mutex::default(), Barrier::new(REQUESTS));
+            let request = || {
+                together.wait();
+                count(&counting, || usages.of(&MicrovmId::from_stored("a"), 1))
+            };
+            let verdicts: Vec<_> = std::thread::scope(|scope| {
+                let requests: Vec<_> = (0..REQUESTS).map(|_| scope.spawn(request)).collect();
+                requests.into_iter().map(|request| request.join().unwrap()).collect()
+            });
+            assert_eq!(verdicts, [Ok(()); REQUESTS]);
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::app::{AppConnection, AppProtocol};
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::{AnswerBody, AppBody};
 use crate::call::Call;
-use crate::limits::Counting;
+use crate::connection::Client;
 use crate::refusal::Refusal;
 use crate::route::PROXY_PORT;
 use crate::serve::Shared;
@@ -42,8 +42,8 @@ pub(crate) struct Route {
     pub(crate) switch: Switch,
     /// The subprotocols that are the app's.
     pub(crate) subprotocols: ForApp,
-    /// Held as long as the client's connection counts.
-    pub(crate) counting: Option<Arc<Counting>>,
+    /// Held as long as the client's connection is one.
+    pub(crate) client: Arc<Client>,
 }
 
 /// How the app is to be spoken to: in HTTP/2 if the client says so, or for gRPC, which nothing else can carry. A request
@@ -71,7 +71,7 @@ pub(crate) async fn forward<B: Backend>(
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let client_version = request.version();
-    let Route { authority, switch, subprotocols, counting } = route;
+    let Route { authority, switch, subprotocols, client: connection_of_client } = route;
     let client = (switch != Switch::No).then(|| hyper::upgrade::on(&mut request));
     let marked = subprotocols.is_marked();
     let mut request = for_the_app(request, &authority, protocol)?;
@@ -97,9 +97,8 @@ pub(crate) async fn forward<B: Backend>(
         ForApp::complete(marked, &mut head.headers);
         let tunnel = tunnel(client, app, running.ended(), call.clone(), shared.stop.clone());
         shared.stop.tasks.spawn(async move {
-            // The client's connection counts as long as it is one.
-            let _counting = counting;
             tunnel.await;
+            drop(connection_of_client);
         });
     }
     Ok(Response::from_parts(head, AnswerBody::Own(Full::new(Bytes::new()))))

@@ -8,6 +8,7 @@
 //! Invariants: before a token has been verified nothing is resumed and nothing tells whether a microVM exists; no
 //! `x-aws-proxy-*` header reaches an app; every byte to and from an app is reported as traffic, and nothing else is.
 
+mod abandoned;
 mod access_log;
 mod admit;
 mod app;
@@ -21,10 +22,13 @@ mod counters;
 mod forward;
 #[cfg(test)]
 mod fuzz;
+mod head;
 mod http1;
 mod http2;
 mod limits;
+mod liveness;
 mod pass;
+mod places;
 mod refusal;
 mod route;
 mod serve;

@@ -1,5 +1,7 @@
 //! The way of one request: where to, may it, is the microVM there; then [`forward`].
 
+use std::sync::Arc;
+
 use hearth_api::MicrovmId;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -13,6 +15,7 @@ use crate::body::{AnswerBody, AppBody};
 use crate::call::{Call, Observed};
 use crate::connection::Client;
 use crate::forward::{Route, app_protocol, forward};
+use crate::head;
 use crate::refusal::Refusal;
 use crate::route;
 use crate::serve::Shared;
@@ -29,7 +32,7 @@ pub(crate) type Answer = Response<Observed<AnswerBody>>;
 /// Answers a request of a client.
 pub(crate) async fn answer<B: Backend>(
     request: Request<Incoming>,
-    client: &Client,
+    client: &Arc<Client>,
     shared: &Shared<B>,
 ) -> Answer {
     let mut request_id = request_id();
@@ -60,11 +63,12 @@ fn request_id() -> HeaderValue {
 
 async fn pass<B: Backend>(
     mut request: Request<AppBody>,
-    client: &Client,
+    client: &Arc<Client>,
     request_id: &HeaderValue,
     call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
+    head::check(request.headers(), request.version())?;
     let switch = Switch::of(&request)?;
     let authority = route::authority(&request)?;
     let offer = if switch.is_websocket() { Offer::of(request.headers())? } else { Offer::default() };
@@ -74,6 +78,7 @@ async fn pass<B: Backend>(
     let now_seconds = Timestamp::now().as_second();
     let subprotocols = offer.for_app();
     let admitted = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    client.is_admitted();
     let (microvm, port) = match admitted {
         Admitted::ToApp(microvm, port) if shared.backend.ingress(&microvm).http => (microvm, port),
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
@@ -81,7 +86,8 @@ async fn pass<B: Backend>(
             call.admitted(&microvm, SHELL_PORT);
             let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
             // In a box, as most requests have no use for its state, but would have to carry it.
-            let response = Box::pin(shell::open(request, handshake, &microvm, call, shared)).await?;
+            let opened = shell::open(request, handshake, &microvm, (client, call), shared);
+            let response = Box::pin(opened).await?;
             return Ok(response.map(AnswerBody::Own));
         }
     };
@@ -89,7 +95,7 @@ async fn pass<B: Backend>(
     let protocol = app_protocol(&request, &switch);
     let (running, connection) = reach(&microvm, port, protocol, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    let route = Route { authority, switch, subprotocols, counting: client.counting() };
+    let route = Route { authority, switch, subprotocols, client: Arc::clone(client) };
     forward(request, route, &running, (protocol, connection), call, shared).await
 }
 

@@ -15,6 +15,8 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 pub(crate) enum Refusal {
     /// The request itself, its port header or its subprotocols are malformed.
     BadRequest,
+    /// It has too many fields.
+    HeadTooLarge,
     /// No token, or text that is none.
     TokenMissing,
     /// A token that does not open this endpoint now, or a host that is no endpoint.
@@ -32,10 +34,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Status, code and body. The codes of 400, 429 and 500 are ours: none was ever recorded.
+    /// Status, code and body. The codes of 400, 429, 431 and 500 are ours: none was ever recorded.
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "BAD_REQUEST", "Bad request"),
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "HEADERS_TOO_LARGE",
+                "Request header fields too large",
+            ),
             Self::TokenMissing => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Request missing authentication"),
             Self::TokenRejected => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Token authentication failed"),
             Self::PortDenied => (StatusCode::FORBIDDEN, "UNAUTHORIZED", "Access to port denied"),

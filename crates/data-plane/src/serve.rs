@@ -1,12 +1,12 @@
 //! The listeners: accept, serve, shut down.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_auth::TokenKeys;
 use rustls::server::ResolvesServerCert;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,8 +16,10 @@ use crate::backend::Backend;
 use crate::call::Observation;
 use crate::connection;
 use crate::limits::{MicrovmLimits, Usages};
+use crate::liveness;
+use crate::places::{Place, Places};
 use crate::route::EndpointHosts;
-use crate::sources::Sources;
+use crate::sources::{FromSource, Sources};
 use crate::tls;
 use crate::wake::Waiting;
 
@@ -32,10 +34,13 @@ pub struct TlsError(#[from] rustls::Error);
 /// How much is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneConfig {
-    /// Client connections at a time; more wait in the listeners' queues.
+    /// Client connections at a time. When there are more, those are cut that have shown no good token; if all have, the
+    /// others wait in the listeners' queues.
     pub connections: usize,
     /// Of one source: an IPv4 address, or a /64 of IPv6. More are closed at once.
     pub connections_per_source: Option<u32>,
+    /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until its connection is cut.
+    pub client_timeout: Option<Duration>,
     /// What a microVM may take.
     pub microvm_limits: MicrovmLimits,
 }
@@ -89,14 +94,19 @@ impl DataPlane {
             Arc::new(Shared { backend, hosts, keys, apps, usages, waiting, observation, stop: stop.clone() });
         let (apps, soon) = (shared.apps.clone(), stop.soon.clone());
         stop.tasks.spawn(async move { soon.run_until_cancelled(apps.expire()).await });
-        let places = Arc::new(Semaphore::new(config.connections));
+        let places = Places::new(config.connections);
         let sources = Sources::new(config.connections_per_source);
         for listener in listeners {
+            if let Some(timeout) = config.client_timeout
+                && let Err(error) = liveness::watch_clients(&listener, timeout)
+            {
+                tracing::warn!(%error, "clients of an endpoint that are gone will not be noticed");
+            }
             stop.tasks.spawn(accept(
                 listener,
                 tls.clone(),
                 Arc::clone(&shared),
-                Arc::clone(&places),
+                places.clone(),
                 sources.clone(),
             ));
         }
@@ -114,26 +124,32 @@ impl DataPlane {
     }
 }
 
+/// A connection that was let in.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
+    pub(crate) from_source: FromSource,
+}
+
 async fn accept<B: Backend>(
     listener: TcpListener,
     tls: TlsAcceptor,
     shared: Arc<Shared<B>>,
-    places: Arc<Semaphore>,
+    places: Places,
     sources: Sources,
 ) {
     let serve_all = async {
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, client)) => {
                     // Dropping it closes it: before TLS there is nobody to tell.
                     let Some(from_source) = sources.connection(client.ip()) else { continue };
-                    let (tls, shared) = (tls.clone(), Arc::clone(&shared));
-                    let tasks = shared.stop.tasks.clone();
-                    tasks.spawn(async move {
-                        let _places = (place, from_source);
-                        connection::serve(stream, client, tls, shared).await;
-                    });
+                    let place = places.take().await;
+                    let accepted = Accepted { stream, address: client, place, from_source };
+                    let serve = connection::serve(accepted, tls.clone(), Arc::clone(&shared));
+                    shared.stop.tasks.spawn(serve);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an endpoint connection could not be accepted");

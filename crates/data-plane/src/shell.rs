@@ -1,5 +1,7 @@
 //! Opens shells: a WebSocket to a pseudo-terminal in the app's container (behaviour.md, section 3, "Shell").
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::client::{ClientError, Shell};
@@ -10,6 +12,7 @@ use http_body_util::Full;
 
 use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
+use crate::connection::Client;
 use crate::refusal::Refusal;
 use crate::serve::Shared;
 use crate::shell_session::{self, Dialect};
@@ -42,7 +45,7 @@ pub(crate) async fn open<B: Backend, T>(
     mut request: Request<T>,
     handshake: Handshake,
     microvm: &MicrovmId,
-    call: &Call,
+    (client, call): (&Arc<Client>, &Call),
     shared: &Shared<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut response = accept(&request, &handshake.switch).ok_or(Refusal::AppUnreachable)?;
@@ -53,32 +56,34 @@ pub(crate) async fn open<B: Backend, T>(
     if !shared.backend.ingress(microvm).shell {
         return Err(Refusal::PortDenied);
     }
-    let (running, shell) = match start(microvm, &wanted.spec, call, shared).await {
+    let running = reach(microvm, call, shared).await?;
+    client.count(&running, shared)?;
+    let (running, shell) = match start(running, &wanted.spec).await {
         // It may have been suspended between being found running and being connected to.
-        Err(Refusal::MicrovmUnreachable) => start(microvm, &wanted.spec, call, shared).await?,
+        Err(Refusal::MicrovmUnreachable) => start(reach(microvm, call, shared).await?, &wanted.spec).await?,
         other => other?,
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    let (stop, call) = (shared.stop.clone(), call.clone());
+    let (stop, call, client) = (shared.stop.clone(), call.clone(), Arc::clone(client));
     shared.stop.tasks.spawn(async move {
         let session = shell_session::serve(upgrade, shell, &running, wanted.dialect, &call);
         stop.now.run_until_cancelled(session).await;
+        drop(client);
     });
     ForApp::complete(handshake.is_marked, response.headers_mut());
     Ok(response)
 }
 
-/// Waits for the microVM and starts a shell in it.
-async fn start<B: Backend>(
-    microvm: &MicrovmId,
-    spec: &ShellSpec,
-    call: &Call,
-    shared: &Shared<B>,
-) -> Result<(B::App, Shell<<B::App as RunningApp>::Shell>), Refusal> {
-    let running = match shared.backend.running(microvm) {
-        Some(running) => running,
-        None => call.waking(shared.waiting.wait(microvm, &shared.stop)).await?.0,
-    };
+/// Waits for the microVM.
+async fn reach<B: Backend>(microvm: &MicrovmId, call: &Call, shared: &Shared<B>) -> Result<B::App, Refusal> {
+    match shared.backend.running(microvm) {
+        Some(running) => Ok(running),
+        None => Ok(call.waking(shared.waiting.wait(microvm, &shared.stop)).await?.0),
+    }
+}
+
+/// Starts a shell in a microVM.
+async fn start<R: RunningApp>(running: R, spec: &ShellSpec) -> Result<(R, Shell<R::Shell>), Refusal> {
     let opened = tokio::select! {
         biased;
         () = running.ended() => return Err(Refusal::MicrovmUnreachable),
@@ -87,7 +92,7 @@ async fn start<B: Backend>(
     match opened {
         Ok(shell) => Ok((running, shell)),
         Err(error) => {
-            tracing::info!(%microvm, error = %chain(&error), "a shell could not be started");
+            tracing::info!(microvm = %running.id(), error = %chain(&error), "a shell could not be started");
             Err(match error {
                 ClientError::Agent(_) => Refusal::AppUnreachable,
                 ClientError::Connection(_) => Refusal::MicrovmUnreachable,

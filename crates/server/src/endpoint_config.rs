@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hearth_data_plane::{DataPlaneConfig, MicrovmLimits};
 use serde::Deserialize;
@@ -58,6 +59,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) connections: u32,
     /// Client connections of one source.
     pub(crate) connections_per_source: u32,
+    /// Seconds for which a client may acknowledge nothing, or leave no room for what is to be sent.
+    pub(crate) client_timeout_seconds: u32,
     /// Client connections of one microVM.
     pub(crate) connections_per_vcpu: u32,
     /// Requests to one microVM.
@@ -72,6 +75,8 @@ impl EndpointConfig {
         DataPlaneConfig {
             connections: limit(self.connections).map_or(Semaphore::MAX_PERMITS, |value| value as usize),
             connections_per_source: limit(self.connections_per_source),
+            client_timeout: limit(self.client_timeout_seconds)
+                .map(|seconds| Duration::from_secs(seconds.into())),
             microvm_limits: MicrovmLimits {
                 connections: limit(self.connections_per_vcpu),
                 requests_per_second: limit(self.requests_per_second_per_vcpu),
@@ -88,6 +93,7 @@ impl Default for EndpointConfig {
         Self {
             connections: 4096,
             connections_per_source: 1024,
+            client_timeout_seconds: 300,
             connections_per_vcpu: or_none(service.connections),
             requests_per_second_per_vcpu: or_none(service.requests_per_second),
             bytes_per_second_per_vcpu: service.bytes_per_second.unwrap_or(0),

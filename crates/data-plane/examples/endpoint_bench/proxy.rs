@@ -126,6 +126,7 @@ pub(crate) async fn serve(
     let config = DataPlaneConfig {
         connections: 16384,
         connections_per_source: None,
+        client_timeout: None,
         microvm_limits: MicrovmLimits::NONE,
     };
     let _plane = DataPlane::start(vec![listener], hosts, certificate, keys, upstreams, observation, config)?;

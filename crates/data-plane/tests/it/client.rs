@@ -132,6 +132,7 @@ pub(crate) fn serve_app<F>(
                 });
                 // How the connection ends is the client's business.
                 let _ = hyper::server::conn::http1::Builder::new()
+                    .max_headers(200)
                     .serve_connection(TokioIo::new(stream), service)
                     .with_upgrades()
                     .await;

@@ -32,6 +32,14 @@ pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
 const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
 
+/// No limits but one that no test reaches.
+pub(crate) const CONFIG: DataPlaneConfig = DataPlaneConfig {
+    connections: 4096,
+    connections_per_source: None,
+    client_timeout: None,
+    microvm_limits: MicrovmLimits::NONE,
+};
+
 pub(crate) fn host(label: &str) -> String {
     format!("{label}.{SUFFIX}")
 }
@@ -207,6 +215,10 @@ impl World {
 
     /// A microVM with two vCPUs may take no more than this of each.
     pub(crate) async fn limited(microvm_limits: MicrovmLimits) -> Self {
+        Self::configured(DataPlaneConfig { microvm_limits, ..CONFIG }).await
+    }
+
+    pub(crate) async fn configured(config: DataPlaneConfig) -> Self {
         let data = tempfile::tempdir().unwrap();
         let authority = CertificateAuthority::open(data.path()).unwrap();
         let ca_pem = authority.pem_path();
@@ -245,7 +257,7 @@ impl World {
             Arc::clone(&keys),
             Arc::clone(&backend),
             Arc::clone(&observation),
-            DataPlaneConfig { connections: 4096, connections_per_source: None, microvm_limits },
+            config,
         )
         .unwrap();
         Self { address, backend, app, plane, ca_pem, access_log, observation, _data: data, keys }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use futures::{SinkExt as _, StreamExt as _};
 use hearth_api::PortSpecification;
 use hearth_auth::{Claims, TokenKind};
+use hearth_data_plane::MicrovmLimits;
 use hearth_guest_protocol::{FromShell, ShellSpec, Terminal, ToShell};
 use hearth_lifecycle::Ingress;
 use http::StatusCode;
@@ -16,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::client::{connect, empty, request, soon, tls, tls_config};
+use crate::client::{connect, empty, get, request, soon, tls, tls_config};
 use crate::fake::{LABEL, World, host};
 
 type Client = WebSocketStream<TlsStream<TcpStream>>;
@@ -203,4 +204,17 @@ async fn connectors_let_in_what_they_are_for() {
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     assert_eq!(asked(), 0, "nothing is woken");
     assert!(open(&world, "/shell", &shell, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_shell_counts_as_a_connection_until_it_is_closed() {
+    let world = World::limited(MicrovmLimits { connections: Some(1), ..MicrovmLimits::NONE }).await;
+    let (first, ..) = opened(&world, "/shell").await;
+    let _second = opened(&world, "/shell").await;
+    let token = world.issue(&shell_claims(&world));
+    let third = open(&world, "/shell", &token, None).await;
+    assert_eq!(third.unwrap_err(), (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS".to_owned()));
+    assert_eq!(get(&world, "/").await.status(), 429, "shells and requests count together");
+    drop(first);
+    soon(async { while open(&world, "/shell", &token, None).await.is_err() {} }).await;
 }

@@ -8,6 +8,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::{tls, tls_config};
 use crate::fake::{LABEL, World, host};
+use crate::raw_http2::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, field, frame};
 use corpus::Fate::{Passed, Refused};
 use corpus::{HTTP1, HTTP2};
 use parser::{find, parse_all};
@@ -134,33 +135,6 @@ async fn pipelined_requests_are_each_judged() {
     );
 }
 
-/// A field as HPACK writes it without any table (RFC 7541, section 6.2.2).
-fn field(name: &str, value: &str) -> Vec<u8> {
-    let length = |text: &str| match u8::try_from(text.len()).unwrap() {
-        short @ 0..127 => vec![short],
-        long => vec![127, long - 127],
-    };
-    [&[0][..], &length(name), name.as_bytes(), &length(value), value.as_bytes()].concat()
-}
-
-/// The token, which is longer than what [`field`] writes.
-fn auth(token: &str) -> Vec<u8> {
-    let rest = token.len() - 127;
-    let length = [127, (rest % 128) as u8 | 128, (rest / 128) as u8];
-    [&[0, 16][..], b"x-aws-proxy-auth", &length, token.as_bytes()].concat()
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
 #[tokio::test]
 async fn http2_requests_reach_the_app_well_formed_or_not_at_all() {
     let world = World::start().await;
@@ -171,10 +145,10 @@ async fn http2_requests_reach_the_app_well_formed_or_not_at_all() {
         let fields = fields.all();
         let encode = |(name, value): &(&str, &str)| field(name, &value.replace("SELF", &self_name));
         let mut block: Vec<u8> = fields.iter().flat_map(encode).collect();
-        block.extend(auth(&world.token()));
+        block.extend(field("x-aws-proxy-auth", &world.token()));
         let has_body = fields.iter().any(|(name, _)| *name == "content-length");
         let flags = END_HEADERS | if has_body { 0 } else { END_STREAM };
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut bytes = PREFACE.to_vec();
         bytes.extend(frame(SETTINGS, 0, 0, &[]));
         bytes.extend(frame(HEADERS, flags, 1, &block));
         if has_body {
