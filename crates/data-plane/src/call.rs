@@ -35,9 +35,14 @@ pub struct Observation {
 #[derive(Debug, Clone)]
 pub(crate) struct Call(Arc<State>);
 
+/// In a request's extensions: what is held as long as its stream of HTTP/2 is open.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenStream(#[expect(dead_code, reason = "only held")] pub(crate) Arc<AtomicU64>);
+
 #[derive(Debug)]
 struct State {
     observation: Arc<Observation>,
+    _open: Option<OpenStream>,
     began: Instant,
     /// Only for the log.
     head: Option<Head>,
@@ -89,6 +94,7 @@ impl Observation {
         });
         Call(Arc::new(State {
             observation: Arc::clone(self),
+            _open: request.extensions().get().cloned(),
             began: Instant::now(),
             head,
             admitted: OnceLock::new(),

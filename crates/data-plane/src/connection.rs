@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::Request;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::Tracked;
+use crate::call::OpenStream;
 use crate::limits::Counting;
 use crate::pass::{Answer, answer};
 use crate::refusal::Refusal;
@@ -140,9 +141,13 @@ async fn serve_http2<B: Backend>(
     let soon = shared.stop.soon.clone();
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         requests.fetch_add(1, Ordering::Relaxed);
+        // The answer to it is over at once, the tunnel is not.
+        if request.method() == Method::CONNECT {
+            request.extensions_mut().insert(OpenStream(Arc::clone(&requests)));
+        }
         let open = Arc::clone(&requests);
         async move {
             let response: Answer = answer(request, &client, &shared).await;

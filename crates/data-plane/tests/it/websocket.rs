@@ -1,5 +1,7 @@
 //! WebSocket handshakes: subprotocols for the endpoint, and WebSocket over HTTP/2.
 
+use std::time::Duration;
+
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -195,4 +197,51 @@ async fn an_app_that_declines_a_websocket_of_http2_is_told_apart_from_one_that_a
     let other = request_http2(&world, "/").method(Method::CONNECT).extension(Protocol::from_static("other"));
     let response = soon(sender.send_request(other.body(empty()).unwrap())).await.unwrap();
     assert_eq!(response.status(), 400);
+}
+
+/// Lets time pass for the endpoint's timers, and for nothing else.
+async fn two_minutes_pass() {
+    tokio::time::pause();
+    for _ in 0..24 {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::task::yield_now().await;
+    }
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_is_kept_as_long_as_it_has_a_websocket() {
+    let world = World::start().await;
+    serve_app(world.listen(8080).await, app);
+    let (mut sender, mut quiet) = (connect_http2(&world).await, connect_http2(&world).await);
+    let plain = || request_http2(&world, "/plain").body(empty()).unwrap();
+    for one in [&mut sender, &mut quiet] {
+        text(soon(one.send_request(plain())).await.unwrap()).await;
+    }
+    let request = http2_handshake(&world, "/").body(empty()).unwrap();
+    let mut response = soon(sender.send_request(request)).await.unwrap();
+    let mut socket = TokioIo::new(soon(hyper::upgrade::on(&mut response)).await.unwrap());
+    two_minutes_pass().await;
+    soon(async {
+        while !quiet.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(soon(sender.send_request(plain())).await.unwrap().status(), 200);
+    socket.write_all(b"still").await.unwrap();
+    let mut back = [0; 5];
+    soon(socket.read_exact(&mut back)).await.unwrap();
+    assert_eq!(&back, b"still");
+    // The stream ends when both sides have ended it.
+    socket.shutdown().await.unwrap();
+    assert_eq!(soon(socket.read(&mut back)).await.unwrap(), 0);
+    drop(socket);
+    two_minutes_pass().await;
+    soon(async {
+        while !sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
