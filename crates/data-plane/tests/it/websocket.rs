@@ -224,7 +224,7 @@ async fn a_connection_of_http2_is_kept_as_long_as_it_has_a_websocket() {
     two_minutes_pass().await;
     soon(async {
         while !quiet.is_closed() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -240,7 +240,7 @@ async fn a_connection_of_http2_is_kept_as_long_as_it_has_a_websocket() {
     two_minutes_pass().await;
     soon(async {
         while !sender.is_closed() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
