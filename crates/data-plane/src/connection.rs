@@ -189,6 +189,8 @@ async fn serve_http2<B: Backend>(
     tokio::select! {
         result = connection => result,
         () = abandoned.too_many() => Ok(()),
+        // An orderly end takes a client that has said hello and answers a PING.
+        () = idle(&requests) => Ok(()),
     }
 }
 

@@ -28,6 +28,8 @@ use uuid::Uuid;
 
 /// Label of the endpoint of the one microVM that there is.
 pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
+/// Label of the other microVM, in the tests that have one.
+pub(crate) const NEIGHBOUR: &str = "1c8f4c1f-7b9b-4a1d-8c68-4b2a6a1f8e22";
 /// What fits between a fake shell and the endpoint.
 const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
@@ -154,6 +156,8 @@ pub(crate) struct FakeBackend {
     /// What it runs as once it is asked to.
     pub(crate) next_life: Mutex<Option<App>>,
     pub(crate) ingress: Mutex<Ingress>,
+    /// A second microVM, which is always running.
+    neighbour: Mutex<Option<App>>,
     id: MicrovmId,
 }
 
@@ -161,17 +165,19 @@ impl Backend for FakeBackend {
     type App = App;
 
     async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        label == LABEL && *id == self.id
+        label == LABEL && *id == self.id || label == NEIGHBOUR && self.neighbour(id).is_some()
     }
 
     fn running(&self, id: &MicrovmId) -> Option<App> {
+        if let Some(neighbour) = self.neighbour(id) {
+            return Some(neighbour);
+        }
         assert_eq!(*id, self.id);
         self.verified.fetch_add(1, Ordering::SeqCst);
         self.state.borrow().clone()?.ok()
     }
 
-    fn ingress(&self, id: &MicrovmId) -> Ingress {
-        assert_eq!(*id, self.id);
+    fn ingress(&self, _: &MicrovmId) -> Ingress {
         *self.ingress.lock().unwrap()
     }
 
@@ -188,6 +194,10 @@ impl Backend for FakeBackend {
 }
 
 impl FakeBackend {
+    fn neighbour(&self, id: &MicrovmId) -> Option<App> {
+        self.neighbour.lock().unwrap().clone().filter(|neighbour| neighbour.id == *id)
+    }
+
     /// Requests whose token was good.
     pub(crate) fn verified(&self) -> usize {
         self.verified.load(Ordering::SeqCst)
@@ -238,6 +248,7 @@ impl World {
             verified: AtomicUsize::new(0),
             next_life: Mutex::default(),
             ingress: Mutex::new(Ingress { http: true, shell: true }),
+            neighbour: Mutex::default(),
             id: app.id.clone(),
         });
         let keys = Arc::new(TokenKeys::new(key(1), vec![]));
@@ -280,6 +291,16 @@ impl World {
 
     pub(crate) fn issue(&self, claims: &Claims) -> String {
         self.keys.issue(claims).unwrap()
+    }
+
+    /// A second microVM with the endpoint [`NEIGHBOUR`]: a token for it, and what its port 8080 listens on.
+    pub(crate) async fn neighbour(&self) -> (String, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ports = HashMap::from([(8080, listener.local_addr().unwrap())]);
+        let app = App { id: MicrovmId::new(), ports: Arc::new(Mutex::new(ports)), ..self.app.clone() };
+        let claims = Claims { microvm: app.id.clone(), ..self.claims() };
+        *self.backend.neighbour.lock().unwrap() = Some(app);
+        (self.issue(&claims), listener)
     }
 
     /// Makes a listener the app's port.

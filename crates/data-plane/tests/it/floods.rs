@@ -192,19 +192,15 @@ async fn floods_of_frames_end_or_are_answered_and_others_are_served() {
     for Flood { name, begin, unit, count, ends_with } in floods(&world) {
         let mut connection = RawHttp2::open(&world).await;
         connection.send(&begin).await;
-        match ends_with {
-            Some(code) => {
-                let bytes = unit.repeat(count);
-                connection.try_send(&bytes).await;
-                assert_eq!(connection.closed().await, Some(code), "{name}");
-            }
-            None => {
-                let mut writer = connection.drain();
-                let bytes = unit.repeat(count);
-                let flooding = tokio::spawn(async move { writer.write_all(&bytes).await.map(|()| writer) });
-                others_are_served(&world).await;
-                soon(flooding).await.unwrap().unwrap_or_else(|error| panic!("{name}: {error}"));
-            }
+        let bytes = unit.repeat(count);
+        if let Some(code) = ends_with {
+            connection.try_send(&bytes).await;
+            assert_eq!(connection.closed().await, Some(code), "{name}");
+        } else {
+            let mut writer = connection.drain();
+            let flooding = tokio::spawn(async move { writer.write_all(&bytes).await.map(|()| writer) });
+            others_are_served(&world).await;
+            soon(flooding).await.unwrap().unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         eventually(name, || open.load(Ordering::SeqCst) == 0).await;
     }

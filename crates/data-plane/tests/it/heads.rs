@@ -39,7 +39,7 @@ fn head_http1(world: &World, fields: usize, bytes: usize) -> String {
         host(LABEL)
     );
     for number in 4..fields {
-        head += &format!("x-{number}: y\r\n");
+        head.extend(["x-", &number.to_string(), ": y\r\n"]);
     }
     let filling = bytes.saturating_sub(head.len() + "x-0: \r\n\r\n".len()).max(1);
     head + "x-0: " + &"z".repeat(filling) + "\r\n\r\n"

@@ -3,9 +3,11 @@
 
 mod client;
 mod connections;
+mod fairness;
 mod fake;
 mod floods;
 mod forwarding;
+mod frames;
 mod heads;
 mod http2;
 mod limits;

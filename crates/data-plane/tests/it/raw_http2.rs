@@ -71,11 +71,6 @@ pub(crate) fn block(fields: &[(String, String)]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| field(name, value)).collect()
 }
 
-/// A good GET, whole.
-pub(crate) fn get(world: &World, stream: u32, path: &str) -> Vec<u8> {
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&good_fields(world, "GET", path)))
-}
-
 /// What came from the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -153,6 +148,11 @@ impl RawHttp2 {
             code = Some(frame.code());
         }
         code
+    }
+
+    /// Reads until the connection is closed, for however long.
+    pub(crate) async fn ended(&mut self) {
+        while self.reader.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) {}
     }
 
     /// Reads and throws away until the connection is closed.
