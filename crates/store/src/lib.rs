@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 pub use client_tokens::ClientToken;
@@ -144,9 +145,18 @@ impl Store {
         [durable, relaxed]: [SqliteSynchronous; 2],
         directory: Option<Arc<tempfile::TempDir>>,
     ) -> Result<Self> {
-        let pool = pool(path, connections, durable).await?;
-        sqlx::migrate!().run(&pool).await.map_err(Error::Migrate)?;
-        let relaxed = if relaxed == durable { pool.clone() } else { self::pool(path, 2, relaxed).await? };
+        let open_error = |source| Error::Open { path: path.display().to_string(), source };
+        // Alone: a pool opens several at once, and whoever finds another one at a new database cannot put it into WAL
+        // mode, nor waits for it (SQLITE_BUSY without the busy handler, sqlite3_busy_handler()).
+        let mut first = SqliteConnection::connect_with(&options(path, durable)).await.map_err(open_error)?;
+        sqlx::migrate!().run(&mut first).await.map_err(Error::Migrate)?;
+        let pool = pool(options(path, durable), connections).await.map_err(open_error)?;
+        let relaxed = if relaxed == durable {
+            pool.clone()
+        } else {
+            self::pool(options(path, relaxed), 2).await.map_err(open_error)?
+        };
+        first.close().await.map_err(open_error)?;
         Ok(Self {
             pool,
             relaxed,
@@ -171,14 +181,17 @@ impl Store {
     }
 }
 
-async fn pool(path: &Path, connections: u32, synchronous: SqliteSynchronous) -> Result<sqlx::SqlitePool> {
-    let options = SqliteConnectOptions::new()
+fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT);
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<sqlx::SqlitePool> {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(1)
@@ -188,7 +201,6 @@ async fn pool(path: &Path, connections: u32, synchronous: SqliteSynchronous) -> 
         .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await
-        .map_err(|source| Error::Open { path: path.display().to_string(), source })
 }
 
 /// Turns stored text into a value, or says which column holds nonsense.
@@ -226,5 +238,13 @@ mod tests {
         };
         append("x".repeat(1 << 20)).await.unwrap_err();
         append("fits".to_owned()).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_new_database_can_be_opened_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            Store::open(&directory.path().join(number.to_string())).await.unwrap().close().await;
+        }
     }
 }
