@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e soak bench bench-api bench-endpoint lint venv clients
+.PHONY: all setup build quickstart test unit e2e soak bench bench-api bench-endpoint bench-guest-hop lint venv clients
 
 all: build
 
@@ -57,6 +57,9 @@ bench-api:
 bench-endpoint:
 	cargo build --release --locked -p hearth-data-plane --example endpoint_bench
 	$(SUDO) env "PATH=$$PATH" python3 tests/bench/endpoint_bench.py $(BENCH_ENDPOINT)
+
+bench-guest-hop: build venv
+	$(SUDO) $(VENV)/bin/python tests/bench/guest_hop.py $(BENCH_GUEST_HOP)
 
 lint:
 	cargo fmt --check

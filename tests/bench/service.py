@@ -66,13 +66,16 @@ APPS = {
 
 
 class Service:
-    """A running server with its data directory. To be closed."""
+    """A running server with its data directory, and further settings (TOML). To be closed."""
 
-    def __init__(self, data_dir: pathlib.Path):
+    def __init__(self, data_dir: pathlib.Path, settings: str = ""):
         data_dir.mkdir(parents=True, exist_ok=True)
         self.data_dir, self.log = data_dir, data_dir / "server.log"
         command = [HEARTH, "serve", "--data-dir", data_dir, "--api-addr", "127.0.0.1:0", "--endpoint-addr", "127.0.0.1:0",
                    "--on-stop", "suspend"]
+        config = data_dir / "bench.toml"
+        config.write_text(settings)
+        command += ["--config", config]
         with open(self.log, "w") as log:
             # A session of its own: Ctrl-C reaches the bench alone, which then stops the server in order.
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
