@@ -49,7 +49,8 @@ def test_the_size_of_the_window_is_0_until_it_is_told(shell):
     assert shell.run("stty size") == "0 0"
     shell.resize(132, 43)
     assert shell.run("stty size") == "43 132"
-    shell.type("perl -e '$SIG{WINCH} = sub { print qq(changed\\n); exit }; $| = 1; print qq(rea), qq(dy\\n); sleep 60'\r")
+    # It sleeps a second at a time: perl does not notice a signal that comes right before it falls asleep.
+    shell.type("perl -e '$SIG{WINCH} = sub { print qq(changed\\n); exit }; $| = 1; print qq(rea), qq(dy\\n); sleep 1 while 1'\r")
     shell.wait_for("ready")
     shell.resize(80, 24)
     shell.wait_for("changed")

@@ -4,6 +4,7 @@
 //! slow, a connection that has shown no good token is cut when its place is needed, the oldest first.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Place {
     places: Places,
     number: u64,
     needed: CancellationToken,
+    /// A good token has been shown: nothing is left to be noted of the requests that follow.
+    is_proven: AtomicBool,
 }
 
 impl Places {
@@ -81,7 +84,7 @@ impl Places {
         state.taken += 1;
         state.next_number += 1;
         state.unproven.insert(number, (Instant::now(), needed.clone()));
-        Place { places: self.clone(), number, needed }
+        Place { places: self.clone(), number, needed, is_proven: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,7 +95,9 @@ impl Places {
 impl Place {
     /// It is kept from now on: whose it is has shown a good token.
     pub(crate) fn keep(&self) {
-        self.places.lock().unproven.remove(&self.number);
+        if !self.is_proven.swap(true, Ordering::Relaxed) {
+            self.places.lock().unproven.remove(&self.number);
+        }
     }
 
     /// Cancelled when somebody else needs it.

@@ -1,6 +1,8 @@
 //! Opens shells: a WebSocket to a pseudo-terminal in the app's container (behaviour.md, section 3, "Shell").
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_api::MicrovmId;
@@ -9,6 +11,7 @@ use hearth_guest_protocol::{ShellSpec, Terminal, chain};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use tokio::time::timeout;
 
 use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
@@ -21,6 +24,9 @@ use crate::switch::{Switch, accept_of};
 
 /// Arguments of a command together, in bytes.
 const COMMAND_BYTES_MAX: usize = 32 << 10;
+
+/// Longest time in which an agent may say that a shell runs. It takes a fraction of a second, and is tried twice.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a client wants. Without a query it is what the service does; the parameters are Hearth's own:
 /// `arg` (several: a program and its arguments), `terminal=none` (pipes), `frames=extended` ([`Dialect::Extended`]).
@@ -59,7 +65,7 @@ pub(crate) async fn open<B: Backend, T>(
     let running = reach(microvm, call, shared).await?;
     client.count(&running, shared)?;
     let (running, shell) = match start(running, &wanted.spec).await {
-        // It may have been suspended between being found running and being connected to.
+        // It may have been suspended between being found running and being connected to, or has not answered.
         Err(Refusal::MicrovmUnreachable) => start(reach(microvm, call, shared).await?, &wanted.spec).await?,
         other => other?,
     };
@@ -87,9 +93,9 @@ async fn start<R: RunningApp>(running: R, spec: &ShellSpec) -> Result<(R, Shell<
     let opened = tokio::select! {
         biased;
         () = running.ended() => return Err(Refusal::MicrovmUnreachable),
-        opened = running.open_shell(spec) => opened,
+        opened = timeout(START_TIMEOUT, running.open_shell(spec)) => opened,
     };
-    match opened {
+    match opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
         Ok(shell) => Ok((running, shell)),
         Err(error) => {
             tracing::info!(microvm = %running.id(), error = %chain(&error), "a shell could not be started");

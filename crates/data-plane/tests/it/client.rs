@@ -179,3 +179,13 @@ pub(crate) async fn describe(request: Request<Incoming>) -> Response<TestBody> {
     lines.push(String::from_utf8(body.to_vec()).unwrap());
     Response::new(full(lines.join("\n")))
 }
+
+/// Lets time pass for the endpoint's timers, and for nothing else.
+pub(crate) async fn two_minutes_pass() {
+    tokio::time::pause();
+    for _ in 0..24 {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::task::yield_now().await;
+    }
+    tokio::time::resume();
+}

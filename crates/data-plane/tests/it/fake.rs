@@ -56,6 +56,8 @@ pub(crate) struct App {
     pub(crate) ended: CancellationToken,
     /// Whether the host is out of descriptors.
     pub(crate) wanting: Arc<AtomicBool>,
+    /// How many shells the agent does not start, nor say why, from now on.
+    pub(crate) hanging_shells: Arc<AtomicUsize>,
     /// The agent's ends of shells, with what was asked for.
     pub(crate) shells: Arc<Mutex<Vec<(ShellSpec, DuplexStream)>>>,
 }
@@ -92,6 +94,10 @@ impl RunningApp for App {
     }
 
     async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<DuplexStream>, ClientError> {
+        let one_less = |hanging: usize| hanging.checked_sub(1);
+        if self.hanging_shells.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            std::future::pending::<()>().await;
+        }
         let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
         // The reply may come before the request, in a pipe.
         agent.write_all(&encode(&Reply::Done).unwrap()).await.unwrap();
@@ -240,6 +246,7 @@ impl World {
             connects: Arc::default(),
             ended: CancellationToken::new(),
             wanting: Arc::default(),
+            hanging_shells: Arc::default(),
             shells: Arc::default(),
         };
         let backend = Arc::new(FakeBackend {

@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::client::{connect, empty, get, request, soon, tls, tls_config};
+use crate::client::{connect, empty, get, request, soon, tls, tls_config, two_minutes_pass};
 use crate::fake::{LABEL, World, host};
 
 type Client = WebSocketStream<TlsStream<TcpStream>>;
@@ -33,13 +33,23 @@ async fn open(
     token: &str,
     port: Option<u16>,
 ) -> Result<Client, (StatusCode, String)> {
+    soon(Box::pin(open_patiently(world, target, token, port))).await
+}
+
+/// The same without a limit of its own.
+async fn open_patiently(
+    world: &World,
+    target: &str,
+    token: &str,
+    port: Option<u16>,
+) -> Result<Client, (StatusCode, String)> {
     let mut request = format!("wss://{}{target}", host(LABEL)).into_client_request().unwrap();
     request.headers_mut().insert("x-aws-proxy-auth", token.parse().unwrap());
     if let Some(port) = port {
         request.headers_mut().insert("x-aws-proxy-port", port.into());
     }
     let stream = tls(world, Arc::new(tls_config(world)), LABEL).await;
-    match soon(Box::pin(tokio_tungstenite::client_async(request, stream))).await {
+    match tokio_tungstenite::client_async(request, stream).await {
         Ok((client, _)) => Ok(client),
         Err(Error::Http(response)) => {
             let code = response.headers()["x-aws-proxy-error"].to_str().unwrap().to_owned();
@@ -158,6 +168,42 @@ async fn a_shell_ends_with_the_life_of_its_microvm_or_its_agent() {
     world.app.ended.cancel();
     assert_eq!(closed(&mut client).await, cut);
     assert_eq!(soon(agent.read(&mut [0])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_shell_that_does_not_start_is_tried_once_more() {
+    let world = World::start().await;
+    let hanging = |count| world.app.hanging_shells.store(count, Ordering::SeqCst);
+    let left = || world.app.hanging_shells.load(Ordering::SeqCst);
+    hanging(1);
+    let token = world.issue(&shell_claims(&world));
+    let opening = open_patiently(&world, "/shell", &token, Some(8022));
+    let passing = async {
+        soon(async {
+            while left() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        two_minutes_pass().await;
+    };
+    let (opened, ()) = tokio::join!(opening, passing);
+    opened.unwrap();
+    hanging(2);
+    let opening = open_patiently(&world, "/shell", &token, Some(8022));
+    let passing = async {
+        for remaining in [1, 0] {
+            soon(async {
+                while left() > remaining {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            two_minutes_pass().await;
+        }
+    };
+    let (refused, ()) = tokio::join!(opening, passing);
+    assert_eq!(refused.unwrap_err(), (StatusCode::BAD_GATEWAY, "MICROVM_CONNECT_FAILED".to_owned()));
 }
 
 #[tokio::test]

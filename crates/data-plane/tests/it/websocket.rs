@@ -1,7 +1,5 @@
 //! WebSocket handshakes: subprotocols for the endpoint, and WebSocket over HTTP/2.
 
-use std::time::Duration;
-
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -10,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{
     TestBody, connect, connect_http2, describe, empty, request_http2, send, serve_app, soon, text,
+    two_minutes_pass,
 };
 use crate::fake::{LABEL, World, host};
 
@@ -197,16 +196,6 @@ async fn an_app_that_declines_a_websocket_of_http2_is_told_apart_from_one_that_a
     let other = request_http2(&world, "/").method(Method::CONNECT).extension(Protocol::from_static("other"));
     let response = soon(sender.send_request(other.body(empty()).unwrap())).await.unwrap();
     assert_eq!(response.status(), 400);
-}
-
-/// Lets time pass for the endpoint's timers, and for nothing else.
-async fn two_minutes_pass() {
-    tokio::time::pause();
-    for _ in 0..24 {
-        tokio::time::advance(Duration::from_secs(5)).await;
-        tokio::task::yield_now().await;
-    }
-    tokio::time::resume();
 }
 
 #[tokio::test]
