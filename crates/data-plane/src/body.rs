@@ -146,36 +146,3 @@ impl Body for AnswerBody {
         }
     }
 }
-
-/// A body that holds something until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Holding<B, T> {
-    body: B,
-    _held: T,
-}
-
-impl<B, T> Holding<B, T> {
-    pub(crate) fn new(body: B, held: T) -> Self {
-        Self { body, _held: held }
-    }
-}
-
-impl<B: Body + Unpin, T: Unpin> Body for Holding<B, T> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}

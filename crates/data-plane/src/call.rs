@@ -35,9 +35,8 @@ pub struct Observation {
 #[derive(Debug, Clone)]
 pub(crate) struct Call(Arc<State>);
 
-/// In a request's extensions: what is held as long as its stream of HTTP/2 is open.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenStream(#[expect(dead_code, reason = "only held")] pub(crate) Arc<AtomicU64>);
+/// What is held as long as a stream of HTTP/2 is open: until the answer has gone, or the tunnel that it became.
+pub(crate) type OpenStream = Arc<AtomicU64>;
 
 #[derive(Debug)]
 struct State {
@@ -83,6 +82,7 @@ impl Observation {
         request: &Request<B>,
         request_id: &HeaderValue,
         client: SocketAddr,
+        open: Option<OpenStream>,
     ) -> Call {
         let head = self.access_log.is_some().then(|| Head {
             time: Timestamp::now(),
@@ -94,7 +94,7 @@ impl Observation {
         });
         Call(Arc::new(State {
             observation: Arc::clone(self),
-            _open: request.extensions().get().cloned(),
+            _open: open,
             began: Instant::now(),
             head,
             admitted: OnceLock::new(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Request};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,11 +18,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::abandoned::Abandoned;
 use crate::backend::{Backend, RunningApp as _};
-use crate::body::Holding;
-use crate::call::OpenStream;
 use crate::head::HEAD_BYTES_MAX;
 use crate::limits::{Counting, Usage};
-use crate::pass::{Answer, answer};
+use crate::pass::answer;
 use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::serve::{Accepted, Shared};
@@ -57,7 +55,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// A request has shown a good token.
-    pub(crate) fn is_admitted(&self) {
+    pub(crate) fn admitted(&self) {
         self.place.keep();
     }
 
@@ -126,7 +124,7 @@ async fn serve_http1<B: Backend>(
     let service = service_fn(|request| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         // In a box, as hyper keeps room for it between requests, too, when most connections do nothing.
-        Box::pin(async move { Ok::<_, Infallible>(answer(request, &client, &shared).await) })
+        Box::pin(async move { Ok::<_, Infallible>(answer(request, &client, None, &shared).await) })
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -152,21 +150,16 @@ async fn serve_http2<B: Backend>(
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
     let abandoned = Abandoned::new();
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         let unanswered = abandoned.request();
         requests.fetch_add(1, Ordering::Relaxed);
-        // The answer to it is over at once, the tunnel is not.
-        if request.method() == Method::CONNECT {
-            request.extensions_mut().insert(OpenStream(Arc::clone(&requests)));
-        }
         let open = Arc::clone(&requests);
         // In a box, as the task that hyper makes of it is moved about before it begins.
         Box::pin(async move {
-            let response: Answer = answer(request, &client, &shared).await;
+            let response = answer(request, &client, Some(open), &shared).await;
             unanswered.answered();
-            // The stream counts as open until the answer has gone.
-            Ok::<_, Infallible>(response.map(|body| Holding::new(body, open)))
+            Ok::<_, Infallible>(response)
         })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());

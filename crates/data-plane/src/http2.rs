@@ -2,17 +2,20 @@
 //! one life of a microVM.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::app::{Place, SendError};
-use crate::body::{AppBody, Holding};
+use crate::body::AppBody;
 use crate::refusal::Refusal;
 
 /// Streams on one connection; more are opened on another. Servers commonly allow 100 (RFC 9113, section 6.5.2,
@@ -54,7 +57,31 @@ pub(crate) struct Stream {
 }
 
 /// Body of an answer; the stream counts as open until it is dropped.
-pub(crate) type Http2Answer = Holding<Incoming, Arc<()>>;
+#[derive(Debug)]
+pub(crate) struct Http2Answer {
+    body: Incoming,
+    _open: Arc<()>,
+}
+
+impl Body for Http2Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Streams {
     /// A stream on a connection that is open, or on one made by `open`. Whether the connection was used before is the
@@ -127,7 +154,7 @@ impl Stream {
         request: Request<AppBody>,
     ) -> Result<Response<Http2Answer>, Box<SendError>> {
         match self.sender.try_send_request(request).await {
-            Ok(response) => Ok(response.map(|body| Holding::new(body, self.open))),
+            Ok(response) => Ok(response.map(|body| Http2Answer { body, _open: self.open })),
             Err(mut failure) => {
                 let request = failure.take_message();
                 Err(Box::new(SendError { request, error: failure.into_error() }))

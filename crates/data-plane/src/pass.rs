@@ -12,7 +12,7 @@ use crate::admit::{Admitted, SHELL_PORT, admit, token};
 use crate::app::{AppConnection, AppProtocol};
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
-use crate::call::{Call, Observed};
+use crate::call::{Call, Observed, OpenStream};
 use crate::connection::Client;
 use crate::forward::{Route, app_protocol, forward};
 use crate::head;
@@ -33,10 +33,11 @@ pub(crate) type Answer = Response<Observed<AnswerBody>>;
 pub(crate) async fn answer<B: Backend>(
     request: Request<Incoming>,
     client: &Arc<Client>,
+    open: Option<OpenStream>,
     shared: &Shared<B>,
 ) -> Answer {
     let mut request_id = request_id();
-    let call = shared.observation.begin(&request, &request_id, client.address);
+    let call = shared.observation.begin(&request, &request_id, client.address, open);
     let request = AppBody::of_client(request, &call);
     let mut response = match pass(request, client, &request_id, &call, shared).await {
         Ok(response) => {
@@ -78,7 +79,7 @@ async fn pass<B: Backend>(
     let now_seconds = Timestamp::now().as_second();
     let subprotocols = offer.for_app();
     let admitted = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
-    client.is_admitted();
+    client.admitted();
     let (microvm, port) = match admitted {
         Admitted::ToApp(microvm, port) if shared.backend.ingress(&microvm).http => (microvm, port),
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
