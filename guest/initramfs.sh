@@ -8,9 +8,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 kernel=$1 release=$2 out=$3
 
-# Disk, network, root overlay, control port, entropy, the end of connections (SOCK_DESTROY). Dependencies are found by
-# modprobe and come before their users.
-modules=(virtio_blk virtio_net overlay virtio_console virtio_rng tcp_diag)
+# Disk, network, root overlay, control port, entropy, the end of connections (SOCK_DESTROY), the endpoint's way to the app
+# (nftables). Dependencies are found by modprobe and come before their users.
+modules=(virtio_blk virtio_net overlay virtio_console virtio_rng tcp_diag nf_tables)
 
 source_dir=$kernel
 [ -d "$kernel/lib/modules" ] || source_dir=$kernel/usr

@@ -7,20 +7,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use hearth_guest_protocol::{
-    APP_GATEWAY, APP_GUEST, APP_MAC, CONTROL_GUEST, CONTROL_HOST, CONTROL_MAC, HOST_MAC,
-};
+use hearth_guest_protocol::{APP_GATEWAY, APP_GUEST, APP_MAC, CONTROL_GUEST, CONTROL_HOST, CONTROL_MAC};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
+use crate::endpoint_path;
 use crate::error::Error;
+use crate::netlink::Netlink;
 
 const APP_INTERFACE: &str = "eth0";
-/// Both networks are a /30.
-const PREFIX_LENGTH: u8 = 30;
 
 /// Brings up both networks and returns the app's network namespace. A NIC that is absent is left out.
 pub(crate) fn configure() -> Result<OwnedFd, Error> {
@@ -38,7 +35,7 @@ pub(crate) fn configure() -> Result<OwnedFd, Error> {
     let app_nic = interface_with_mac(APP_MAC);
     if let Some(name) = &app_nic {
         let index = interface_index(name).map_err(step("find the app NIC"))?;
-        netlink.move_to(index, &app_namespace).map_err(step("move the app NIC"))?;
+        netlink.move_to(index, &app_namespace, APP_INTERFACE).map_err(step("move the app NIC"))?;
     }
     let has_nic = app_nic.is_some();
     in_namespace(&app_namespace, move || configure_app_network(has_nic))
@@ -56,7 +53,13 @@ fn configure_app_network(has_nic: bool) -> Result<(), Error> {
         write_sysctl(&format!("net/ipv6/conf/{APP_INTERFACE}/disable_ipv6"), "1");
         let index = interface_index(APP_INTERFACE).map_err(step("find the app's eth0"))?;
         netlink.configure(index, APP_GUEST, APP_GATEWAY).map_err(step("configure the app's eth0"))?;
-        netlink.add_default_route(APP_GATEWAY).map_err(step("add the app's default route"))?;
+        netlink
+            .add_default_route(libc::RT_TABLE_MAIN, APP_GATEWAY)
+            .map_err(step("add the app's default route"))?;
+        if let Err(error) = endpoint_path::open(&mut netlink, APP_INTERFACE) {
+            // A kernel may lack nftables. The agent leads all connections to the app then.
+            eprintln!("hearth-agent: the endpoint has no way to the app past this agent: {error}");
+        }
     }
     Ok(())
 }
@@ -100,128 +103,8 @@ fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// Settings that a kernel may lack; the guest works without them.
-fn write_sysctl(name: &str, value: &str) {
+pub(crate) fn write_sysctl(name: &str, value: &str) {
     if let Err(error) = fs::write(format!("/proc/sys/{name}"), value) {
         eprintln!("hearth-agent: cannot set {name}: {error}");
-    }
-}
-
-/// A route netlink socket in the namespace of the thread that opened it (rtnetlink(7)).
-struct Netlink {
-    socket: OwnedFd,
-}
-
-impl Netlink {
-    fn open() -> io::Result<Self> {
-        let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
-        Ok(Self { socket: socket(AddressFamily::Netlink, kind.0, kind.1, kind.2)? })
-    }
-
-    fn set_up(&mut self, index: u32) -> io::Result<()> {
-        let up = libc::IFF_UP as u32;
-        self.request(libc::RTM_NEWLINK, 0, &link_header(index, up), &[])
-    }
-
-    fn move_to(&mut self, index: u32, namespace: &OwnedFd) -> io::Result<()> {
-        let attributes = [
-            (libc::IFLA_NET_NS_FD, namespace.as_raw_fd().to_ne_bytes().to_vec()),
-            (libc::IFLA_IFNAME, format!("{APP_INTERFACE}\0").into_bytes()),
-        ];
-        self.request(libc::RTM_NEWLINK, 0, &link_header(index, 0), &attributes)
-    }
-
-    /// Gives the interface its address, brings it up and enters the host's MAC address.
-    fn configure(&mut self, index: u32, guest: [u8; 4], host: [u8; 4]) -> io::Result<()> {
-        let family = libc::AF_INET as u8;
-        let mut header = vec![family, PREFIX_LENGTH, 0, libc::RT_SCOPE_UNIVERSE];
-        header.extend(index.to_ne_bytes());
-        let address = [(libc::IFA_LOCAL, guest.to_vec()), (libc::IFA_ADDRESS, guest.to_vec())];
-        self.request(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &header, &address)?;
-        self.set_up(index)?;
-        let mut header = vec![family, 0, 0, 0];
-        header.extend(index.to_ne_bytes());
-        header.extend(libc::NUD_PERMANENT.to_ne_bytes());
-        header.extend([0, 0]);
-        let neighbour = [(libc::NDA_DST, host.to_vec()), (libc::NDA_LLADDR, HOST_MAC.to_vec())];
-        self.request(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &header, &neighbour)
-    }
-
-    fn add_default_route(&mut self, gateway: [u8; 4]) -> io::Result<()> {
-        let header = [
-            libc::AF_INET as u8,
-            0,
-            0,
-            0,
-            libc::RT_TABLE_MAIN,
-            libc::RTPROT_BOOT,
-            libc::RT_SCOPE_UNIVERSE,
-            libc::RTN_UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ];
-        let attributes = [(libc::RTA_GATEWAY, gateway.to_vec())];
-        self.request(libc::RTM_NEWROUTE, libc::NLM_F_CREATE, &header, &attributes)
-    }
-
-    /// Sends one message (16 bytes of header, `header`, attributes) and waits for its acknowledgement.
-    fn request(
-        &mut self,
-        kind: u16,
-        flags: libc::c_int,
-        header: &[u8],
-        attributes: &[(u16, Vec<u8>)],
-    ) -> io::Result<()> {
-        let mut message = vec![0; 16];
-        message.extend(header);
-        for (number, value) in attributes {
-            message.extend((4 + value.len() as u16).to_ne_bytes());
-            message.extend(number.to_ne_bytes());
-            message.extend(value);
-            message.resize(message.len().next_multiple_of(4), 0);
-        }
-        let length = message.len() as u32;
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16;
-        message[..4].copy_from_slice(&length.to_ne_bytes());
-        message[4..6].copy_from_slice(&kind.to_ne_bytes());
-        message[6..8].copy_from_slice(&flags.to_ne_bytes());
-        send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut answer = [0; 4096];
-        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        acknowledgement(&answer[..length])
-    }
-}
-
-/// `struct ifinfomsg` with one flag to be set.
-fn link_header(index: u32, flags: u32) -> Vec<u8> {
-    let mut header = vec![0; 4];
-    header.extend(index.to_ne_bytes());
-    header.extend(flags.to_ne_bytes());
-    header.extend(flags.to_ne_bytes());
-    header
-}
-
-/// Reads `struct nlmsgerr`: zero or a negative error number behind the 16 bytes of header.
-pub(crate) fn acknowledgement(answer: &[u8]) -> io::Result<()> {
-    let number = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-    match number {
-        Some(0) => Ok(()),
-        Some(number) => Err(io::Error::from_raw_os_error(-number)),
-        None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_acknowledgement_carries_the_error_number() {
-        let mut answer = [0; 36];
-        assert!(acknowledgement(&answer).is_ok());
-        answer[16..20].copy_from_slice(&(-libc::EPERM).to_ne_bytes());
-        assert_eq!(acknowledgement(&answer).unwrap_err().raw_os_error(), Some(libc::EPERM));
-        assert!(acknowledgement(&answer[..10]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The app's TCP sockets. Connections to other hosts are ended after a restore: the other side has given them up, or they
+//! The app's TCP sockets. Connections to other hosts, and those of the endpoint, are ended after a restore: the other side has given them up, or they
 //! belong to the microVM that the snapshot was taken of. Reads and writes on them fail with ECONNABORTED.
 //!
 //! The kernel lists and ends them by sock_diag(7) (its `linux/inet_diag.h`).
@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use crate::network;
+use crate::endpoint_path::MARK;
+use crate::{netlink, network};
 
 /// `TCPDIAG_GETSOCK` of `linux/inet_diag.h` and `SOCK_DESTROY` of `linux/sock_diag.h`.
 const GET_TCP: u16 = 18;
@@ -21,11 +22,14 @@ const LISTEN: u8 = 10;
 /// Bit sets of states: of what is or may become a connection (all but `TIME_WAIT`, `CLOSE` and `LISTEN`), and listening.
 const CONNECTED: u32 = 0xfff & !(1 | 1 << 6 | 1 << 7 | LISTENING);
 const LISTENING: u32 = 1 << LISTEN;
-/// `struct nlmsghdr`; `struct inet_diag_msg`: up to its socket id, that id, and up to the inode.
+/// `struct nlmsghdr`; `struct inet_diag_msg`: up to its socket id, that id, up to the inode, and the whole of it.
 const HEADER_BYTES: usize = 16;
 const MESSAGE_PREFIX_BYTES: usize = 4;
 const ID_BYTES: usize = 48;
 const INODE_OFFSET: usize = 68;
+const MESSAGE_BYTES: usize = 72;
+/// `INET_DIAG_MARK`, an attribute behind it; the kernel tells it to whoever may administer the network.
+const MARK_ATTRIBUTE: u16 = 15;
 const BUFFER_BYTES: usize = 32 << 10;
 
 /// Opened at boot, in the app's network namespace.
@@ -37,11 +41,12 @@ pub(crate) struct Tcp {
     family: u8,
     state: u8,
     id: [u8; ID_BYTES],
+    mark: u32,
     /// Of the socket's file: `socket:[INODE]` is where links of `/proc/PID/fd` lead.
     pub(crate) inode: u32,
 }
 
-/// Opens what [`abort_outbound`] needs.
+/// Opens what [`abort_outside`] needs.
 pub(crate) fn prepare(app_network: &OwnedFd) -> io::Result<()> {
     let open = || {
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)
@@ -51,12 +56,15 @@ pub(crate) fn prepare(app_network: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends every connection that does not stay inside the guest.
-pub(crate) fn abort_outbound() -> io::Result<()> {
+/// Ends every connection whose other end is outside of the guest.
+pub(crate) fn abort_outside() -> io::Result<()> {
     let diag = DIAG.lock().unwrap_or_else(PoisonError::into_inner);
     let diag = diag.as_ref().ok_or(io::ErrorKind::NotConnected)?;
     let mut buffer = vec![0; BUFFER_BYTES];
-    for socket in dump(diag, CONNECTED, &mut buffer)?.iter().filter(|socket| socket.is_outbound()) {
+    for socket in dump(diag, CONNECTED, &mut buffer)?
+        .iter()
+        .filter(|socket| socket.is_outbound() || socket.is_of_endpoint())
+    {
         destroy(diag, socket, &mut buffer)?;
     }
     Ok(())
@@ -83,7 +91,7 @@ fn dump(diag: &OwnedFd, states: u32, buffer: &mut [u8]) -> io::Result<Vec<Tcp>> 
 fn destroy(diag: &OwnedFd, socket: &Tcp, buffer: &mut [u8]) -> io::Result<()> {
     send(diag.as_raw_fd(), &destroy_request(socket), MsgFlags::empty())?;
     let length = recv(diag.as_raw_fd(), buffer, MsgFlags::empty())?;
-    match network::acknowledgement(&buffer[..length]) {
+    match netlink::acknowledgement(&buffer[..length]) {
         // The app has closed it meanwhile.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,
@@ -95,7 +103,7 @@ fn dump_request(states: u32) -> Vec<u8> {
     let mut body = vec![0; 4 + ID_BYTES];
     body.extend(states.to_ne_bytes());
     body.extend([0; 4]);
-    request(GET_TCP, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &body)
+    netlink::message(GET_TCP, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &body)
 }
 
 /// `struct inet_diag_req_v2`.
@@ -103,17 +111,7 @@ fn destroy_request(socket: &Tcp) -> Vec<u8> {
     let mut body = vec![socket.family, libc::IPPROTO_TCP as u8, 0, 0];
     body.extend(CONNECTED.to_ne_bytes());
     body.extend(socket.id);
-    request(DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &body)
-}
-
-/// Puts a `struct nlmsghdr` in front.
-fn request(kind: u16, flags: i32, body: &[u8]) -> Vec<u8> {
-    let mut message = ((HEADER_BYTES + body.len()) as u32).to_ne_bytes().to_vec();
-    message.extend(kind.to_ne_bytes());
-    message.extend((flags as u16).to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    message
+    netlink::message(DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK, &body)
 }
 
 /// Takes the sockets out of a part of a dump; whether it was the last part.
@@ -124,7 +122,7 @@ fn read_dump(mut part: &[u8], found: &mut Vec<Tcp>) -> io::Result<bool> {
         let body = part.get(HEADER_BYTES..length).ok_or(io::ErrorKind::InvalidData)?;
         match kind.map(i32::from) {
             Some(libc::NLMSG_DONE) => return Ok(true),
-            Some(libc::NLMSG_ERROR) => return network::acknowledgement(part).map(|()| true),
+            Some(libc::NLMSG_ERROR) => return netlink::acknowledgement(part).map(|()| true),
             _ => found.extend(Tcp::read(body)),
         }
         part = part.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -137,7 +135,8 @@ impl Tcp {
     fn read(message: &[u8]) -> Option<Self> {
         let id = message.get(MESSAGE_PREFIX_BYTES..)?.first_chunk::<ID_BYTES>()?;
         let inode = message.get(INODE_OFFSET..)?.first_chunk().copied().map(u32::from_ne_bytes)?;
-        Some(Self { family: *message.first()?, state: *message.get(1)?, id: *id, inode })
+        let mark = mark(message.get(MESSAGE_BYTES..).unwrap_or_default()).unwrap_or_default();
+        Some(Self { family: *message.first()?, state: *message.get(1)?, id: *id, mark, inode })
     }
 
     pub(crate) fn is_listening(&self) -> bool {
@@ -148,6 +147,11 @@ impl Tcp {
     pub(crate) fn is_outbound(&self) -> bool {
         let (from, to) = (self.local().ip(), self.remote().ip());
         !self.is_listening() && !to.is_loopback() && from != to
+    }
+
+    /// Whether the endpoint made it, past the agent.
+    fn is_of_endpoint(&self) -> bool {
+        !self.is_listening() && self.mark == MARK
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
@@ -170,6 +174,18 @@ impl Tcp {
     }
 }
 
+/// The mark, among attributes.
+fn mark(mut attributes: &[u8]) -> Option<u32> {
+    while let Some(&[length_low, length_high, number_low, number_high]) = attributes.first_chunk() {
+        let length = usize::from(u16::from_ne_bytes([length_low, length_high]));
+        if u16::from_ne_bytes([number_low, number_high]) == MARK_ATTRIBUTE {
+            return attributes.get(4..length)?.first_chunk().copied().map(u32::from_ne_bytes);
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +194,7 @@ mod tests {
         let mut id = [0; ID_BYTES];
         id[4..4 + from.len()].copy_from_slice(from);
         id[20..20 + to.len()].copy_from_slice(to);
-        Tcp { family: family as u8, state: 1, id, inode: 0 }
+        Tcp { family: family as u8, state: 1, id, mark: 0, inode: 0 }
     }
 
     #[test]
@@ -194,6 +210,17 @@ mod tests {
         assert!(!v6("::1", "::1"));
         assert!(!v6("::ffff:127.0.0.1", "::ffff:127.0.0.1"));
         assert!(v6("::ffff:192.168.241.2", "::ffff:203.0.113.2"));
+        let local = connection(libc::AF_INET, &[127, 0, 0, 1], &[127, 0, 0, 1]);
+        assert!(!local.is_of_endpoint() && Tcp { mark: MARK, ..local }.is_of_endpoint());
+    }
+
+    #[test]
+    fn the_mark_is_among_the_attributes() {
+        let other = netlink::attribute(8, &[1]);
+        let ours = netlink::attribute(MARK_ATTRIBUTE, &MARK.to_ne_bytes());
+        assert_eq!(mark(&[other.clone(), ours].concat()), Some(MARK));
+        assert_eq!(mark(&other), None);
+        assert_eq!(mark(&[0; 4]), None);
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
 
 /// A connection to a TCP port of the app.
 ///
-/// The request leaves together with the first bytes that are written, or as soon as something is read or
+/// Through the agent, the request leaves together with the first bytes that are written, or as soon as something is read or
 /// flushed; no round trip is spent on it. When nobody listens on the port, the first read fails with
 /// [`io::ErrorKind::ConnectionRefused`].
 #[derive(Debug)]
@@ -100,6 +100,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ForwardStream<S> {
     pub fn new(stream: S, port: u16) -> Self {
         let unsent = encode(&Request::Forward { port }).expect("a port number fits into a frame");
         Self { stream, unsent, connected: false }
+    }
+
+    /// A connection that has reached the app by itself, without the agent.
+    pub fn connected(stream: S) -> Self {
+        Self { stream, unsent: Vec::new(), connected: true }
     }
 
     fn poll_send_request(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

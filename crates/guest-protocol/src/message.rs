@@ -19,6 +19,9 @@ pub const CONTROL_GUEST: [u8; 4] = [169, 254, 254, 2];
 pub const APP_GATEWAY: [u8; 4] = [192, 168, 241, 1];
 /// Address of the guest on the app network.
 pub const APP_GUEST: [u8; 4] = [192, 168, 241, 2];
+/// Address by which the host reaches the app's loopback past the agent: in its packets the host's namespace replaces it, and the
+/// source, by 127.0.0.1. Link-local (RFC 3927), so that it means nothing outside of the namespace.
+pub const APP_LOOPBACK: [u8; 4] = [169, 254, 241, 2];
 /// Address of the resolver that the guest's `resolv.conf` names; served by the host on the app network's TAP.
 pub const RESOLVER: [u8; 4] = [169, 254, 53, 53];
 /// MAC address of the guest's app NIC (virtio-net); all clones share it, each in a namespace of its own.

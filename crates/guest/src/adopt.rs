@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_vmm::{Adopted, Adoption, GuestChannel, GuestStream};
@@ -46,6 +47,10 @@ struct LateChannel(OnceLock<Arc<dyn GuestChannel>>);
 impl GuestChannel for LateChannel {
     async fn connect(&self) -> io::Result<Box<dyn GuestStream>> {
         self.0.get().ok_or(io::ErrorKind::NotConnected)?.connect().await
+    }
+
+    async fn connect_app(&self, port: u16, limit: Duration) -> io::Result<Box<dyn GuestStream>> {
+        self.0.get().ok_or(io::ErrorKind::NotConnected)?.connect_app(port, limit).await
     }
 }
 

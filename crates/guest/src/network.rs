@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_guest_protocol::{APP_MAC, CONTROL_MAC};
@@ -112,5 +113,9 @@ impl GuestNetwork for HostNetwork {
 impl GuestChannel for AgentChannel {
     async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
         Ok(Box::new(self.0.connect_agent().await?))
+    }
+
+    async fn connect_app(&self, port: u16, limit: Duration) -> std::io::Result<Box<dyn GuestStream>> {
+        Ok(Box::new(self.0.connect_app(port, limit).await?))
     }
 }

@@ -112,6 +112,13 @@ impl Links {
             .map_err(failed(format!("add the default route to {gateway}")))
     }
 
+    /// Adds a route to one address.
+    pub(crate) async fn add_route(&self, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
+        let route =
+            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).gateway(gateway).build();
+        self.0.route().add(route).execute().await.map_err(failed(format!("add the route to {address}")))
+    }
+
     /// Every IPv4 address of this namespace.
     pub(crate) async fn addresses(&self) -> Result<HashSet<Ipv4Addr>> {
         let _only_dump = self.1.lock().await;

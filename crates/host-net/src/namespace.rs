@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hearth_guest_protocol::message::{
-    APP_GATEWAY, APP_GUEST, APP_MAC, CONTROL_GUEST, CONTROL_HOST, CONTROL_MAC, HOST_MAC, RESOLVER,
+    APP_GATEWAY, APP_GUEST, APP_LOOPBACK, APP_MAC, CONTROL_GUEST, CONTROL_HOST, CONTROL_MAC, HOST_MAC,
+    RESOLVER,
 };
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
@@ -16,6 +17,10 @@ use crate::error::{Error, Result};
 use crate::links::Links;
 use crate::network::Taps;
 use crate::{rules, tap};
+
+/// Ports that the server's connections come from: below those that Linux picks (32768 to 60999), so that a connection to the
+/// app's loopback never looks like one that was made inside of the guest.
+const SOURCE_PORTS: &str = "1024 32767";
 
 /// The veth between a namespace and the host.
 #[derive(Debug, Clone)]
@@ -79,6 +84,7 @@ fn make_here(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<Namesp
         ("net/ipv6/conf/default/disable_ipv6", "1"),
         ("net/ipv4/conf/all/arp_ignore", "1"),
         ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/ip_local_port_range", SOURCE_PORTS),
     ] {
         set_sysctl(path, value)?;
     }
@@ -99,6 +105,8 @@ async fn configure(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<
     links.up(app, Some(HOST_MAC)).await?;
     links.add_address(app, APP_GATEWAY.into(), 30).await?;
     links.add_neighbour(app, APP_GUEST.into(), APP_MAC).await?;
+    // By way of a gateway, whose neighbour entry counts: the address itself is replaced before neighbours are looked up.
+    links.add_route(APP_LOOPBACK.into(), APP_GUEST.into()).await?;
     links.add_address(app, RESOLVER.into(), 32).await?;
     let control = links.index("ctl0").await?;
     links.up(control, Some(HOST_MAC)).await?;

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use hearth_guest_protocol::message::{AGENT_PORT, CONTROL_GUEST};
+use hearth_guest_protocol::message::{AGENT_PORT, APP_LOOPBACK, CONTROL_GUEST};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
@@ -140,13 +140,22 @@ impl Connector {
         self.connect(SocketAddrV4::new(Ipv4Addr::from(CONTROL_GUEST), AGENT_PORT)).await
     }
 
+    /// Connects to a port of the app's loopback past the agent, in at most so long. Other errors are those of [`Self::connect`].
+    pub async fn connect_app(&self, port: u16, limit: Duration) -> io::Result<TcpStream> {
+        self.connect_within(SocketAddrV4::new(Ipv4Addr::from(APP_LOOPBACK), port), limit).await
+    }
+
     /// Connects, with `TCP_NODELAY` set.
     ///
     /// # Errors
     /// Connection refused at once when the guest's kernel runs and nothing listens; timed out after three seconds;
     /// not connected when the network has been released.
     pub async fn connect(&self, address: SocketAddrV4) -> io::Result<TcpStream> {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        self.connect_within(address, CONNECT_TIMEOUT).await
+    }
+
+    async fn connect_within(&self, address: SocketAddrV4, limit: Duration) -> io::Result<TcpStream> {
+        let deadline = Instant::now() + limit;
         let mut attempt = FIRST_ATTEMPT;
         loop {
             let namespace = self.namespace.upgrade().ok_or(io::ErrorKind::NotConnected)?;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use hearth_guest_protocol::message::{APP_GUEST, CONTROL_GUEST, RESOLVER};
+use hearth_guest_protocol::message::{APP_GATEWAY, APP_GUEST, APP_LOOPBACK, CONTROL_GUEST, RESOLVER};
 
 use crate::cidr::Ipv4Cidr;
 use crate::error::{Error, Result};
@@ -69,10 +69,14 @@ pub(crate) fn no_host_table(table: &str) -> String {
 
 /// The table inside a microVM's namespace. A process other than root's (the VMM, should a guest break out into it)
 /// may send nothing.
+///
+/// What the server sends to the app's loopback gets the addresses of a connection inside the guest when it leaves, and what
+/// answers it gets those of the connection before anything else looks at it.
 pub(crate) fn namespace_table() -> String {
     let guest = Ipv4Addr::from(APP_GUEST);
     let control_guest = Ipv4Addr::from(CONTROL_GUEST);
     let resolver = Ipv4Addr::from(RESOLVER);
+    let (gateway, loopback) = (Ipv4Addr::from(APP_GATEWAY), Ipv4Addr::from(APP_LOOPBACK));
     format!(
         r#"
 table inet hearth {{
@@ -82,6 +86,15 @@ table inet hearth {{
     iifname "app0" ip saddr {guest} ip daddr {resolver} udp dport 53 accept
     iifname "app0" ip saddr {guest} ip daddr {resolver} tcp dport 53 accept
     iifname "ctl0" ip saddr {control_guest} ct state established accept
+    iifname "app0" ip saddr {loopback} ip daddr {gateway} ct state established ct direction reply accept
+  }}
+  chain to_loopback {{
+    type filter hook postrouting priority srcnat + 1; policy accept
+    oifname "app0" ip daddr {loopback} ip saddr set 127.0.0.1 ip daddr set 127.0.0.1
+  }}
+  chain from_loopback {{
+    type filter hook prerouting priority raw; policy accept
+    iifname "app0" ip saddr 127.0.0.1 ip daddr 127.0.0.1 ip saddr set {loopback} ip daddr set {gateway}
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop

@@ -1,7 +1,9 @@
 //! What a supervisor publishes: the state, and while it runs, the handle to talk to the guest.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::guest::AppStream;
@@ -10,6 +12,11 @@ use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// How long an app may take to be reached past the agent, as long as nobody knows whether it can be, and afterwards. The first
+/// is what a guest costs that has no such way; the second ends before clients give up.
+const FIRST_TRY: Duration = Duration::from_millis(450);
+const LATER_TRIES: Duration = Duration::from_secs(3);
 
 /// What a shell's bytes pass through.
 pub type ShellStream = Box<dyn GuestStream>;
@@ -31,11 +38,36 @@ pub struct RunningMicrovm {
     vm: Arc<dyn Vm>,
     /// The connection that the life began with, for whoever connects first.
     warm: Arc<Mutex<Option<Box<dyn GuestStream>>>>,
+    past_agent: Arc<PastAgent>,
     traffic: Arc<Traffic>,
     ended: CancellationToken,
     /// A port that no request may go to.
     closed_port: Option<u16>,
     vcpus: u8,
+}
+
+/// Whether apps can be reached past the agent. A guest may be older than that way, or its app may have closed it.
+#[derive(Debug, Default)]
+struct PastAgent(AtomicU8);
+
+impl PastAgent {
+    const UNKNOWN: u8 = 0;
+    const OPEN: u8 = 1;
+    const CLOSED: u8 = 2;
+
+    /// How long to try, if at all.
+    fn limit(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::CLOSED => None,
+            Self::OPEN => Some(LATER_TRIES),
+            _ => Some(FIRST_TRY),
+        }
+    }
+
+    /// What an attempt has shown. A way that was open once stays so: what fails on it fails for another reason.
+    fn learn(&self, state: u8) {
+        let _ = self.0.compare_exchange(Self::UNKNOWN, state, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
 /// When the last byte went through the endpoint.
@@ -89,6 +121,7 @@ impl RunningMicrovm {
             life,
             vm,
             warm: Arc::new(Mutex::new(warm)),
+            past_agent: Arc::default(),
             traffic: Arc::new(Traffic::new()),
             ended: CancellationToken::new(),
             closed_port: None,
@@ -120,13 +153,34 @@ impl RunningMicrovm {
     }
 
     /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first read, as
-    /// [`std::io::ErrorKind::ConnectionRefused`]. A port that is closed to requests is
-    /// [`std::io::ErrorKind::PermissionDenied`].
-    pub async fn connect(&self, port: u16) -> std::io::Result<AppStream> {
+    /// [`io::ErrorKind::ConnectionRefused`]. A port that is closed to requests is [`io::ErrorKind::PermissionDenied`].
+    ///
+    /// The guest's kernel leads it to the app; what it does not take goes through the agent, which knows more ways (an app may
+    /// listen on `::1` alone).
+    pub async fn connect(&self, port: u16) -> io::Result<AppStream> {
         if self.closed_port == Some(port) {
-            return Err(std::io::ErrorKind::PermissionDenied.into());
+            return Err(io::ErrorKind::PermissionDenied.into());
         }
-        Ok(AppStream::new(self.connect_agent().await?, port))
+        match self.connect_past_agent(port).await {
+            Some(stream) => Ok(AppStream::connected(stream)),
+            None => Ok(AppStream::new(self.connect_agent().await?, port)),
+        }
+    }
+
+    async fn connect_past_agent(&self, port: u16) -> Option<Box<dyn GuestStream>> {
+        let limit = self.past_agent.limit()?;
+        match self.vm.connect_app(port, limit).await {
+            Ok(stream) => {
+                self.past_agent.learn(PastAgent::OPEN);
+                Some(stream)
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
+            Err(error) => {
+                tracing::debug!(microvm = %self.id, %error, "the app was not reached past the agent");
+                self.past_agent.learn(PastAgent::CLOSED);
+                None
+            }
+        }
     }
 
     /// Starts a shell in the app's container.
@@ -134,7 +188,7 @@ impl RunningMicrovm {
         client::open_shell(self.connect_agent().await?, spec).await
     }
 
-    async fn connect_agent(&self) -> std::io::Result<Box<dyn GuestStream>> {
+    async fn connect_agent(&self) -> io::Result<Box<dyn GuestStream>> {
         match self.take_warm() {
             Some(stream) => Ok(stream),
             None => self.vm.connect_guest().await,

@@ -215,6 +215,12 @@ impl FakeVm {
         *self.running.borrow()
     }
 
+    /// The way to the guest; a paused one does not answer.
+    fn channel(&self) -> io::Result<Arc<dyn GuestChannel>> {
+        let channel = self.guest_channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.is_running() { Ok(channel) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
     /// Ends the VM, as a crash or a guest that powers itself off would. Only the first reason counts.
     pub fn exit(&self, reason: ExitReason) {
         lock(&self.shared).vms.remove(&self.name);
@@ -306,12 +312,11 @@ impl Vm for FakeVm {
     }
 
     async fn connect_guest(&self) -> io::Result<Box<dyn GuestStream>> {
-        if self.is_running() {
-            let channel = self.guest_channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            channel.connect().await
-        } else {
-            Err(io::ErrorKind::TimedOut.into())
-        }
+        self.channel()?.connect().await
+    }
+
+    async fn connect_app(&self, port: u16, limit: Duration) -> io::Result<Box<dyn GuestStream>> {
+        self.channel()?.connect_app(port, limit).await
     }
 
     fn pid(&self) -> Option<u32> {

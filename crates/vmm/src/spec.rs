@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -107,6 +108,13 @@ pub trait GuestChannel: Send + Sync + fmt::Debug {
     /// Opens a new connection to the agent; fails at once when nothing listens, and never waits longer than a
     /// few seconds.
     async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>>;
+
+    /// Opens a connection to a TCP port of the app past the agent, in at most so long. Connection refused means that the
+    /// guest's kernel says so; any other error, that there may be no such way.
+    async fn connect_app(&self, port: u16, limit: Duration) -> std::io::Result<Box<dyn GuestStream>> {
+        let _ = (port, limit);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A byte stream to the guest.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -146,6 +147,9 @@ pub trait Vm: Send + Sync + fmt::Debug {
 
     /// Opens a new connection to the agent in the guest.
     async fn connect_guest(&self) -> std::io::Result<Box<dyn GuestStream>>;
+
+    /// Opens a connection to a port of the app, see [`crate::GuestChannel::connect_app`].
+    async fn connect_app(&self, port: u16, limit: Duration) -> std::io::Result<Box<dyn GuestStream>>;
 
     /// Process id of the VMM, if it is a process.
     fn pid(&self) -> Option<u32>;

@@ -369,6 +369,10 @@ impl Vm for QemuVm {
         self.guest_channel.connect().await
     }
 
+    async fn connect_app(&self, port: u16, limit: Duration) -> std::io::Result<Box<dyn GuestStream>> {
+        self.guest_channel.connect_app(port, limit).await
+    }
+
     fn pid(&self) -> Option<u32> {
         Some(self.instance.process.pid())
     }

@@ -1,0 +1,137 @@
+//! The endpoint's way to the app past the agent: the kernel alone takes a connection that the host makes, from the app's NIC to
+//! the app's loopback, where it comes from 127.0.0.1 as those that the agent makes.
+//!
+//! The host writes 127.0.0.1 into both addresses of its packets. For that the NIC accepts such packets (`route_localnet`,
+//! `accept_local`), and what answers them must leave by it again, while everything else that goes to 127.0.0.1 stays on `lo`: a
+//! rule of nftables marks what comes in, TCP gives the mark to the connection that the packet opens (`tcp_fwmark_accept`) or to
+//! the reset that refuses it (`fwmark_reflect`), and a rule of policy routing sends what bears the mark to the host. See the
+//! kernel's `ip-sysctl` document, and ip-rule(8).
+//!
+//! A guest without it, or whose app has changed these rules, is still reached through the agent ([`crate::forward`]).
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+use hearth_guest_protocol::APP_GATEWAY;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use crate::netlink::{Netlink, acknowledgement, attribute, message, text};
+use crate::network::write_sysctl;
+
+/// What the sockets of such connections are marked with.
+pub(crate) const MARK: u32 = 0x4845_4152;
+/// The routing table for what bears the mark.
+const TABLE: u8 = 72;
+/// The rules' places. That of the local table is the kernel's first, at 0, and has to move behind ours.
+const MARK_PREFERENCE: u32 = 10;
+const LOCAL_PREFERENCE: u32 = 20;
+
+/// Names of the table and its chain.
+const NFT_TABLE: &str = "hearth";
+const NFT_CHAIN: &str = "endpoint";
+/// `NFPROTO_NETDEV` of the kernel's `linux/netfilter.h`.
+const NETDEV: u8 = 5;
+/// `NFT_REG_1` and the payload base `NFT_PAYLOAD_NETWORK_HEADER`, of `linux/netfilter/nf_tables.h` as all numbers below.
+const REGISTER: u32 = 1;
+const NETWORK_HEADER: u32 = 1;
+/// Offset of the source address in an IPv4 header (RFC 791).
+const SOURCE_OFFSET: u32 = 12;
+const META_MARK: u32 = 3;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 1 << 15;
+
+/// Opens the way, in the app's network namespace, whose NIC is `interface`. Packets are let in last, when the answers are sure to
+/// find their way out.
+pub(crate) fn open(netlink: &mut Netlink, interface: &str) -> io::Result<()> {
+    mark_packets(interface)?;
+    netlink.add_default_route(TABLE, APP_GATEWAY)?;
+    netlink.add_rule(LOCAL_PREFERENCE, None, libc::RT_TABLE_LOCAL)?;
+    netlink.delete_rule(0, libc::RT_TABLE_LOCAL)?;
+    netlink.add_rule(MARK_PREFERENCE, Some(MARK), TABLE)?;
+    write_sysctl("net/ipv4/tcp_fwmark_accept", "1");
+    write_sysctl("net/ipv4/fwmark_reflect", "1");
+    write_sysctl(&format!("net/ipv4/conf/{interface}/accept_local"), "1");
+    write_sysctl(&format!("net/ipv4/conf/{interface}/route_localnet"), "1");
+    Ok(())
+}
+
+/// Makes the rule: what comes in by this interface and is from 127.0.0.1 gets the mark.
+fn mark_packets(interface: &str) -> io::Result<()> {
+    let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
+    let socket = socket(AddressFamily::Netlink, kind.0, kind.1, kind.2)?;
+    send(socket.as_raw_fd(), &transaction(interface), MsgFlags::empty())?;
+    let mut answer = [0; 4096];
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    acknowledgement(&answer[..length])
+}
+
+/// Table, chain and rule in one transaction. Only the last message asks for an acknowledgement; what fails before says so by
+/// itself.
+fn transaction(interface: &str) -> Vec<u8> {
+    const BATCH_BEGIN: u16 = 16;
+    const BATCH_END: u16 = 17;
+    const SUBSYSTEM: u16 = 10;
+    const NEW_TABLE: u16 = SUBSYSTEM << 8;
+    const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+    const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
+    // `struct nfgenmsg`.
+    let header = |family: u8, resource: u16| [[family, 0], resource.to_be_bytes()].concat();
+    let create = libc::NLM_F_REQUEST | libc::NLM_F_CREATE;
+    let about = |kind, flags, attributes: &[Vec<u8>]| {
+        message(kind, create | flags, &[header(NETDEV, 0), attributes.concat()].concat())
+    };
+    let hook = [number(1, 0), number(2, 0), attribute(3, &text(interface))];
+    [
+        message(BATCH_BEGIN, libc::NLM_F_REQUEST, &header(0, SUBSYSTEM)),
+        about(NEW_TABLE, 0, &[attribute(1, &text(NFT_TABLE))]),
+        about(
+            NEW_CHAIN,
+            0,
+            &[
+                attribute(1, &text(NFT_TABLE)),
+                attribute(3, &text(NFT_CHAIN)),
+                nested(4, &hook),
+                attribute(7, &text("filter")),
+            ],
+        ),
+        about(
+            NEW_RULE,
+            libc::NLM_F_APPEND | libc::NLM_F_ACK,
+            &[attribute(1, &text(NFT_TABLE)), attribute(2, &text(NFT_CHAIN)), nested(4, &expressions())],
+        ),
+        message(BATCH_END, libc::NLM_F_REQUEST, &header(0, SUBSYSTEM)),
+    ]
+    .concat()
+}
+
+/// `ip saddr 127.0.0.1 meta mark set MARK`. Of packets that are no IPv4 these bytes may be anything; only TCP heeds the mark.
+fn expressions() -> [Vec<u8>; 4] {
+    let value = |bytes: &[u8]| [attribute(1, bytes)];
+    [
+        expression(
+            "payload",
+            &[number(1, REGISTER), number(2, NETWORK_HEADER), number(3, SOURCE_OFFSET), number(4, 4)],
+        ),
+        // Operator 0: equal.
+        expression(
+            "cmp",
+            &[number(1, REGISTER), number(2, 0), nested(3, &value(&Ipv4Addr::LOCALHOST.octets()))],
+        ),
+        expression("immediate", &[number(1, REGISTER), nested(2, &value(&MARK.to_ne_bytes()))]),
+        expression("meta", &[number(2, META_MARK), number(3, REGISTER)]),
+    ]
+}
+
+fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
+    nested(1, &[attribute(1, &text(name)), nested(2, data)])
+}
+
+fn number(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+fn nested(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
+    attribute(kind | NESTED, &attributes.concat())
+}
