@@ -1,4 +1,6 @@
 """What a guest can reach: the internet and names, and nothing that is the host's, a neighbour's or private."""
+import subprocess
+
 import pytest
 
 from endpoint import Clients
@@ -29,6 +31,33 @@ def test_connections_work_after_a_resume(run):
     microvm.suspend()
     place = f"public.hearth.test:{BANNER_PORT}"
     assert microvm.reaches(place) == {place: "open: outside"}
+
+
+def connections_past_the_agent(microvm) -> list[str]:
+    """Those that the server has open to the app, as the microVM's network namespace shows them."""
+    command = ["nsenter", f"--net=/proc/{microvm.vmm()}/ns/net", "ss", "-tnH", "dst", "169.254.241.2"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_the_guests_kernel_leads_requests_to_the_app(run):
+    """What listens on 127.0.0.1 alone is reached from 127.0.0.1, and the agent has no part in it."""
+    microvm = run()
+    assert microvm.sh('echo "$PEER"; grep -c 0100007F:1F91 /proc/net/tcp').split()[0] == "127.0.0.1"
+    assert microvm.count() == 1
+    assert connections_past_the_agent(microvm), "the connection of the counter's app is kept"
+    # A connection that looks the same but was made inside of the guest.
+    inside = "perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"127.0.0.1:8080\") ? \"open\" : $!'"
+    assert microvm.sh(inside) == "open"
+
+
+def test_connections_of_a_former_life_are_over_for_the_app_too(run):
+    microvm = run()
+    assert microvm.count() == 1
+    # Of the app's own port, established.
+    established = "grep -c ':1F90 0100007F:.... 01' /proc/net/tcp"
+    assert microvm.sh(established, check=False) == "1"
+    microvm.suspend()
+    assert microvm.sh(established, check=False) == "0"
 
 
 def test_private_and_special_ranges_are_closed(shared):

@@ -161,6 +161,14 @@ def test_the_kernel_notices_that_it_is_a_clone(privileged):
     assert privileged.sh("dmesg").count("crng reseeded due to virtual machine fork") == 2
 
 
+def test_an_app_that_closes_the_way_past_the_agent_is_reached_through_it(privileged):
+    privileged.sh("echo 0 >/proc/sys/net/ipv4/conf/eth0/route_localnet")
+    assert privileged.sh("echo still there") == "still there"
+    privileged.suspend()
+    assert privileged.sh("echo and again") == "and again"
+    privileged.sh("echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet")
+
+
 def test_all_capabilities(privileged):
     """`additionalOsCapabilities: ["ALL"]` (behaviour.md, section 1)."""
     status = privileged.sh("cat /proc/1/status")

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::access_log::{AccessLog, Entry};
 use crate::counters::{Counters, MicrovmCounters};
 use crate::refusal::Refusal;
+use crate::wake::Place;
 
 /// Where requests are counted and logged.
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ struct State {
     admitted: OnceLock<Admitted>,
     outcome: OnceLock<Outcome>,
     resume_wait: OnceLock<std::time::Duration>,
+    place: OnceLock<Option<Place>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -100,6 +102,7 @@ impl Observation {
             admitted: OnceLock::new(),
             outcome: OnceLock::new(),
             resume_wait: OnceLock::new(),
+            place: OnceLock::new(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }))
@@ -126,6 +129,11 @@ impl Call {
         let done = work.await;
         drop(waiting);
         done
+    }
+
+    /// Keeps its place among those that waited with it until it is over.
+    pub(crate) fn hold(&self, place: Option<Place>) {
+        let _ = self.0.place.set(place);
     }
 
     /// The app answers, or has switched protocols.

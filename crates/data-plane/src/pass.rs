@@ -22,6 +22,7 @@ use crate::serve::Shared;
 use crate::shell::{self, Handshake};
 use crate::subprotocol::Offer;
 use crate::switch::Switch;
+use crate::wake::Woken;
 
 /// Header with the request's id, on the way in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -130,16 +131,17 @@ async fn wake<B: Backend>(
     (uncounted, call): (Option<&Client>, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
-    let (running, turn) = call.waking(shared.waiting.wait(microvm, &shared.stop)).await?;
+    let Woken { running, on_its_way, place } =
+        call.waking(shared.waiting.wait(microvm, &shared.stop)).await?;
+    call.hold(place);
     if let Some(client) = uncounted {
         client.count(&running, shared)?;
     }
-    let mut turn = Some(turn);
+    let mut on_its_way = Some(on_its_way);
     let mut connecting = Box::pin(shared.apps.connect(&running, port, protocol, &shared.stop));
     let connection = std::future::poll_fn(|context| {
         let connected = connecting.as_mut().poll(context);
-        // The next one in the queue goes on as soon as this one is on its way.
-        drop(turn.take());
+        drop(on_its_way.take());
         connected
     });
     let connection = connection.await?;

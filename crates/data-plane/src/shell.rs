@@ -84,7 +84,7 @@ pub(crate) async fn open<B: Backend, T>(
 async fn reach<B: Backend>(microvm: &MicrovmId, call: &Call, shared: &Shared<B>) -> Result<B::App, Refusal> {
     match shared.backend.running(microvm) {
         Some(running) => Ok(running),
-        None => Ok(call.waking(shared.waiting.wait(microvm, &shared.stop)).await?.0),
+        None => Ok(call.waking(shared.waiting.wait(microvm, &shared.stop)).await?.running),
     }
 }
 

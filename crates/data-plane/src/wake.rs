@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hearth_api::MicrovmId;
 use hearth_lifecycle::Unreachable;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::backend::Backend;
 use crate::refusal::Refusal;
@@ -15,20 +16,43 @@ use crate::serve::Stop;
 /// Requests that may wait for one microVM.
 pub(crate) const WAITING_MAX: usize = 1024;
 
-type Outcome<B> = Result<<B as Backend>::App, Unreachable>;
+/// Requests of a crowd that go on at the same time, as long as they are answered quickly. Those behind them find connections to
+/// the app that are free again: a guest that has just been resumed is slow at taking new ones.
+const AT_ONCE: usize = 4;
+/// How long the next one waits for an answer to those before it.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+type Outcome<R> = Result<R, Unreachable>;
 
 /// The waiting requests of all microVMs.
 pub(crate) struct Waiting<B: Backend> {
     backend: Arc<B>,
-    queues: Arc<Queues<B>>,
+    queues: Arc<Queues<B::App>>,
 }
 
-type Queues<B> = Mutex<HashMap<MicrovmId, VecDeque<oneshot::Sender<Turn<B>>>>>;
+/// Those that wait for one microVM, in order of arrival.
+type Crowd<R> = VecDeque<oneshot::Sender<Turn<R>>>;
 
-/// What a waiting request is given when it may go on; the next one is given it when this is dropped.
-pub(crate) struct Turn<B: Backend> {
-    outcome: Outcome<B>,
-    rest: VecDeque<oneshot::Sender<Turn<B>>>,
+type Queues<R> = Mutex<HashMap<MicrovmId, Crowd<R>>>;
+
+/// What a waiting request is given when it may go on.
+struct Turn<R> {
+    outcome: Outcome<R>,
+    on_its_way: oneshot::Sender<()>,
+    place: Option<Place>,
+}
+
+/// A place among those that go on at the same time, to be kept until the answer is over.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+/// A request that may go on.
+pub(crate) struct Woken<R> {
+    /// The microVM.
+    pub(crate) running: R,
+    /// To be dropped when the request is on its way; then the next one goes on.
+    pub(crate) on_its_way: oneshot::Sender<()>,
+    /// There is none for a request that has waited too long for it.
+    pub(crate) place: Option<Place>,
 }
 
 impl<B: Backend> fmt::Debug for Waiting<B> {
@@ -44,20 +68,21 @@ impl<B: Backend> Waiting<B> {
 
     /// Waits until the microVM runs; the first that waits wakes it. Whoever gives up while waiting does so for itself
     /// alone.
-    pub(crate) async fn wait(&self, id: &MicrovmId, stop: &Stop) -> Result<(B::App, Turn<B>), Refusal> {
+    pub(crate) async fn wait(&self, id: &MicrovmId, stop: &Stop) -> Result<Woken<B::App>, Refusal> {
         let (turn_tx, turn_rx) = oneshot::channel();
         if self.enqueue(id, turn_tx)? {
             let (backend, queues) = (Arc::clone(&self.backend), Arc::clone(&self.queues));
             let (id, now) = (id.clone(), stop.now.clone());
             stop.tasks.spawn(async move {
                 let woken = now.run_until_cancelled(backend.ensure_running(&id)).await;
-                let rest = lock(&queues).remove(&id).unwrap_or_default();
-                drop(Turn::<B> { outcome: woken.unwrap_or(Err(Unreachable::Failed)), rest });
+                let crowd = lock(&queues).remove(&id).unwrap_or_default();
+                let outcome = woken.unwrap_or(Err(Unreachable::Failed));
+                now.run_until_cancelled(let_go(crowd, outcome)).await;
             });
         }
         let turn = turn_rx.await.map_err(|_| Refusal::MicrovmUnreachable)?;
-        match turn.outcome.clone() {
-            Ok(running) => Ok((running, turn)),
+        match turn.outcome {
+            Ok(running) => Ok(Woken { running, on_its_way: turn.on_its_way, place: turn.place }),
             Err(reason) => {
                 tracing::debug!(microvm = %id, ?reason, "the microVM takes no request");
                 Err(Refusal::MicrovmUnreachable)
@@ -66,7 +91,7 @@ impl<B: Backend> Waiting<B> {
     }
 
     /// Whether it is the first.
-    fn enqueue(&self, id: &MicrovmId, turn: oneshot::Sender<Turn<B>>) -> Result<bool, Refusal> {
+    fn enqueue(&self, id: &MicrovmId, turn: oneshot::Sender<Turn<B::App>>) -> Result<bool, Refusal> {
         let mut queues = lock(&self.queues);
         let Some(queue) = queues.get_mut(id) else {
             queues.insert(id.clone(), VecDeque::from([turn]));
@@ -83,22 +108,74 @@ impl<B: Backend> Waiting<B> {
     }
 }
 
-impl<B: Backend> Drop for Turn<B> {
-    fn drop(&mut self) {
-        let mut rest = std::mem::take(&mut self.rest);
-        while let Some(next) = rest.pop_front() {
-            let turn = Turn { outcome: self.outcome.clone(), rest };
-            match next.send(turn) {
-                Ok(()) => return,
-                // It has given up.
-                Err(mut turn) => rest = std::mem::take(&mut turn.rest),
-            }
+/// Lets the requests go on, one after the other, each when the one before is on its way and one of the places is free.
+async fn let_go<R: Clone>(crowd: Crowd<R>, outcome: Outcome<R>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    for waiting in crowd.into_iter().filter(|waiting| !waiting.is_closed()) {
+        let place = match &outcome {
+            Ok(_) => tokio::time::timeout(PATIENCE, Arc::clone(&places).acquire_owned()).await.ok(),
+            Err(_) => None,
+        };
+        let (on_its_way, gone) = oneshot::channel();
+        let turn = Turn { outcome: outcome.clone(), on_its_way, place: place.and_then(Result::ok) };
+        // Whoever has given up drops it, as does whoever is on its way.
+        if waiting.send(turn).is_ok() {
+            let _ = gone.await;
         }
     }
 }
 
-fn lock<B: Backend>(
-    queues: &Queues<B>,
-) -> MutexGuard<'_, HashMap<MicrovmId, VecDeque<oneshot::Sender<Turn<B>>>>> {
+fn lock<R>(queues: &Queues<R>) -> MutexGuard<'_, HashMap<MicrovmId, Crowd<R>>> {
     queues.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::Receiver;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Requests that wait, and the task that lets them go.
+    fn crowd(size: usize, outcome: Outcome<&'static str>) -> Vec<Receiver<Turn<&'static str>>> {
+        let (crowd, waiting): (Crowd<_>, Vec<_>) = (0..size).map(|_| oneshot::channel()).unzip();
+        tokio::spawn(let_go(crowd, outcome));
+        waiting
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_go_on_at_once_and_the_next_when_one_of_them_is_answered() {
+        let began = Instant::now();
+        let mut waiting = crowd(AT_ONCE + 2, Ok("it")).into_iter();
+        let mut places = Vec::new();
+        for _ in 0..AT_ONCE {
+            let turn = waiting.next().unwrap().await.unwrap();
+            places.push(turn.place.unwrap());
+        }
+        let mut next = waiting.next().unwrap();
+        assert!(futures::poll!(&mut next).is_pending());
+        places.pop();
+        let turn = next.await.unwrap();
+        assert!(turn.outcome == Ok("it") && turn.place.is_some());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // While it keeps its place and is not on its way, nobody goes on; and then not for long.
+        let mut last = waiting.next().unwrap();
+        tokio::time::sleep(2 * PATIENCE).await;
+        assert!(futures::poll!(&mut last).is_pending());
+        drop(turn.on_its_way);
+        let left = Instant::now();
+        assert!(last.await.unwrap().place.is_none());
+        assert_eq!(left.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_left_is_passed_over_and_a_failure_is_told_at_once() {
+        let began = Instant::now();
+        let mut waiting = crowd(30, Err(Unreachable::Failed));
+        waiting.drain(..10);
+        for turn in waiting {
+            assert_eq!(turn.await.unwrap().outcome, Err(Unreachable::Failed));
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

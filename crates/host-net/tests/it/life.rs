@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hearth_guest_protocol::message::{AGENT_PORT, CONTROL_GUEST, CONTROL_HOST};
+use hearth_guest_protocol::message::{AGENT_PORT, APP_GATEWAY, APP_LOOPBACK, CONTROL_GUEST, CONTROL_HOST};
 use hearth_host_net::{Egress, Error, HostNet, HostNetConfig};
 use tokio::io::AsyncReadExt as _;
 
@@ -46,6 +46,45 @@ fn the_host_connects_to_the_agent_and_the_agent_not_to_the_host() {
         assert!(guest.run(|| ask(CONTROL_HOST.into(), 7)).is_err(), "nothing may be opened towards the host");
         network.release().await;
         assert_eq!(connector.connect_agent().await.unwrap_err().kind(), ErrorKind::NotConnected);
+        net.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn the_host_reaches_the_guests_loopback_as_if_from_inside() {
+    on_a_host(|| async {
+        let net = start("loopback", &[]).await;
+        let network = net.acquire(Egress::Internet).await.unwrap();
+        let guest = Guest::on(network.take_taps().unwrap());
+        let connector = network.connector();
+        guest.run(|| answer_on(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080)));
+        // A guest that has not opened the way.
+        let silent = connector.connect_app(8080, Duration::from_millis(300)).await.unwrap_err();
+        assert_eq!(silent.kind(), ErrorKind::TimedOut);
+        guest.open_loopback();
+        let mut seen_as = String::new();
+        let limit = Duration::from_secs(5);
+        let mut stream = connector.connect_app(8080, limit).await.unwrap();
+        let port = stream.local_addr().unwrap().port();
+        assert!((1024..32768).contains(&port), "{port} may be one that the guest picks for itself");
+        stream.read_to_string(&mut seen_as).await.unwrap();
+        assert_eq!(seen_as, "127.0.0.1");
+        let started = Instant::now();
+        let refused = connector.connect_app(8081, limit).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(started.elapsed() < Duration::from_secs(1), "refused at once");
+        assert_eq!(
+            guest.run(|| ask(Ipv4Addr::LOCALHOST, 8080)).unwrap(),
+            "127.0.0.1",
+            "what is inside stays there"
+        );
+        // The way leads in only.
+        let gateway = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 7);
+        inside(&network.namespace(), || answer_on(gateway));
+        for address in [APP_GATEWAY, APP_LOOPBACK] {
+            assert!(guest.run(|| ask(address.into(), 7)).is_err(), "nothing may be opened towards the host");
+        }
+        network.release().await;
         net.shutdown().await.unwrap();
     });
 }

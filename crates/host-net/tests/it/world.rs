@@ -180,6 +180,25 @@ impl Guest {
         Self { namespace, _running: running }
     }
 
+    /// Opens the way to its loopback, with programs, as the agent does it with messages to the kernel.
+    pub(crate) fn open_loopback(&self) {
+        self.run(|| {
+            run("nft", "add table netdev hearth");
+            let hook = "{ type filter hook ingress device eth0 priority 0; }";
+            run("nft", &format!("add chain netdev hearth endpoint {hook}"));
+            run("nft", "add rule netdev hearth endpoint ip saddr 127.0.0.1 meta mark set 72");
+            ip("route add default via 192.168.241.1 table 72");
+            ip("rule add pref 20 lookup local");
+            ip("rule del pref 0");
+            ip("rule add pref 10 iif lo fwmark 72 lookup 72");
+            for name in
+                ["tcp_fwmark_accept", "fwmark_reflect", "conf/eth0/accept_local", "conf/eth0/route_localnet"]
+            {
+                std::fs::write(format!("/proc/sys/net/ipv4/{name}"), "1").unwrap();
+            }
+        });
+    }
+
     /// Runs `action` in the guest.
     pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         inside(&self.namespace, action)

@@ -1,10 +1,12 @@
 //! An agent that answers inside this process.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_guest_protocol::{HookResult, OutputStream, Reply, Request, codec};
+use hearth_guest_protocol::{FORWARD_CONNECTED, HookResult, OutputStream, Reply, Request, codec};
 use hearth_vmm::{GuestChannel, GuestStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
@@ -18,20 +20,41 @@ pub(crate) struct HookScript {
     pub(crate) answers: HashMap<&'static str, Option<HookResult>>,
 }
 
+/// How the guests' kernels take connections to the app that go past the agent; and how long each was tried.
+#[derive(Debug)]
+pub(crate) struct PastAgent {
+    pub(crate) answer: Result<(), io::ErrorKind>,
+    pub(crate) tried: Vec<Duration>,
+}
+
+impl Default for PastAgent {
+    fn default() -> Self {
+        Self { answer: Ok(()), tried: Vec::new() }
+    }
+}
+
 /// The agent of every guest.
 #[derive(Debug, Clone)]
 pub(crate) struct TestAgent {
     pub(crate) app_exit_rx: watch::Receiver<Option<i32>>,
     pub(crate) output_rx: watch::Receiver<Vec<(u64, String)>>,
     pub(crate) hooks: Arc<Mutex<HookScript>>,
+    pub(crate) past_agent: Arc<Mutex<PastAgent>>,
 }
 
 #[async_trait]
 impl GuestChannel for TestAgent {
-    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
+    async fn connect(&self) -> io::Result<Box<dyn GuestStream>> {
         let (host, guest) = tokio::io::duplex(64 << 10);
         tokio::spawn(self.clone().answer(guest));
         Ok(Box::new(host))
+    }
+
+    async fn connect_app(&self, port: u16, limit: Duration) -> io::Result<Box<dyn GuestStream>> {
+        let mut past_agent = self.past_agent.lock().unwrap();
+        past_agent.tried.push(limit);
+        past_agent.answer?;
+        Ok(Box::new(std::io::Cursor::new(format!("port {port}").into_bytes())))
     }
 }
 
@@ -62,6 +85,11 @@ impl TestAgent {
                         Some(result) => Reply::Hook(result),
                         None => std::future::pending().await,
                     }
+                }
+                Request::Forward { port } => {
+                    let answer = [&[FORWARD_CONNECTED], format!("agent's port {port}").as_bytes()].concat();
+                    stream.write_all(&answer).await.unwrap();
+                    return;
                 }
                 Request::Output { from } => return self.print(stream, from).await,
                 _ => std::future::pending().await,

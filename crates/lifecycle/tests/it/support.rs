@@ -22,7 +22,7 @@ use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{GuestChannel, NetworkInterface, SnapshotTarget};
 use tokio::sync::watch;
 
-use crate::agent::{HookScript, TestAgent};
+use crate::agent::{HookScript, PastAgent, TestAgent};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const MEMORY_MIB: u32 = 1;
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) output_tx: watch::Sender<Vec<(u64, String)>>,
     /// The apps' hooks.
     pub(crate) hooks: Arc<Mutex<HookScript>>,
+    /// The way to the apps past the agent.
+    pub(crate) past_agent: Arc<Mutex<PastAgent>>,
     config: Box<dyn Fn() -> RegistryConfig>,
     arn: ImageArn,
     directory: tempfile::TempDir,
@@ -113,6 +115,7 @@ impl World {
 
     async fn with_hooks(image_hooks: serde_json::Value) -> Self {
         let hooks = Arc::default();
+        let past_agent = Arc::default();
         let directory = tempfile::tempdir().unwrap();
         let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
@@ -125,7 +128,12 @@ impl World {
             networks: Arc::new(TestNetworks {
                 used: networks.clone(),
                 egresses: Arc::clone(&egresses),
-                agent: TestAgent { app_exit_rx, output_rx, hooks: Arc::clone(&hooks) },
+                agent: TestAgent {
+                    app_exit_rx,
+                    output_rx,
+                    hooks: Arc::clone(&hooks),
+                    past_agent: Arc::clone(&past_agent),
+                },
             }),
             artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
@@ -154,6 +162,7 @@ impl World {
             app_exit_tx,
             output_tx,
             hooks,
+            past_agent,
             config,
             arn,
             directory,
