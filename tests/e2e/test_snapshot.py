@@ -162,11 +162,13 @@ def test_the_kernel_notices_that_it_is_a_clone(privileged):
 
 
 def test_an_app_that_closes_the_way_past_the_agent_is_reached_through_it(privileged):
-    privileged.sh("echo 0 >/proc/sys/net/ipv4/conf/eth0/route_localnet")
-    assert privileged.sh("echo still there") == "still there"
+    setting = "/proc/sys/net/ipv4/conf/eth0/route_localnet"
+    # Not at once, as the answer to this command goes that way.
+    privileged.sh(f"(sleep 0.5; echo 0 >{setting}) >/dev/null 2>&1 &")
+    time.sleep(1)
+    assert privileged.sh(f"cat {setting}") == "0"
     privileged.suspend()
-    assert privileged.sh("echo and again") == "and again"
-    privileged.sh("echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet")
+    assert privileged.sh(f"echo 1 >{setting}; cat {setting}") == "1"
 
 
 def test_all_capabilities(privileged):

@@ -13,10 +13,10 @@ use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How long an app may take to be reached past the agent, as long as nobody knows whether it can be, and afterwards. The first
-/// is what a guest costs that has no such way; the second ends before clients give up.
+/// How long an app may take to be reached past the agent, as long as nobody knows whether it can be, and afterwards. This is what
+/// a guest costs that has no such way, or has it no more; a busy one takes longer, and is reached through the agent from then on.
 const FIRST_TRY: Duration = Duration::from_millis(450);
-const LATER_TRIES: Duration = Duration::from_secs(3);
+const LATER_TRIES: Duration = Duration::from_secs(1);
 
 /// What a shell's bytes pass through.
 pub type ShellStream = Box<dyn GuestStream>;
@@ -64,9 +64,9 @@ impl PastAgent {
         }
     }
 
-    /// What an attempt has shown. A way that was open once stays so: what fails on it fails for another reason.
+    /// What an attempt has shown. A way that was closed once is not tried again.
     fn learn(&self, state: u8) {
-        let _ = self.0.compare_exchange(Self::UNKNOWN, state, Ordering::Relaxed, Ordering::Relaxed);
+        self.0.fetch_max(state, Ordering::Relaxed);
     }
 }
 
