@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hearth_api::MicrovmId;
 use hearth_lifecycle::Unreachable;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::backend::Backend;
@@ -20,6 +21,8 @@ type Outcome<B> = Result<<B as Backend>::App, Unreachable>;
 /// The waiting requests of all microVMs.
 pub(crate) struct Waiting<B: Backend> {
     backend: Arc<B>,
+    /// Where they are woken: not where connections are served.
+    server: Handle,
     queues: Arc<Queues<B>>,
 }
 
@@ -38,8 +41,8 @@ impl<B: Backend> fmt::Debug for Waiting<B> {
 }
 
 impl<B: Backend> Waiting<B> {
-    pub(crate) fn new(backend: Arc<B>) -> Self {
-        Self { backend, queues: Arc::default() }
+    pub(crate) fn new(backend: Arc<B>, server: Handle) -> Self {
+        Self { backend, server, queues: Arc::default() }
     }
 
     /// Waits until the microVM runs; the first that waits wakes it. Whoever gives up while waiting does so for itself
@@ -49,11 +52,12 @@ impl<B: Backend> Waiting<B> {
         if self.enqueue(id, turn_tx)? {
             let (backend, queues) = (Arc::clone(&self.backend), Arc::clone(&self.queues));
             let (id, now) = (id.clone(), stop.now.clone());
-            stop.tasks.spawn(async move {
+            let waking = async move {
                 let woken = now.run_until_cancelled(backend.ensure_running(&id)).await;
                 let rest = lock(&queues).remove(&id).unwrap_or_default();
                 drop(Turn::<B> { outcome: woken.unwrap_or(Err(Unreachable::Failed)), rest });
-            });
+            };
+            stop.tasks.spawn_on(waking, &self.server);
         }
         let turn = turn_rx.await.map_err(|_| Refusal::MicrovmUnreachable)?;
         match turn.outcome.clone() {
