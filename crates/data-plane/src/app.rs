@@ -36,7 +36,7 @@ pub(crate) enum AppProtocol {
     Http2,
 }
 
-/// The connections to the apps of all microVMs.
+/// The connections to the apps of all microVMs, as one worker uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct AppConnections {
     kept: Kept,
@@ -75,8 +75,11 @@ pub(crate) struct SendError {
 }
 
 impl AppConnections {
-    pub(crate) fn new(usages: Arc<Usages>) -> Self {
-        Self { kept: Kept::default(), streams: Streams::default(), usages }
+    /// Those of so many workers.
+    pub(crate) fn of_workers(count: usize, usages: &Arc<Usages>) -> Vec<Self> {
+        let streams = Streams::default();
+        let of_worker = |kept| Self { kept, streams: streams.clone(), usages: Arc::clone(usages) };
+        Kept::of_workers(count).into_iter().map(of_worker).collect()
     }
 
     /// Closes connections that are kept for too long; never ends.

@@ -25,6 +25,7 @@ use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::serve::{Accepted, Shared};
 use crate::sources::FromSource;
+use crate::workers::OnWorker;
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +50,7 @@ pub(crate) struct Client {
     pub(crate) server_name: Option<String>,
     place: Place,
     _from_source: FromSource,
+    _on_worker: OnWorker,
     /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
     counting: Mutex<Option<Counting>>,
 }
@@ -77,9 +79,13 @@ fn count(counting: &Mutex<Option<Counting>>, usage: impl FnOnce() -> Arc<Usage>)
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
-    let Accepted { stream, address, place, from_source } = accepted;
+    let Accepted { stream, address, place, from_source, on_worker } = accepted;
     let (now, needed) = (shared.stop.now.clone(), place.needed());
     let served = async {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::warn!(%error, "an endpoint connection could not be served"),
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
@@ -95,6 +101,7 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
             server_name: session.server_name().map(Into::into),
             place,
             _from_source: from_source,
+            _on_worker: on_worker,
             counting: Mutex::default(),
         });
         let result = if session.alpn_protocol() == Some(b"h2") {

@@ -29,14 +29,20 @@ const IDLE_MAX: usize = 128;
 /// Moves a connection's bytes; resolves when the connection or the microVM's life has ended.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The idle connections of all microVMs.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Kept {
-    shared: Arc<Shared>,
+/// The idle connections to all microVMs, as a worker sees them: its own ones first.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept(Arc<KeptOf>);
+
+#[derive(Debug)]
+struct KeptOf {
+    /// Which of `all` is its own.
+    worker: usize,
+    all: Arc<[Shelf]>,
 }
 
+/// The idle connections that were made on one worker.
 #[derive(Debug, Default)]
-struct Shared {
+struct Shelf {
     idle: Mutex<HashMap<Place, Vec<(Http1Connection, Instant)>>>,
     /// Something is kept where nothing was.
     filled: Notify,
@@ -47,6 +53,8 @@ pub(crate) struct Http1Connection {
     sender: SendRequest<AppBody>,
     /// None when it has ended.
     driver: Option<Driver>,
+    /// The worker that it was made on, once it has been kept.
+    home: Option<usize>,
 }
 
 impl std::fmt::Debug for Http1Connection {
@@ -73,7 +81,7 @@ struct Lease {
 
 impl Http1Connection {
     pub(crate) fn new(sender: SendRequest<AppBody>, driver: Driver) -> Self {
-        Self { sender, driver: Some(driver) }
+        Self { sender, driver: Some(driver), home: None }
     }
 
     /// Whether a request can be sent; notices what happened while nobody moved the connection.
@@ -161,8 +169,33 @@ impl Drop for Http1Answer {
 }
 
 impl Kept {
-    /// A connection that can take a request.
+    /// What so many workers see.
+    pub(crate) fn of_workers(count: usize) -> Vec<Self> {
+        let all: Arc<[Shelf]> = (0..count).map(|_| Shelf::default()).collect();
+        (0..count).map(|worker| Self(Arc::new(KeptOf { worker, all: Arc::clone(&all) }))).collect()
+    }
+
+    /// A connection that can take a request: one of this worker, else one of another. An app may serve only one connection
+    /// at a time, and then would serve no other as long as that one is kept.
     pub(crate) fn take(&self, place: &Place) -> Option<Http1Connection> {
+        let (before, from_own_on) = self.0.all.split_at(self.0.worker);
+        from_own_on.iter().chain(before).find_map(|shelf| shelf.take(place))
+    }
+
+    /// Keeps it where it was made, as it is that worker's thread that hears of its socket.
+    fn keep(&self, place: Place, mut connection: Http1Connection) {
+        let home = *connection.home.get_or_insert(self.0.worker);
+        self.0.all[home].keep(place, connection);
+    }
+
+    /// Closes what this worker has kept for too long; never ends.
+    pub(crate) async fn expire(&self) {
+        self.0.all[self.0.worker].expire().await;
+    }
+}
+
+impl Shelf {
+    fn take(&self, place: &Place) -> Option<Http1Connection> {
         let mut idle = self.lock();
         let kept = idle.get_mut(place)?;
         while let Some((mut connection, since)) = kept.pop() {
@@ -177,7 +210,7 @@ impl Kept {
     fn keep(&self, place: Place, connection: Http1Connection) {
         let mut idle = self.lock();
         if idle.is_empty() {
-            self.shared.filled.notify_one();
+            self.filled.notify_one();
         }
         let kept = idle.entry(place).or_default();
         if kept.len() < IDLE_MAX {
@@ -185,10 +218,9 @@ impl Kept {
         }
     }
 
-    /// Closes what was kept for too long; never ends.
-    pub(crate) async fn expire(&self) {
+    async fn expire(&self) {
         loop {
-            self.shared.filled.notified().await;
+            self.filled.notified().await;
             loop {
                 tokio::time::sleep(IDLE_TIMEOUT).await;
                 let mut idle = self.lock();
@@ -206,6 +238,6 @@ impl Kept {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Place, Vec<(Http1Connection, Instant)>>> {
-        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

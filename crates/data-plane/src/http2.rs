@@ -1,5 +1,5 @@
 //! HTTP/2 connections to apps (h2c with prior knowledge, RFC 9113, section 3.3), shared by the requests to one port of
-//! one life of a microVM.
+//! one life of a microVM, whichever worker they are served on. A connection's task lives on the worker that opened it.
 
 use std::collections::HashMap;
 use std::pin::Pin;

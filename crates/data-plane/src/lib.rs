@@ -39,6 +39,7 @@ mod subprotocol;
 mod switch;
 mod tls;
 mod wake;
+mod workers;
 
 pub use access_log::AccessLog;
 pub use backend::{Backend, RunningApp};
@@ -46,4 +47,5 @@ pub use call::Observation;
 pub use counters::Counters;
 pub use limits::MicrovmLimits;
 pub use route::EndpointHosts;
-pub use serve::{DataPlane, DataPlaneConfig, TlsError};
+pub use serve::{DataPlane, DataPlaneConfig, StartError};
+pub use workers::Workers;

@@ -1,12 +1,14 @@
-//! The listeners: accept, serve, shut down.
+//! The listeners: accept, hand over to a worker, shut down.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_auth::TokenKeys;
 use rustls::server::ResolvesServerCert;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,14 +24,21 @@ use crate::route::EndpointHosts;
 use crate::sources::{FromSource, Sources};
 use crate::tls;
 use crate::wake::Waiting;
+use crate::workers::{OnWorker, Worker, WorkerThreads, Workers};
 
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the endpoints cannot be served: the TLS library refused the configuration.
+/// Why the endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS could not be set up")]
-pub struct TlsError(#[from] rustls::Error);
+pub enum StartError {
+    /// The TLS library refused the configuration.
+    #[error("TLS could not be set up")]
+    Tls(#[from] rustls::Error),
+    /// The kernel has no more threads or descriptors.
+    #[error("the endpoints' threads could not be started")]
+    Workers(#[source] io::Error),
+}
 
 /// How much is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +52,12 @@ pub struct DataPlaneConfig {
     pub client_timeout: Option<Duration>,
     /// What a microVM may take.
     pub microvm_limits: MicrovmLimits,
+    /// Where connections are served.
+    pub workers: Workers,
 }
 
-/// What the connections of a data plane share.
+/// What the connections of one worker share. Each worker has a copy of its own: what is counted for every request, such as
+/// references to this, is then not written to by several CPUs.
 #[derive(Debug)]
 pub(crate) struct Shared<B: Backend> {
     pub(crate) backend: Arc<B>,
@@ -53,7 +65,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) keys: Arc<TokenKeys>,
     pub(crate) apps: AppConnections,
     pub(crate) usages: Arc<Usages>,
-    pub(crate) waiting: Waiting<B>,
+    pub(crate) waiting: Arc<Waiting<B>>,
     pub(crate) observation: Arc<Observation>,
     pub(crate) stop: Stop,
 }
@@ -72,10 +84,12 @@ pub(crate) struct Stop {
 #[derive(Debug)]
 pub struct DataPlane {
     stop: Stop,
+    threads: WorkerThreads,
 }
 
 impl DataPlane {
-    /// Serves the listeners with the certificate that `certificate` has at the time of each handshake.
+    /// Serves the listeners with the certificate that `certificate` has at the time of each handshake. Must be called on the
+    /// runtime on which microVMs are waited for.
     pub fn start<B: Backend>(
         listeners: Vec<TcpListener>,
         hosts: EndpointHosts,
@@ -84,16 +98,31 @@ impl DataPlane {
         backend: Arc<B>,
         observation: Arc<Observation>,
         config: DataPlaneConfig,
-    ) -> Result<Self, TlsError> {
+    ) -> Result<Self, StartError> {
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(certificate)?));
         let stop = Stop::default();
         let usages = Arc::new(Usages::new(config.microvm_limits));
-        let apps = AppConnections::new(Arc::clone(&usages));
-        let waiting = Waiting::new(Arc::clone(&backend));
-        let shared =
-            Arc::new(Shared { backend, hosts, keys, apps, usages, waiting, observation, stop: stop.clone() });
-        let (apps, soon) = (shared.apps.clone(), stop.soon.clone());
-        stop.tasks.spawn(async move { soon.run_until_cancelled(apps.expire()).await });
+        let server = Handle::current();
+        let waiting = Arc::new(Waiting::new(Arc::clone(&backend), server.clone()));
+        let (workers, threads) = config.workers.start(&server).map_err(StartError::Workers)?;
+        let apps = AppConnections::of_workers(workers.len(), &usages);
+        let served = workers.into_iter().zip(apps).map(|(worker, apps)| {
+            let (expired, soon) = (apps.clone(), stop.soon.clone());
+            let expire = async move { soon.run_until_cancelled(expired.expire()).await };
+            stop.tasks.spawn_on(expire, &worker.runtime);
+            let shared = Arc::new(Shared {
+                backend: Arc::clone(&backend),
+                hosts: hosts.clone(),
+                keys: Arc::clone(&keys),
+                apps,
+                usages: Arc::clone(&usages),
+                waiting: Arc::clone(&waiting),
+                observation: Arc::clone(&observation),
+                stop: stop.clone(),
+            });
+            (worker, shared)
+        });
+        let served: Arc<[_]> = served.collect();
         let places = Places::new(config.connections);
         let sources = Sources::new(config.connections_per_source);
         for listener in listeners {
@@ -105,12 +134,13 @@ impl DataPlane {
             stop.tasks.spawn(accept(
                 listener,
                 tls.clone(),
-                Arc::clone(&shared),
+                Arc::clone(&served),
+                stop.clone(),
                 places.clone(),
                 sources.clone(),
             ));
         }
-        Ok(Self { stop })
+        Ok(Self { stop, threads })
     }
 
     /// Stops accepting, lets requests under way finish for at most `grace`, then cuts what is left.
@@ -121,22 +151,26 @@ impl DataPlane {
             self.stop.now.cancel();
             self.stop.tasks.wait().await;
         }
+        self.threads.end().await;
     }
 }
 
 /// A connection that was let in.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
+    /// Of no runtime yet.
+    pub(crate) stream: std::net::TcpStream,
     pub(crate) address: SocketAddr,
     pub(crate) place: Place,
     pub(crate) from_source: FromSource,
+    pub(crate) on_worker: OnWorker,
 }
 
 async fn accept<B: Backend>(
     listener: TcpListener,
     tls: TlsAcceptor,
-    shared: Arc<Shared<B>>,
+    workers: Arc<[(Worker, Arc<Shared<B>>)]>,
+    stop: Stop,
     places: Places,
     sources: Sources,
 ) {
@@ -147,9 +181,12 @@ async fn accept<B: Backend>(
                     // Dropping it closes it: before TLS there is nobody to tell.
                     let Some(from_source) = sources.connection(client.ip()) else { continue };
                     let place = places.take().await;
-                    let accepted = Accepted { stream, address: client, place, from_source };
-                    let serve = connection::serve(accepted, tls.clone(), Arc::clone(&shared));
-                    shared.stop.tasks.spawn(serve);
+                    let idlest = workers.iter().min_by_key(|(worker, _)| worker.connections());
+                    let (Some((worker, shared)), Ok(stream)) = (idlest, stream.into_std()) else { continue };
+                    let on_worker = worker.connection();
+                    let accepted = Accepted { stream, address: client, place, from_source, on_worker };
+                    let serve = connection::serve(accepted, tls.clone(), Arc::clone(shared));
+                    stop.tasks.spawn_on(serve, &worker.runtime);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an endpoint connection could not be accepted");
@@ -158,5 +195,5 @@ async fn accept<B: Backend>(
             }
         }
     };
-    shared.stop.soon.run_until_cancelled(serve_all).await;
+    stop.soon.run_until_cancelled(serve_all).await;
 }

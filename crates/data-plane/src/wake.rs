@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hearth_api::MicrovmId;
 use hearth_lifecycle::Unreachable;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::backend::Backend;
@@ -27,6 +28,8 @@ type Outcome<R> = Result<R, Unreachable>;
 /// The waiting requests of all microVMs.
 pub(crate) struct Waiting<B: Backend> {
     backend: Arc<B>,
+    /// Where they are woken: not where connections are served.
+    server: Handle,
     queues: Arc<Queues<B::App>>,
 }
 
@@ -62,8 +65,8 @@ impl<B: Backend> fmt::Debug for Waiting<B> {
 }
 
 impl<B: Backend> Waiting<B> {
-    pub(crate) fn new(backend: Arc<B>) -> Self {
-        Self { backend, queues: Arc::default() }
+    pub(crate) fn new(backend: Arc<B>, server: Handle) -> Self {
+        Self { backend, server, queues: Arc::default() }
     }
 
     /// Waits until the microVM runs; the first that waits wakes it. Whoever gives up while waiting does so for itself
@@ -73,12 +76,13 @@ impl<B: Backend> Waiting<B> {
         if self.enqueue(id, turn_tx)? {
             let (backend, queues) = (Arc::clone(&self.backend), Arc::clone(&self.queues));
             let (id, now) = (id.clone(), stop.now.clone());
-            stop.tasks.spawn(async move {
+            let waking = async move {
                 let woken = now.run_until_cancelled(backend.ensure_running(&id)).await;
                 let crowd = lock(&queues).remove(&id).unwrap_or_default();
                 let outcome = woken.unwrap_or(Err(Unreachable::Failed));
                 now.run_until_cancelled(let_go(crowd, outcome)).await;
-            });
+            };
+            stop.tasks.spawn_on(waking, &self.server);
         }
         let turn = turn_rx.await.map_err(|_| Refusal::MicrovmUnreachable)?;
         match turn.outcome {

@@ -46,12 +46,12 @@ pub struct RunningMicrovm {
     vcpus: u8,
 }
 
-/// Whether apps can be reached past the agent. A guest may be older than that way, or its app may have closed it.
+/// Whether apps can be reached past the agent: 0 until that is known. A guest may be older than that way, or its app may have
+/// closed it.
 #[derive(Debug, Default)]
 struct PastAgent(AtomicU8);
 
 impl PastAgent {
-    const UNKNOWN: u8 = 0;
     const OPEN: u8 = 1;
     const CLOSED: u8 = 2;
 

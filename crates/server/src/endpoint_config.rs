@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hearth_data_plane::{DataPlaneConfig, MicrovmLimits};
+use hearth_data_plane::{DataPlaneConfig, MicrovmLimits, Workers};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -82,6 +82,7 @@ impl EndpointConfig {
                 requests_per_second: limit(self.requests_per_second_per_vcpu),
                 bytes_per_second: Some(self.bytes_per_second_per_vcpu).filter(|value| *value > 0),
             },
+            workers: Workers::one_per_cpu(),
         }
     }
 }

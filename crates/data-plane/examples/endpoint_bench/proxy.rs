@@ -11,7 +11,7 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
-    Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
+    Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp, Workers,
 };
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
@@ -128,6 +128,7 @@ pub(crate) async fn serve(
         connections_per_source: None,
         client_timeout: None,
         microvm_limits: MicrovmLimits::NONE,
+        workers: Workers::one_per_cpu(),
     };
     let _plane = DataPlane::start(vec![listener], hosts, certificate, keys, upstreams, observation, config)?;
     println!("ready");

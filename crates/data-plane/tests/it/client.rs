@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -165,6 +166,13 @@ where
         }
     });
     connections
+}
+
+/// A connection on which an app has been asked something, which is thrown away.
+pub(crate) async fn asked(listener: &TcpListener) -> TcpStream {
+    let (mut app, _) = soon(listener.accept()).await.unwrap();
+    assert!(soon(app.read(&mut [0; 4096])).await.unwrap() > 0);
+    app
 }
 
 /// An app that answers with method, target, headers (sorted) and body of the request.

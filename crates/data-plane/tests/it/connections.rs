@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::client::{
-    connect, describe, empty, full, get, request, send, serve_app, soon, text, tls, tls_config,
+    asked, connect, describe, empty, full, get, request, send, serve_app, soon, text, tls, tls_config,
 };
 use crate::fake::{App, LABEL, World};
 
@@ -104,7 +104,7 @@ async fn open_answers_are_cut_when_the_life_ends() {
     let listener = world.listen(8080).await;
     let mut sender = connect(&world, LABEL).await;
     let answering = tokio::spawn(sender.send_request(request(&world, "/").body(empty()).unwrap()));
-    let (mut app, _) = soon(listener.accept()).await.unwrap();
+    let mut app = asked(&listener).await;
     app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
     let mut response = soon(answering).await.unwrap().unwrap();
     assert_eq!(soon(response.body_mut().frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
@@ -126,9 +126,8 @@ async fn a_client_that_goes_away_takes_the_app_s_connection_along() {
     let asking = tokio::spawn(async move {
         sender.send_request(request(&world, "/").body(empty()).unwrap()).await.map(|_| world)
     });
-    let (mut app, _) = soon(listener.accept()).await.unwrap();
+    let mut app = asked(&listener).await;
     let mut buffer = vec![0; 4096];
-    assert!(soon(app.read(&mut buffer)).await.unwrap() > 0);
     asking.abort();
     assert_eq!(soon(app.read(&mut buffer)).await.unwrap_or(0), 0);
 }

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::thread::{self, ThreadId};
 
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
     AccessLog, Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
+    Workers,
 };
 use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::codec::encode;
@@ -34,12 +37,13 @@ pub(crate) const NEIGHBOUR: &str = "1c8f4c1f-7b9b-4a1d-8c68-4b2a6a1f8e22";
 const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
 
-/// No limits but one that no test reaches.
+/// No limits but one that no test reaches; threads as the server has them.
 pub(crate) const CONFIG: DataPlaneConfig = DataPlaneConfig {
     connections: 4096,
     connections_per_source: None,
     client_timeout: None,
     microvm_limits: MicrovmLimits::NONE,
+    workers: Workers::Threads(NonZeroUsize::new(2).unwrap()),
 };
 
 pub(crate) fn host(label: &str) -> String {
@@ -159,6 +163,10 @@ pub(crate) struct FakeBackend {
     pub(crate) state: watch::Sender<State>,
     pub(crate) asked: AtomicUsize,
     verified: AtomicUsize,
+    /// The threads that asked for it, one for each request.
+    pub(crate) asked_on: Mutex<Vec<ThreadId>>,
+    /// The threads that woke it.
+    pub(crate) woken_on: Mutex<Vec<ThreadId>>,
     /// What it runs as once it is asked to.
     pub(crate) next_life: Mutex<Option<App>>,
     pub(crate) ingress: Mutex<Ingress>,
@@ -179,6 +187,7 @@ impl Backend for FakeBackend {
             return Some(neighbour);
         }
         assert_eq!(*id, self.id);
+        self.asked_on.lock().unwrap().push(thread::current().id());
         self.verified.fetch_add(1, Ordering::SeqCst);
         self.state.borrow().clone()?.ok()
     }
@@ -189,6 +198,7 @@ impl Backend for FakeBackend {
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
         assert_eq!(*id, self.id);
+        self.woken_on.lock().unwrap().push(thread::current().id());
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut state = self.state.subscribe();
         if let Some(next_life) = self.next_life.lock().unwrap().take() {
@@ -229,6 +239,12 @@ impl World {
         Self::limited(MicrovmLimits::NONE).await
     }
 
+    /// One whose connections are served by the test's own thread: with the test's clock, which may be stopped, and one after
+    /// the other.
+    pub(crate) async fn on_this_thread() -> Self {
+        Self::configured(DataPlaneConfig { workers: Workers::Caller, ..CONFIG }).await
+    }
+
     /// A microVM with two vCPUs may take no more than this of each.
     pub(crate) async fn limited(microvm_limits: MicrovmLimits) -> Self {
         Self::configured(DataPlaneConfig { microvm_limits, ..CONFIG }).await
@@ -253,6 +269,8 @@ impl World {
             state: watch::Sender::new(Some(Ok(app.clone()))),
             asked: AtomicUsize::new(0),
             verified: AtomicUsize::new(0),
+            asked_on: Mutex::default(),
+            woken_on: Mutex::default(),
             next_life: Mutex::default(),
             ingress: Mutex::new(Ingress { http: true, shell: true }),
             neighbour: Mutex::default(),

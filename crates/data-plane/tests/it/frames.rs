@@ -334,7 +334,7 @@ async fn a_preface_that_is_none_ends_the_connection() {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_or_not_enough_is_cut() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let mut silent = RawHttp2::silent(&world).await;
     // What it does not say is that it has got the PING of an orderly end.
     let mut idle = RawHttp2::open(&world).await;

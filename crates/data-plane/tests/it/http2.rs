@@ -11,8 +11,8 @@ use hyper::body::{Frame, Incoming};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{
-    TestBody, connect_http2, describe, empty, fed, full, piece, request, request_http2, send, serve_app,
-    serve_http2_app, soon, text,
+    TestBody, asked, connect_http2, describe, empty, fed, full, piece, request, request_http2, send,
+    serve_app, serve_http2_app, soon, text,
 };
 use crate::fake::{LABEL, World, host};
 
@@ -197,9 +197,7 @@ async fn neither_side_can_make_the_endpoint_hold_a_body() {
     }
     // Meanwhile, on the same connection, other requests go through.
     let other = tokio::spawn(sender.send_request(request_http2(&world, "/other").body(empty()).unwrap()));
-    let (mut app, _) = soon(listener.accept()).await.unwrap();
-    let mut head = vec![0; 4096];
-    assert!(soon(app.read(&mut head)).await.unwrap() > 0);
+    let mut app = asked(&listener).await;
     // Down: a client that does not read.
     app.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
     let response = soon(other).await.unwrap().unwrap();
@@ -220,7 +218,7 @@ async fn streams_are_reset_when_the_life_ends_and_the_connection_stays() {
     let mut sender = connect_http2(&world).await;
     let listener = world.listen(8080).await;
     let asking = tokio::spawn(sender.send_request(request_http2(&world, "/").body(empty()).unwrap()));
-    let (mut app, _) = soon(listener.accept()).await.unwrap();
+    let mut app = asked(&listener).await;
     app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
     let mut response = soon(asking).await.unwrap().unwrap();
     assert_eq!(piece(response.body_mut()).await, "half");
@@ -243,9 +241,8 @@ async fn a_client_that_gives_up_a_stream_ends_it_at_the_app() {
     let listener = world.listen(8080).await;
     let mut sender = connect_http2(&world).await;
     let asking = tokio::spawn(sender.send_request(request_http2(&world, "/").body(empty()).unwrap()));
-    let (mut app, _) = soon(listener.accept()).await.unwrap();
+    let mut app = asked(&listener).await;
     let mut buffer = vec![0; 4096];
-    assert!(soon(app.read(&mut buffer)).await.unwrap() > 0);
     asking.abort();
     assert_eq!(soon(app.read(&mut buffer)).await.unwrap_or(0), 0);
 }

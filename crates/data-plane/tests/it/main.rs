@@ -21,3 +21,4 @@ mod slow_bodies;
 mod smuggling;
 mod waking;
 mod websocket;
+mod workers;

@@ -53,7 +53,7 @@ async fn a_request_is_counted_and_logged_with_its_bytes() {
 
 #[tokio::test]
 async fn refusals_are_logged_and_counted_once_the_token_was_good() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let asked = Request::builder().uri("/?a").header("host", host(LABEL));
     assert_eq!(send(&world, asked.body(empty()).unwrap()).await.status(), 403);
     assert_eq!(get(&world, "/").await.status(), 502);

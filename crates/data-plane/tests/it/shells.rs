@@ -172,7 +172,7 @@ async fn a_shell_ends_with_the_life_of_its_microvm_or_its_agent() {
 
 #[tokio::test]
 async fn a_shell_that_does_not_start_is_tried_once_more() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let hanging = |count| world.app.hanging_shells.store(count, Ordering::SeqCst);
     let left = || world.app.hanging_shells.load(Ordering::SeqCst);
     hanging(1);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::client::{connect, empty, request, soon, text};
+use crate::client::{asked, connect, empty, request, soon, text};
 use crate::fake::{LABEL, World};
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn requests_under_way_finish_and_idle_connections_do_not_hold_up() {
     let idle = connect(&world, LABEL).await;
     let mut busy = connect(&world, LABEL).await;
     let answering = tokio::spawn(busy.send_request(request(&world, "/").body(empty()).unwrap()));
-    let (mut app, _) = soon(listener.accept()).await.unwrap();
+    let mut app = asked(&listener).await;
     let address = world.address;
     let shutdown = tokio::spawn(world.plane.shutdown(Duration::from_secs(15)));
     soon(async {

@@ -69,7 +69,7 @@ async fn they_share_one_resume_and_go_on_in_order_of_arrival() {
 
 #[tokio::test]
 async fn whoever_gives_up_does_so_for_itself_alone() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let listener = world.listen(8080).await;
     // Also the first, which woke it.
     let mut held = hold(&world, 6).await;
@@ -124,7 +124,7 @@ async fn a_failed_resume_fails_all_and_the_next_request_tries_again() {
 
 #[tokio::test]
 async fn the_queue_is_bounded_and_those_who_left_make_room() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     serve_app(world.listen(8080).await, describe);
     world.backend.state.send_replace(None);
     let mut held = Vec::new();

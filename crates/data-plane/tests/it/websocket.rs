@@ -200,7 +200,7 @@ async fn an_app_that_declines_a_websocket_of_http2_is_told_apart_from_one_that_a
 
 #[tokio::test]
 async fn a_connection_of_http2_is_kept_as_long_as_it_has_a_websocket() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     serve_app(world.listen(8080).await, app);
     let (mut sender, mut quiet) = (connect_http2(&world).await, connect_http2(&world).await);
     let plain = || request_http2(&world, "/plain").body(empty()).unwrap();
