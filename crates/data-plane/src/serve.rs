@@ -88,7 +88,7 @@ impl DataPlane {
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(certificate)?));
         let stop = Stop::default();
         let usages = Arc::new(Usages::new(config.microvm_limits));
-        let apps = AppConnections::new(Arc::clone(&usages));
+        let apps = AppConnections::new(Arc::clone(&usages))?;
         let waiting = Waiting::new(Arc::clone(&backend));
         let shared =
             Arc::new(Shared { backend, hosts, keys, apps, usages, waiting, observation, stop: stop.clone() });

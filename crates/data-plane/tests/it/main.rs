@@ -19,5 +19,6 @@ mod shells;
 mod shutdown;
 mod slow_bodies;
 mod smuggling;
+mod tls_apps;
 mod waking;
 mod websocket;
