@@ -1,13 +1,13 @@
 //! Connections to apps: opened, counted, used for several requests, closed when the microVM's life ends.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use hearth_api::MicrovmId;
 use http::{Request, Response};
-use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::RunningApp;
@@ -16,8 +16,11 @@ use crate::counted::Counted;
 use crate::http1::{Http1Connection, Kept};
 use crate::http2::{Stream, Streams};
 use crate::limits::Usages;
+use crate::ports::{Layer, Ports, may_want_tls};
 use crate::refusal::Refusal;
 use crate::serve::Stop;
+use crate::target::{AppProtocol, Place, Target, Wanted, address, repeatable};
+use crate::upstream_tls::{AppTls, UpstreamTls};
 
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
@@ -29,27 +32,14 @@ const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Errors of a host that has too little of something, by which no microVM is to be blamed.
 const WANTING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
 
-/// How an app is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AppProtocol {
-    Http1,
-    Http2,
-}
-
 /// The connections to the apps of all microVMs, as one worker uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct AppConnections {
     kept: Kept,
     streams: Streams,
     usages: Arc<Usages>,
-}
-
-/// Where a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
-    microvm: MicrovmId,
-    generation: u64,
-    port: u16,
+    ports: Ports,
+    tls: UpstreamTls,
 }
 
 /// A connection that is ready for one request.
@@ -59,12 +49,30 @@ pub(crate) struct AppConnection {
     place: Place,
     /// Whether it was used before.
     kept: bool,
+    /// What is known of the port. An HTTP/1.1 connection that was used before has told all that there is to know.
+    layer: Option<Layer>,
 }
 
 #[derive(Debug)]
 enum On {
     Http1(Http1Connection),
     Http2(Stream),
+}
+
+impl On {
+    fn protocol(&self) -> AppProtocol {
+        match self {
+            Self::Http1(_) => AppProtocol::Http1,
+            Self::Http2(_) => AppProtocol::Http2,
+        }
+    }
+}
+
+/// A fresh connection to an app.
+enum Upstream<R: RunningApp> {
+    Plain(Counted<R>),
+    /// In a box, as it is many times larger.
+    Tls(Box<AppTls<Counted<R>>>),
 }
 
 /// Why there is no answer, with the request if nothing of it was sent.
@@ -76,10 +84,16 @@ pub(crate) struct SendError {
 
 impl AppConnections {
     /// Those of so many workers.
-    pub(crate) fn of_workers(count: usize, usages: &Arc<Usages>) -> Vec<Self> {
-        let streams = Streams::default();
-        let of_worker = |kept| Self { kept, streams: streams.clone(), usages: Arc::clone(usages) };
-        Kept::of_workers(count).into_iter().map(of_worker).collect()
+    pub(crate) fn of_workers(count: usize, usages: &Arc<Usages>) -> Result<Vec<Self>, rustls::Error> {
+        let (streams, ports, tls) = (Streams::default(), Ports::new(), UpstreamTls::new()?);
+        let of_worker = |kept| Self {
+            kept,
+            streams: streams.clone(),
+            usages: Arc::clone(usages),
+            ports: ports.clone(),
+            tls: tls.clone(),
+        };
+        Ok(Kept::of_workers(count).into_iter().map(of_worker).collect())
     }
 
     /// Closes connections that are kept for too long; never ends.
@@ -87,89 +101,160 @@ impl AppConnections {
         tokio::join!(self.kept.expire(), self.streams.expire());
     }
 
-    /// A connection to `port`: one that is there, or a fresh one.
+    /// A connection to an app: one that is there, or a fresh one.
     pub(crate) async fn connect<R: RunningApp>(
         &self,
         running: &R,
-        port: u16,
-        protocol: AppProtocol,
+        target: Target<'_>,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
-        let place = Place { microvm: running.id().clone(), generation: running.generation(), port };
-        if protocol == AppProtocol::Http1
+        let place = Place::new(running, target.port);
+        if target.wanted != Wanted::Http2
             && let Some(connection) = self.kept.take(&place)
         {
-            return Ok(AppConnection { on: On::Http1(connection), place, kept: true });
+            let (on, layer) = (On::Http1(connection), Some(Layer::Plain));
+            return Ok(AppConnection { on, place, kept: true, layer });
         }
         // In a box, as is the second attempt: most requests have no use for their state, but would have to carry it.
-        Box::pin(self.reconnect(running, place, protocol, stop)).await
+        Box::pin(self.reconnect(running, place, target, stop)).await
     }
 
-    async fn stream<R: RunningApp>(&self, running: &R, port: u16) -> Result<TokioIo<Counted<R>>, Refusal> {
+    async fn stream<R: RunningApp>(&self, running: &R, port: u16) -> Result<Counted<R>, Refusal> {
         let stream = connect(running, port).await?;
         let usage = self.usages.of(running.id(), running.vcpus());
-        Ok(TokioIo::new(Counted::new(stream, running.clone(), usage)))
+        Ok(Counted::new(stream, running.clone(), usage))
     }
 
     async fn reconnect<R: RunningApp>(
         &self,
         running: &R,
         place: Place,
-        protocol: AppProtocol,
+        target: Target<'_>,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
         let opening = async {
-            match protocol {
-                AppProtocol::Http1 => {
-                    let connection =
-                        open_http1(self.stream(running, place.port).await?, running, stop).await?;
-                    Ok((On::Http1(connection), false))
-                }
-                AppProtocol::Http2 => {
-                    let open =
-                        async { open_http2(self.stream(running, place.port).await?, running, stop).await };
-                    let (stream, kept) = self.streams.stream(&place, open).await?;
-                    Ok((On::Http2(stream), kept))
-                }
-            }
+            let layer = self.ports.layer(&place);
+            let opened = self.open(running, &place, layer, target, stop).await;
+            let is_outdated = opened.is_err() && layer.is_some() && self.ports.layer(&place).is_none();
+            let (layer, opened) = match opened {
+                // Nothing was sent yet.
+                Err(_) if is_outdated => (None, self.open(running, &place, None, target, stop).await),
+                opened => (layer, opened),
+            };
+            opened.map(|(on, kept)| (on, kept, layer))
         };
-        let (on, kept) = tokio::select! {
+        let (on, kept, layer) = tokio::select! {
             biased;
             () = running.ended() => return Err(Refusal::MicrovmUnreachable),
             opened = opening => opened?,
         };
-        Ok(AppConnection { on, place, kept })
+        Ok(AppConnection { on, place, kept, layer })
+    }
+
+    /// A fresh connection, or a stream on one; whether that was used before.
+    async fn open<R: RunningApp>(
+        &self,
+        running: &R,
+        place: &Place,
+        layer: Option<Layer>,
+        target: Target<'_>,
+        stop: &Stop,
+    ) -> Result<(On, bool), Refusal> {
+        let protocol = target.wanted.on(layer);
+        let stream = async {
+            let stream = self.stream(running, place.port()).await?;
+            let Some(Layer::Tls(preferred)) = layer else { return Ok(Upstream::Plain(stream)) };
+            let secured = self.tls.connect(stream, target.authority.host(), protocol).await;
+            secured.map(Box::new).map(Upstream::Tls).map_err(|error| {
+                tracing::debug!(microvm = %running.id(), %error, "TLS handshake with the app failed");
+                if protocol == preferred && error.kind() != std::io::ErrorKind::ConnectionRefused {
+                    self.ports.forget(place);
+                }
+                Refusal::AppUnreachable
+            })
+        };
+        match protocol {
+            AppProtocol::Http1 => {
+                let connection = match stream.await? {
+                    Upstream::Plain(stream) => open_http1(stream, running, stop).await?,
+                    Upstream::Tls(stream) => open_http1(stream, running, stop).await?,
+                };
+                Ok((On::Http1(connection), false))
+            }
+            AppProtocol::Http2 => {
+                let open = async {
+                    match stream.await? {
+                        Upstream::Plain(stream) => open_http2(stream, running, stop).await,
+                        Upstream::Tls(stream) => open_http2(stream, running, stop).await,
+                    }
+                };
+                let (stream, kept) = self.streams.stream(place, open).await?;
+                Ok((On::Http2(stream), kept))
+            }
+        }
     }
 
     /// Sends a request and waits for the head of the answer.
     ///
     /// A connection that was used before may have been closed by the app meanwhile; then another one is used, if the
-    /// request was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body.
+    /// request was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body. The same request is
+    /// sent again with TLS when the first answer of a port shows that it wants that.
     pub(crate) async fn send<R: RunningApp>(
         &self,
         connection: AppConnection,
-        request: Request<AppBody>,
+        mut request: Request<AppBody>,
         running: &R,
+        target: Target<'_>,
         stop: &Stop,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let AppConnection { on, place, kept } = connection;
-        let again = kept.then(|| repeatable(&request)).flatten();
-        let protocol = match on {
-            On::Http1(_) => AppProtocol::Http1,
-            On::Http2(_) => AppProtocol::Http2,
+        let AppConnection { on, place, kept, layer } = connection;
+        let again = (kept || layer.is_none()).then(|| repeatable(&request)).flatten();
+        address(&mut request, target.authority, on.protocol(), layer)?;
+        let answer = self.exchange(on, request, &place).await;
+        let doubtful = match &answer {
+            Ok(response) => layer.is_none() && may_want_tls(response),
+            Err(failure) => layer.is_none() && !was_refused(&failure.error),
         };
-        let SendError { request: unsent, error } = match self.exchange(on, request, &place).await {
-            Ok(response) => return Ok(response),
-            Err(failure) => *failure,
-        };
-        let Some(request) = unsent.filter(|_| kept).or(again).filter(|_| !has_ended(running)) else {
-            return Err(refusal_of(&error, running));
+        let answer = match answer {
+            Ok(response) if !doubtful => {
+                if layer.is_none() {
+                    self.ports.plain(&place);
+                }
+                return Ok(response);
+            }
+            answer => answer,
         };
         let second = async {
-            let AppConnection { on, place, .. } = self.reconnect(running, place, protocol, stop).await?;
+            let wants_tls = doubtful && self.wants_tls(running, &place, target).await;
+            let (first, unsent) = match answer {
+                Ok(response) => (Ok(response), None),
+                Err(failure) => (Err(failure.error), failure.request),
+            };
+            let request =
+                unsent.or(again).filter(|_| (kept && first.is_err() || wants_tls) && !has_ended(running));
+            let Some(mut request) = request else {
+                return first.map_err(|error| refusal_of(&error, running));
+            };
+            drop(first);
+            let AppConnection { on, place, layer, .. } = self.reconnect(running, place, target, stop).await?;
+            address(&mut request, target.authority, on.protocol(), layer)?;
             self.exchange(on, request, &place).await.map_err(|failure| refusal_of(&failure.error, running))
         };
         Box::pin(second).await
+    }
+
+    /// Whether a port whose first answer is none of plain HTTP speaks TLS.
+    async fn wants_tls<R: RunningApp>(&self, running: &R, place: &Place, target: Target<'_>) -> bool {
+        let probe = async {
+            let stream = self.stream(running, place.port()).await.ok()?;
+            self.tls.probe(stream, target.authority.host()).await
+        };
+        let layer = tokio::select! {
+            biased;
+            () = running.ended() => None,
+            layer = self.ports.settle(place, probe) => layer,
+        };
+        matches!(layer, Some(Layer::Tls(_)))
     }
 
     async fn exchange(
@@ -186,19 +271,6 @@ impl AppConnections {
             On::Http2(stream) => Ok(stream.exchange(request).await?.map(AnswerBody::Http2)),
         }
     }
-}
-
-/// A copy of a request that may be sent twice.
-fn repeatable(request: &Request<AppBody>) -> Option<Request<AppBody>> {
-    if !request.method().is_idempotent() || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(AppBody::none());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }
 
 async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<R::Stream, Refusal> {
@@ -218,11 +290,11 @@ async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<R::Stream, Ref
 
 /// Opens a connection; it ends with the microVM's life.
 async fn open_http1<R: RunningApp>(
-    stream: TokioIo<Counted<R>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     running: &R,
     stop: &Stop,
 ) -> Result<Http1Connection, Refusal> {
-    let handshake = hyper::client::conn::http1::handshake(stream).await;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
     // The error is also that of the request.
     let served = async { drop(connection.with_upgrades().await) };
@@ -231,7 +303,7 @@ async fn open_http1<R: RunningApp>(
 
 /// Opens a connection for many requests and serves it until the microVM's life ends.
 async fn open_http2<R: RunningApp>(
-    stream: TokioIo<Counted<R>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     running: &R,
     stop: &Stop,
 ) -> Result<hyper::client::conn::http2::SendRequest<AppBody>, Refusal> {
@@ -240,7 +312,7 @@ async fn open_http2<R: RunningApp>(
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
-        .handshake(stream)
+        .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
     let served = until_ended(async { drop(connection.await) }, running.ended(), stop.clone());
@@ -276,6 +348,18 @@ async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output
 /// Whether the microVM's life is over, by which its connections were cut.
 fn has_ended<R: RunningApp>(running: &R) -> bool {
     std::pin::pin!(running.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+/// Whether nobody listens on the port.
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// An app that closes the connection or answers in another protocol is as good as none.

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
-use hyper::body::Body as _;
 
 use crate::admit::PROXY_AUTH;
-use crate::app::{AppConnection, AppProtocol};
+use crate::app::AppConnection;
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::{AnswerBody, AppBody};
 use crate::call::Call;
@@ -20,6 +19,7 @@ use crate::route::PROXY_PORT;
 use crate::serve::Shared;
 use crate::subprotocol::ForApp;
 use crate::switch::{Switch, connection_options, tunnel};
+use crate::target::{Target, Wanted};
 
 /// Fields that belong to one hop, beside those that `Connection` names (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -48,7 +48,7 @@ pub(crate) struct Route {
 
 /// How the app is to be spoken to: in HTTP/2 if the client says so, or for gRPC, which nothing else can carry. A request
 /// is taken for gRPC if it comes over HTTP/2 and says what gRPC's clients must say.
-pub(crate) fn app_protocol<T>(request: &Request<T>, switch: &Switch) -> AppProtocol {
+pub(crate) fn wanted<T>(request: &Request<T>, switch: &Switch) -> Wanted {
     let headers = request.headers();
     let forced = || headers.get(FORCE_H2).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     let grpc = || {
@@ -58,7 +58,13 @@ pub(crate) fn app_protocol<T>(request: &Request<T>, switch: &Switch) -> AppProto
             && essence.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
             && headers.get(TE).is_some_and(|te| te == "trailers")
     };
-    if *switch == Switch::No && (forced() || grpc()) { AppProtocol::Http2 } else { AppProtocol::Http1 }
+    if *switch != Switch::No {
+        Wanted::Http1
+    } else if forced() || grpc() {
+        Wanted::Http2
+    } else {
+        Wanted::Any
+    }
 }
 
 /// Sends `request` on a connection to the app. The bodies are streamed both ways.
@@ -66,7 +72,7 @@ pub(crate) async fn forward<B: Backend>(
     mut request: Request<AppBody>,
     route: Route,
     running: &B::App,
-    (protocol, connection): (AppProtocol, AppConnection),
+    (port, wanted, connection): (u16, Wanted, AppConnection),
     call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
@@ -74,7 +80,7 @@ pub(crate) async fn forward<B: Backend>(
     let Route { authority, switch, subprotocols, client: connection_of_client } = route;
     let client = (switch != Switch::No).then(|| hyper::upgrade::on(&mut request));
     let marked = subprotocols.is_marked();
-    let mut request = for_the_app(request, &authority, protocol)?;
+    let mut request = for_the_app(request)?;
     let mut accept = None;
     if switch != Switch::No {
         let (mut parts, body) = request.into_parts();
@@ -84,7 +90,8 @@ pub(crate) async fn forward<B: Backend>(
         accept = switch.ask(&mut parts.headers, &mut parts.method);
         request = Request::from_parts(parts, body);
     }
-    let mut response = shared.apps.send(connection, request, running, &shared.stop).await?;
+    let target = Target { port, wanted, authority: &authority };
+    let mut response = shared.apps.send(connection, request, running, target, &shared.stop).await?;
     let app = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
     let app_protocol = head.headers.get(UPGRADE).cloned();
@@ -104,53 +111,27 @@ pub(crate) async fn forward<B: Backend>(
     Ok(Response::from_parts(head, AnswerBody::Own(Full::new(Bytes::new()))))
 }
 
-/// Turns a request to the endpoint into one to the app.
-fn for_the_app(
-    request: Request<AppBody>,
-    authority: &Authority,
-    protocol: AppProtocol,
-) -> Result<Request<AppBody>, Refusal> {
-    let (mut parts, body) = request.into_parts();
-    let target = parts.uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let headers = &mut parts.headers;
+/// Turns a request to the endpoint into one to the app; [`address`] does the rest.
+fn for_the_app(mut request: Request<AppBody>) -> Result<Request<AppBody>, Refusal> {
+    let is_of_http2 = request.version() == Version::HTTP_2;
+    let headers = request.headers_mut();
     if !is_framed_plainly(headers) {
         return Err(Refusal::BadRequest);
     }
     let takes_trailers = headers.get_all(TE).iter().any(|te| te == "trailers");
     remove_hop_by_hop(headers);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
     // The endpoint itself tells the client to go on.
     headers.remove(EXPECT);
     remove_own(headers);
-    if parts.version == Version::HTTP_2 {
+    if is_of_http2 {
         join_cookies(headers);
     }
-    match protocol {
-        AppProtocol::Http1 => {
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadRequest)?;
-            headers.insert(HOST, host);
-            if !body.is_end_stream() && body.size_hint().exact().is_none() {
-                // Otherwise a GET would lose its body.
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            parts.uri = Uri::from(target);
-            parts.version = Version::HTTP_11;
-        }
-        AppProtocol::Http2 => {
-            headers.remove(HOST);
-            if takes_trailers {
-                headers.insert(TE, HeaderValue::from_static("trailers"));
-            }
-            let mut uri = http::uri::Parts::default();
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(authority.clone());
-            uri.path_and_query = Some(target);
-            parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadRequest)?;
-            parts.version = Version::HTTP_2;
-        }
-    }
     // What hyper hangs on a request is for the client's connection.
-    parts.extensions.clear();
-    Ok(Request::from_parts(parts, body))
+    request.extensions_mut().clear();
+    Ok(request)
 }
 
 /// Whether a body is framed by its length or as chunks and nothing more. Another coding below the chunks (RFC 9112,

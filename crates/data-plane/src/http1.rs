@@ -16,8 +16,9 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::{Place, SendError};
+use crate::app::SendError;
 use crate::body::AppBody;
+use crate::target::Place;
 
 /// How long an idle connection is kept. Less than the two seconds after which gunicorn closes one, so that a request
 /// hardly ever meets a connection that is being closed; and short, as an app that serves one connection at a time

@@ -14,9 +14,10 @@ use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::{Place, SendError};
+use crate::app::SendError;
 use crate::body::AppBody;
 use crate::refusal::Refusal;
+use crate::target::Place;
 
 /// Streams on one connection; more are opened on another. Servers commonly allow 100 (RFC 9113, section 6.5.2,
 /// recommends no fewer).

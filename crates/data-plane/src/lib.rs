@@ -2,7 +2,8 @@
 //!
 //! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`: `route` (which host and
 //! port), `switch` and `subprotocol` (what it wants to become), `admit` (the token), `wake` (held while the microVM
-//! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`. A `call` goes
+//! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`, with
+//! `upstream_tls` where `ports` knows that the app wants it. A `call` goes
 //! with it from the first to the last byte, for counters and access log. With a token for shells, it goes to `shell` instead.
 //!
 //! Invariants: before a token has been verified nothing is resumed and nothing tells whether a microVM exists; no
@@ -29,6 +30,7 @@ mod limits;
 mod liveness;
 mod pass;
 mod places;
+mod ports;
 mod refusal;
 mod route;
 mod serve;
@@ -37,7 +39,9 @@ mod shell_session;
 mod sources;
 mod subprotocol;
 mod switch;
+mod target;
 mod tls;
+mod upstream_tls;
 mod wake;
 mod workers;
 

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::admit::{Admitted, SHELL_PORT, admit, token};
-use crate::app::{AppConnection, AppProtocol};
+use crate::app::AppConnection;
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
 use crate::call::{Call, Observed, OpenStream};
 use crate::connection::Client;
-use crate::forward::{Route, app_protocol, forward};
+use crate::forward::{Route, forward, wanted};
 use crate::head;
 use crate::refusal::Refusal;
 use crate::route;
@@ -22,6 +22,7 @@ use crate::serve::Shared;
 use crate::shell::{self, Handshake};
 use crate::subprotocol::Offer;
 use crate::switch::Switch;
+use crate::target::Target;
 use crate::wake::Woken;
 
 /// Header with the request's id, on the way in and out.
@@ -94,18 +95,18 @@ async fn pass<B: Backend>(
         }
     };
     call.admitted(&microvm, port);
-    let protocol = app_protocol(&request, &switch);
-    let (running, connection) = reach(&microvm, port, protocol, (client, call), shared).await?;
+    let wanted = wanted(&request, &switch);
+    let target = Target { port, wanted, authority: &authority };
+    let (running, connection) = reach(&microvm, target, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let route = Route { authority, switch, subprotocols, client: Arc::clone(client) };
-    forward(request, route, &running, (protocol, connection), call, shared).await
+    forward(request, route, &running, (port, wanted, connection), call, shared).await
 }
 
 /// Connects to the app, when the microVM is running.
 async fn reach<B: Backend>(
     microvm: &MicrovmId,
-    port: u16,
-    protocol: AppProtocol,
+    target: Target<'_>,
     (client, call): (&Client, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
@@ -113,21 +114,20 @@ async fn reach<B: Backend>(
     if let Some(running) = shared.backend.running(microvm) {
         client.count(&running, shared)?;
         uncounted = None;
-        match shared.apps.connect(&running, port, protocol, &shared.stop).await {
+        match shared.apps.connect(&running, target, &shared.stop).await {
             Ok(connection) => return Ok((running, connection)),
             // It may have been suspended between being found running and being connected to.
             Err(Refusal::MicrovmUnreachable) => {}
             Err(refusal) => return Err(refusal),
         }
     }
-    Box::pin(wake(microvm, port, protocol, (uncounted, call), shared)).await
+    Box::pin(wake(microvm, target, (uncounted, call), shared)).await
 }
 
 /// Waits for the microVM and connects to its app.
 async fn wake<B: Backend>(
     microvm: &MicrovmId,
-    port: u16,
-    protocol: AppProtocol,
+    target: Target<'_>,
     (uncounted, call): (Option<&Client>, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
@@ -138,7 +138,7 @@ async fn wake<B: Backend>(
         client.count(&running, shared)?;
     }
     let mut on_its_way = Some(on_its_way);
-    let mut connecting = Box::pin(shared.apps.connect(&running, port, protocol, &shared.stop));
+    let mut connecting = Box::pin(shared.apps.connect(&running, target, &shared.stop));
     let connection = std::future::poll_fn(|context| {
         let connected = connecting.as_mut().poll(context);
         drop(on_its_way.take());

@@ -105,7 +105,7 @@ impl DataPlane {
         let server = Handle::current();
         let waiting = Arc::new(Waiting::new(Arc::clone(&backend), server.clone()));
         let (workers, threads) = config.workers.start(&server).map_err(StartError::Workers)?;
-        let apps = AppConnections::of_workers(workers.len(), &usages);
+        let apps = AppConnections::of_workers(workers.len(), &usages)?;
         let served = workers.into_iter().zip(apps).map(|(worker, apps)| {
             let (expired, soon) = (apps.clone(), stop.soon.clone());
             let expire = async move { soon.run_until_cancelled(expired.expire()).await };

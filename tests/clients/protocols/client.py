@@ -100,6 +100,19 @@ def httpx_forced():
         assert (refused.status_code, refused.headers["x-aws-proxy-error"]) == (502, "APP_CONNECT_FAILED")
 
 
+@check("TLS to the app", "httpx")
+def httpx_tls():
+    secured, http1_only = {"X-aws-proxy-port": "8443"}, {"X-aws-proxy-port": "8444"}
+    with httpx_client(True) as client:
+        for _ in range(2):
+            described(client.get("/describe", headers=secured), "HTTP/2.0")
+            described(client.get("/describe", headers=http1_only), "HTTP/1.1")
+        for port in (secured, http1_only):
+            assert client.post("/echo", content=b"x" * MIB, headers=port).content == b"x" * MIB
+    with httpx_client(False) as client:
+        described(client.get("/describe", headers=secured), "HTTP/2.0")
+
+
 @check("Bodies over HTTP/2", "httpx")
 def httpx_bodies():
     with httpx_client(True) as client:
@@ -166,6 +179,12 @@ def websockets_subprotocol():
             raise RuntimeError(f"{len(wrong)} subprotocols were accepted")
         except websockets.exceptions.InvalidStatus as refused:
             assert refused.response.status_code in (400, 403)
+
+
+@check("TLS to the app", "websockets")
+def websockets_tls():
+    for port in ("8443", "8444"):
+        websocket("chat", additional_headers=AUTH | {"X-aws-proxy-port": port}, subprotocols=["chat"])
 
 
 @check("WebSocket over HTTP/2", "h2")
@@ -240,6 +259,15 @@ def grpc_unary():
             assert call(message, metadata=METADATA, timeout=30) == message
         forced = [*METADATA, ("x-aws-proxy-force-h2", "true")]
         assert call(b"forced", metadata=forced, timeout=30) == b"forced"
+
+
+@check("TLS to the app", "grpcio")
+def grpc_tls():
+    # The first request to a port may get the answer that TLS is wanted; a call cannot be made twice.
+    requests.get(f"{URL}/describe", headers=AUTH | {"X-aws-proxy-port": "8443"}, verify=CA)
+    with channel() as open_channel:
+        call = open_channel.unary_unary("/test.Echo/Unary")
+        assert call(b"hello", metadata=[*METADATA, ("x-aws-proxy-port", "8443")], timeout=30) == b"hello"
 
 
 @check("gRPC: streams", "grpcio")

@@ -19,6 +19,7 @@ mod shells;
 mod shutdown;
 mod slow_bodies;
 mod smuggling;
+mod tls_apps;
 mod waking;
 mod websocket;
 mod workers;

@@ -1,10 +1,12 @@
 //! usage: protocols [PORT]
 //!
 //! An app that speaks what the endpoint forwards: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events, WebSocket and gRPC on
-//! port 8080 or the one that is named, and HTTP/1.1 alone on port 8082. gRPC messages are bytes, so that clients need no
+//! port 8080 or the one that is named, and HTTP/1.1 alone on port 8082. Ports 8443 and 8444 are the same with TLS and nothing
+//! else. gRPC messages are bytes, so that clients need no
 //! generated code. Whoever names a port is told the one that was taken, and speaks to the app without an endpoint.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,8 +18,12 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
@@ -33,27 +39,63 @@ async fn main() {
     if let Some(port) = std::env::args().nth(1) {
         let named = TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("the port is free");
         println!("{}", named.local_addr().expect("it is bound").port());
-        return serve(named, false).await;
+        return serve(named, Versions::Both, None).await;
     }
-    let both = TcpListener::bind("127.0.0.1:8080").await.expect("port 8080 is free");
-    let http1 = TcpListener::bind("127.0.0.1:8082").await.expect("port 8082 is free");
-    tokio::join!(serve(both, false), serve(http1, true));
+    let listen = async |port| TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
+    tokio::join!(
+        serve(listen(8080).await, Versions::Both, None),
+        serve(listen(8082).await, Versions::Http1, None),
+        serve(listen(8443).await, Versions::Both, Some(tls(&[b"h2", b"http/1.1"]))),
+        serve(listen(8444).await, Versions::Http1, Some(tls(&[]))),
+    );
 }
 
-async fn serve(listener: TcpListener, http1_only: bool) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    Http1,
+    Both,
+}
+
+/// TLS with a certificate that nobody knows.
+fn tls(protocols: &[&[u8]]) -> TlsAcceptor {
+    let names = vec!["localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a name is all that it takes");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("it was just written");
+    let builder = ServerConfig::builder().with_no_client_auth();
+    let config = builder.with_single_cert(vec![made.cert.der().clone()], key);
+    let mut config = config.expect("key and certificate belong together");
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve(listener: TcpListener, versions: Versions, tls: Option<TlsAcceptor>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
-            let stream = TokioIo::new(stream);
-            // How the connection ends is the client's business.
-            if http1_only {
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
-            } else {
-                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                let _ = builder.serve_connection_with_upgrades(stream, service).await;
+            match tls {
+                None => serve_connection(stream, versions).await,
+                // Who does not speak it is told so by an alert.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve_connection(stream, versions).await;
+                    }
+                }
             }
         });
+    }
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, versions: Versions) {
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
+    let stream = TokioIo::new(stream);
+    // How the connection ends is the client's business.
+    if versions == Versions::Http1 {
+        let builder = hyper::server::conn::http1::Builder::new();
+        let _ = builder.serve_connection(stream, service).with_upgrades().await;
+    } else {
+        let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        let _ = builder.serve_connection_with_upgrades(stream, service).await;
     }
 }
 
