@@ -342,7 +342,11 @@ async fn a_client_that_says_nothing_or_not_enough_is_cut() {
     // From here on the clock jumps to the next timer whenever nothing else is to be done.
     tokio::time::pause();
     for connection in [&mut silent, &mut idle] {
-        let ended = tokio::time::timeout(std::time::Duration::from_mins(10), connection.ended()).await;
-        ended.expect("it is held for ever");
+        let mut ended = std::pin::pin!(connection.ended());
+        // On a loaded machine the kernel may need longer for the last bytes than the clock for its jumps.
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while tokio::time::timeout(std::time::Duration::from_mins(10), &mut ended).await.is_err() {
+            assert!(std::time::Instant::now() < give_up, "it is held for ever");
+        }
     }
 }
