@@ -18,6 +18,7 @@ use crate::http2::{Stream, Streams};
 use crate::limits::Usages;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
+use crate::until::until;
 
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
@@ -74,6 +75,12 @@ pub(crate) struct SendError {
     pub(crate) error: hyper::Error,
 }
 
+impl Place {
+    fn of<R: RunningApp>(running: &R, port: u16) -> Self {
+        Self { microvm: running.id().clone(), generation: running.generation(), port }
+    }
+}
+
 impl AppConnections {
     /// Those of so many workers.
     pub(crate) fn of_workers(count: usize, usages: &Arc<Usages>) -> Vec<Self> {
@@ -95,7 +102,7 @@ impl AppConnections {
         protocol: AppProtocol,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
-        let place = Place { microvm: running.id().clone(), generation: running.generation(), port };
+        let place = Place::of(running, port);
         if protocol == AppProtocol::Http1
             && let Some(connection) = self.kept.take(&place)
         {
@@ -153,12 +160,13 @@ impl AppConnections {
         stop: &Stop,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let AppConnection { on, place, kept } = connection;
+        let port = place.port;
         let again = kept.then(|| repeatable(&request)).flatten();
         let protocol = match on {
             On::Http1(_) => AppProtocol::Http1,
             On::Http2(_) => AppProtocol::Http2,
         };
-        let SendError { request: unsent, error } = match self.exchange(on, request, &place).await {
+        let SendError { request: unsent, error } = match self.exchange(on, request, place).await {
             Ok(response) => return Ok(response),
             Err(failure) => *failure,
         };
@@ -166,8 +174,9 @@ impl AppConnections {
             return Err(refusal_of(&error, running));
         };
         let second = async {
+            let place = Place::of(running, port);
             let AppConnection { on, place, .. } = self.reconnect(running, place, protocol, stop).await?;
-            self.exchange(on, request, &place).await.map_err(|failure| refusal_of(&failure.error, running))
+            self.exchange(on, request, place).await.map_err(|failure| refusal_of(&failure.error, running))
         };
         Box::pin(second).await
     }
@@ -176,11 +185,11 @@ impl AppConnections {
         &self,
         on: On,
         request: Request<AppBody>,
-        place: &Place,
+        place: Place,
     ) -> Result<Response<AnswerBody>, Box<SendError>> {
         match on {
             On::Http1(connection) => {
-                let response = connection.exchange(request, place.clone(), &self.kept).await?;
+                let response = connection.exchange(request, place, &self.kept).await?;
                 Ok(response.map(AnswerBody::Http1))
             }
             On::Http2(stream) => Ok(stream.exchange(request).await?.map(AnswerBody::Http2)),
@@ -265,12 +274,14 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 }
 
 async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output = ()>, stop: Stop) {
-    tokio::select! {
-        biased;
-        () = ended => {}
-        () = stop.now.cancelled() => {}
-        () = served => {}
-    }
+    let end = async {
+        tokio::select! {
+            () = ended => {}
+            () = stop.now.cancelled() => {}
+        }
+    };
+    // Ended or served, it is over.
+    let _ = until(end, served).await;
 }
 
 /// Whether the microVM's life is over, by which its connections were cut.

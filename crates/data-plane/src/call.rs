@@ -22,8 +22,8 @@ use crate::access_log::{AccessLog, Entry};
 use crate::counters::{Counters, MicrovmCounters};
 use crate::refusal::Refusal;
 
-/// Where requests are counted and logged.
-#[derive(Debug, Default)]
+/// Where requests are counted and logged; clones share it.
+#[derive(Debug, Clone, Default)]
 pub struct Observation {
     /// Counted always.
     pub counters: Arc<Counters>,

@@ -38,11 +38,12 @@ mod sources;
 mod subprotocol;
 mod switch;
 mod tls;
+mod until;
 mod wake;
 mod workers;
 
 pub use access_log::AccessLog;
-pub use backend::{Backend, RunningApp};
+pub use backend::{Backend, Endpoint, RunningApp};
 pub use call::Observation;
 pub use counters::Counters;
 pub use limits::MicrovmLimits;

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::admit::{Admitted, SHELL_PORT, admit, token};
+use crate::admit::{Admitted, SHELL_PORT, Target, admit, token};
 use crate::app::{AppConnection, AppProtocol};
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
@@ -78,23 +78,23 @@ async fn pass<B: Backend>(
     let token = token(request.headers(), &offer);
     let now_seconds = Timestamp::now().as_second();
     let subprotocols = offer.for_app();
-    let admitted = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    let admitted = admit(token, label.as_deref(), port, now_seconds, shared).await?;
     client.admitted();
-    let (microvm, port) = match admitted {
-        Admitted::ToApp(microvm, port) if shared.backend.ingress(&microvm).http => (microvm, port),
+    let (target, port) = match admitted {
+        Admitted::ToApp(target, port) if target.ingress.http => (target, port),
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
-        Admitted::ToShell(microvm) => {
-            call.admitted(&microvm, SHELL_PORT);
+        Admitted::ToShell(target) => {
+            call.admitted(&target.microvm, SHELL_PORT);
             let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
             // In a box, as most requests have no use for its state, but would have to carry it.
-            let opened = shell::open(request, handshake, &microvm, (client, call), shared);
+            let opened = shell::open(request, handshake, target, (client, call), shared);
             let response = Box::pin(opened).await?;
             return Ok(response.map(AnswerBody::Own));
         }
     };
-    call.admitted(&microvm, port);
+    call.admitted(&target.microvm, port);
     let protocol = app_protocol(&request, &switch);
-    let (running, connection) = reach(&microvm, port, protocol, (client, call), shared).await?;
+    let (running, connection) = reach(target, port, protocol, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let route = Route { authority, switch, subprotocols, client: Arc::clone(client) };
     forward(request, route, &running, (protocol, connection), call, shared).await
@@ -102,14 +102,14 @@ async fn pass<B: Backend>(
 
 /// Connects to the app, when the microVM is running.
 async fn reach<B: Backend>(
-    microvm: &MicrovmId,
+    Target { microvm, running, .. }: Target<B::App>,
     port: u16,
     protocol: AppProtocol,
     (client, call): (&Client, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
     let mut uncounted = Some(client);
-    if let Some(running) = shared.backend.running(microvm) {
+    if let Some(running) = running {
         client.count(&running, shared)?;
         uncounted = None;
         match shared.apps.connect(&running, port, protocol, &shared.stop).await {
@@ -119,7 +119,7 @@ async fn reach<B: Backend>(
             Err(refusal) => return Err(refusal),
         }
     }
-    Box::pin(wake(microvm, port, protocol, (uncounted, call), shared)).await
+    Box::pin(wake(&microvm, port, protocol, (uncounted, call), shared)).await
 }
 
 /// Waits for the microVM and connects to its app.

@@ -11,6 +11,8 @@ use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::ingress::Ingress;
+
 /// What a shell's bytes pass through.
 pub type ShellStream = Box<dyn GuestStream>;
 
@@ -36,6 +38,17 @@ pub struct RunningMicrovm {
     /// A port that no request may go to.
     closed_port: Option<u16>,
     vcpus: u8,
+}
+
+/// The endpoint of a microVM that has not ended.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// What its host name begins with.
+    pub label: Arc<str>,
+    /// What it takes.
+    pub ingress: Ingress,
+    /// The microVM, if it is [`MicrovmState::Running`].
+    pub running: Option<RunningMicrovm>,
 }
 
 /// When the last byte went through the endpoint.
