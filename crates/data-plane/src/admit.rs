@@ -1,12 +1,16 @@
 //! Whether a request may pass.
 
+use std::sync::Arc;
+
 use hearth_api::MicrovmId;
-use hearth_auth::{TokenError, TokenKeys, TokenKind};
+use hearth_auth::{TokenError, TokenKind};
+use hearth_lifecycle::Ingress;
 use http::{HeaderMap, HeaderName};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Endpoint};
 use crate::refusal::Refusal;
 use crate::route::DEFAULT_PORT;
+use crate::serve::Shared;
 use crate::subprotocol::Offer;
 
 /// Header that carries the token.
@@ -15,13 +19,25 @@ pub(crate) const PROXY_AUTH: HeaderName = HeaderName::from_static("x-aws-proxy-a
 /// Port that stands for the shell. A request with a token for shells need not name it.
 pub(crate) const SHELL_PORT: u16 = 8022;
 
+/// The endpoint of a microVM that has ended takes everything, to say so.
+const ENDED: Ingress = Ingress { http: true, shell: true };
+
 /// What a request may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Admitted {
+#[derive(Debug)]
+pub(crate) enum Admitted<A> {
     /// Go to a port of the app.
-    ToApp(MicrovmId, u16),
+    ToApp(Found<A>, u16),
     /// Open a shell.
-    ToShell(MicrovmId),
+    ToShell(Found<A>),
+}
+
+/// The microVM that a request is for.
+#[derive(Debug)]
+pub(crate) struct Found<A> {
+    pub(crate) microvm: MicrovmId,
+    pub(crate) ingress: Ingress,
+    /// If it is running.
+    pub(crate) running: Option<A>,
 }
 
 /// The token of a request: in its header, else among its subprotocols.
@@ -40,23 +56,21 @@ pub(crate) fn token<'a>(headers: &'a HeaderMap, offer: &Offer<'a>) -> Option<&'a
 /// The token is judged by itself first. Which host was asked is only ever compared with that of the token's own microVM:
 /// hosts that exist and hosts that do not take the same way, and an unknown host costs no look at the database.
 pub(crate) async fn admit<B: Backend>(
-    keys: &TokenKeys,
     token: Option<&str>,
     label: Option<&str>,
     port: Option<u16>,
     now_seconds: i64,
-    backend: &B,
-) -> Result<Admitted, Refusal> {
+    shared: &Shared<B>,
+) -> Result<Admitted<B::App>, Refusal> {
     let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::TokenMissing)?;
-    let claims = keys.open(token).map_err(|error| match error {
+    let claims = shared.keys.open(token).map_err(|error| match error {
         TokenError::Malformed => Refusal::TokenMissing,
         _ => Refusal::TokenRejected,
     })?;
-    let is_endpoint = match label {
-        Some(label) if claims.is_valid_at(now_seconds) => {
-            backend.is_endpoint_of(label, &claims.microvm).await
-        }
-        _ => false,
+    let label = label.filter(|_| claims.is_valid_at(now_seconds)).ok_or(Refusal::TokenRejected)?;
+    let (is_endpoint, ingress, running) = match shared.backend.endpoint(&claims.microvm) {
+        Some(Endpoint { label: its, ingress, running }) => (*its == *label, ingress, running),
+        None => (has_been_endpoint_of(label, &claims.microvm, shared).await, ENDED, None),
     };
     if !is_endpoint {
         return Err(Refusal::TokenRejected);
@@ -68,8 +82,17 @@ pub(crate) async fn admit<B: Backend>(
     if !claims.opens(port) {
         return Err(Refusal::PortDenied);
     }
+    let found = Found { microvm: claims.microvm, ingress, running };
     Ok(match claims.kind {
-        TokenKind::Http => Admitted::ToApp(claims.microvm, port),
-        TokenKind::Shell => Admitted::ToShell(claims.microvm),
+        TokenKind::Http => Admitted::ToApp(found, port),
+        TokenKind::Shell => Admitted::ToShell(found),
     })
+}
+
+/// Reads the disk, which is not for the threads that serve connections.
+async fn has_been_endpoint_of<B: Backend>(label: &str, microvm: &MicrovmId, shared: &Shared<B>) -> bool {
+    let (backend, label, microvm) = (Arc::clone(&shared.backend), label.to_owned(), microvm.clone());
+    let looking = async move { backend.was_endpoint_of(&label, &microvm).await };
+    // It fails when the server ends.
+    shared.server.spawn(looking).await.unwrap_or(false)
 }

@@ -20,6 +20,7 @@ use crate::ports::{Layer, Ports, may_want_tls};
 use crate::refusal::Refusal;
 use crate::serve::Stop;
 use crate::target::{AppProtocol, Place, Target, Wanted, address, repeatable};
+use crate::until::until;
 use crate::upstream_tls::{AppTls, UpstreamTls};
 
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
@@ -210,7 +211,7 @@ impl AppConnections {
         let AppConnection { on, place, kept, layer } = connection;
         let again = (kept || layer.is_none()).then(|| repeatable(&request)).flatten();
         address(&mut request, target.authority, on.protocol(), layer)?;
-        let answer = self.exchange(on, request, &place).await;
+        let answer = self.exchange(on, request, place).await;
         let doubtful = match &answer {
             Ok(response) => layer.is_none() && may_want_tls(response),
             Err(failure) => layer.is_none() && !was_refused(&failure.error),
@@ -218,13 +219,14 @@ impl AppConnections {
         let answer = match answer {
             Ok(response) if !doubtful => {
                 if layer.is_none() {
-                    self.ports.plain(&place);
+                    self.ports.plain(&Place::new(running, target.port));
                 }
                 return Ok(response);
             }
             answer => answer,
         };
         let second = async {
+            let place = Place::new(running, target.port);
             let wants_tls = doubtful && self.wants_tls(running, &place, target).await;
             let (first, unsent) = match answer {
                 Ok(response) => (Ok(response), None),
@@ -238,7 +240,7 @@ impl AppConnections {
             drop(first);
             let AppConnection { on, place, layer, .. } = self.reconnect(running, place, target, stop).await?;
             address(&mut request, target.authority, on.protocol(), layer)?;
-            self.exchange(on, request, &place).await.map_err(|failure| refusal_of(&failure.error, running))
+            self.exchange(on, request, place).await.map_err(|failure| refusal_of(&failure.error, running))
         };
         Box::pin(second).await
     }
@@ -261,11 +263,11 @@ impl AppConnections {
         &self,
         on: On,
         request: Request<AppBody>,
-        place: &Place,
+        place: Place,
     ) -> Result<Response<AnswerBody>, Box<SendError>> {
         match on {
             On::Http1(connection) => {
-                let response = connection.exchange(request, place.clone(), &self.kept).await?;
+                let response = connection.exchange(request, place, &self.kept).await?;
                 Ok(response.map(AnswerBody::Http1))
             }
             On::Http2(stream) => Ok(stream.exchange(request).await?.map(AnswerBody::Http2)),
@@ -337,12 +339,14 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 }
 
 async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output = ()>, stop: Stop) {
-    tokio::select! {
-        biased;
-        () = ended => {}
-        () = stop.now.cancelled() => {}
-        () = served => {}
-    }
+    let end = async {
+        tokio::select! {
+            () = ended => {}
+            () = stop.now.cancelled() => {}
+        }
+    };
+    // Ended or served, it is over.
+    let _ = until(end, served).await;
 }
 
 /// Whether the microVM's life is over, by which its connections were cut.

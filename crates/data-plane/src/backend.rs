@@ -1,6 +1,7 @@
 //! What the endpoints need of microVMs. The server's is [`Registry`]; tests bring their own.
 
 use std::io;
+use std::sync::Arc;
 
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::ShellSpec;
@@ -13,17 +14,25 @@ pub trait Backend: Send + Sync + 'static {
     /// A running microVM.
     type App: RunningApp;
 
-    /// Whether the host name of this microVM's endpoint begins with this label, also if it has ended.
-    fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> impl Future<Output = bool> + Send;
+    /// The endpoint of a microVM, if it has not ended. Called for every request: never waits.
+    fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<Self::App>>;
 
-    /// The microVM, if it is running.
-    fn running(&self, id: &MicrovmId) -> Option<Self::App>;
-
-    /// What its endpoint takes.
-    fn ingress(&self, id: &MicrovmId) -> Ingress;
+    /// Whether this label began the host name of the endpoint of this microVM, which has ended.
+    fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> impl Future<Output = bool> + Send;
 
     /// Waits until the microVM is running; wakes it if its idle policy says so.
     fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
+}
+
+/// What a request needs to know of a microVM.
+#[derive(Debug, Clone)]
+pub struct Endpoint<A> {
+    /// What its host name begins with.
+    pub label: Arc<str>,
+    /// What it takes.
+    pub ingress: Ingress,
+    /// The microVM, if it is running.
+    pub running: Option<A>,
 }
 
 /// A microVM in one of its lives: from a launch or resume to the next suspend or termination.
@@ -64,20 +73,13 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
 impl Backend for Registry {
     type App = RunningMicrovm;
 
-    async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        if self.knows(id) {
-            self.by_endpoint(label).as_ref() == Some(id)
-        } else {
-            self.ended_by_endpoint(label).await.as_ref() == Some(id)
-        }
+    fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<RunningMicrovm>> {
+        let hearth_lifecycle::Endpoint { label, ingress, running } = self.endpoint(id)?;
+        Some(Endpoint { label, ingress, running })
     }
 
-    fn running(&self, id: &MicrovmId) -> Option<RunningMicrovm> {
-        self.running(id)
-    }
-
-    fn ingress(&self, id: &MicrovmId) -> Ingress {
-        self.ingress(id)
+    async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        self.ended_by_endpoint(label).await.as_ref() == Some(id)
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {

@@ -23,8 +23,8 @@ use crate::counters::{Counters, MicrovmCounters};
 use crate::refusal::Refusal;
 use crate::wake::Place;
 
-/// Where requests are counted and logged.
-#[derive(Debug, Default)]
+/// Where requests are counted and logged; clones share it.
+#[derive(Debug, Clone, Default)]
 pub struct Observation {
     /// Counted always.
     pub counters: Arc<Counters>,

@@ -41,12 +41,13 @@ mod subprotocol;
 mod switch;
 mod target;
 mod tls;
+mod until;
 mod upstream_tls;
 mod wake;
 mod workers;
 
 pub use access_log::AccessLog;
-pub use backend::{Backend, RunningApp};
+pub use backend::{Backend, Endpoint, RunningApp};
 pub use call::Observation;
 pub use counters::Counters;
 pub use limits::MicrovmLimits;

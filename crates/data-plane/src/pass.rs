@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::admit::{Admitted, SHELL_PORT, admit, token};
+use crate::admit::{Admitted, Found, SHELL_PORT, admit, token};
 use crate::app::AppConnection;
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
@@ -80,24 +80,24 @@ async fn pass<B: Backend>(
     let token = token(request.headers(), &offer);
     let now_seconds = Timestamp::now().as_second();
     let subprotocols = offer.for_app();
-    let admitted = admit(&shared.keys, token, label.as_deref(), port, now_seconds, &*shared.backend).await?;
+    let admitted = admit(token, label.as_deref(), port, now_seconds, shared).await?;
     client.admitted();
-    let (microvm, port) = match admitted {
-        Admitted::ToApp(microvm, port) if shared.backend.ingress(&microvm).http => (microvm, port),
+    let (found, port) = match admitted {
+        Admitted::ToApp(found, port) if found.ingress.http => (found, port),
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
-        Admitted::ToShell(microvm) => {
-            call.admitted(&microvm, SHELL_PORT);
+        Admitted::ToShell(found) => {
+            call.admitted(&found.microvm, SHELL_PORT);
             let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
             // In a box, as most requests have no use for its state, but would have to carry it.
-            let opened = shell::open(request, handshake, &microvm, (client, call), shared);
+            let opened = shell::open(request, handshake, found, (client, call), shared);
             let response = Box::pin(opened).await?;
             return Ok(response.map(AnswerBody::Own));
         }
     };
-    call.admitted(&microvm, port);
+    call.admitted(&found.microvm, port);
     let wanted = wanted(&request, &switch);
     let target = Target { port, wanted, authority: &authority };
-    let (running, connection) = reach(&microvm, target, (client, call), shared).await?;
+    let (running, connection) = reach(found, target, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let route = Route { authority, switch, subprotocols, client: Arc::clone(client) };
     forward(request, route, &running, (port, wanted, connection), call, shared).await
@@ -105,13 +105,13 @@ async fn pass<B: Backend>(
 
 /// Connects to the app, when the microVM is running.
 async fn reach<B: Backend>(
-    microvm: &MicrovmId,
+    Found { microvm, running, .. }: Found<B::App>,
     target: Target<'_>,
     (client, call): (&Client, &Call),
     shared: &Shared<B>,
 ) -> Result<(B::App, AppConnection), Refusal> {
     let mut uncounted = Some(client);
-    if let Some(running) = shared.backend.running(microvm) {
+    if let Some(running) = running {
         client.count(&running, shared)?;
         uncounted = None;
         match shared.apps.connect(&running, target, &shared.stop).await {
@@ -121,7 +121,7 @@ async fn reach<B: Backend>(
             Err(refusal) => return Err(refusal),
         }
     }
-    Box::pin(wake(microvm, target, (uncounted, call), shared)).await
+    Box::pin(wake(&microvm, target, (uncounted, call), shared)).await
 }
 
 /// Waits for the microVM and connects to its app.

@@ -30,15 +30,18 @@ impl EndpointHosts {
 
     /// The label of a host name (without port), in lower case.
     fn label(&self, host: &str) -> Option<String> {
-        let host = host.to_ascii_lowercase();
+        let mut host = host.to_ascii_lowercase();
         let label = host.strip_suffix(&self.suffix)?.strip_suffix('.')?;
-        (!label.is_empty() && !label.contains('.')).then(|| label.to_owned())
+        let length = label.len();
+        let is_one = !label.is_empty() && !label.contains('.');
+        host.truncate(length);
+        is_one.then_some(host)
     }
 
     /// The label that both the server name of the TLS connection and the request's host carry.
     pub(crate) fn agreed_label(&self, server_name: Option<&str>, authority: &Authority) -> Option<String> {
-        let label = self.label(authority.host())?;
-        (self.label(server_name?)? == label).then_some(label)
+        let host = authority.host();
+        server_name.filter(|name| name.eq_ignore_ascii_case(host)).and_then(|_| self.label(host))
     }
 }
 

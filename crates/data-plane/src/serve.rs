@@ -67,6 +67,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) usages: Arc<Usages>,
     pub(crate) waiting: Arc<Waiting<B>>,
     pub(crate) observation: Arc<Observation>,
+    /// The server's own runtime.
+    pub(crate) server: Handle,
     pub(crate) stop: Stop,
 }
 
@@ -117,7 +119,8 @@ impl DataPlane {
                 apps,
                 usages: Arc::clone(&usages),
                 waiting: Arc::clone(&waiting),
-                observation: Arc::clone(&observation),
+                observation: Arc::new(Observation::clone(&observation)),
+                server: server.clone(),
                 stop: stop.clone(),
             });
             (worker, shared)

@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::timeout;
 
+use crate::admit::Found;
 use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
 use crate::connection::Client;
@@ -44,13 +45,13 @@ pub(crate) struct Handshake {
     pub(crate) is_marked: bool,
 }
 
-/// Answers a request that has shown a token for shells of `microvm`.
+/// Answers a request that has shown a token for shells of a microVM.
 ///
 /// Nothing but a WebSocket is served here. Plain HTTP finds nothing that answers, as on the service.
 pub(crate) async fn open<B: Backend, T>(
     mut request: Request<T>,
     handshake: Handshake,
-    microvm: &MicrovmId,
+    Found { microvm, ingress, running }: Found<B::App>,
     (client, call): (&Arc<Client>, &Call),
     shared: &Shared<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -59,14 +60,17 @@ pub(crate) async fn open<B: Backend, T>(
         return Err(Refusal::AppUnreachable);
     }
     let wanted = Wanted::of(request.uri().query().unwrap_or_default())?;
-    if !shared.backend.ingress(microvm).shell {
+    if !ingress.shell {
         return Err(Refusal::PortDenied);
     }
-    let running = reach(microvm, call, shared).await?;
+    let running = reach(running, &microvm, call, shared).await?;
     client.count(&running, shared)?;
     let (running, shell) = match start(running, &wanted.spec).await {
         // It may have been suspended between being found running and being connected to, or has not answered.
-        Err(Refusal::MicrovmUnreachable) => start(reach(microvm, call, shared).await?, &wanted.spec).await?,
+        Err(Refusal::MicrovmUnreachable) => {
+            let running = shared.backend.endpoint(&microvm).and_then(|endpoint| endpoint.running);
+            start(reach(running, &microvm, call, shared).await?, &wanted.spec).await?
+        }
         other => other?,
     };
     let upgrade = hyper::upgrade::on(&mut request);
@@ -80,9 +84,14 @@ pub(crate) async fn open<B: Backend, T>(
     Ok(response)
 }
 
-/// Waits for the microVM.
-async fn reach<B: Backend>(microvm: &MicrovmId, call: &Call, shared: &Shared<B>) -> Result<B::App, Refusal> {
-    match shared.backend.running(microvm) {
+/// Waits for the microVM if it is not running.
+async fn reach<B: Backend>(
+    running: Option<B::App>,
+    microvm: &MicrovmId,
+    call: &Call,
+    shared: &Shared<B>,
+) -> Result<B::App, Refusal> {
+    match running {
         Some(running) => Ok(running),
         None => Ok(call.waking(shared.waiting.wait(microvm, &shared.stop)).await?.running),
     }

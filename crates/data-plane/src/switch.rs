@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
+use crate::until::until;
 
 const WEBSOCKET: &str = "websocket";
 /// What is hashed with the key of a handshake (RFC 6455, section 1.3).
@@ -133,18 +134,14 @@ pub(crate) async fn tunnel(
     let Ok((client, app)) = tokio::try_join!(client, app) else { return };
     let (mut client, mut app) = (call.tunnel(TokioIo::new(client)), TokioIo::new(app));
     let cut = async {
-        tokio::select! {
-            result = copy_bidirectional(&mut client, &mut app) => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "an upgraded connection broke");
-                }
-            }
-            () = ended => {}
+        if let Ok(Err(error)) = until(ended, copy_bidirectional(&mut client, &mut app)).await {
+            tracing::debug!(%error, "an upgraded connection broke");
         }
         // It fails when the client has gone.
         let _ = client.shutdown().await;
     };
-    stop.now.run_until_cancelled(cut).await;
+    // Whether it was cut or came to its end is the same.
+    let _ = until(stop.now.cancelled(), cut).await;
 }
 
 #[cfg(test)]

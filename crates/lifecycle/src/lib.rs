@@ -23,5 +23,5 @@ mod timers;
 
 pub use hearth_guest::guest::AppStream;
 pub use ingress::{HooksPort, Ingress};
-pub use published::{RunningMicrovm, ShellStream, Unreachable};
+pub use published::{Endpoint, RunningMicrovm, ShellStream, Unreachable};
 pub use registry::{Refusal, Registry, RegistryConfig};

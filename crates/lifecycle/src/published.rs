@@ -13,6 +13,8 @@ use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::ingress::Ingress;
+
 /// How long an app may take to be reached past the agent, as long as nobody knows whether it can be, and afterwards. This is what
 /// a guest costs that has no such way, or has it no more; a busy one takes longer, and is reached through the agent from then on.
 const FIRST_TRY: Duration = Duration::from_millis(450);
@@ -68,6 +70,17 @@ impl PastAgent {
     fn learn(&self, state: u8) {
         self.0.fetch_max(state, Ordering::Relaxed);
     }
+}
+
+/// The endpoint of a microVM that has not ended.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// What its host name begins with.
+    pub label: Arc<str>,
+    /// What it takes.
+    pub ingress: Ingress,
+    /// The microVM, if it is [`MicrovmState::Running`].
+    pub running: Option<RunningMicrovm>,
 }
 
 /// When the last byte went through the endpoint.

@@ -15,7 +15,7 @@ use crate::hooks::Hooks;
 use crate::ingress::{HooksPort, Ingress};
 use crate::machine::{DenyReason, Event, Failure, Machine, Phase, Step};
 use crate::payload;
-use crate::published::{Published, RunningMicrovm, Unreachable};
+use crate::published::{Endpoint, Published, RunningMicrovm, Unreachable};
 use crate::records::Records;
 use crate::steps::{Host, SharedHost, remove_directory};
 use crate::supervisor::{Message, Supervisor};
@@ -42,14 +42,8 @@ pub struct RegistryConfig {
 #[derive(Debug)]
 pub struct Registry {
     host: SharedHost,
-    entries: RwLock<Entries>,
+    entries: RwLock<HashMap<MicrovmId, Entry>>,
     tasks: TaskTracker,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    by_id: HashMap<MicrovmId, Entry>,
-    by_endpoint: HashMap<String, MicrovmId>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +51,7 @@ struct Entry {
     messages_tx: mpsc::Sender<Message>,
     published_rx: watch::Receiver<Published>,
     auto_resume: bool,
+    label: Arc<str>,
     ingress: Ingress,
 }
 
@@ -131,13 +126,12 @@ impl Registry {
         let (messages_tx, messages_rx) = mpsc::channel(64);
         let (publish, published_rx) =
             watch::channel(Published { state: machine.public_state(), running: None });
-        let (id, label) = (record.id.clone(), record.endpoint_label.as_str().to_owned());
+        let (id, label) = (record.id.clone(), record.endpoint_label.as_str().into());
         let auto_resume = record.settings.idle_policy.is_some_and(|policy| policy.auto_resume_enabled);
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             let ingress = Ingress::of(&record.settings.ingress_network_connectors);
-            entries.by_id.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume, ingress });
-            entries.by_endpoint.insert(label.clone(), id.clone());
+            entries.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume, label, ingress });
         }
         let registry = self.clone();
         self.tasks.spawn(async move {
@@ -146,8 +140,7 @@ impl Registry {
                 tracing::error!(microvm = %id, %error, "the supervisor failed; its microVM is lost");
             }
             let mut entries = registry.entries.write().unwrap_or_else(PoisonError::into_inner);
-            entries.by_id.remove(&id);
-            entries.by_endpoint.remove(&label);
+            entries.remove(&id);
         });
     }
 
@@ -227,10 +220,13 @@ impl Registry {
         }
     }
 
-    /// The microVM whose endpoint's host name begins with `label`.
-    pub fn by_endpoint(&self, label: &str) -> Option<MicrovmId> {
+    /// The endpoint of a microVM that has not ended. Every request asks for it.
+    pub fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.by_endpoint.get(label).cloned()
+        let entry = entries.get(id)?;
+        let published = entry.published_rx.borrow();
+        let running = published.running.clone().filter(|_| published.state == MicrovmState::Running);
+        Some(Endpoint { label: Arc::clone(&entry.label), ingress: entry.ingress, running })
     }
 
     /// The microVM that had this endpoint and has ended.
@@ -243,19 +239,7 @@ impl Registry {
 
     /// Whether a supervisor drives this microVM.
     pub fn knows(&self, id: &MicrovmId) -> bool {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.contains_key(id)
-    }
-
-    /// The microVM, if it is RUNNING.
-    pub fn running(&self, id: &MicrovmId) -> Option<RunningMicrovm> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let published = entries.by_id.get(id)?.published_rx.borrow();
-        published.running.clone().filter(|_| published.state == MicrovmState::Running)
-    }
-
-    /// What the endpoint of this microVM takes. That of one that has ended takes everything, to say so.
-    pub fn ingress(&self, id: &MicrovmId) -> Ingress {
-        self.entry(id).map_or(Ingress { http: true, shell: true }, |entry| entry.ingress)
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     /// Holds a request until the microVM is RUNNING, waking it if its idle policy says so.
@@ -278,7 +262,7 @@ impl Registry {
     async fn stop(&self, event: &Event) {
         let entries: Vec<Entry> = {
             let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-            entries.by_id.values().cloned().collect()
+            entries.values().cloned().collect()
         };
         for entry in entries {
             // A closed channel means that the supervisor has finished already.
@@ -289,7 +273,7 @@ impl Registry {
     }
 
     fn entry(&self, id: &MicrovmId) -> Option<Entry> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 }
 

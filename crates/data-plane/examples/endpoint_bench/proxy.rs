@@ -11,7 +11,8 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
-    Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp, Workers,
+    Backend, DataPlane, DataPlaneConfig, Endpoint, EndpointHosts, MicrovmLimits, Observation, RunningApp,
+    Workers,
 };
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
@@ -27,7 +28,7 @@ const DOMAIN: &str = "localhost";
 
 #[derive(Debug)]
 struct Upstreams {
-    by_label: HashMap<String, MicrovmId>,
+    by_id: HashMap<MicrovmId, Arc<str>>,
     address: SocketAddr,
 }
 
@@ -40,16 +41,14 @@ struct Upstream {
 impl Backend for Upstreams {
     type App = Upstream;
 
-    async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        self.by_label.get(label) == Some(id)
+    fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<Upstream>> {
+        let label = Arc::clone(self.by_id.get(id)?);
+        let running = Some(Upstream { id: id.clone(), address: self.address });
+        Some(Endpoint { label, ingress: Ingress { http: true, shell: false }, running })
     }
 
-    fn running(&self, id: &MicrovmId) -> Option<Upstream> {
-        Some(Upstream { id: id.clone(), address: self.address })
-    }
-
-    fn ingress(&self, _: &MicrovmId) -> Ingress {
-        Ingress { http: true, shell: false }
+    async fn was_endpoint_of(&self, _: &str, _: &MicrovmId) -> bool {
+        false
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<Upstream, Unreachable> {
@@ -101,7 +100,7 @@ pub(crate) async fn serve(
     tracing_subscriber::fmt().with_env_filter("info").with_writer(io::stderr).init();
     let hosts = EndpointHosts::new(REGION, DOMAIN);
     let keys = TokenKeys::new(TokenKey { kid: Uuid::new_v4(), secret: rand::random() }, Vec::new());
-    let mut by_label = HashMap::new();
+    let mut by_id = HashMap::new();
     let mut tokens = Vec::new();
     for _ in 0..count {
         let (label, id) =
@@ -115,12 +114,12 @@ pub(crate) async fn serve(
             revocations: 0,
         })?;
         tokens.push(json!({ "host": format!("{label}.{}", hosts.suffix()), "token": token }));
-        by_label.insert(label, id);
+        by_id.insert(id, label.into());
     }
     std::fs::write(directory.join("hosts.json"), serde_json::to_vec(&tokens)?)?;
     let listener = TcpListener::bind(listen).await?;
     let certificate = OwnCertificate::issue(CertificateAuthority::open(directory)?, hosts.suffix())?.served();
-    let (keys, upstreams) = (Arc::new(keys), Arc::new(Upstreams { by_label, address }));
+    let (keys, upstreams) = (Arc::new(keys), Arc::new(Upstreams { by_id, address }));
     let observation = Arc::new(Observation::default());
     // As many as come: what is compared is the work, not the limits.
     let config = DataPlaneConfig {

@@ -14,8 +14,8 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
-    AccessLog, Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
-    Workers,
+    AccessLog, Backend, DataPlane, DataPlaneConfig, Endpoint, EndpointHosts, MicrovmLimits, Observation,
+    RunningApp, Workers,
 };
 use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::codec::encode;
@@ -33,6 +33,8 @@ use uuid::Uuid;
 pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
 /// Label of the other microVM, in the tests that have one.
 pub(crate) const NEIGHBOUR: &str = "1c8f4c1f-7b9b-4a1d-8c68-4b2a6a1f8e22";
+/// Label of the microVM that has ended, in the test that has one.
+pub(crate) const ENDED: &str = "2d9a5d2a-8cac-4b2e-9d79-5c3b7b2a9a33";
 /// What fits between a fake shell and the endpoint.
 const SHELL_BUFFER_BYTES: usize = 64 << 10;
 const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
@@ -170,6 +172,10 @@ pub(crate) struct FakeBackend {
     /// What it runs as once it is asked to.
     pub(crate) next_life: Mutex<Option<App>>,
     pub(crate) ingress: Mutex<Ingress>,
+    /// A microVM that has ended, whose endpoint was [`ENDED`].
+    pub(crate) ended: Mutex<Option<MicrovmId>>,
+    /// The threads that looked for what has ended.
+    pub(crate) looked_up_on: Mutex<Vec<ThreadId>>,
     /// A second microVM, which is always running.
     neighbour: Mutex<Option<App>>,
     id: MicrovmId,
@@ -178,26 +184,29 @@ pub(crate) struct FakeBackend {
 impl Backend for FakeBackend {
     type App = App;
 
-    async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        label == LABEL && *id == self.id || label == NEIGHBOUR && self.neighbour(id).is_some()
-    }
-
-    fn running(&self, id: &MicrovmId) -> Option<App> {
+    fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<App>> {
+        let ingress = *self.ingress.lock().unwrap();
         if let Some(neighbour) = self.neighbour(id) {
-            return Some(neighbour);
+            return Some(Endpoint { label: NEIGHBOUR.into(), ingress, running: Some(neighbour) });
         }
-        assert_eq!(*id, self.id);
+        if *id != self.id {
+            return None;
+        }
         self.asked_on.lock().unwrap().push(thread::current().id());
         self.verified.fetch_add(1, Ordering::SeqCst);
-        self.state.borrow().clone()?.ok()
+        let running = self.state.borrow().clone().and_then(Result::ok);
+        Some(Endpoint { label: LABEL.into(), ingress, running })
     }
 
-    fn ingress(&self, _: &MicrovmId) -> Ingress {
-        *self.ingress.lock().unwrap()
+    async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        self.looked_up_on.lock().unwrap().push(thread::current().id());
+        self.ended.lock().unwrap().as_ref() == Some(id) && label == ENDED
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
-        assert_eq!(*id, self.id);
+        if *id != self.id {
+            return Err(Unreachable::NotFound);
+        }
         self.woken_on.lock().unwrap().push(thread::current().id());
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut state = self.state.subscribe();
@@ -214,7 +223,7 @@ impl FakeBackend {
         self.neighbour.lock().unwrap().clone().filter(|neighbour| neighbour.id == *id)
     }
 
-    /// Requests whose token was good.
+    /// Requests to the first microVM with a token that was.
     pub(crate) fn verified(&self) -> usize {
         self.verified.load(Ordering::SeqCst)
     }
@@ -273,6 +282,8 @@ impl World {
             woken_on: Mutex::default(),
             next_life: Mutex::default(),
             ingress: Mutex::new(Ingress { http: true, shell: true }),
+            ended: Mutex::default(),
+            looked_up_on: Mutex::default(),
             neighbour: Mutex::default(),
             id: app.id.clone(),
         });

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 
-use http::Response;
+use hearth_api::MicrovmId;
+use hearth_auth::Claims;
+use http::{Request, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use crate::client::{connect, describe, empty, full, request, serve_app, soon, text};
-use crate::fake::{LABEL, World};
+use crate::fake::{ENDED, LABEL, World, host};
 
 #[tokio::test]
 async fn connections_are_spread_and_what_wakes_a_microvm_runs_elsewhere() {
@@ -28,6 +30,25 @@ async fn connections_are_spread_and_what_wakes_a_microvm_runs_elsewhere() {
     let woken = senders[0].send_request(request(&world, "/").body(empty()).unwrap());
     assert_eq!(soon(woken).await.unwrap().status(), 200);
     assert_eq!(*world.backend.woken_on.lock().unwrap(), [own]);
+}
+
+#[tokio::test]
+async fn what_has_ended_is_looked_up_elsewhere() {
+    let world = World::start().await;
+    let ended = MicrovmId::new();
+    *world.backend.ended.lock().unwrap() = Some(ended.clone());
+    let mut sender = connect(&world, ENDED).await;
+    // The endpoint was not the first one's.
+    for (microvm, status) in [(MicrovmId::new(), 403), (ended, 502)] {
+        let token = world.issue(&Claims { microvm, ..world.claims() });
+        let asked = Request::builder().uri("/").header("host", host(ENDED)).header("x-aws-proxy-auth", token);
+        sender.ready().await.unwrap();
+        let answer = soon(sender.send_request(asked.body(empty()).unwrap())).await.unwrap();
+        assert_eq!(answer.status(), status);
+        text(answer).await;
+    }
+    let own = std::thread::current().id();
+    assert_eq!(*world.backend.looked_up_on.lock().unwrap(), [own, own]);
 }
 
 #[tokio::test]

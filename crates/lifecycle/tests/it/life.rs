@@ -115,7 +115,7 @@ async fn the_end_of_the_service_suspends_what_runs_and_a_restart_finds_it() {
     world.assert_released(&id);
     let restarted = world.restarted().await;
     let label = world.record(&id).await.endpoint_label;
-    assert_eq!(restarted.by_endpoint(label.as_str()), Some(id.clone()));
+    assert_eq!(*restarted.endpoint(&id).unwrap().label, *label.as_str());
     restarted.ensure_running(&id).await.unwrap();
     assert_eq!(world.record(&id).await.state, MicrovmState::Running);
 }

@@ -84,7 +84,7 @@ async fn raw(world: &World, protocol: &[u8], bytes: &[u8]) -> (TlsStream<TcpStre
 
 #[tokio::test]
 async fn http1_requests_reach_the_app_well_formed_or_not_at_all() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let recorder = Recorder::default();
     recorder.serve(world.listen(8080).await);
     let (host_field, auth) =
@@ -116,7 +116,7 @@ async fn http1_requests_reach_the_app_well_formed_or_not_at_all() {
 
 #[tokio::test]
 async fn pipelined_requests_are_each_judged() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let recorder = Recorder::default();
     recorder.serve(world.listen(8080).await);
     let good = format!("Host: {}\r\nX-aws-proxy-auth: {}\r\n\r\n", host(LABEL), world.token());
@@ -137,7 +137,7 @@ async fn pipelined_requests_are_each_judged() {
 
 #[tokio::test]
 async fn http2_requests_reach_the_app_well_formed_or_not_at_all() {
-    let world = World::start().await;
+    let world = World::on_this_thread().await;
     let recorder = Recorder::default();
     recorder.serve(world.listen(8080).await);
     for (name, fields, fate) in HTTP2 {
