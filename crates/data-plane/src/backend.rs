@@ -65,11 +65,7 @@ impl Backend for Registry {
     type App = RunningMicrovm;
 
     async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        if self.knows(id) {
-            self.by_endpoint(label).as_ref() == Some(id)
-        } else {
-            self.ended_by_endpoint(label).await.as_ref() == Some(id)
-        }
+        self.is_endpoint_of(label, id).await
     }
 
     fn running(&self, id: &MicrovmId) -> Option<RunningMicrovm> {

@@ -233,12 +233,17 @@ impl Registry {
         entries.by_endpoint.get(label).cloned()
     }
 
-    /// The microVM that had this endpoint and has ended.
-    pub async fn ended_by_endpoint(&self, label: &str) -> Option<MicrovmId> {
-        self.host.store.microvm_of_endpoint(label).await.unwrap_or_else(|error| {
-            tracing::error!(label, %error, "the microVM of an endpoint could not be looked up");
+    /// Whether the host name of this microVM's endpoint begins with `label`, also if it has ended. Only the microVM is
+    /// looked up: how long it takes tells nothing of other endpoints.
+    pub async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        if self.knows(id) {
+            return self.by_endpoint(label).as_ref() == Some(id);
+        }
+        let record = self.host.store.microvm(id).await.unwrap_or_else(|error| {
+            tracing::error!(microvm = %id, %error, "the endpoint of a microVM could not be looked up");
             None
-        })
+        });
+        record.is_some_and(|record| record.endpoint_label.as_str() == label)
     }
 
     /// Whether a supervisor drives this microVM.

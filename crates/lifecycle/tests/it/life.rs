@@ -121,6 +121,29 @@ async fn the_end_of_the_service_suspends_what_runs_and_a_restart_finds_it() {
 }
 
 #[tokio::test]
+async fn an_endpoint_stays_that_of_its_microvm_when_it_has_ended() {
+    let world = World::new().await;
+    let (id, other) = (world.running(None).await, world.running(None).await);
+    let labels = [world.record(&id).await.endpoint_label, world.record(&other).await.endpoint_label];
+    let of_id = async || {
+        let [own, others] = &labels;
+        let registry = &world.registry;
+        (
+            registry.is_endpoint_of(own.as_str(), &id).await,
+            registry.is_endpoint_of(others.as_str(), &id).await,
+        )
+    };
+    assert_eq!(of_id().await, (true, false));
+    world.registry.terminate(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Terminated).await;
+    assert_eq!(of_id().await, (true, false));
+    world.registry.terminate(&other).await.unwrap();
+    world.wait_for(&other, MicrovmState::Terminated).await;
+    assert_eq!(of_id().await, (true, false));
+    assert!(!world.registry.is_endpoint_of(labels[0].as_str(), &MicrovmId::new()).await);
+}
+
+#[tokio::test]
 async fn a_terminate_during_a_launch_is_shown_at_once() {
     let world = World::new().await;
     world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(500));
