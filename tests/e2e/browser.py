@@ -26,9 +26,9 @@ def home(ca_bundle: str):
 
 
 @contextlib.contextmanager
-def forwarding(server, microvm: Microvm, *ports: str):
+def forwarding(server, microvm: Microvm, *ports: str, options: tuple[str, ...] = ()):
     """Runs `hearth forward`; the local ports, in order."""
-    process = subprocess.Popen([HEARTH, "forward", microvm.id, *ports], env=server.env(), text=True,
+    process = subprocess.Popen([HEARTH, "forward", *options, microvm.id, *ports], env=server.env(), text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         lines = [process.stdout.readline() for _ in ports]

@@ -167,10 +167,10 @@ class Microvm:
         except AssertionError as error:
             raise AssertionError(f"{error}; it was {seen}: {self.get().get('stateReason')}") from None
 
-    def token(self, *ports: dict) -> str:
+    def token(self, *ports: dict, minutes: int = 30) -> str:
         allowed = list(ports) or [{"allPorts": {}}]
         answer = self.clients.microvms.create_microvm_auth_token(
-            microvmIdentifier=self.id, expirationInMinutes=30, allowedPorts=allowed)
+            microvmIdentifier=self.id, expirationInMinutes=minutes, allowedPorts=allowed)
         return answer["authToken"]["X-aws-proxy-auth"]
 
     def connection(self, timeout: float = 60) -> EndpointConnection:

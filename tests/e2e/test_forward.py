@@ -5,6 +5,7 @@ import http.cookiejar
 import pathlib
 import re
 import subprocess
+import time
 import urllib.request
 
 import pytest
@@ -69,6 +70,23 @@ def test_redirects_and_cookies_stay_local(microvm, port):
     seen = browser.open(f"http://localhost:{port}/redirect", timeout=60).read().decode()
     assert seen.startswith("GET /landed?a=b HTTP/1.1\r\n")
     assert re.search(r"(?i)^cookie: (session=1; other=2|other=2; session=1)\r$", seen, re.MULTILINE), seen
+
+
+def test_the_token_is_renewed_before_it_ends(server, microvm):
+    with forwarding(server, microvm, "0:8090", options=("--token-minutes", "1")) as (port,):
+        # Made after that of `hearth forward`, so that one ends no later.
+        other, headers = time.monotonic(), microvm.headers(8090, microvm.token(minutes=1))
+        assert microvm.request("/", headers=headers).status == 200
+        with contextlib.closing(http.client.HTTPConnection("localhost", port, timeout=60)) as connection:
+            def ended() -> bool:
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200, f"{time.monotonic() - other:.0f} s after the token was made"
+                return microvm.request("/", headers=headers).status == 403
+            # A token of its age is good for nothing any more.
+            wait_until(ended, 90, "the other token has ended", pause=1)
+            assert ended()
 
 
 def test_a_connection_is_used_again(port):

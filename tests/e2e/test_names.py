@@ -1,4 +1,5 @@
 """Names and certificates of the endpoints: DNS, the operator's certificate, ACME. No guest is needed for any of it."""
+import base64
 import contextlib
 import json
 import os
@@ -110,7 +111,8 @@ def test_a_certificate_that_cannot_be_used_is_refused_with_a_sentence(serve, bas
 class Pebble:
     """The ACME server of Let's Encrypt's tests, which asks one name server for proofs."""
 
-    def __init__(self, directory: pathlib.Path, certificate, name_server: str, validity_seconds: int):
+    def __init__(self, directory: pathlib.Path, certificate, name_server: str, validity_seconds: int,
+                 external_accounts: dict[str, str] | None = None):
         directory.mkdir()
         self.authority = certificate.authority
         self.port, management = free_port(), free_port()
@@ -118,6 +120,8 @@ class Pebble:
         config = {"listenAddress": f"127.0.0.1:{self.port}", "managementListenAddress": f"127.0.0.1:{management}",
                   "certificate": str(certificate.path), "privateKey": str(certificate.key), "httpPort": 1, "tlsPort": 1,
                   "certificateValidityPeriod": validity_seconds}
+        if external_accounts:
+            config |= {"externalAccountBindingRequired": True, "externalAccountMACKeys": external_accounts}
         (directory / "config.json").write_text(json.dumps({"pebble": config}))
         self.log_path = directory / "pebble.log"
         with open(self.log_path, "w") as log:
@@ -166,6 +170,34 @@ def test_acme_with_our_own_name_server(serve, base, certificate):
         server.start()
         assert verified(server, pebble.root)
         assert (kept / "account.json").read_bytes() == account
+        assert server.stop() == 0
+
+
+def test_acme_with_an_external_account(serve, base, certificate):
+    dns = f"127.0.0.1:{free_port()}"
+    key = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+    with Pebble(base / "pebble-external", certificate, dns, 3600, {"kid-1": key}) as pebble:
+        key_file = base / "external-account-key"
+        acme = {"directory_url": pebble.directory_url, "ca_bundle": certificate.authority}
+        zone = {"address": dns, "answers": ["127.0.0.1"]}
+        without = serve(acme=acme, dns=zone)
+        wait_until(lambda: "externalAccountRequired" in without.log_path.read_text(), 30, "an account alone is refused")
+        assert without.stop() == 0
+        # A key that is not the authority's, and then the one that is.
+        key_file.write_text(base64.urlsafe_b64encode(os.urandom(32)).decode())
+        server = serve(acme=acme | {"external_account": {"key_id": "kid-1", "key_file": key_file}}, dns=zone)
+        wait_until(lambda: "no endpoint certificate by ACME" in server.log_path.read_text(), 30, "the failure is logged")
+        assert server.stop() == 0
+        key_file.write_text(f"{key}\n")
+        server.start()
+        wait_until(lambda: verified(server, pebble.root), 60, "the certificate was had")
+        assert key not in server.log_path.read_text()
+        assert server.stop() == 0
+        # It is needed once.
+        key_file.unlink()
+        (server.data_dir / "acme/certificate.pem").unlink()
+        server.start()
+        wait_until(lambda: verified(server, pebble.root), 60, "another one was had with the same account")
         assert server.stop() == 0
 
 

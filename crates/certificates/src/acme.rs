@@ -3,6 +3,7 @@
 //! Account key and certificate are kept in a directory of their own (mode 0600). An order that fails is tried again after
 //! a minute, then after twice as long each time, up to six hours.
 
+mod external_account;
 pub mod hook;
 mod order;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::{Certificate, CertificateError};
 use crate::files;
 use crate::own::OwnCertificate;
+pub use external_account::ExternalAccount;
 
 /// Between a failed order and the next one, at first.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
@@ -35,6 +37,8 @@ pub struct AcmeSettings {
     pub directory_url: String,
     /// URLs that the server may use to reach the operator, such as `mailto:ops@example.com`.
     pub contacts: Vec<String>,
+    /// What the account is bound to, if the ACME server asks for that.
+    pub external_account: Option<ExternalAccount>,
     /// PEM file with the authorities to trust instead of the host's, for a private ACME server.
     pub ca_bundle: Option<PathBuf>,
     /// Where account and certificate are kept.
@@ -106,6 +110,8 @@ enum AcmeError {
     File { path: PathBuf, source: io::Error },
     #[error("{} does not hold an account", path.display())]
     Account { path: PathBuf, source: serde_json::Error },
+    #[error("{} does not hold a key of at least 16 bytes in base64url", path.display())]
+    ExternalAccountKey { path: PathBuf },
 }
 
 /// The account file.
@@ -224,7 +230,9 @@ impl Acme {
         let account =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let directory_url = self.settings.directory_url.clone();
-        let (account, credentials) = self.builder()?.create(&account, directory_url.clone(), None).await?;
+        let binding = self.settings.external_account.as_ref().map(ExternalAccount::key).transpose()?;
+        let (account, credentials) =
+            self.builder()?.create(&account, directory_url.clone(), binding.as_ref()).await?;
         let stored = serde_json::to_vec(&StoredAccount { directory_url, credentials })
             .map_err(|source| AcmeError::Account { path: path.clone(), source })?;
         files::write(&path, &stored, 0o600).map_err(|source| file_error(&path, source))?;

@@ -14,7 +14,7 @@ pub mod own;
 pub mod provided;
 pub mod served;
 
-pub use acme::{Acme, AcmeSettings, ChallengeRecords, RecordError, hook::Hook};
+pub use acme::{Acme, AcmeSettings, ChallengeRecords, ExternalAccount, RecordError, hook::Hook};
 pub use ca::{CaError, CertificateAuthority};
 pub use certificate::CertificateError;
 pub use own::OwnCertificate;

@@ -79,7 +79,7 @@ impl Backend for Registry {
     }
 
     async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        self.ended_by_endpoint(label).await.as_ref() == Some(id)
+        self.was_endpoint_of(label, id).await
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<RunningMicrovm, Unreachable> {

@@ -18,9 +18,6 @@ pub trait Records: Send + Sync + fmt::Debug {
     /// [`Store::microvms_alive`].
     async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>>;
 
-    /// [`Store::microvm_of_endpoint`].
-    async fn microvm_of_endpoint(&self, label: &str) -> Result<Option<MicrovmId>>;
-
     /// [`Store::image_version`].
     async fn image_version(
         &self,
@@ -41,10 +38,6 @@ impl Records for Store {
 
     async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>> {
         self.microvms_alive().await
-    }
-
-    async fn microvm_of_endpoint(&self, label: &str) -> Result<Option<MicrovmId>> {
-        self.microvm_of_endpoint(label).await
     }
 
     async fn image_version(

@@ -229,12 +229,14 @@ impl Registry {
         Some(Endpoint { label: Arc::clone(&entry.label), ingress: entry.ingress, running })
     }
 
-    /// The microVM that had this endpoint and has ended.
-    pub async fn ended_by_endpoint(&self, label: &str) -> Option<MicrovmId> {
-        self.host.store.microvm_of_endpoint(label).await.unwrap_or_else(|error| {
-            tracing::error!(label, %error, "the microVM of an endpoint could not be looked up");
+    /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`. Only the microVM is looked
+    /// up: how long it takes tells nothing of other endpoints.
+    pub async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
+        let record = self.host.store.microvm(id).await.unwrap_or_else(|error| {
+            tracing::error!(microvm = %id, %error, "the endpoint of a microVM could not be looked up");
             None
-        })
+        });
+        record.is_some_and(|record| record.endpoint_label.as_str() == label)
     }
 
     /// Whether a supervisor drives this microVM.

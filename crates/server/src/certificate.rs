@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use hearth_certificates::{
-    Acme, AcmeSettings, CertificateAuthority, ChallengeRecords, Hook, OwnCertificate, ProvidedCertificate,
-    RecordError, ServedCertificate,
+    Acme, AcmeSettings, CertificateAuthority, ChallengeRecords, ExternalAccount, Hook, OwnCertificate,
+    ProvidedCertificate, RecordError, ServedCertificate,
 };
 use hearth_dns::Zone;
 use tokio::sync::Notify;
@@ -45,6 +45,10 @@ pub(crate) fn open(
     let settings = AcmeSettings {
         directory_url: acme.directory_url.clone(),
         contacts: acme.contacts.clone(),
+        external_account: acme
+            .external_account
+            .clone()
+            .map(|account| ExternalAccount { key_id: account.key_id, key_file: account.key_file }),
         ca_bundle: acme.ca_bundle.clone(),
         directory: data_dir.join("acme"),
         suffix: suffix.to_owned(),

@@ -27,6 +27,8 @@ pub(crate) struct AcmeConfig {
     /// URLs by which the ACME server may reach the operator.
     #[serde(default)]
     pub(crate) contacts: Vec<String>,
+    /// What the account is bound to, if the ACME server asks for that.
+    pub(crate) external_account: Option<ExternalAccountConfig>,
     /// Program that makes TXT records; with `[dns]` the server makes them itself.
     pub(crate) hook: Option<PathBuf>,
     /// Seconds until the hook is killed.
@@ -34,6 +36,16 @@ pub(crate) struct AcmeConfig {
     pub(crate) hook_timeout_seconds: u64,
     /// PEM file with the authorities to trust instead of the host's.
     pub(crate) ca_bundle: Option<PathBuf>,
+}
+
+/// `acme.external_account`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExternalAccountConfig {
+    /// Key identifier.
+    pub(crate) key_id: String,
+    /// File with the key, in base64url.
+    pub(crate) key_file: PathBuf,
 }
 
 fn default_hook_timeout_seconds() -> u64 {

@@ -105,14 +105,6 @@ impl Store {
         self.readers.all(query, [], read)
     }
 
-    /// The microVM that has ended and whose endpoint's host name begins with this label.
-    #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
-    pub async fn microvm_of_endpoint(&self, label: &str) -> Result<Option<MicrovmId>> {
-        let query = "SELECT id FROM microvms WHERE endpoint_label = ? AND state = 'TERMINATED'";
-        let mut found = self.readers.all(query, [label], |row| Ok(row.get::<_, String>("id")?))?;
-        Ok(found.pop().map(MicrovmId::from_stored))
-    }
-
     /// How much of a microVM's output is in its log stream; `None` before its first line.
     #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn output_position(&self, id: &MicrovmId) -> Result<Option<u64>> {

@@ -27,6 +27,9 @@ pub struct ForwardArgs {
     /// Address to listen on; whoever reaches it reaches the microVM
     #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
+    /// Minutes for which each token is good, 1 to 60; the next one is made in time
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=60))]
+    token_minutes: u32,
 }
 
 /// A port of this machine and the port of the app that it stands for.
@@ -52,7 +55,7 @@ pub(crate) async fn run(client: Client, args: ForwardArgs) -> anyhow::Result<Exi
     let id = microvms::resolve_id(&client, &args.id).await?;
     let endpoint = Endpoint::of(&client, &id).await?;
     let ports = args.ports.iter().map(|pair| pair.app).collect();
-    let tokens = Arc::new(Tokens::new(client, id, ports));
+    let tokens = Arc::new(Tokens::new(client, id, ports, args.token_minutes));
     // What is wrong with the microVM or the key is said here and not in the first browser.
     tokens.header().await?;
     let mut listening = Vec::new();

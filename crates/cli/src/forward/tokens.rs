@@ -10,24 +10,26 @@ use crate::client::Client;
 use crate::endpoint::auth_headers;
 use crate::microvms;
 
-/// Lifetime of a token, the longest that there is.
-const TOKEN_MINUTES: u32 = 60;
-/// Age at which a token is replaced. Wall-clock time, as a machine may sleep meanwhile.
-const RENEW_AFTER_SECONDS: i64 = 45 * 60;
+/// Age at which a token is replaced, in seconds for each minute of its life. Wall-clock time, as a machine may sleep
+/// meanwhile.
+const RENEW_AFTER_SECONDS: i64 = 45;
 
 /// Tokens for some ports of one microVM.
 pub(crate) struct Tokens {
     client: Client,
     microvm: String,
     ports: Vec<u16>,
+    /// For how long each is good.
+    minutes: u32,
     newest: Mutex<Option<(Timestamp, Header)>>,
 }
 
 type Header = (HeaderName, HeaderValue);
 
 impl Tokens {
-    pub(crate) fn new(client: Client, microvm: String, ports: Vec<u16>) -> Self {
-        Self { client, microvm, ports, newest: Mutex::default() }
+    /// Tokens that are each good for 1 to 60 minutes.
+    pub(crate) fn new(client: Client, microvm: String, ports: Vec<u16>, minutes: u32) -> Self {
+        Self { client, microvm, ports, minutes, newest: Mutex::default() }
     }
 
     /// The header with a token that is good for a while.
@@ -35,12 +37,12 @@ impl Tokens {
         let mut newest = self.newest.lock().await;
         let now = Timestamp::now();
         if let Some((made, header)) = &*newest
-            && is_fresh(*made, now)
+            && is_fresh(*made, now, self.minutes)
         {
             return Ok(header.clone());
         }
         let answer =
-            microvms::create_auth_token(&self.client, &self.microvm, &self.ports, TOKEN_MINUTES).await?;
+            microvms::create_auth_token(&self.client, &self.microvm, &self.ports, self.minutes).await?;
         let header = auth_headers(&answer)?.pop().context("the answer holds no token")?;
         *newest = Some((now, header.clone()));
         Ok(header)
@@ -48,8 +50,8 @@ impl Tokens {
 }
 
 /// A clock that was set back makes a token old too.
-fn is_fresh(made: Timestamp, now: Timestamp) -> bool {
-    (0..RENEW_AFTER_SECONDS).contains(&(now.as_second() - made.as_second()))
+fn is_fresh(made: Timestamp, now: Timestamp, minutes: u32) -> bool {
+    (0..RENEW_AFTER_SECONDS * i64::from(minutes)).contains(&(now.as_second() - made.as_second()))
 }
 
 #[cfg(test)]
@@ -58,11 +60,12 @@ mod tests {
 
     #[test]
     fn a_token_is_renewed_before_it_expires() {
-        let at = |seconds| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
-        assert!(is_fresh(at(0), at(0)));
-        assert!(is_fresh(at(0), at(RENEW_AFTER_SECONDS - 1)));
-        assert!(!is_fresh(at(0), at(RENEW_AFTER_SECONDS)));
-        assert!(!is_fresh(at(0), at(-1)));
-        assert!(RENEW_AFTER_SECONDS < i64::from(TOKEN_MINUTES) * 60);
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        for (minutes, renewed_after_seconds) in [(1, 45), (60, 45 * 60)] {
+            assert!(is_fresh(at(0), at(0), minutes));
+            assert!(is_fresh(at(0), at(renewed_after_seconds - 1), minutes));
+            assert!(!is_fresh(at(0), at(renewed_after_seconds), minutes));
+            assert!(!is_fresh(at(0), at(-1), minutes));
+        }
     }
 }

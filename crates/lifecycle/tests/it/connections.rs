@@ -10,7 +10,7 @@ use crate::support::World;
 
 /// What the other end of a new connection to port 80 says.
 async fn reached(world: &World, id: &MicrovmId) -> String {
-    let mut stream = world.registry.running(id).unwrap().connect(80).await.unwrap();
+    let mut stream = world.registry.endpoint(id).unwrap().running.unwrap().connect(80).await.unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
     said

@@ -121,6 +121,22 @@ async fn the_end_of_the_service_suspends_what_runs_and_a_restart_finds_it() {
 }
 
 #[tokio::test]
+async fn an_endpoint_stays_that_of_its_microvm_when_it_has_ended() {
+    let world = World::new().await;
+    let (id, other) = (world.running(None).await, world.running(None).await);
+    let labels = [world.record(&id).await.endpoint_label, world.record(&other).await.endpoint_label];
+    assert_eq!(*world.registry.endpoint(&id).unwrap().label, *labels[0].as_str());
+    for ending in [&id, &other] {
+        world.registry.terminate(ending).await.unwrap();
+        world.wait_for(ending, MicrovmState::Terminated).await;
+        let [own, others] = &labels;
+        assert!(world.registry.was_endpoint_of(own.as_str(), &id).await);
+        assert!(!world.registry.was_endpoint_of(others.as_str(), &id).await);
+    }
+    assert!(!world.registry.was_endpoint_of(labels[0].as_str(), &MicrovmId::new()).await);
+}
+
+#[tokio::test]
 async fn a_terminate_during_a_launch_is_shown_at_once() {
     let world = World::new().await;
     world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(500));

@@ -59,10 +59,6 @@ impl Records for MemoryRecords {
         Ok(microvms.values().filter(|record| record.state != MicrovmState::Terminated).cloned().collect())
     }
 
-    async fn microvm_of_endpoint(&self, _label: &str) -> Result<Option<MicrovmId>> {
-        Ok(None)
-    }
-
     async fn image_version(
         &self,
         arn: &ImageArn,
