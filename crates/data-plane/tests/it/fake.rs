@@ -164,6 +164,8 @@ pub(crate) struct FakeBackend {
     pub(crate) ingress: Mutex<Ingress>,
     /// A second microVM, which is always running.
     neighbour: Mutex<Option<App>>,
+    /// Labels of microVMs that have ended.
+    pub(crate) ended: Mutex<HashMap<MicrovmId, String>>,
     id: MicrovmId,
 }
 
@@ -171,7 +173,13 @@ impl Backend for FakeBackend {
     type App = App;
 
     async fn is_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        label == LABEL && *id == self.id || label == NEIGHBOUR && self.neighbour(id).is_some()
+        if *id == self.id {
+            label == LABEL
+        } else if self.neighbour(id).is_some() {
+            label == NEIGHBOUR
+        } else {
+            self.ended.lock().unwrap().get(id).is_some_and(|ended| ended == label)
+        }
     }
 
     fn running(&self, id: &MicrovmId) -> Option<App> {
@@ -256,6 +264,7 @@ impl World {
             next_life: Mutex::default(),
             ingress: Mutex::new(Ingress { http: true, shell: true }),
             neighbour: Mutex::default(),
+            ended: Mutex::default(),
             id: app.id.clone(),
         });
         let keys = Arc::new(TokenKeys::new(key(1), vec![]));
