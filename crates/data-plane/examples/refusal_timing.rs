@@ -8,6 +8,7 @@
     reason = "the world is that of the tests, of which this needs a part; a failure is to end it"
 )]
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hearth_api::MicrovmId;
@@ -28,6 +29,8 @@ mod fake;
 
 /// Label of no endpoint.
 const UNKNOWN: &str = "ffffffff-6a8a-4f0c-9b57-3a1f5f0e7d11";
+/// Labels of microVMs that have ended, whose records are there.
+const ENDED: [&str; 2] = ["2d9c4c1f-7b9b-4a1d-8c68-4b2a6a1f8e33", "3e9c4c1f-7b9b-4a1d-8c68-4b2a6a1f8e44"];
 /// Rounds that warm up.
 const WARM_UP: usize = 500;
 const RESAMPLES: usize = 1000;
@@ -44,16 +47,17 @@ async fn main() {
     let samples = std::env::args().nth(1).map_or(5000, |samples| samples.parse().unwrap());
     let world = World::start().await;
     let mut cases = cases(&world);
-    let mut here = connect(&world, LABEL).await;
-    let mut unknown = connect(&world, UNKNOWN).await;
+    let mut connections = HashMap::new();
+    for label in [LABEL, UNKNOWN].into_iter().chain(ENDED) {
+        connections.insert(label, connect(&world, label).await);
+    }
     let mut random = rand::rngs::StdRng::seed_from_u64(1);
     let mut order: Vec<usize> = (0..cases.len()).collect();
     for round in 0..WARM_UP + samples {
         order.shuffle(&mut random);
         for case in &order {
             let case = &mut cases[*case];
-            let sender = if case.label == LABEL { &mut here } else { &mut unknown };
-            let took = refused(sender, case).await;
+            let took = refused(connections.get_mut(case.label).unwrap(), case).await;
             if round >= WARM_UP {
                 case.microseconds.push(took.as_secs_f64() * 1e6);
             }
@@ -76,7 +80,11 @@ fn cases(world: &World) -> Vec<Case> {
     let claims = world.claims();
     let foreign = world.issue(&Claims { microvm: MicrovmId::new(), ..claims.clone() });
     let past = jiff::Timestamp::now().as_second() - 1;
-    let expired = world.issue(&Claims { expires_at_seconds: past, ..claims });
+    let expired = world.issue(&Claims { expires_at_seconds: past, ..claims.clone() });
+    let ended = MicrovmId::new();
+    let of_ended = world.issue(&Claims { microvm: ended.clone(), ..claims });
+    let records = [ended, MicrovmId::new()].into_iter().zip(ENDED.map(str::to_owned));
+    world.backend.ended.lock().unwrap().extend(records);
     let flipped = |at: usize| {
         let mut token = good.clone().into_bytes();
         token[at] = if token[at] == b'A' { b'B' } else { b'A' };
@@ -91,7 +99,11 @@ fn cases(world: &World) -> Vec<Case> {
         case("text that is no token", LABEL, Some("banana".to_owned())),
         case("no token", LABEL, None),
         case("good token, unknown host", UNKNOWN, Some(good.clone())),
-        case("token of another microVM, unknown host", UNKNOWN, Some(foreign)),
+        case("token of another microVM, unknown host", UNKNOWN, Some(foreign.clone())),
+        case("token of another microVM, host of one that has ended", ENDED[1], Some(foreign)),
+        case("token of a microVM that has ended, host of another one", LABEL, Some(of_ended.clone())),
+        case("the same, host of another one that has ended", ENDED[1], Some(of_ended.clone())),
+        case("the same, unknown host", UNKNOWN, Some(of_ended)),
         case("no token, unknown host", UNKNOWN, None),
     ]
 }

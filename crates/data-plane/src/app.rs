@@ -214,7 +214,8 @@ impl AppConnections {
         let answer = self.exchange(on, request, place).await;
         let doubtful = match &answer {
             Ok(response) => layer.is_none() && may_want_tls(response),
-            Err(failure) => layer.is_none() && !was_refused(&failure.error),
+            // An error of the user is that of a body: the client has gone.
+            Err(failure) => layer.is_none() && !failure.error.is_user() && !was_refused(&failure.error),
         };
         let answer = match answer {
             Ok(response) if !doubtful => {

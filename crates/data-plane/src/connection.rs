@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::abandoned::Abandoned;
 use crate::backend::{Backend, RunningApp as _};
+use crate::chatter::Chatter;
 use crate::head::HEAD_BYTES_MAX;
 use crate::limits::{Counting, Usage};
 use crate::pass::answer;
@@ -180,7 +181,8 @@ async fn serve_http2<B: Backend>(
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .max_header_list_size(HEAD_BYTES_MAX);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Chatter::new(stream, Arc::downgrade(&requests)));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let end = async {
         tokio::select! {
             () = soon.cancelled() => End::Orderly,

@@ -17,6 +17,7 @@ mod backend;
 mod body;
 mod bucket;
 mod call;
+mod chatter;
 mod connection;
 mod counted;
 mod counters;

@@ -172,12 +172,12 @@ pub(crate) struct FakeBackend {
     /// What it runs as once it is asked to.
     pub(crate) next_life: Mutex<Option<App>>,
     pub(crate) ingress: Mutex<Ingress>,
-    /// A microVM that has ended, whose endpoint was [`ENDED`].
-    pub(crate) ended: Mutex<Option<MicrovmId>>,
     /// The threads that looked for what has ended.
     pub(crate) looked_up_on: Mutex<Vec<ThreadId>>,
     /// A second microVM, which is always running.
     neighbour: Mutex<Option<App>>,
+    /// Labels of microVMs that have ended.
+    pub(crate) ended: Mutex<HashMap<MicrovmId, String>>,
     id: MicrovmId,
 }
 
@@ -200,7 +200,7 @@ impl Backend for FakeBackend {
 
     async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
         self.looked_up_on.lock().unwrap().push(thread::current().id());
-        self.ended.lock().unwrap().as_ref() == Some(id) && label == ENDED
+        self.ended.lock().unwrap().get(id).is_some_and(|ended| ended == label)
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<App, Unreachable> {
@@ -282,9 +282,9 @@ impl World {
             woken_on: Mutex::default(),
             next_life: Mutex::default(),
             ingress: Mutex::new(Ingress { http: true, shell: true }),
-            ended: Mutex::default(),
             looked_up_on: Mutex::default(),
             neighbour: Mutex::default(),
+            ended: Mutex::default(),
             id: app.id.clone(),
         });
         let keys = Arc::new(TokenKeys::new(key(1), vec![]));

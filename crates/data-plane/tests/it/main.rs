@@ -15,6 +15,7 @@ mod observation;
 mod places;
 mod raw_http2;
 mod refusals;
+mod secured_app;
 mod shells;
 mod shutdown;
 mod slow_bodies;

@@ -36,7 +36,7 @@ async fn connections_are_spread_and_what_wakes_a_microvm_runs_elsewhere() {
 async fn what_has_ended_is_looked_up_elsewhere() {
     let world = World::start().await;
     let ended = MicrovmId::new();
-    *world.backend.ended.lock().unwrap() = Some(ended.clone());
+    world.backend.ended.lock().unwrap().insert(ended.clone(), ENDED.to_owned());
     let mut sender = connect(&world, ENDED).await;
     // The endpoint was not the first one's.
     for (microvm, status) in [(MicrovmId::new(), 403), (ended, 502)] {
