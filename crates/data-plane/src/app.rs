@@ -82,11 +82,14 @@ impl Place {
 }
 
 impl AppConnections {
-    /// Those of so many workers.
-    pub(crate) fn of_workers(count: usize, usages: &Arc<Usages>) -> Vec<Self> {
-        let streams = Streams::default();
-        let of_worker = |kept| Self { kept, streams: streams.clone(), usages: Arc::clone(usages) };
-        Kept::of_workers(count).into_iter().map(of_worker).collect()
+    /// For so many workers, as the first of them uses them.
+    pub(crate) fn new(usages: Arc<Usages>, workers: usize) -> Self {
+        Self { kept: Kept::new(workers), streams: Streams::default(), usages }
+    }
+
+    /// As another worker uses them.
+    pub(crate) fn of_worker(&self, worker: usize) -> Self {
+        Self { kept: self.kept.of_worker(worker), ..self.clone() }
     }
 
     /// Closes connections that are kept for too long; never ends.
