@@ -18,7 +18,6 @@ use crate::http2::{Stream, Streams};
 use crate::limits::Usages;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
-use crate::until::until;
 
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
@@ -277,14 +276,12 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 }
 
 async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output = ()>, stop: Stop) {
-    let end = async {
-        tokio::select! {
-            () = ended => {}
-            () = stop.now.cancelled() => {}
-        }
-    };
-    // Ended or served, it is over.
-    let _ = until(end, served).await;
+    tokio::select! {
+        biased;
+        () = ended => {}
+        () = stop.now.cancelled() => {}
+        () = served => {}
+    }
 }
 
 /// Whether the microVM's life is over, by which its connections were cut.

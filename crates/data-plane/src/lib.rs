@@ -38,7 +38,6 @@ mod sources;
 mod subprotocol;
 mod switch;
 mod tls;
-mod until;
 mod wake;
 mod workers;
 

@@ -84,7 +84,7 @@ impl<B: Backend> Shared<B> {
             waiting: Arc::clone(&self.waiting),
             observation: Arc::new(Observation::clone(&self.observation)),
             server: self.server.clone(),
-            stop: self.stop.clone(),
+            stop: self.stop.of_worker(),
         }
     }
 }
@@ -97,6 +97,13 @@ pub(crate) struct Stop {
     /// At once.
     pub(crate) now: CancellationToken,
     pub(crate) tasks: TaskTracker,
+}
+
+impl Stop {
+    /// The same end, for one worker: a token is looked at under a lock, many times for each request.
+    fn of_worker(&self) -> Self {
+        Self { soon: self.soon.child_token(), now: self.now.child_token(), tasks: self.tasks.clone() }
+    }
 }
 
 /// The running endpoints. Dropping it does not stop them; [`DataPlane::shutdown`] does.
