@@ -20,7 +20,6 @@ use crate::ports::{Layer, Ports, may_want_tls};
 use crate::refusal::Refusal;
 use crate::serve::Stop;
 use crate::target::{AppProtocol, Place, Target, Wanted, address, repeatable};
-use crate::until::until;
 use crate::upstream_tls::{AppTls, UpstreamTls};
 
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
@@ -84,17 +83,15 @@ pub(crate) struct SendError {
 }
 
 impl AppConnections {
-    /// Those of so many workers.
-    pub(crate) fn of_workers(count: usize, usages: &Arc<Usages>) -> Result<Vec<Self>, rustls::Error> {
-        let (streams, ports, tls) = (Streams::default(), Ports::new(), UpstreamTls::new()?);
-        let of_worker = |kept| Self {
-            kept,
-            streams: streams.clone(),
-            usages: Arc::clone(usages),
-            ports: ports.clone(),
-            tls: tls.clone(),
-        };
-        Ok(Kept::of_workers(count).into_iter().map(of_worker).collect())
+    /// For so many workers, as the first of them uses them.
+    pub(crate) fn new(usages: Arc<Usages>, workers: usize) -> Result<Self, rustls::Error> {
+        let (kept, streams) = (Kept::new(workers), Streams::default());
+        Ok(Self { kept, streams, usages, ports: Ports::new(), tls: UpstreamTls::new()? })
+    }
+
+    /// As another worker uses them.
+    pub(crate) fn of_worker(&self, worker: usize) -> Self {
+        Self { kept: self.kept.of_worker(worker), ..self.clone() }
     }
 
     /// Closes connections that are kept for too long; never ends.
@@ -340,14 +337,12 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 }
 
 async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output = ()>, stop: Stop) {
-    let end = async {
-        tokio::select! {
-            () = ended => {}
-            () = stop.now.cancelled() => {}
-        }
-    };
-    // Ended or served, it is over.
-    let _ = until(end, served).await;
+    tokio::select! {
+        biased;
+        () = ended => {}
+        () = stop.now.cancelled() => {}
+        () = served => {}
+    }
 }
 
 /// Whether the microVM's life is over, by which its connections were cut.

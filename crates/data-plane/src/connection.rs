@@ -26,7 +26,6 @@ use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::serve::{Accepted, Shared};
 use crate::sources::FromSource;
-use crate::until::until;
 use crate::workers::OnWorker;
 
 /// Longest time for a TLS handshake.
@@ -115,14 +114,13 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
             tracing::debug!(%error, "an endpoint connection broke");
         }
     };
-    let cut = async {
-        tokio::select! {
-            () = now.cancelled() => {}
-            () = needed.cancelled() => tracing::debug!("a connection without a token gave up its place"),
-        }
-    };
-    // Cut or served, it is over.
-    let _ = until(cut, served).await;
+    tokio::select! {
+        // First, so that what is cut is not answered any more.
+        biased;
+        () = now.cancelled() => {}
+        () = needed.cancelled() => tracing::debug!("a connection without a token gave up its place"),
+        () = served => {}
+    }
 }
 
 async fn serve_http1<B: Backend>(
@@ -144,10 +142,10 @@ async fn serve_http1<B: Backend>(
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
-    if let Ok(result) = until(soon.cancelled(), connection.as_mut()).await {
-        return result;
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = soon.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    connection.as_mut().graceful_shutdown();
     connection.await
 }
 
@@ -183,34 +181,19 @@ async fn serve_http2<B: Backend>(
         .max_header_list_size(HEAD_BYTES_MAX);
     let stream = TokioIo::new(Chatter::new(stream, Arc::downgrade(&requests)));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
-    let end = async {
-        tokio::select! {
-            () = soon.cancelled() => End::Orderly,
-            () = idle(&requests) => End::Orderly,
-            () = abandoned.too_many() => End::AtOnce,
-        }
-    };
-    match until(end, connection.as_mut()).await {
-        Ok(result) => return result,
-        Err(End::AtOnce) => return Ok(()),
-        Err(End::Orderly) => connection.as_mut().graceful_shutdown(),
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = soon.cancelled() => {}
+        () = idle(&requests) => {}
+        () = abandoned.too_many() => return Ok(()),
     }
-    let end = async {
-        tokio::select! {
-            () = abandoned.too_many() => {}
-            // An orderly end takes a client that has said hello and answers a PING.
-            () = idle(&requests) => {}
-        }
-    };
-    until(end, connection).await.unwrap_or(Ok(()))
-}
-
-/// How a connection of HTTP/2 is ended from this side.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// What is under way may finish.
-    Orderly,
-    AtOnce,
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        result = connection => result,
+        () = abandoned.too_many() => Ok(()),
+        // An orderly end takes a client that has said hello and answers a PING.
+        () = idle(&requests) => Ok(()),
+    }
 }
 
 /// Resolves when no stream has been open for a while.

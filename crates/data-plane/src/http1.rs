@@ -170,10 +170,14 @@ impl Drop for Http1Answer {
 }
 
 impl Kept {
-    /// What so many workers see.
-    pub(crate) fn of_workers(count: usize) -> Vec<Self> {
-        let all: Arc<[Shelf]> = (0..count).map(|_| Shelf::default()).collect();
-        (0..count).map(|worker| Self(Arc::new(KeptOf { worker, all: Arc::clone(&all) }))).collect()
+    /// For so many workers, as the first of them sees it.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self(Arc::new(KeptOf { worker: 0, all: (0..workers).map(|_| Shelf::default()).collect() }))
+    }
+
+    /// As another worker sees it.
+    pub(crate) fn of_worker(&self, worker: usize) -> Self {
+        Self(Arc::new(KeptOf { worker, all: Arc::clone(&self.0.all) }))
     }
 
     /// A connection that can take a request: one of this worker, else one of another. An app may serve only one connection

@@ -42,7 +42,6 @@ mod subprotocol;
 mod switch;
 mod target;
 mod tls;
-mod until;
 mod upstream_tls;
 mod wake;
 mod workers;

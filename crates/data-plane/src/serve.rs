@@ -72,6 +72,23 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) stop: Stop,
 }
 
+impl<B: Backend> Shared<B> {
+    /// The copy of a worker.
+    fn of_worker(&self, worker: usize) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            hosts: self.hosts.clone(),
+            keys: Arc::clone(&self.keys),
+            apps: self.apps.of_worker(worker),
+            usages: Arc::clone(&self.usages),
+            waiting: Arc::clone(&self.waiting),
+            observation: Arc::new(Observation::clone(&self.observation)),
+            server: self.server.clone(),
+            stop: self.stop.of_worker(),
+        }
+    }
+}
+
 /// How connections learn of the end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
@@ -80,6 +97,13 @@ pub(crate) struct Stop {
     /// At once.
     pub(crate) now: CancellationToken,
     pub(crate) tasks: TaskTracker,
+}
+
+impl Stop {
+    /// The same end, for one worker: a token is looked at under a lock, many times for each request.
+    fn of_worker(&self) -> Self {
+        Self { soon: self.soon.child_token(), now: self.now.child_token(), tasks: self.tasks.clone() }
+    }
 }
 
 /// The running endpoints. Dropping it does not stop them; [`DataPlane::shutdown`] does.
@@ -107,25 +131,17 @@ impl DataPlane {
         let server = Handle::current();
         let waiting = Arc::new(Waiting::new(Arc::clone(&backend), server.clone()));
         let (workers, threads) = config.workers.start(&server).map_err(StartError::Workers)?;
-        let apps = AppConnections::of_workers(workers.len(), &usages)?;
-        let served = workers.into_iter().zip(apps).map(|(worker, apps)| {
-            let (expired, soon) = (apps.clone(), stop.soon.clone());
-            let expire = async move { soon.run_until_cancelled(expired.expire()).await };
+        let apps = AppConnections::new(Arc::clone(&usages), workers.len())?;
+        let of_all =
+            Shared { backend, hosts, keys, apps, usages, waiting, observation, server, stop: stop.clone() };
+        let with_shared = |(number, worker): (usize, Worker)| {
+            let shared = Arc::new(of_all.of_worker(number));
+            let (apps, soon) = (shared.apps.clone(), stop.soon.clone());
+            let expire = async move { soon.run_until_cancelled(apps.expire()).await };
             stop.tasks.spawn_on(expire, &worker.runtime);
-            let shared = Arc::new(Shared {
-                backend: Arc::clone(&backend),
-                hosts: hosts.clone(),
-                keys: Arc::clone(&keys),
-                apps,
-                usages: Arc::clone(&usages),
-                waiting: Arc::clone(&waiting),
-                observation: Arc::new(Observation::clone(&observation)),
-                server: server.clone(),
-                stop: stop.clone(),
-            });
             (worker, shared)
-        });
-        let served: Arc<[_]> = served.collect();
+        };
+        let workers: Arc<[_]> = workers.into_iter().enumerate().map(with_shared).collect();
         let places = Places::new(config.connections);
         let sources = Sources::new(config.connections_per_source);
         for listener in listeners {
@@ -137,7 +153,7 @@ impl DataPlane {
             stop.tasks.spawn(accept(
                 listener,
                 tls.clone(),
-                Arc::clone(&served),
+                Arc::clone(&workers),
                 stop.clone(),
                 places.clone(),
                 sources.clone(),

@@ -15,7 +15,6 @@ use uuid::Uuid;
 use crate::call::Call;
 use crate::refusal::Refusal;
 use crate::serve::Stop;
-use crate::until::until;
 
 const WEBSOCKET: &str = "websocket";
 /// What is hashed with the key of a handshake (RFC 6455, section 1.3).
@@ -134,14 +133,18 @@ pub(crate) async fn tunnel(
     let Ok((client, app)) = tokio::try_join!(client, app) else { return };
     let (mut client, mut app) = (call.tunnel(TokioIo::new(client)), TokioIo::new(app));
     let cut = async {
-        if let Ok(Err(error)) = until(ended, copy_bidirectional(&mut client, &mut app)).await {
-            tracing::debug!(%error, "an upgraded connection broke");
+        tokio::select! {
+            result = copy_bidirectional(&mut client, &mut app) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "an upgraded connection broke");
+                }
+            }
+            () = ended => {}
         }
         // It fails when the client has gone.
         let _ = client.shutdown().await;
     };
-    // Whether it was cut or came to its end is the same.
-    let _ = until(stop.now.cancelled(), cut).await;
+    stop.now.run_until_cancelled(cut).await;
 }
 
 #[cfg(test)]
