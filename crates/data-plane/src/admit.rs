@@ -70,7 +70,8 @@ pub(crate) async fn admit<B: Backend>(
     let label = label.filter(|_| claims.is_valid_at(now_seconds)).ok_or(Refusal::TokenRejected)?;
     let (is_endpoint, ingress, running) = match shared.backend.endpoint(&claims.microvm) {
         Some(Endpoint { label: its, ingress, running }) => (*its == *label, ingress, running),
-        None => (has_been_endpoint_of(label, &claims.microvm, shared).await, ENDED, None),
+        // In a box, as most requests have no use for its state, but would have to carry it.
+        None => (Box::pin(has_been_endpoint_of(label, &claims.microvm, shared)).await, ENDED, None),
     };
     if !is_endpoint {
         return Err(Refusal::TokenRejected);
