@@ -27,6 +27,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle connections kept for one port of one microVM.
 const IDLE_MAX: usize = 128;
 
+/// Open connections of its own to one port with which a worker takes none of another's any more: what is done on that one wakes
+/// the other thread. An app that serves so many serves one more.
+const OWN_ENOUGH: usize = 8;
+
 /// Moves a connection's bytes; resolves when the connection or the microVM's life has ended.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -44,10 +48,20 @@ struct KeptOf {
 /// The idle connections that were made on one worker.
 #[derive(Debug, Default)]
 struct Shelf {
-    idle: Mutex<HashMap<Place, Vec<(Http1Connection, Instant)>>>,
+    ports: Mutex<HashMap<Place, Port>>,
     /// Something is kept where nothing was.
     filled: Notify,
 }
+
+/// Those to one port.
+#[derive(Debug, Default)]
+struct Port {
+    idle: Vec<(Http1Connection, Instant)>,
+    open: Open,
+}
+
+/// Held by every connection, idle or not, that was kept once.
+type Open = Arc<()>;
 
 /// A connection to an app.
 pub(crate) struct Http1Connection {
@@ -55,7 +69,7 @@ pub(crate) struct Http1Connection {
     /// None when it has ended.
     driver: Option<Driver>,
     /// The worker that it was made on, once it has been kept.
-    home: Option<usize>,
+    home: Option<(usize, Open)>,
 }
 
 impl std::fmt::Debug for Http1Connection {
@@ -180,17 +194,22 @@ impl Kept {
         Self(Arc::new(KeptOf { worker, all: Arc::clone(&self.0.all) }))
     }
 
-    /// A connection that can take a request: one of this worker, else one of another. An app may serve only one connection
-    /// at a time, and then would serve no other as long as that one is kept.
+    /// A connection that can take a request: one of this worker, else one of another, if this one has few. An app may serve only
+    /// one connection at a time, and then would serve no other as long as that one is kept.
     pub(crate) fn take(&self, place: &Place) -> Option<Http1Connection> {
         let (before, from_own_on) = self.0.all.split_at(self.0.worker);
-        from_own_on.iter().chain(before).find_map(|shelf| shelf.take(place))
+        let (own, after) = from_own_on.split_first()?;
+        match own.take(place) {
+            Ok(connection) => Some(connection),
+            Err(open) if open >= OWN_ENOUGH => None,
+            Err(_) => after.iter().chain(before).find_map(|shelf| shelf.take(place).ok()),
+        }
     }
 
     /// Keeps it where it was made, as it is that worker's thread that hears of its socket.
-    fn keep(&self, place: Place, mut connection: Http1Connection) {
-        let home = *connection.home.get_or_insert(self.0.worker);
-        self.0.all[home].keep(place, connection);
+    fn keep(&self, place: Place, connection: Http1Connection) {
+        let home = connection.home.as_ref().map_or(self.0.worker, |(worker, _)| *worker);
+        self.0.all[home].keep(home, place, connection);
     }
 
     /// Closes what this worker has kept for too long; never ends.
@@ -199,27 +218,39 @@ impl Kept {
     }
 }
 
+impl Port {
+    /// How many connections there are.
+    fn open(&self) -> usize {
+        Arc::strong_count(&self.open) - 1
+    }
+}
+
 impl Shelf {
-    fn take(&self, place: &Place) -> Option<Http1Connection> {
-        let mut idle = self.lock();
-        let kept = idle.get_mut(place)?;
-        while let Some((mut connection, since)) = kept.pop() {
+    /// One that can take a request, or how many there are that are in use.
+    fn take(&self, place: &Place) -> Result<Http1Connection, usize> {
+        let mut ports = self.lock();
+        let Some(port) = ports.get_mut(place) else { return Err(0) };
+        while let Some((mut connection, since)) = port.idle.pop() {
             if since.elapsed() < IDLE_TIMEOUT && connection.is_ready() {
-                return Some(connection);
+                return Ok(connection);
             }
         }
-        idle.remove(place);
-        None
+        let open = port.open();
+        if open == 0 {
+            ports.remove(place);
+        }
+        Err(open)
     }
 
-    fn keep(&self, place: Place, connection: Http1Connection) {
-        let mut idle = self.lock();
-        if idle.is_empty() {
+    fn keep(&self, worker: usize, place: Place, mut connection: Http1Connection) {
+        let mut ports = self.lock();
+        if ports.is_empty() {
             self.filled.notify_one();
         }
-        let kept = idle.entry(place).or_default();
-        if kept.len() < IDLE_MAX {
-            kept.push((connection, Instant::now()));
+        let port = ports.entry(place).or_default();
+        if port.idle.len() < IDLE_MAX {
+            connection.home.get_or_insert_with(|| (worker, Arc::clone(&port.open)));
+            port.idle.push((connection, Instant::now()));
         }
     }
 
@@ -228,21 +259,21 @@ impl Shelf {
             self.filled.notified().await;
             loop {
                 tokio::time::sleep(IDLE_TIMEOUT).await;
-                let mut idle = self.lock();
-                idle.retain(|_, kept| {
-                    kept.retain_mut(|(connection, since)| {
+                let mut ports = self.lock();
+                ports.retain(|_, port| {
+                    port.idle.retain_mut(|(connection, since)| {
                         since.elapsed() < IDLE_TIMEOUT && connection.is_ready()
                     });
-                    !kept.is_empty()
+                    port.open() > 0
                 });
-                if idle.is_empty() {
+                if ports.is_empty() {
                     break;
                 }
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Vec<(Http1Connection, Instant)>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Port>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
