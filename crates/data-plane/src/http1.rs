@@ -24,8 +24,9 @@ use crate::target::Place;
 /// hardly ever meets a connection that is being closed; and short, as an app that serves one connection at a time
 /// cannot serve others meanwhile.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle connections kept for one port of one microVM.
-const IDLE_MAX: usize = 128;
+/// Idle connections that a worker keeps for one port of one microVM. Hundreds of answers may end at the same moment, and be followed
+/// by as many requests: closing connections then costs the ports that they came from for a minute (`TIME_WAIT`).
+const IDLE_MAX: usize = 1024;
 
 /// Open connections of its own to one port with which a worker takes none of another's any more: what is done on that one wakes
 /// the other thread. An app that serves so many serves one more.
