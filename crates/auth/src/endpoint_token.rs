@@ -3,6 +3,7 @@
 //!
 //! Keys change and microVMs' tokens are revoked while requests are checked: both are read without a lock.
 
+mod opened;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_api::{MicrovmId, PortSpecification};
 use serde::{Deserialize, Serialize};
 
+pub use opened::OpenedTokens;
 pub use ring::TokenKey;
 use ring::{NONCE_LENGTH, Ring, TAG_LENGTH};
 
@@ -168,6 +170,12 @@ impl TokenKeys {
 
     /// Decrypts a token and refuses one that was revoked; what it grants, and until when, is the caller's to judge.
     pub fn open(&self, token: &str) -> Result<Claims, TokenError> {
+        let claims = Self::decrypt(&self.ring.load(), token)?;
+        self.refuse_revoked(&claims)?;
+        Ok(claims)
+    }
+
+    fn decrypt(ring: &Ring, token: &str) -> Result<Claims, TokenError> {
         if token.len() > MAXIMUM_TOKEN_LENGTH {
             return Err(TokenError::Malformed);
         }
@@ -177,7 +185,6 @@ impl TokenKeys {
         else {
             return Err(TokenError::Malformed);
         };
-        let ring = self.ring.load();
         let key = ring.find(header)?;
         let nonce: [u8; NONCE_LENGTH] = decode_exactly(nonce)?;
         let tag: [u8; TAG_LENGTH] = decode_exactly(tag)?;
@@ -185,7 +192,10 @@ impl TokenKeys {
         URL_SAFE_NO_PAD.decode_vec(text, &mut sealed).map_err(|_| TokenError::Malformed)?;
         sealed.extend_from_slice(&tag);
         let text = key.open(header, nonce, &mut sealed)?;
-        let claims: Claims = serde_json::from_slice(text).map_err(|_| TokenError::Malformed)?;
+        serde_json::from_slice(text).map_err(|_| TokenError::Malformed)
+    }
+
+    fn refuse_revoked(&self, claims: &Claims) -> Result<(), TokenError> {
         let revoked = self.revoked.load();
         // Hashing an id for nothing would cost more than anything else here.
         if !revoked.is_empty()
@@ -193,7 +203,7 @@ impl TokenKeys {
         {
             return Err(TokenError::Revoked);
         }
-        Ok(claims)
+        Ok(())
     }
 }
 

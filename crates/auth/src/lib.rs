@@ -8,4 +8,6 @@ pub mod endpoint_token;
 pub mod sigv4;
 
 pub use credentials::{Credential, Lookup};
-pub use endpoint_token::{Claims, LONGEST_LIFE_SECONDS, TokenError, TokenKey, TokenKeys, TokenKind};
+pub use endpoint_token::{
+    Claims, LONGEST_LIFE_SECONDS, OpenedTokens, TokenError, TokenKey, TokenKeys, TokenKind,
+};

@@ -63,7 +63,7 @@ pub(crate) async fn admit<B: Backend>(
     shared: &Shared<B>,
 ) -> Result<Admitted<B::App>, Refusal> {
     let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::TokenMissing)?;
-    let claims = shared.keys.open(token).map_err(|error| match error {
+    let claims = shared.opened.open(&shared.keys, token).map_err(|error| match error {
         TokenError::Malformed => Refusal::TokenMissing,
         _ => Refusal::TokenRejected,
     })?;
@@ -83,7 +83,7 @@ pub(crate) async fn admit<B: Backend>(
     if !claims.opens(port) {
         return Err(Refusal::PortDenied);
     }
-    let found = Found { microvm: claims.microvm, ingress, running };
+    let found = Found { microvm: claims.microvm.clone(), ingress, running };
     Ok(match claims.kind {
         TokenKind::Http => Admitted::ToApp(found, port),
         TokenKind::Shell => Admitted::ToShell(found),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_auth::TokenKeys;
+use hearth_auth::{OpenedTokens, TokenKeys};
 use rustls::server::ResolvesServerCert;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -63,6 +63,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) backend: Arc<B>,
     pub(crate) hosts: EndpointHosts,
     pub(crate) keys: Arc<TokenKeys>,
+    /// Tokens that were seen before.
+    pub(crate) opened: OpenedTokens,
     pub(crate) apps: AppConnections,
     pub(crate) usages: Arc<Usages>,
     pub(crate) waiting: Arc<Waiting<B>>,
@@ -79,6 +81,7 @@ impl<B: Backend> Shared<B> {
             backend: Arc::clone(&self.backend),
             hosts: self.hosts.clone(),
             keys: Arc::clone(&self.keys),
+            opened: OpenedTokens::default(),
             apps: self.apps.of_worker(worker),
             usages: Arc::clone(&self.usages),
             waiting: Arc::clone(&self.waiting),
@@ -132,8 +135,19 @@ impl DataPlane {
         let waiting = Arc::new(Waiting::new(Arc::clone(&backend), server.clone()));
         let (workers, threads) = config.workers.start(&server).map_err(StartError::Workers)?;
         let apps = AppConnections::new(Arc::clone(&usages), workers.len())?;
-        let of_all =
-            Shared { backend, hosts, keys, apps, usages, waiting, observation, server, stop: stop.clone() };
+        let opened = OpenedTokens::default();
+        let of_all = Shared {
+            backend,
+            hosts,
+            keys,
+            opened,
+            apps,
+            usages,
+            waiting,
+            observation,
+            server,
+            stop: stop.clone(),
+        };
         let with_shared = |(number, worker): (usize, Worker)| {
             let shared = Arc::new(of_all.of_worker(number));
             let (apps, soon) = (shared.apps.clone(), stop.soon.clone());

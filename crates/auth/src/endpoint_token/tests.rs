@@ -4,9 +4,9 @@ use uuid::Uuid;
 
 use super::*;
 
-const NOW: i64 = 1_800_000_000;
+pub(super) const NOW: i64 = 1_800_000_000;
 
-fn key(byte: u8) -> TokenKey {
+pub(super) fn key(byte: u8) -> TokenKey {
     TokenKey { kid: Uuid::from_bytes([byte; 16]), secret: [byte; 32] }
 }
 
@@ -14,11 +14,11 @@ fn ring() -> TokenKeys {
     TokenKeys::new(key(1), vec![])
 }
 
-fn microvm() -> MicrovmId {
+pub(super) fn microvm() -> MicrovmId {
     MicrovmId::from_stored("microvm-a")
 }
 
-fn claims(ports: Vec<PortSpecification>) -> Claims {
+pub(super) fn claims(ports: Vec<PortSpecification>) -> Claims {
     Claims { microvm: microvm(), ports, expires_at_seconds: NOW, kind: TokenKind::Http, revocations: 0 }
 }
 
