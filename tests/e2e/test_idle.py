@@ -1,7 +1,12 @@
 """The idle policy, with times that the configuration lowers from the service's minimum of 60 s."""
 import concurrent.futures
 import contextlib
+import socket
+import ssl
+import time
 
+import h2.connection
+import h2.events
 import pytest
 
 from harness import processes
@@ -25,6 +30,35 @@ def test_bytes_keep_it_awake(run):
         assert len(answer.read().splitlines()) == 30
         assert microvm.vmm() == vmm is not None
     microvm.wait_state("SUSPENDED")
+
+
+def test_a_client_s_pings_keep_it_awake(run):
+    """Over HTTP/2, after a request with a good token; without one they would count for nobody."""
+    microvm = run(idle=2)
+    bundle = ssl.create_default_context(cafile=microvm.clients.env["HEARTH_CA_BUNDLE"])
+    bundle.set_alpn_protocols(["h2"])
+    name = microvm.endpoint.split(":")[0]
+    plain = socket.create_connection(("127.0.0.1", microvm.clients.server.endpoint_port), timeout=60)
+    with plain, bundle.wrap_socket(plain, server_hostname=name) as sock:
+        connection = h2.connection.H2Connection()
+        connection.initiate_connection()
+        token = microvm.headers()["X-aws-proxy-auth"]
+        connection.send_headers(1, [(":method", "GET"), (":scheme", "https"), (":path", "/count"),
+                                    (":authority", microvm.endpoint), ("x-aws-proxy-auth", token)], end_stream=True)
+
+        def talk(until: type) -> None:
+            while True:
+                sock.sendall(connection.data_to_send())
+                if any(isinstance(event, until) for event in connection.receive_data(sock.recv(65536))):
+                    return
+        talk(h2.events.StreamEnded)
+        vmm, began = microvm.vmm(), time.monotonic()
+        while time.monotonic() < began + 6:
+            connection.ping(b"are you?")
+            talk(h2.events.PingAckReceived)
+            time.sleep(0.2)
+        assert microvm.vmm() == vmm is not None
+        microvm.wait_state("SUSPENDED")
 
 
 def test_one_that_slept_too_long_is_terminated(run):

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::RunningApp;
 use crate::body::{AnswerBody, AppBody};
 use crate::counted::Counted;
-use crate::http1::{Http1Connection, Kept};
+use crate::http1::{Driver, Http1Connection, Kept};
 use crate::http2::{Stream, Streams};
 use crate::limits::Usages;
 use crate::ports::{Layer, Ports, may_want_tls};
@@ -298,7 +298,7 @@ async fn open_http1<R: RunningApp>(
     let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
     // The error is also that of the request.
     let served = async { drop(connection.with_upgrades().await) };
-    Ok(Http1Connection::new(sender, Box::pin(until_ended(served, running.ended(), stop.clone()))))
+    Ok(Http1Connection::new(sender, Driver::new(served, over(running.ended(), stop.clone()))))
 }
 
 /// Opens a connection for many requests and serves it until the microVM's life ends.
@@ -315,9 +315,10 @@ async fn open_http2<R: RunningApp>(
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|error| refusal_of(&error, running))?;
-    let served = until_ended(async { drop(connection.await) }, running.ended(), stop.clone());
+    let served = async { drop(connection.await) };
+    let driver = Driver::new(served, over(running.ended(), stop.clone()));
     tokio::spawn(async move {
-        served.await;
+        driver.await;
         tasks.end.cancel();
     });
     Ok(sender)
@@ -336,12 +337,11 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     }
 }
 
-async fn until_ended(served: impl Future<Output = ()>, ended: impl Future<Output = ()>, stop: Stop) {
+/// Resolves when connections are to be cut.
+async fn over(ended: impl Future<Output = ()>, stop: Stop) {
     tokio::select! {
-        biased;
         () = ended => {}
         () = stop.now.cancelled() => {}
-        () = served => {}
     }
 }
 

@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use hearth_api::MicrovmId;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::abandoned::Abandoned;
 use crate::backend::{Backend, RunningApp as _};
-use crate::chatter::Chatter;
+use crate::chatter::{Chatter, PING_BYTES};
 use crate::head::HEAD_BYTES_MAX;
 use crate::limits::{Counting, Usage};
 use crate::pass::answer;
@@ -54,12 +55,27 @@ pub(crate) struct Client {
     _on_worker: OnWorker,
     /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
     counting: Mutex<Option<Counting>>,
+    /// Whose endpoint it is, once a request has been let in.
+    microvm: OnceLock<MicrovmId>,
 }
 
 impl Client {
     /// A request has shown a good token.
     pub(crate) fn admitted(&self) {
         self.place.keep();
+    }
+
+    /// A request has been let in to this microVM, whose all requests on this connection are.
+    pub(crate) fn let_in(&self, microvm: &MicrovmId) {
+        self.microvm.get_or_init(|| microvm.clone());
+    }
+
+    /// It is there, and wants what it uses to stay awake; that wakes nothing.
+    fn pinged<B: Backend>(&self, shared: &Shared<B>) {
+        let endpoint = self.microvm.get().and_then(|microvm| shared.backend.endpoint(microvm));
+        if let Some(running) = endpoint.and_then(|endpoint| endpoint.running) {
+            running.traffic(PING_BYTES);
+        }
     }
 
     /// Counts a request to a microVM, and with the first one the connection.
@@ -104,6 +120,7 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
             _from_source: from_source,
             _on_worker: on_worker,
             counting: Mutex::default(),
+            microvm: OnceLock::new(),
         });
         let result = if session.alpn_protocol() == Some(b"h2") {
             Box::pin(serve_http2(stream, client, shared)).await
@@ -179,7 +196,11 @@ async fn serve_http2<B: Backend>(
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .max_header_list_size(HEAD_BYTES_MAX);
-    let stream = TokioIo::new(Chatter::new(stream, Arc::downgrade(&requests)));
+    let pinged = {
+        let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+        move || client.pinged(&shared)
+    };
+    let stream = TokioIo::new(Chatter::new(stream, Arc::downgrade(&requests), pinged));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     tokio::select! {
         result = connection.as_mut() => return result,
@@ -215,8 +236,6 @@ async fn idle(requests: &Arc<AtomicU64>) {
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
-
-    use hearth_api::MicrovmId;
 
     use super::*;
     use crate::limits::{MicrovmLimits, Usages};

@@ -33,7 +33,31 @@ const IDLE_MAX: usize = 1024;
 const OWN_ENOUGH: usize = 8;
 
 /// Moves a connection's bytes; resolves when the connection or the microVM's life has ended.
-pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) struct Driver {
+    served: Pin<Box<dyn Future<Output = ()> + Send>>,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Driver {
+    /// `served` moves the bytes, until `over`.
+    pub(crate) fn new(
+        served: impl Future<Output = ()> + Send + 'static,
+        over: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { served: Box::pin(served), over: Box::pin(over) }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        self.served.as_mut().poll(context)
+    }
+}
 
 /// The idle connections to all microVMs, as a worker sees them: its own ones first.
 #[derive(Debug, Clone)]
@@ -100,10 +124,15 @@ impl Http1Connection {
         Self { sender, driver: Some(driver), home: None }
     }
 
-    /// Whether a request can be sent; notices what happened while nobody moved the connection.
+    /// Whether a request can be sent; notices what happened while nobody moved the connection. Not the end of a life, which the
+    /// request that is to be sent notices: it takes a lock that all connections to the microVM share.
     fn is_ready(&mut self) -> bool {
-        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
+        let Some(driver) = &mut self.driver else { return false };
+        if driver.served.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            self.driver = None;
+            return false;
+        }
+        self.sender.is_ready()
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -139,7 +168,7 @@ impl Http1Connection {
 
 /// Moves a connection's bytes, and notices its end.
 fn drive(driver: &mut Option<Driver>, context: &mut Context<'_>) {
-    if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
+    if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(context).is_ready()) {
         *driver = None;
     }
 }

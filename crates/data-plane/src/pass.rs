@@ -87,6 +87,7 @@ async fn pass<B: Backend>(
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
         Admitted::ToShell(found) => {
             call.admitted(&found.microvm, SHELL_PORT);
+            client.let_in(&found.microvm);
             let handshake = Handshake { switch, is_marked: subprotocols.is_marked() };
             // In a box, as most requests have no use for its state, but would have to carry it.
             let opened = shell::open(request, handshake, found, (client, call), shared);
@@ -95,6 +96,7 @@ async fn pass<B: Backend>(
         }
     };
     call.admitted(&found.microvm, port);
+    client.let_in(&found.microvm);
     let wanted = wanted(&request, &switch);
     let target = Target { port, wanted, authority: &authority };
     let (running, connection) = reach(found, target, (client, call), shared).await?;

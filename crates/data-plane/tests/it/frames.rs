@@ -324,6 +324,30 @@ async fn frames_are_judged_as_rfc_9113_says() {
 }
 
 #[tokio::test]
+async fn a_ping_is_traffic_once_a_request_was_let_in_and_wakes_nothing() {
+    let world = World::start().await;
+    serve_app(world.listen(8080).await, describe);
+    let traffic = || world.app.traffic.load(Ordering::SeqCst);
+    let mut connection = RawHttp2::open(&world).await;
+    let ping = async |connection: &mut RawHttp2| {
+        connection.send(&frame(PING, 0, 0, &[1; 8])).await;
+        while connection.next_of(&[PING]).await.unwrap().payload != [1; 8] {}
+    };
+    ping(&mut connection).await;
+    assert_eq!(traffic(), 0);
+    let get = block(&good_fields(&world, "GET", "/"));
+    connection.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get)).await;
+    while connection.next_of(&[DATA]).await.unwrap().flags & END_STREAM == 0 {}
+    let before = traffic();
+    ping(&mut connection).await;
+    assert_eq!(traffic(), before + 17);
+    world.backend.state.send_replace(None);
+    ping(&mut connection).await;
+    assert_eq!(traffic(), before + 17);
+    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn a_preface_that_is_none_ends_the_connection() {
     let world = World::start().await;
     let mut connection = RawHttp2::silent(&world).await;
