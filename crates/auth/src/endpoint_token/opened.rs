@@ -40,17 +40,16 @@ impl OpenedTokens {
             .as_ref()
             .filter(|opened| opened.is(token) && Arc::ptr_eq(&opened.ring, &ring))
             .map(|opened| Arc::clone(&opened.claims));
-        let claims = match known {
-            Some(claims) => claims,
-            None => {
-                let claims = Arc::new(TokenKeys::decrypt(&ring, token)?);
-                if token.len() <= LONGEST {
-                    let opened =
-                        Opened { token: token.into(), ring: Arc::clone(&ring), claims: Arc::clone(&claims) };
-                    self.0.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some(opened);
-                }
-                claims
+        let claims = if let Some(claims) = known {
+            claims
+        } else {
+            let claims = Arc::new(TokenKeys::decrypt(&ring, token)?);
+            if token.len() <= LONGEST {
+                let opened =
+                    Opened { token: token.into(), ring: Arc::clone(&ring), claims: Arc::clone(&claims) };
+                self.0.lock().unwrap_or_else(PoisonError::into_inner)[slot] = Some(opened);
             }
+            claims
         };
         keys.refuse_revoked(&claims)?;
         Ok(claims)
