@@ -11,13 +11,12 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 
 use hearth_guest_protocol::APP_GATEWAY;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::SockProtocol;
 
-use crate::netlink::{Netlink, acknowledgement, attribute, message, text};
+use crate::netlink::{self, Netlink, attribute, message, text};
 use crate::network::write_sysctl;
 
 /// What the sockets of such connections are marked with.
@@ -59,12 +58,7 @@ pub(crate) fn open(netlink: &mut Netlink, interface: &str) -> io::Result<()> {
 
 /// Makes the rule: what comes in by this interface and is from 127.0.0.1 gets the mark.
 fn mark_packets(interface: &str) -> io::Result<()> {
-    let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
-    let socket = socket(AddressFamily::Netlink, kind.0, kind.1, kind.2)?;
-    send(socket.as_raw_fd(), &transaction(interface), MsgFlags::empty())?;
-    let mut answer = [0; 4096];
-    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    acknowledgement(&answer[..length])
+    netlink::exchange(&netlink::open(SockProtocol::NetlinkNetFilter)?, &transaction(interface))
 }
 
 /// Table, chain and rule in one transaction. Only the last message asks for an acknowledgement; what fails before says so by

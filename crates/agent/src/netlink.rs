@@ -22,8 +22,7 @@ pub(crate) struct Netlink {
 
 impl Netlink {
     pub(crate) fn open() -> io::Result<Self> {
-        let kind = (SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute);
-        Ok(Self { socket: socket(AddressFamily::Netlink, kind.0, kind.1, kind.2)? })
+        Ok(Self { socket: open(SockProtocol::NetlinkRoute)? })
     }
 
     pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
@@ -103,12 +102,21 @@ impl Netlink {
         for (number, value) in attributes {
             body.extend(attribute(*number, value));
         }
-        let message = message(kind, libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags, &body);
-        send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut answer = [0; 4096];
-        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        acknowledgement(&answer[..length])
+        exchange(&self.socket, &message(kind, libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags, &body))
     }
+}
+
+/// A netlink socket in the namespace of the calling thread.
+pub(crate) fn open(protocol: SockProtocol) -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?)
+}
+
+/// Sends what is answered by one acknowledgement, and waits for that.
+pub(crate) fn exchange(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    send(socket.as_raw_fd(), message, MsgFlags::empty())?;
+    let mut answer = [0; 4096];
+    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    acknowledgement(&answer[..length])
 }
 
 /// Puts a `struct nlmsghdr` in front.

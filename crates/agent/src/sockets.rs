@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{MsgFlags, SockProtocol, recv, send};
 
 use crate::endpoint_path::MARK;
 use crate::{netlink, network};
@@ -48,10 +48,7 @@ pub(crate) struct Tcp {
 
 /// Opens what [`abort_outside`] needs.
 pub(crate) fn prepare(app_network: &OwnedFd) -> io::Result<()> {
-    let open = || {
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)
-    };
-    let diag = network::in_namespace(app_network, open)??;
+    let diag = network::in_namespace(app_network, || netlink::open(SockProtocol::NetlinkSockDiag))??;
     *DIAG.lock().unwrap_or_else(PoisonError::into_inner) = Some(diag);
     Ok(())
 }
@@ -60,12 +57,10 @@ pub(crate) fn prepare(app_network: &OwnedFd) -> io::Result<()> {
 pub(crate) fn abort_outside() -> io::Result<()> {
     let diag = DIAG.lock().unwrap_or_else(PoisonError::into_inner);
     let diag = diag.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    for socket in dump(diag, CONNECTED, &mut buffer)?
-        .iter()
-        .filter(|socket| socket.is_outbound() || socket.is_of_endpoint())
+    for socket in
+        dump(diag, CONNECTED)?.iter().filter(|socket| socket.is_outbound() || socket.is_of_endpoint())
     {
-        destroy(diag, socket, &mut buffer)?;
+        destroy(diag, socket)?;
     }
     Ok(())
 }
@@ -74,24 +69,22 @@ pub(crate) fn abort_outside() -> io::Result<()> {
 pub(crate) fn all() -> io::Result<Vec<Tcp>> {
     let diag = DIAG.lock().unwrap_or_else(PoisonError::into_inner);
     let diag = diag.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-    dump(diag, CONNECTED | LISTENING, &mut vec![0; BUFFER_BYTES])
+    dump(diag, CONNECTED | LISTENING)
 }
 
-fn dump(diag: &OwnedFd, states: u32, buffer: &mut [u8]) -> io::Result<Vec<Tcp>> {
+fn dump(diag: &OwnedFd, states: u32) -> io::Result<Vec<Tcp>> {
     send(diag.as_raw_fd(), &dump_request(states), MsgFlags::empty())?;
-    let mut found = Vec::new();
+    let (mut buffer, mut found) = (vec![0; BUFFER_BYTES], Vec::new());
     loop {
-        let length = recv(diag.as_raw_fd(), buffer, MsgFlags::empty())?;
+        let length = recv(diag.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         if read_dump(&buffer[..length], &mut found)? {
             return Ok(found);
         }
     }
 }
 
-fn destroy(diag: &OwnedFd, socket: &Tcp, buffer: &mut [u8]) -> io::Result<()> {
-    send(diag.as_raw_fd(), &destroy_request(socket), MsgFlags::empty())?;
-    let length = recv(diag.as_raw_fd(), buffer, MsgFlags::empty())?;
-    match netlink::acknowledgement(&buffer[..length]) {
+fn destroy(diag: &OwnedFd, socket: &Tcp) -> io::Result<()> {
+    match netlink::exchange(diag, &destroy_request(socket)) {
         // The app has closed it meanwhile.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,
@@ -248,13 +241,8 @@ mod tests {
     fn the_kernel_lists_connections() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let diag = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        );
-        let found = dump(&diag.unwrap(), CONNECTED | LISTENING, &mut vec![0; BUFFER_BYTES]);
+        let diag = netlink::open(SockProtocol::NetlinkSockDiag);
+        let found = dump(&diag.unwrap(), CONNECTED | LISTENING);
         let found = match found {
             Ok(found) => found,
             // A kernel without tcp_diag.

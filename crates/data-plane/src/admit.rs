@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use hearth_api::MicrovmId;
 use hearth_auth::{TokenError, TokenKind};
-use hearth_lifecycle::Ingress;
+use hearth_lifecycle::{Endpoint, Ingress};
 use http::{HeaderMap, HeaderName};
 
-use crate::backend::{Backend, Endpoint};
+use crate::backend::Backend;
 use crate::refusal::Refusal;
 use crate::route::DEFAULT_PORT;
 use crate::serve::Shared;

@@ -1,12 +1,11 @@
 //! What the endpoints need of microVMs. The server's is [`Registry`]; tests bring their own.
 
 use std::io;
-use std::sync::Arc;
 
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
-use hearth_lifecycle::{AppStream, Ingress, Registry, RunningMicrovm, ShellStream, Unreachable};
+use hearth_lifecycle::{AppStream, Endpoint, Registry, RunningMicrovm, ShellStream, Unreachable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Finds microVMs and wakes them.
@@ -22,17 +21,6 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Waits until the microVM is running; wakes it if its idle policy says so.
     fn ensure_running(&self, id: &MicrovmId) -> impl Future<Output = Result<Self::App, Unreachable>> + Send;
-}
-
-/// What a request needs to know of a microVM.
-#[derive(Debug, Clone)]
-pub struct Endpoint<A> {
-    /// What its host name begins with.
-    pub label: Arc<str>,
-    /// What it takes.
-    pub ingress: Ingress,
-    /// The microVM, if it is running.
-    pub running: Option<A>,
 }
 
 /// A microVM in one of its lives: from a launch or resume to the next suspend or termination.
@@ -73,9 +61,8 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
 impl Backend for Registry {
     type App = RunningMicrovm;
 
-    fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<RunningMicrovm>> {
-        let hearth_lifecycle::Endpoint { label, ingress, running } = self.endpoint(id)?;
-        Some(Endpoint { label, ingress, running })
+    fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint> {
+        self.endpoint(id)
     }
 
     async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {

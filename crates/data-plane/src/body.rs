@@ -126,7 +126,7 @@ impl Body for AnswerBody {
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|e| match e {}))),
             Self::Http1(body) => Pin::new(body).poll_frame(context),
-            Self::Http2(body) => Pin::new(body).poll_frame(context),
+            Self::Http2(answer) => Pin::new(&mut answer.body).poll_frame(context),
         }
     }
 
@@ -134,7 +134,7 @@ impl Body for AnswerBody {
         match self {
             Self::Own(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2(answer) => answer.body.is_end_stream(),
         }
     }
 
@@ -142,7 +142,7 @@ impl Body for AnswerBody {
         match self {
             Self::Own(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2(answer) => answer.body.size_hint(),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 
@@ -38,7 +37,6 @@ const FORCE_H2: HeaderName = HeaderName::from_static("x-aws-proxy-force-h2");
 /// What was found out about a request before it is forwarded.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) authority: Authority,
     pub(crate) switch: Switch,
     /// The subprotocols that are the app's.
     pub(crate) subprotocols: ForApp,
@@ -72,12 +70,12 @@ pub(crate) async fn forward<B: Backend>(
     mut request: Request<AppBody>,
     route: Route,
     running: &B::App,
-    (port, wanted, connection): (u16, Wanted, AppConnection),
+    (target, connection): (Target<'_>, AppConnection),
     call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let client_version = request.version();
-    let Route { authority, switch, subprotocols, client: connection_of_client } = route;
+    let Route { switch, subprotocols, client: connection_of_client } = route;
     let client = (switch != Switch::No).then(|| hyper::upgrade::on(&mut request));
     let marked = subprotocols.is_marked();
     let mut request = for_the_app(request)?;
@@ -90,7 +88,6 @@ pub(crate) async fn forward<B: Backend>(
         accept = switch.ask(&mut parts.headers, &mut parts.method);
         request = Request::from_parts(parts, body);
     }
-    let target = Target { port, wanted, authority: &authority };
     let mut response = shared.apps.send(connection, request, running, target, &shared.stop).await?;
     let app = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();

@@ -2,14 +2,11 @@
 //! one life of a microVM, whichever worker they are served on. A connection's task lives on the worker that opened it.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -60,28 +57,8 @@ pub(crate) struct Stream {
 /// Body of an answer; the stream counts as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Http2Answer {
-    body: Incoming,
+    pub(crate) body: Incoming,
     _open: Arc<()>,
-}
-
-impl Body for Http2Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 impl Streams {

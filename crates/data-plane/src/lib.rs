@@ -47,7 +47,7 @@ mod wake;
 mod workers;
 
 pub use access_log::AccessLog;
-pub use backend::{Backend, Endpoint, RunningApp};
+pub use backend::{Backend, RunningApp};
 pub use call::Observation;
 pub use counters::Counters;
 pub use limits::MicrovmLimits;

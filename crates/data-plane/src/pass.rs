@@ -97,12 +97,11 @@ async fn pass<B: Backend>(
     };
     call.admitted(&found.microvm, port);
     client.let_in(&found.microvm);
-    let wanted = wanted(&request, &switch);
-    let target = Target { port, wanted, authority: &authority };
+    let target = Target { port, wanted: wanted(&request, &switch), authority: &authority };
     let (running, connection) = reach(found, target, (client, call), shared).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
-    let route = Route { authority, switch, subprotocols, client: Arc::clone(client) };
-    forward(request, route, &running, (port, wanted, connection), call, shared).await
+    let route = Route { switch, subprotocols, client: Arc::clone(client) };
+    forward(request, route, &running, (target, connection), call, shared).await
 }
 
 /// Connects to the app, when the microVM is running.

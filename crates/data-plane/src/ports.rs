@@ -1,7 +1,7 @@
 //! What lies below HTTP on the ports of microVMs, TLS or nothing, as far as it has been seen.
 //!
 //! A port is taken for plain until its first answer is none that a plain one gives. Then it is asked once, with a TLS
-//! handshake of which nothing else comes ([`probe`](crate::upstream_tls::probe)).
+//! handshake of which nothing else comes ([`probe`](crate::upstream_tls::UpstreamTls::probe)).
 
 use std::convert::Infallible;
 use std::sync::Arc;

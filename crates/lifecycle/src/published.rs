@@ -74,13 +74,13 @@ impl PastAgent {
 
 /// The endpoint of a microVM that has not ended.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub struct Endpoint<A = RunningMicrovm> {
     /// What its host name begins with.
     pub label: Arc<str>,
     /// What it takes.
     pub ingress: Ingress,
     /// The microVM, if it is [`MicrovmState::Running`].
-    pub running: Option<RunningMicrovm>,
+    pub running: Option<A>,
 }
 
 /// When the last byte went through the endpoint.

@@ -1,6 +1,7 @@
 //! Tokens that were opened before: to decrypt the same one with each request of a client would cost more than all else that is
 //! asked of it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -63,13 +64,11 @@ impl Opened {
     }
 }
 
-/// From the end of the authentication tag, which is as good as random (FNV-1a).
+/// From the end of the authentication tag, which is as good as random.
 fn slot(token: &[u8]) -> usize {
-    let end = token.last_chunk::<8>().copied().unwrap_or_default();
-    let hash = end.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash as usize % SLOTS
+    let mut hasher = DefaultHasher::new();
+    token.last_chunk::<8>().hash(&mut hasher);
+    hasher.finish() as usize % SLOTS
 }
 
 #[cfg(test)]

@@ -11,12 +11,11 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
-    Backend, DataPlane, DataPlaneConfig, Endpoint, EndpointHosts, MicrovmLimits, Observation, RunningApp,
-    Workers,
+    Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp, Workers,
 };
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
-use hearth_lifecycle::{Ingress, Unreachable};
+use hearth_lifecycle::{Endpoint, Ingress, Unreachable};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;

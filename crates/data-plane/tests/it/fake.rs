@@ -14,13 +14,13 @@ use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
-    AccessLog, Backend, DataPlane, DataPlaneConfig, Endpoint, EndpointHosts, MicrovmLimits, Observation,
-    RunningApp, Workers,
+    AccessLog, Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
+    Workers,
 };
 use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::codec::encode;
 use hearth_guest_protocol::{Reply, Request, ShellSpec};
-use hearth_lifecycle::{Ingress, Unreachable};
+use hearth_lifecycle::{Endpoint, Ingress, Unreachable};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
 };
