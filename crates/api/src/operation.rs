@@ -16,6 +16,9 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateMicrovmImageRequest {
+    /// A customer managed key. There is no key service here: it is checked and refused, never dropped silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_identifier: Option<String>,
     /// Name, unique in the account.
     pub name: ImageName,
     /// Tags.
@@ -41,6 +44,9 @@ pub struct CreateMicrovmImageResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateMicrovmImageRequest {
+    /// A customer managed key. There is no key service here: it is checked and refused, never dropped silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_identifier: Option<String>,
     /// Makes the call repeatable.
     pub client_token: Option<String>,
     /// What the version fixes.
@@ -52,6 +58,9 @@ pub struct UpdateMicrovmImageRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MicrovmImageDescription {
+    /// Always null: nothing is sealed with a customer managed key.
+    #[serde(default)]
+    pub kms_key_identifier: (),
     /// ARN.
     pub image_arn: ImageArn,
     /// UUID.
@@ -155,6 +164,9 @@ pub struct DeleteMicrovmImageResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MicrovmImageVersionDescription {
+    /// Always null: nothing is sealed with a customer managed key.
+    #[serde(default)]
+    pub kms_key_identifier: (),
     /// Image.
     pub image_arn: ImageArn,
     /// Version.
@@ -252,6 +264,9 @@ pub struct ManagedMicrovmImageVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunMicrovmRequest {
+    /// A customer managed key. There is no key service here: it is checked and refused, never dropped silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_identifier: Option<String>,
     /// ARN of the image.
     pub image_identifier: String,
     /// Version; the newest active one when not given.
@@ -278,6 +293,9 @@ pub struct RunMicrovmRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MicrovmDescription {
+    /// Always null: nothing is sealed with a customer managed key.
+    #[serde(default)]
+    pub kms_key_identifier: (),
     /// Id.
     pub microvm_id: MicrovmId,
     /// State.

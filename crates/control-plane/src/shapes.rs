@@ -54,6 +54,11 @@ const LOG_GROUP: Pattern = Pattern {
     },
 };
 const LOG_STREAM: Pattern = Pattern { expression: "[^:*]*", matches: |text| !text.contains([':', '*']) };
+/// Key ARN, alias ARN, alias name or key id.
+const KMS_KEY: Pattern = Pattern {
+    expression: "(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[a-zA-Z0-9:/_-]+|alias/[a-zA-Z0-9:/_-]+|[a-zA-Z0-9-]+)",
+    matches: is_kms_key,
+};
 const TAG: Pattern = Pattern {
     expression: r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)",
     matches: |text| text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c)),
@@ -75,9 +80,31 @@ fn is_role_arn(text: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-/".contains(&b))
 }
 
+fn is_kms_key(text: &str) -> bool {
+    let name = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b":/_-".contains(&b))
+    };
+    let is_key_arn = |text: &str| {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let ["arn", partition, "kms", region, account, resource] = parts[..] else { return false };
+        partition
+            .strip_prefix("aws")
+            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+            && !region.is_empty()
+            && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && account.len() == 12
+            && account.bytes().all(|b| b.is_ascii_digit())
+            && ["key/", "alias/"].iter().any(|kind| resource.strip_prefix(kind).is_some_and(name))
+    };
+    let is_key_id =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    is_key_id(text) || text.strip_prefix("alias/").is_some_and(name) || is_key_arn(text)
+}
+
 const NON_BLANK: Shape = patterned(1, 2048, NO_SPACE);
 const IDENTIFIER: Shape = text(1, 256);
 const ROLE: Shape = patterned(20, 2048, ROLE_ARN);
+const KMS_KEY_IDENTIFIER: Member = optional("kmsKeyIdentifier", &patterned(1, 2048, KMS_KEY));
 const CLIENT_TOKEN: Shape = text(1, 128);
 const CONNECTOR: Shape = text(1, 2048);
 const BOOLEAN: Shape = Shape::Boolean;
@@ -175,6 +202,7 @@ pub(crate) static CREATE_MICROVM_IMAGE: Shape = Shape::Structure(&[
     IMAGE_ENVIRONMENT,
     required("name", &patterned(1, 64, NAME)),
     optional("tags", &TAGS),
+    KMS_KEY_IDENTIFIER,
     IMAGE_CLIENT_TOKEN,
 ]);
 
@@ -193,6 +221,7 @@ pub(crate) static UPDATE_MICROVM_IMAGE: Shape = Shape::Structure(&[
     IMAGE_HOOKS,
     IMAGE_ENVIRONMENT,
     IMAGE,
+    KMS_KEY_IDENTIFIER,
     IMAGE_CLIENT_TOKEN,
 ]);
 
@@ -260,6 +289,7 @@ pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
     optional("logging", &LOGGING),
     optional("runHookPayload", &secret(4096)),
     optional("maximumDurationInSeconds", &AT_LEAST_ONE),
+    KMS_KEY_IDENTIFIER,
     optional("clientToken", &CLIENT_TOKEN),
 ]);
 

@@ -12,6 +12,7 @@ use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
 use super::image_configuration::{complete, pass};
+use super::refusals::customer_managed_key;
 use super::tags::check as check_tags;
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
@@ -32,6 +33,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     };
     let tags = request.tags.clone().unwrap_or_default();
     context.authorize_tagging(&call, OPERATION, &Taggable::Image(arn.clone()), &tags).await?;
+    customer_managed_key(request.kms_key_identifier.as_ref())?;
     check_tags(&tags)?;
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;

@@ -1,4 +1,4 @@
-//! What a refusal of the registry is to the caller.
+//! What is refused, in the words that the caller gets.
 
 use hearth_api::{Error, MicrovmId};
 use hearth_lifecycle::Refusal;
@@ -15,5 +15,16 @@ pub(crate) fn translate(refusal: Refusal, id: &MicrovmId) -> Error {
             Error::conflict(format!("The MicroVM {id} is in state {}; try again later.", state.as_str()))
         }
         Refusal::Internal => Error::internal(),
+    }
+}
+
+/// Refuses a customer managed key: a server that took it and did not seal the snapshot with it would break a promise.
+pub(crate) fn customer_managed_key(key: Option<&String>) -> Result<(), Error> {
+    match key {
+        None => Ok(()),
+        Some(_) => Err(Error::validation(
+            "kmsKeyIdentifier is not supported: this server has no key service to seal snapshots with a customer \
+             managed key. Leave it out; the data directory can be put on an encrypted file system.",
+        )),
     }
 }

@@ -12,6 +12,7 @@ use hearth_store::{ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmReco
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
+use super::refusals::customer_managed_key;
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::call::Call;
@@ -35,6 +36,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
+    customer_managed_key(request.kms_key_identifier.as_ref())?;
     check_idle_policy(&context, &request)?;
     let maximum_duration_in_seconds = maximum_duration(&context, request.maximum_duration_in_seconds)?;
     let version = launchable_version(&context, &arn, request.image_version.as_deref()).await?;

@@ -10,6 +10,7 @@ use http::StatusCode;
 
 use super::idempotency::{client_token, replay};
 use super::image_configuration::{complete, pass};
+use super::refusals::customer_managed_key;
 use super::views;
 use crate::answer::{Answer, Outcome, to_json};
 use crate::call::Call;
@@ -30,6 +31,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     if let Some(answer) = context.first_answer(repeated).await? {
         return Ok(Answer::text(StatusCode::OK, answer));
     }
+    customer_managed_key(request.kms_key_identifier.as_ref())?;
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
     pass(&context, &call, &configuration, request.configuration.egress_network_connectors.as_deref()).await?;

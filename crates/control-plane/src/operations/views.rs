@@ -26,6 +26,7 @@ pub(crate) fn image_summary(record: &ImageRecord) -> MicrovmImageSummary {
 /// An image with the version that is being built.
 pub(crate) fn image(image: &ImageRecord, version: &ImageVersionRecord) -> MicrovmImageDescription {
     MicrovmImageDescription {
+        kms_key_identifier: (),
         image_arn: image.arn.clone(),
         id: image.id.clone(),
         name: image.arn.name.clone(),
@@ -44,6 +45,7 @@ pub(crate) fn image(image: &ImageRecord, version: &ImageVersionRecord) -> Microv
 pub(crate) fn version(record: ImageVersionRecord) -> MicrovmImageVersionDescription {
     let bucket = record.updated_at.0.strftime("%y%m%d%H");
     MicrovmImageVersionDescription {
+        kms_key_identifier: (),
         version_state_time_bucket: format!("{}#{bucket}", ImageVersionState::as_str(record.state)),
         image_arn: record.arn,
         image_version: record.version,
@@ -75,6 +77,7 @@ pub(crate) fn build_summary(record: BuildRecord) -> MicrovmImageBuildSummary {
 pub(crate) fn microvm(context: &Context, record: &MicrovmRecord) -> MicrovmDescription {
     let settings = &record.settings;
     MicrovmDescription {
+        kms_key_identifier: (),
         microvm_id: record.id.clone(),
         state: record.state,
         endpoint: context.endpoint(&record.endpoint_label),

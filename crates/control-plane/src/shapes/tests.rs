@@ -52,6 +52,9 @@ fn limits_and_types_are_checked_at_their_place() {
         ("codeArtifact", json!({}), "exactly one of [uri]"),
         ("environmentVariables", json!({ "A B": "x" }), "'environmentVariables.key'"),
         ("tags", json!({ "a": "%" }), "'tags.a'"),
+        ("kmsKeyIdentifier", json!(""), "length greater than or equal to 1"),
+        ("kmsKeyIdentifier", json!("alias/"), "'kmsKeyIdentifier' failed to satisfy constraint"),
+        ("kmsKeyIdentifier", json!("arn:aws:kms::000000000000:key/x"), "regular expression pattern"),
     ] {
         let message = message(&with(image(), member, value), &CREATE_MICROVM_IMAGE);
         assert!(message.contains(expected), "{member}: {message}");
@@ -85,5 +88,20 @@ fn role_arns_follow_the_pattern_of_the_model() {
         "arn:aws:iam::000000000000:role/x y",
     ] {
         assert!(!is_role_arn(bad), "{bad}");
+    }
+}
+
+#[test]
+fn each_form_of_a_kms_key_is_one() {
+    for good in [
+        "1234abcd-12ab-34cd",
+        "alias/app",
+        "arn:aws:kms:us-east-1:000000000000:key/1234",
+        "arn:aws-cn:kms:cn-north-1:000000000000:alias/a/b",
+    ] {
+        assert!(
+            check(&with(image(), "kmsKeyIdentifier", json!(good)), &CREATE_MICROVM_IMAGE).is_ok(),
+            "{good}"
+        );
     }
 }

@@ -21,7 +21,7 @@ async fn creating_answers_with_defaults_and_nulls_and_the_failure_is_on_the_buil
     let body = reply.body;
     let mut members = keys(&body);
     members.sort_unstable();
-    // As recorded from the service.
+    // As recorded from the service, and what its model has had since.
     let recorded = [
         "additionalOsCapabilities",
         "baseImageArn",
@@ -38,6 +38,7 @@ async fn creating_answers_with_defaults_and_nulls_and_the_failure_is_on_the_buil
         "id",
         "imageArn",
         "imageVersion",
+        "kmsKeyIdentifier",
         "latestActiveImageVersion",
         "latestFailedImageVersion",
         "logging",
@@ -64,6 +65,19 @@ async fn creating_answers_with_defaults_and_nulls_and_the_failure_is_on_the_buil
     let builds = api.get(&format!("{image}/versions/1.0/builds")).await.body;
     assert_eq!(builds["items"][0]["buildState"], "FAILED");
     assert!(!builds["items"][0]["stateReason"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_customer_managed_key_is_refused_by_name_and_leaves_nothing() {
+    let api = Api::start().await;
+    let key = json!({ "kmsKeyIdentifier": "arn:aws:kms:us-east-1:000000000000:key/1234" });
+    let refused = api.call("POST", "microvm-images", request(key.clone())).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.message().starts_with("kmsKeyIdentifier is not supported"), "{}", refused.message());
+    let image = format!("microvm-images/{}", image_arn("app"));
+    assert_eq!(api.get(&image).await.status, StatusCode::NOT_FOUND);
+    let update = api.call("PUT", &image, with(configuration(), key)).await;
+    assert!(update.message().starts_with("kmsKeyIdentifier is not supported"), "{}", update.message());
 }
 
 #[tokio::test]
