@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e soak bench bench-api bench-endpoint bench-guest-hop lint venv clients
+.PHONY: all setup build quickstart test unit e2e soak bench bench-api bench-endpoint bench-guest-hop lint outdated venv clients
 
 all: build
 
@@ -67,6 +67,10 @@ lint:
 	cargo fmt --check --manifest-path tests/clients/protocols/app/Cargo.toml
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
+
+# What is newer than what is pinned here. Tells, changes nothing, and is no part of any other target.
+outdated: venv clients
+	scripts/outdated.sh $(CACHE)
 
 venv:
 	scripts/venv.sh $(VENV)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 
-from floor_command import FLOOR, Network
+from floor_command import Network
 from measure import ImageBench, say
 from report import render
 from service import APPS, CACHE, HEARTH, ROOT, Failure, Service
@@ -84,10 +84,9 @@ def interrupt(number: int, _frame):
 
 def main() -> int:
     args = arguments()
-    for path, hint in ((HEARTH, "run `make build`"), (FLOOR, "the floor's script lies beside the checkout")):
-        if not path.exists():
-            print(f"bench: {path} is missing: {hint}", file=sys.stderr)
-            return 1
+    if not HEARTH.exists():
+        print(f"bench: {HEARTH} is missing: run `make build`", file=sys.stderr)
+        return 1
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, interrupt)
     signal.alarm(WHOLE_TIMEOUT_SECONDS)

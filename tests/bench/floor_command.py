@@ -1,6 +1,6 @@
 """From a running clone's QEMU to a command line that does the same with nothing around it.
 
-The floor (`../shared/bench/floor.py`, used as it is) and the cold boot start QEMU by plain command lines with paths. Both are
+The floor (`floor.py`) and the cold boot start QEMU by plain command lines with paths. Both are
 made here from what the product itself runs, so that all differences in time are the product's doing: same machine, devices,
 accelerator and sandbox, same memory file and disks. What has to differ: descriptors become paths, the TAPs are found by name in a
 namespace of the bench's own, and the floor's sandbox allows new processes because `floor.py` loads the state through `exec:cat`.
@@ -14,7 +14,7 @@ import subprocess
 
 from service import ROOT, Failure
 
-FLOOR = ROOT.parent / "shared/bench/floor.py"
+FLOOR = ROOT / "tests/bench/floor.py"
 GUEST_SOURCE = ROOT / "crates/guest/src/guest.rs"
 # crates/guest-protocol/src/message.rs; each TAP: host's address, guest's address, guest's MAC address.
 TAPS = {

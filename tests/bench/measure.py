@@ -104,7 +104,7 @@ class ImageBench:
 
     def floor(self, network: Network) -> dict:
         self.clone.fresh_overlay()
-        command = [sys.executable, str(FLOOR), "--runs", "1", "--state", str(self.clone.state)]
+        command = [sys.executable, str(FLOOR), "--state", str(self.clone.state)]
         command += ["--qmp", str(self.clone.qmp), "--url", self.url, "--", *self.clone.restore()]
         return json.loads(network.run(command, FLOOR_TIMEOUT_SECONDS).splitlines()[0])
 

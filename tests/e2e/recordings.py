@@ -1,4 +1,7 @@
-"""Replays the recorded exchanges with the live service (../shared/aws/recorded) and names every difference."""
+"""Replays recorded exchanges with the live service and names every difference.
+
+They are looked for beside the checkout, in `../shared/aws/recorded`, and are not part of the repository.
+"""
 import json
 import re
 import time
@@ -37,7 +40,7 @@ PLACEHOLDERS = [(re.compile(pattern), placeholder) for pattern, placeholder in (
 
 
 def load() -> dict[str, dict]:
-    """The cases by id, in their order."""
+    """The cases by id, in their order; none where there are no recordings."""
     files = sorted((DIRECTORY / "cases").glob("*.json"))
     return {case["id"]: case for case in (json.loads(file.read_text()) for file in files)}
 
