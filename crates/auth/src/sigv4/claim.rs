@@ -4,6 +4,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
+use super::coverage::header_names;
 use super::{ALGORITHM, SignedRequest, TERMINATOR};
 
 /// `date/region/service/aws4_request`.
@@ -142,8 +143,4 @@ fn query_value(query: &str, name: &str) -> Option<String> {
         .filter_map(|pair| pair.split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned())
-}
-
-fn header_names(list: &str) -> Vec<String> {
-    list.split(';').map(str::to_ascii_lowercase).collect()
 }

@@ -3,6 +3,7 @@
 
 mod canonical;
 mod claim;
+mod coverage;
 mod sign;
 mod signing_key;
 mod verify;
@@ -11,6 +12,7 @@ mod verify;
 mod tests;
 
 pub use claim::claimed_service;
+pub use coverage::{header_names, signed_headers, unsigned_header};
 pub use sign::{Scope, sign};
 pub use signing_key::SigningKeys;
 pub use verify::{Denial, Identity, check_token, verify};

@@ -243,3 +243,48 @@ fn the_service_of_a_request_is_read_from_either_form() {
     assert_eq!(claimed_service(None, query).as_deref(), Some("s3"));
     assert_eq!(claimed_service(None, "prefix=a"), None);
 }
+
+/// A request for `logs` with these headers, signed without them.
+fn with_unsigned(extra: &[(&'static str, &'static [u8])], presigned: bool) -> Result<Identity, Denial> {
+    let mut headers = vec![HOST];
+    let scope = Scope {
+        access_key: "AKIDEXAMPLE",
+        secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        region: "us-east-1",
+        service: "logs",
+    };
+    let base = SignedRequest { method: "POST", path: "/", query: "", headers: &[HOST], body: b"{}" };
+    let added = sign(&base, &scope, at(NOW));
+    let query = if presigned {
+        let parameters = "X-Amz-Algorithm=AWS4-HMAC-SHA256\
+            &X-Amz-Credential=AKIDEXAMPLE%2F20260102%2Fus-east-1%2Flogs%2Faws4_request\
+            &X-Amz-Date=20260102T030405Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host";
+        let claim = claim::ScopeRef { date: "20260102", region: "us-east-1", service: "logs" };
+        let key = signing_key::derive(scope.secret, &claim);
+        let unsigned = SignedRequest { query: parameters, ..base };
+        let canonical =
+            canonical::canonical_request(&unsigned, "/", &["host".to_owned()], &sha256_hex(base.body));
+        let signature = signature(&key, &claim, "20260102T030405Z", &canonical);
+        format!("{parameters}&X-Amz-Signature={signature}")
+    } else {
+        headers.extend(added.iter().map(|(name, value)| (*name, value.as_bytes())));
+        String::new()
+    };
+    headers.extend(extra);
+    let request = SignedRequest { headers: &headers, query: &query, ..base };
+    verify(&request, "logs", at(NOW), &SigningKeys::default(), lookup)
+}
+
+#[test]
+fn a_header_that_changes_a_request_must_be_signed_in_either_form() {
+    for presigned in [false, true] {
+        assert!(with_unsigned(&[], presigned).is_ok(), "{presigned}");
+        let harmless: [(&str, &[u8]); 3] =
+            [("User-Agent", b"x"), ("X-Amzn-Trace-Id", b"Root=1"), ("amz-sdk-request", b"attempt=1")];
+        assert!(with_unsigned(&harmless, presigned).is_ok(), "{presigned}");
+        for name in ["x-amz-target", "X-Amz-Meta-Owner", "x-amz-user-agent"] {
+            let expected = Err(Denial::HeaderNotSigned(name.to_ascii_lowercase()));
+            assert_eq!(with_unsigned(&[(name, b"v")], presigned), expected, "{presigned}");
+        }
+    }
+}

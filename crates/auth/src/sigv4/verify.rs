@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 use super::canonical::{PathEncoding, canonical_request};
 use super::claim::{Claim, Form, Unreadable};
+use super::coverage::unsigned_header;
 use super::{AMZ_DATE, SignedRequest, SigningKeys, UNSIGNED_PAYLOAD, sha256_hex, signature};
 use crate::credentials::Lookup;
 
@@ -47,6 +48,9 @@ pub enum Denial {
         /// Service that was called.
         expected: String,
     },
+    /// A header that changes what the request does and is not signed.
+    #[error("the header {0} is not signed")]
+    HeaderNotSigned(String),
     /// Signed too long ago.
     #[error("signature expired: {0}")]
     Expired(String),
@@ -87,6 +91,10 @@ impl From<Denial> for Error {
                 ErrorKind::InvalidSignature,
                 format!("The credential must be scoped to the service '{expected}'."),
             ),
+            Denial::HeaderNotSigned(name) => (
+                ErrorKind::InvalidSignature,
+                format!("'{name}' must be a 'SignedHeader' in the AWS Authorization: every x-amz-* header must be signed."),
+            ),
             Denial::Expired(detail) => (ErrorKind::InvalidSignature, format!("Signature expired: {detail}")),
             Denial::NotYetCurrent(detail) => {
                 (ErrorKind::InvalidSignature, format!("Signature not yet current: {detail}"))
@@ -124,6 +132,10 @@ pub fn verify(
     }
     if !claim.signed_headers.iter().any(|name| name == "host") {
         return Err(Denial::Incomplete("The 'Host' header must be signed.".to_owned()));
+    }
+    let names = request.headers.iter().map(|(name, _)| *name);
+    if let Some(name) = unsigned_header(names, &claim.signed_headers) {
+        return Err(Denial::HeaderNotSigned(name.to_ascii_lowercase()));
     }
     check_time(&claim, now)?;
     let credential = lookup(access_key)?;

@@ -14,7 +14,7 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use super::StorageError;
 use super::actions::{Operation, Subject, operation};
 use super::disk::Disk;
-use super::{refusals, version_2};
+use super::{coverage, refusals, version_2};
 
 /// Header and, in lower case, query parameter that carries the token of temporary credentials.
 pub(super) const TOKEN: &str = "x-amz-security-token";
@@ -95,6 +95,7 @@ impl S3Access for Gate {
         let access_key = credentials.access_key.clone();
         version_2::check_header(context.headers())?;
         let query = Query::read(context.uri().query().unwrap_or_default())?;
+        coverage::check(context.headers(), &query)?;
         self.check_token(&access_key, context.headers(), &query)?;
         let source = context.extensions_mut().get::<SourceAddress>().copied();
         let now = jiff::Timestamp::now();
@@ -201,7 +202,7 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Parameters that come twice are refused, so that nothing is checked that is not what is done.
-    fn read(text: &str) -> S3Result<Self> {
+    pub(super) fn read(text: &str) -> S3Result<Self> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
@@ -212,7 +213,7 @@ impl Query {
         }
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
 

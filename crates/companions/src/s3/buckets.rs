@@ -25,6 +25,8 @@ const US_EAST_1: &str = "us-east-1";
 /// First parts of the paths of the control plane, which answers on the same port: objects of buckets of these names could
 /// not be reached.
 const NAMES_OF_THE_API: [&str; 3] = ["2017-03-31", "2025-09-09", "2026-04-04"];
+/// Before the account in the name of the bucket that the command line puts code artifacts into.
+const RESERVED_PREFIX: &str = "hearth-artifacts-";
 /// Most buckets of one page ("ListBuckets", S3 API reference).
 const MAXIMUM_BUCKETS: i32 = 10_000;
 
@@ -43,6 +45,7 @@ impl ObjectStorage {
                 input.bucket
             ));
         }
+        check_reserved(&input.bucket, &caller)?;
         self.check_location(input.create_bucket_configuration.as_ref())?;
         if let Some(ownership) = &input.object_ownership {
             check_ownership(ownership)?;
@@ -161,6 +164,25 @@ impl ObjectStorage {
         let location_constraint = region.cloned().map(BucketLocationConstraint::from);
         Ok(GetBucketLocationOutput { location_constraint })
     }
+}
+
+/// The bucket that `hearth image build` uses by itself has the account in its name: whoever could make another account's
+/// would get to see its code, and give it code to build.
+fn check_reserved(name: &str, caller: &AccountId) -> S3Result<()> {
+    let account = name.strip_prefix(RESERVED_PREFIX).filter(|account| is_account(account));
+    match account {
+        Some(account) if account != caller.as_str() => Err(s3_error!(
+            AccessDenied,
+            "Bucket names of the form {RESERVED_PREFIX}<account> are reserved for that account, here {account}: choose \
+             another name."
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn is_account(text: &str) -> bool {
+    const DIGITS: usize = 12;
+    text.len() == DIGITS && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// Removes a directory of a bucket if nothing is in it.

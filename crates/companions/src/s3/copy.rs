@@ -10,6 +10,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
+use super::access::Asker;
 use super::disk::{Disk, ObjectRecord, OpenObject, blocking, commit};
 use super::multipart::{Upload, check_part_number};
 use super::objects::{Condition, attributes_of, check_key, timestamp};
@@ -60,6 +61,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<CopyObjectOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
         check_key(&input.key)?;
         let source = Source::of(&input.copy_source)?;
@@ -81,6 +83,15 @@ impl ObjectStorage {
         let (record, source_version) = blocking(move || {
             let conditions = (input.copy_source_if_match, input.copy_source_if_none_match);
             let mut object = source.open(&disk, conditions.0, conditions.1)?;
+            if tags.is_none() && !object.record.tags.is_empty() {
+                // Tags that go along are read here and written there.
+                let (action, version) = match &source.version {
+                    Some(version) => ("GetObjectVersionTagging", Some(version.as_str())),
+                    None => ("GetObjectTagging", None),
+                };
+                asker.check_object(action, &source.bucket, &source.key, version)?;
+                asker.check_object("PutObjectTagging", &input.bucket, &input.key, None)?;
+            }
             let mut content = disk.temporary()?;
             object.copy_to(content.as_file_mut()).map_err(StorageError::io(content.path()))?;
             let from = object.record;

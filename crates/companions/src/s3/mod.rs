@@ -12,6 +12,7 @@ pub(crate) mod body;
 mod buckets;
 mod checksums;
 mod copy;
+mod coverage;
 mod disk;
 mod forms;
 mod listing;

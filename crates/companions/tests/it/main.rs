@@ -14,6 +14,7 @@ mod s3;
 mod s3_access;
 mod s3_documentation;
 mod s3_settings;
+mod s3_signed;
 mod s3_versions;
 mod sts;
 mod support;

@@ -265,6 +265,32 @@ async fn rights_are_on_keys_prefixes_and_versions() {
 }
 
 #[tokio::test]
+async fn tags_are_copied_for_those_who_may_read_and_write_tags() {
+    let neighbours = with_object().await;
+    let tags = b"<Tagging><TagSet><Tag><Key>class</Key><Value>secret</Value></Tag></TagSet></Tagging>";
+    assert!(send(&neighbours, ROOT, "PUT", "/demo/a/key?tagging=", &[], tags).await.status.is_success());
+    let source = ("x-amz-copy-source", "/demo/a/key");
+    let replaced = [source, ("x-amz-tagging-directive", "REPLACE")];
+    for (more, kept, fresh) in [
+        ("", false, true),
+        (r#","s3:GetObjectTagging""#, false, true),
+        (r#","s3:PutObjectTagging""#, false, true),
+        (r#","s3:GetObjectTagging","s3:PutObjectTagging""#, true, true),
+    ] {
+        let actions = format!(r#"["s3:GetObject","s3:PutObject"{more}]"#);
+        ann(&neighbours, &allow(&actions, "arn:aws:s3:::demo/*")).await;
+        let reply = send(&neighbours, ANN, "PUT", "/demo/b", &[source], b"").await;
+        assert_eq!(reply.status.is_success(), kept, "{more}: {}", reply.text());
+        let reply = send(&neighbours, ANN, "PUT", "/demo/c", &replaced, b"").await;
+        assert_eq!(reply.status.is_success(), fresh, "{more}: {}", reply.text());
+    }
+    let copied = send(&neighbours, ROOT, "GET", "/demo/b?tagging=", &[], b"").await.text();
+    assert!(copied.contains("<Value>secret</Value>"), "{copied}");
+    let fresh = send(&neighbours, ROOT, "GET", "/demo/c?tagging=", &[], b"").await.text();
+    assert!(!fresh.contains("secret"), "{fresh}");
+}
+
+#[tokio::test]
 async fn who_may_not_list_is_not_told_what_is_missing() {
     let neighbours = with_object().await;
     let get = allow(r#""s3:GetObject""#, "arn:aws:s3:::demo/*");

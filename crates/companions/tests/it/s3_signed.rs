@@ -1,0 +1,72 @@
+//! What a signature must cover, and what a right to copy does not include.
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
+
+async fn with_secret() -> Neighbours {
+    let neighbours = Neighbours::start().await;
+    for (target, body) in [("/incoming", b"".as_slice()), ("/private", b""), ("/private/secret", b"canary")] {
+        assert_eq!(neighbours.call("s3", "PUT", target, &[], body).await.status, StatusCode::OK);
+    }
+    neighbours
+}
+
+fn with_header(mut request: Request<Body>, name: &'static str, value: &'static str) -> Request<Body> {
+    request.headers_mut().insert(name, value.parse().unwrap());
+    request
+}
+
+fn put(target: &str) -> Request<Body> {
+    signed_by(&Keys::root(), "s3", "PUT", target, &[], b"")
+}
+
+#[tokio::test]
+async fn an_upload_is_no_copy_and_has_no_metadata_unless_that_was_signed() {
+    let neighbours = with_secret().await;
+    for (name, value) in [
+        ("x-amz-copy-source", "/private/secret"),
+        ("x-amz-meta-owner", "boss"),
+        ("x-amz-tagging", "class=public"),
+        ("x-amz-acl", "private"),
+    ] {
+        for target in
+            ["/incoming/x", "/incoming/x?partNumber=1&uploadId=11111111-1111-1111-1111-111111111111"]
+        {
+            let reply = neighbours.send(with_header(put(target), name, value)).await;
+            assert_eq!(reply.status, StatusCode::FORBIDDEN, "{name} {target}");
+            assert!(reply.text().contains("not signed: x-amz-"), "{}", reply.text());
+        }
+    }
+    assert_eq!(neighbours.call("s3", "GET", "/incoming/x", &[], b"").await.status, StatusCode::NOT_FOUND);
+    let harmless = with_header(put("/incoming/x"), "x-amzn-trace-id", "Root=1");
+    assert_eq!(neighbours.send(with_header(harmless, "user-agent", "x")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn unsigned_targets_choose_no_operation_of_the_other_services() {
+    let neighbours = Neighbours::start().await;
+    let body = b"{}";
+    let request = signed_by(&Keys::root(), "logs", "POST", "/", &[], body);
+    let reply =
+        neighbours.send(with_header(request, "x-amz-target", "Logs_20140328.DescribeLogGroups")).await;
+    assert_ne!(reply.status, StatusCode::OK);
+    assert!(reply.text().contains("'x-amz-target' must be a 'SignedHeader'"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn the_buckets_of_the_command_line_are_made_by_their_account_only() {
+    let neighbours = Neighbours::start().await;
+    let make = async |keys: &Keys, account: &str| -> Reply {
+        let target = format!("/hearth-artifacts-{account}");
+        neighbours.send(signed_by(keys, "s3", "PUT", &target, &[], b"")).await
+    };
+    let squatted = make(&Keys::other_root(), ACCOUNT).await;
+    assert_eq!(squatted.status, StatusCode::FORBIDDEN);
+    assert!(squatted.text().contains("reserved for that account"), "{}", squatted.text());
+    assert_eq!(make(&Keys::other_root(), OTHER_ACCOUNT).await.status, StatusCode::OK);
+    assert_eq!(make(&Keys::root(), ACCOUNT).await.status, StatusCode::OK);
+    // Not the name of anybody's bucket.
+    assert_eq!(make(&Keys::root(), "team").await.status, StatusCode::OK);
+}
