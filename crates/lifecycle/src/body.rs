@@ -93,7 +93,10 @@ impl Body {
             }
             Step::RunHook => self.run_hook(&host, record, cut).await?,
             Step::ResumeHook => self.hook(Hook::Resume, String::new(), cut).await?,
-            Step::SuspendHook => self.hook(Hook::Suspend, String::new(), cut).await?,
+            Step::SuspendHook => {
+                self.drain(cut).await;
+                self.hook(Hook::Suspend, String::new(), cut).await?;
+            }
             Step::Suspend => self.suspend(&host, record, cut).await?,
             Step::TerminateHook(_) => self.terminate_hook(record, cut).await,
             Step::Terminate(_) => {
@@ -174,12 +177,20 @@ impl Body {
         }
     }
 
+    /// Waits for requests under way; those that come meanwhile are held by the endpoint until the next life.
+    async fn drain(&self, cut: &CancellationToken) {
+        if let Some(running) = &self.running {
+            cut.run_until_cancelled(running.drain()).await;
+        }
+    }
+
     async fn suspend(
         &mut self,
         host: &Host,
         record: &MicrovmRecord,
         cut: &CancellationToken,
     ) -> Result<(), Failure> {
+        self.drain(cut).await;
         self.end_life();
         let Some(guest) = self.guest.take() else {
             return Err(Failure::Fatal("The MicroVM had no guest to suspend.".into()));

@@ -12,6 +12,7 @@ mod hooks;
 mod ingress;
 pub mod machine;
 mod output;
+mod passing;
 mod payload;
 pub mod published;
 pub mod records;
@@ -23,5 +24,6 @@ mod timers;
 
 pub use hearth_guest::guest::AppStream;
 pub use ingress::{HooksPort, Ingress};
+pub use passing::{Passing, Requests};
 pub use published::{Endpoint, RunningMicrovm, ShellStream, Unreachable};
 pub use registry::{Refusal, Registry, RegistryConfig};

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::ingress::Ingress;
+use crate::passing::{Passing, Requests};
 
 /// How long an app may take to be reached past the agent, as long as nobody knows whether it can be, and afterwards. This is what
 /// a guest costs that has no such way, or has it no more; a busy one takes longer, and is reached through the agent from then on.
@@ -30,6 +31,8 @@ pub struct Published {
     pub state: MicrovmState,
     /// The guest, while [`MicrovmState::Running`].
     pub running: Option<RunningMicrovm>,
+    /// Resumes that failed since its supervisor began.
+    pub failed_resumes: u64,
 }
 
 /// A microVM that answers; clones share it. It stays valid until [`RunningMicrovm::ended`].
@@ -42,6 +45,7 @@ pub struct RunningMicrovm {
     warm: Arc<Mutex<Option<Box<dyn GuestStream>>>>,
     past_agent: Arc<PastAgent>,
     traffic: Arc<Traffic>,
+    requests: Requests,
     ended: CancellationToken,
     /// A port that no request may go to.
     closed_port: Option<u16>,
@@ -136,6 +140,7 @@ impl RunningMicrovm {
             warm: Arc::new(Mutex::new(warm)),
             past_agent: Arc::default(),
             traffic: Arc::new(Traffic::new()),
+            requests: Requests::default(),
             ended: CancellationToken::new(),
             closed_port: None,
             vcpus: 1,
@@ -206,6 +211,16 @@ impl RunningMicrovm {
             Some(stream) => Ok(stream),
             None => self.vm.connect_guest().await,
         }
+    }
+
+    /// Begins a request, for which a suspend waits; `None` when the microVM is being suspended already.
+    pub fn enter(&self) -> Option<Passing> {
+        self.requests.enter()
+    }
+
+    /// Lets no more requests begin, and waits for those under way, though not for ever.
+    pub(crate) async fn drain(&self) {
+        self.requests.drain(|| self.last_traffic()).await;
     }
 
     /// Says that bytes went through the endpoint, in whichever direction.

@@ -125,7 +125,7 @@ impl Registry {
     ) {
         let (messages_tx, messages_rx) = mpsc::channel(64);
         let (publish, published_rx) =
-            watch::channel(Published { state: machine.public_state(), running: None });
+            watch::channel(Published { state: machine.public_state(), running: None, failed_resumes: 0 });
         let (id, label) = (record.id.clone(), record.endpoint_label.as_str().into());
         let auto_resume = record.settings.idle_policy.is_some_and(|policy| policy.auto_resume_enabled);
         {
@@ -281,7 +281,8 @@ impl Registry {
 
 async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {
     let Entry { messages_tx, mut published_rx, auto_resume, .. } = entry;
-    let mut asked = false;
+    // Those that failed before it was asked to be woken.
+    let mut failed_before = None;
     loop {
         let published = published_rx.borrow_and_update().clone();
         match published.state {
@@ -294,10 +295,14 @@ async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {
             MicrovmState::Suspended | MicrovmState::Suspending if !auto_resume => {
                 return Err(Unreachable::Suspended);
             }
-            // It was woken and is suspended again: the resume failed.
-            MicrovmState::Suspended if asked => return Err(Unreachable::Failed),
+            // One that was resumed and is suspended again meanwhile is woken again.
+            MicrovmState::Suspended
+                if failed_before.is_some_and(|before| published.failed_resumes > before) =>
+            {
+                return Err(Unreachable::Failed);
+            }
             MicrovmState::Suspended | MicrovmState::Suspending => {
-                asked |= published.state == MicrovmState::Suspended;
+                failed_before.get_or_insert(published.failed_resumes);
                 if messages_tx.send((Event::Traffic, None)).await.is_err() {
                     return Err(Unreachable::Terminated);
                 }

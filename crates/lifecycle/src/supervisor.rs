@@ -44,6 +44,7 @@ struct Front {
     publish: watch::Sender<Published>,
     /// What has been said about the end of the service.
     stopping: Option<Stop>,
+    failed_resumes: u64,
     /// Cuts the step under way short.
     cut: CancellationToken,
 }
@@ -72,7 +73,8 @@ impl Supervisor {
         let timers = Timers::new(host.clock.clone(), &record);
         let body = Body::new(host.clone(), version, Arc::new(output), guest);
         let cut = CancellationToken::new();
-        let front = Front { host, machine, record, messages, publish, stopping: None, cut };
+        let front =
+            Front { host, machine, record, messages, publish, stopping: None, failed_resumes: 0, cut };
         Self { front, body, timers }
     }
 
@@ -225,6 +227,8 @@ impl Front {
             (Event::StepDone, Phase::ResumeHook) => self.record.state_reason.clone(),
             _ => None,
         };
+        self.failed_resumes +=
+            u64::from(matches!((&event, self.machine.phase()), (Event::StepFailed(_), Phase::Resuming)));
         let step = match self.machine.on(event) {
             Decision::Begin(step) => Some(step),
             Decision::Changed | Decision::CutShort => None,
@@ -270,7 +274,7 @@ impl Front {
     fn publish(&self, running: Option<RunningMicrovm>) {
         let state = self.record.state;
         let running = if state == MicrovmState::Running { running } else { None };
-        self.publish.send_replace(Published { state, running });
+        self.publish.send_replace(Published { state, running, failed_resumes: self.failed_resumes });
     }
 }
 

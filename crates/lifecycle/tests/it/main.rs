@@ -11,3 +11,4 @@ mod output;
 mod recovery;
 mod simulation;
 mod support;
+mod waking;
