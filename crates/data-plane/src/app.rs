@@ -82,6 +82,20 @@ pub(crate) struct SendError {
     pub(crate) error: hyper::Error,
 }
 
+/// Why a request got no answer from the app.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) refusal: Refusal,
+    /// The request, if nothing of it has reached the app.
+    pub(crate) unsent: Option<Request<AppBody>>,
+}
+
+impl From<Refusal> for Box<Failure> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Failure { refusal, unsent: None })
+    }
+}
+
 impl AppConnections {
     /// For so many workers, as the first of them uses them.
     pub(crate) fn new(usages: Arc<Usages>, workers: usize) -> Result<Self, rustls::Error> {
@@ -204,7 +218,7 @@ impl AppConnections {
         running: &R,
         target: Target<'_>,
         stop: &Stop,
-    ) -> Result<Response<AnswerBody>, Refusal> {
+    ) -> Result<Response<AnswerBody>, Box<Failure>> {
         let AppConnection { on, place, kept, layer } = connection;
         let again = (kept || layer.is_none()).then(|| repeatable(&request)).flatten();
         address(&mut request, target.authority, on.protocol(), layer)?;
@@ -230,15 +244,28 @@ impl AppConnections {
                 Ok(response) => (Ok(response), None),
                 Err(failure) => (Err(failure.error), failure.request),
             };
-            let request =
-                unsent.or(again).filter(|_| (kept && first.is_err() || wants_tls) && !has_ended(running));
-            let Some(mut request) = request else {
-                return first.map_err(|error| refusal_of(&error, running));
+            let goes_on = (kept && first.is_err() || wants_tls) && !has_ended(running);
+            let is_unsent = unsent.is_some();
+            let mut request = match (first, unsent.or_else(|| again.filter(|_| goes_on))) {
+                (Ok(response), None) => return Ok(response),
+                (Err(error), unsent) if !goes_on => {
+                    return Err(Box::new(Failure { refusal: refusal_of(&error, running), unsent }));
+                }
+                (Err(error), None) => return Err(refusal_of(&error, running).into()),
+                (_, Some(request)) => request,
             };
-            drop(first);
-            let AppConnection { on, place, layer, .. } = self.reconnect(running, place, target, stop).await?;
+            let connection = match self.reconnect(running, place, target, stop).await {
+                Ok(connection) => connection,
+                Err(refusal) => {
+                    return Err(Box::new(Failure { refusal, unsent: is_unsent.then_some(request) }));
+                }
+            };
+            let AppConnection { on, place, layer, .. } = connection;
             address(&mut request, target.authority, on.protocol(), layer)?;
-            self.exchange(on, request, place).await.map_err(|failure| refusal_of(&failure.error, running))
+            self.exchange(on, request, place).await.map_err(|failure| {
+                let unsent = failure.request.filter(|_| is_unsent);
+                Box::new(Failure { refusal: refusal_of(&failure.error, running), unsent })
+            })
         };
         Box::pin(second).await
     }
@@ -346,7 +373,7 @@ async fn over(ended: impl Future<Output = ()>, stop: Stop) {
 }
 
 /// Whether the microVM's life is over, by which its connections were cut.
-fn has_ended<R: RunningApp>(running: &R) -> bool {
+pub(crate) fn has_ended<R: RunningApp>(running: &R) -> bool {
     std::pin::pin!(running.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
-use hearth_lifecycle::{AppStream, Endpoint, Registry, RunningMicrovm, ShellStream, Unreachable};
+use hearth_lifecycle::{AppStream, Endpoint, Passing, Registry, RunningMicrovm, ShellStream, Unreachable};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Finds microVMs and wakes them.
@@ -50,6 +50,9 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
         &self,
         spec: &ShellSpec,
     ) -> impl Future<Output = Result<Shell<Self::Shell>, ClientError>> + Send;
+
+    /// Begins a request, for which a suspend waits; `None` when this life is about to end.
+    fn enter(&self) -> Option<Passing>;
 
     /// Tells that bytes went to or came from the app.
     fn traffic(&self, bytes: u64);
@@ -96,6 +99,10 @@ impl RunningApp for RunningMicrovm {
 
     async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<ShellStream>, ClientError> {
         self.open_shell(spec).await
+    }
+
+    fn enter(&self) -> Option<Passing> {
+        self.enter()
     }
 
     fn traffic(&self, bytes: u64) {

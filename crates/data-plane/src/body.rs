@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_lifecycle::Passing;
 use http::header::EXPECT;
 use http::{Request, Version};
 use http_body_util::{BodyExt as _, Full};
@@ -111,6 +112,18 @@ pub(crate) enum AnswerBody {
     Http1(Http1Answer),
     /// Of the app, over HTTP/2.
     Http2(Http2Answer),
+}
+
+impl AnswerBody {
+    /// Holds back a suspend until it has come to its end.
+    pub(crate) fn held(mut self, passing: Passing) -> Self {
+        match &mut self {
+            Self::Own(_) => {}
+            Self::Http1(answer) => answer.passing = Some(passing),
+            Self::Http2(answer) => answer.passing = Some(passing),
+        }
+        self
+    }
 }
 
 impl Body for AnswerBody {

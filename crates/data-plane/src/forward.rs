@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hearth_lifecycle::Passing;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 
 use crate::admit::PROXY_AUTH;
-use crate::app::AppConnection;
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::{AnswerBody, AppBody};
 use crate::call::Call;
 use crate::connection::Client;
+use crate::reach::{Reached, Way};
 use crate::refusal::Refusal;
 use crate::route::PROXY_PORT;
 use crate::serve::Shared;
 use crate::subprotocol::ForApp;
 use crate::switch::{Switch, connection_options, tunnel};
-use crate::target::{Target, Wanted};
+use crate::target::Wanted;
 
 /// Fields that belong to one hop, beside those that `Connection` names (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -69,8 +70,7 @@ pub(crate) fn wanted<T>(request: &Request<T>, switch: &Switch) -> Wanted {
 pub(crate) async fn forward<B: Backend>(
     mut request: Request<AppBody>,
     route: Route,
-    running: &B::App,
-    (target, connection): (Target<'_>, AppConnection),
+    (way, reached): (Way<'_, B>, Reached<B::App>),
     call: &Call,
     shared: &Shared<B>,
 ) -> Result<Response<AnswerBody>, Refusal> {
@@ -88,14 +88,15 @@ pub(crate) async fn forward<B: Backend>(
         accept = switch.ask(&mut parts.headers, &mut parts.method);
         request = Request::from_parts(parts, body);
     }
-    let mut response = shared.apps.send(connection, request, running, target, &shared.stop).await?;
+    let (mut response, running, mut passing) = send(request, way, reached, shared).await?;
+    passing.answered();
     let app = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
     let app_protocol = head.headers.get(UPGRADE).cloned();
     remove_hop_by_hop(&mut head.headers);
     head.version = if client_version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
     if !switch.answer(&mut head.status, &mut head.headers, app_protocol, accept.as_ref())? {
-        return Ok(Response::from_parts(head, body));
+        return Ok(Response::from_parts(head, body.held(passing)));
     }
     if let Some(client) = client {
         ForApp::complete(marked, &mut head.headers);
@@ -106,6 +107,35 @@ pub(crate) async fn forward<B: Backend>(
         });
     }
     Ok(Response::from_parts(head, AnswerBody::Own(Full::new(Bytes::new()))))
+}
+
+/// Sends a request, again in another life as long as nothing of it has reached the app.
+async fn send<B: Backend>(
+    request: Request<AppBody>,
+    mut way: Way<'_, B>,
+    reached: Reached<B::App>,
+    shared: &Shared<B>,
+) -> Result<(Response<AnswerBody>, B::App, Passing), Refusal> {
+    let Reached { running, passing, connection } = reached;
+    let sent = shared.apps.send(connection, request, &running, way.target(), &shared.stop).await;
+    let mut failure = match sent {
+        Ok(response) => return Ok((response, running, passing)),
+        Err(failure) => failure,
+    };
+    drop(passing);
+    let again = async {
+        loop {
+            let unsent = failure.unsent.take().filter(|_| failure.refusal == Refusal::MicrovmUnreachable);
+            let request = unsent.ok_or(failure.refusal)?;
+            let Reached { running, passing, connection } = way.wake().await?;
+            match shared.apps.send(connection, request, &running, way.target(), &shared.stop).await {
+                Ok(response) => return Ok((response, running, passing)),
+                Err(next) => failure = next,
+            }
+        }
+    };
+    // In a box, as hardly any request has a use for its state.
+    Box::pin(again).await
 }
 
 /// Turns a request to the endpoint into one to the app; [`address`] does the rest.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_lifecycle::Passing;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::SendRequest;
@@ -110,6 +111,8 @@ pub(crate) struct Http1Answer {
     ended: bool,
     /// None when the connection is moved by a task, or is of no more use.
     connection: Option<Lease>,
+    /// As long as it has not been read, its microVM is not suspended.
+    pub(crate) passing: Option<Passing>,
 }
 
 #[derive(Debug)]
@@ -162,7 +165,7 @@ impl Http1Connection {
         } else {
             Some(Lease { connection: self, place, kept: kept.clone() })
         };
-        Ok(response.map(|body| Http1Answer { body, ended: false, connection }))
+        Ok(response.map(|body| Http1Answer { body, ended: false, connection, passing: None }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_lifecycle::Passing;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
@@ -58,6 +59,8 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 pub(crate) struct Http2Answer {
     pub(crate) body: Incoming,
+    /// As long as it has not been read, its microVM is not suspended.
+    pub(crate) passing: Option<Passing>,
     _open: Arc<()>,
 }
 
@@ -132,7 +135,7 @@ impl Stream {
         request: Request<AppBody>,
     ) -> Result<Response<Http2Answer>, Box<SendError>> {
         match self.sender.try_send_request(request).await {
-            Ok(response) => Ok(response.map(|body| Http2Answer { body, _open: self.open })),
+            Ok(response) => Ok(response.map(|body| Http2Answer { body, passing: None, _open: self.open })),
             Err(mut failure) => {
                 let request = failure.take_message();
                 Err(Box::new(SendError { request, error: failure.into_error() }))

@@ -2,7 +2,7 @@
 //!
 //! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`: `route` (which host and
 //! port), `switch` and `subprotocol` (what it wants to become), `admit` (the token), `wake` (held while the microVM
-//! resumes), and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`, with
+//! resumes) by way of `reach`, and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`, with
 //! `upstream_tls` where `ports` knows that the app wants it. A `call` goes
 //! with it from the first to the last byte, for counters and access log. With a token for shells, it goes to `shell` instead.
 //!
@@ -32,6 +32,7 @@ mod liveness;
 mod pass;
 mod places;
 mod ports;
+mod reach;
 mod refusal;
 mod route;
 mod serve;

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use hearth_api::MicrovmId;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::admit::{Admitted, Found, SHELL_PORT, admit, token};
-use crate::app::AppConnection;
+use crate::admit::{Admitted, SHELL_PORT, admit, token};
 use crate::backend::Backend;
 use crate::body::{AnswerBody, AppBody};
 use crate::call::{Call, Observed, OpenStream};
 use crate::connection::Client;
 use crate::forward::{Route, forward, wanted};
 use crate::head;
+use crate::reach::Way;
 use crate::refusal::Refusal;
 use crate::route;
 use crate::serve::Shared;
@@ -23,7 +22,6 @@ use crate::shell::{self, Handshake};
 use crate::subprotocol::Offer;
 use crate::switch::Switch;
 use crate::target::Target;
-use crate::wake::Woken;
 
 /// Header with the request's id, on the way in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -98,54 +96,9 @@ async fn pass<B: Backend>(
     call.admitted(&found.microvm, port);
     client.let_in(&found.microvm);
     let target = Target { port, wanted: wanted(&request, &switch), authority: &authority };
-    let (running, connection) = reach(found, target, (client, call), shared).await?;
+    let mut way = Way::new(&found.microvm, target, (client, call), shared);
+    let reached = way.reach(found.running).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let route = Route { switch, subprotocols, client: Arc::clone(client) };
-    forward(request, route, &running, (target, connection), call, shared).await
-}
-
-/// Connects to the app, when the microVM is running.
-async fn reach<B: Backend>(
-    Found { microvm, running, .. }: Found<B::App>,
-    target: Target<'_>,
-    (client, call): (&Client, &Call),
-    shared: &Shared<B>,
-) -> Result<(B::App, AppConnection), Refusal> {
-    let mut uncounted = Some(client);
-    if let Some(running) = running {
-        client.count(&running, shared)?;
-        uncounted = None;
-        match shared.apps.connect(&running, target, &shared.stop).await {
-            Ok(connection) => return Ok((running, connection)),
-            // It may have been suspended between being found running and being connected to.
-            Err(Refusal::MicrovmUnreachable) => {}
-            Err(refusal) => return Err(refusal),
-        }
-    }
-    Box::pin(wake(&microvm, target, (uncounted, call), shared)).await
-}
-
-/// Waits for the microVM and connects to its app.
-async fn wake<B: Backend>(
-    microvm: &MicrovmId,
-    target: Target<'_>,
-    (uncounted, call): (Option<&Client>, &Call),
-    shared: &Shared<B>,
-) -> Result<(B::App, AppConnection), Refusal> {
-    let Woken { running, on_its_way, place } =
-        call.waking(shared.waiting.wait(microvm, &shared.stop)).await?;
-    call.hold(place);
-    if let Some(client) = uncounted {
-        client.count(&running, shared)?;
-    }
-    let mut on_its_way = Some(on_its_way);
-    let mut connecting = Box::pin(shared.apps.connect(&running, target, &shared.stop));
-    let connection = std::future::poll_fn(|context| {
-        let connected = connecting.as_mut().poll(context);
-        drop(on_its_way.take());
-        connected
-    });
-    let connection = connection.await?;
-    drop(connecting);
-    Ok((running, connection))
+    forward(request, route, (way, reached), call, shared).await
 }

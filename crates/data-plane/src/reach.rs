@@ -19,9 +19,9 @@ use crate::target::Target;
 use crate::wake::Woken;
 
 /// Longest wait of a request for its microVM, over all attempts.
-const WAIT_MAX: Duration = Duration::from_mins(1);
+pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 /// The first pause between two attempts; each is twice as long as the one before.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Where a request goes, and whose it is.
@@ -103,8 +103,7 @@ impl<'request, B: Backend> Way<'request, B> {
         let passing = running.enter().ok_or(Refusal::MicrovmUnreachable)?;
         self.count(&running)?;
         let mut on_its_way = Some(on_its_way);
-        let mut connecting =
-            Box::pin(self.shared.apps.connect(&running, self.target, &self.shared.stop));
+        let mut connecting = Box::pin(self.shared.apps.connect(&running, self.target, &self.shared.stop));
         let connection = std::future::poll_fn(|context| {
             let connected = connecting.as_mut().poll(context);
             drop(on_its_way.take());

@@ -11,12 +11,14 @@ use hearth_guest_protocol::{ShellSpec, Terminal, chain};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::admit::Found;
+use crate::app::has_ended;
 use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
 use crate::connection::Client;
+use crate::reach::{PAUSE_MIN, WAIT_MAX};
 use crate::refusal::Refusal;
 use crate::serve::Shared;
 use crate::shell_session::{self, Dialect};
@@ -65,14 +67,7 @@ pub(crate) async fn open<B: Backend, T>(
     }
     let running = reach(running, &microvm, call, shared).await?;
     client.count(&running, shared)?;
-    let (running, shell) = match start(running, &wanted.spec).await {
-        // It may have been suspended between being found running and being connected to, or has not answered.
-        Err(Refusal::MicrovmUnreachable) => {
-            let running = shared.backend.endpoint(&microvm).and_then(|endpoint| endpoint.running);
-            start(reach(running, &microvm, call, shared).await?, &wanted.spec).await?
-        }
-        other => other?,
-    };
+    let (running, shell) = start_in_any_life(running, &microvm, &wanted.spec, call, shared).await?;
     let upgrade = hyper::upgrade::on(&mut request);
     let (stop, call, client) = (shared.stop.clone(), call.clone(), Arc::clone(client));
     shared.stop.tasks.spawn(async move {
@@ -82,6 +77,33 @@ pub(crate) async fn open<B: Backend, T>(
     });
     ForApp::complete(handshake.is_marked, response.headers_mut());
     Ok(response)
+}
+
+/// Starts a shell, again when the microVM was suspended meanwhile, and once more when its agent has not answered.
+async fn start_in_any_life<B: Backend>(
+    mut running: B::App,
+    microvm: &MicrovmId,
+    spec: &ShellSpec,
+    call: &Call,
+    shared: &Shared<B>,
+) -> Result<(B::App, Shell<<B::App as RunningApp>::Shell>), Refusal> {
+    let (began, mut tries_left) = (Instant::now(), 1);
+    loop {
+        let passing = running.enter();
+        let started = match passing {
+            Some(_) => start(running.clone(), spec).await,
+            None => Err(Refusal::MicrovmUnreachable),
+        };
+        let is_of_next_life = passing.is_none() || has_ended(&running);
+        let again = if is_of_next_life { began.elapsed() < WAIT_MAX } else { tries_left > 0 };
+        if !again || !matches!(started, Err(Refusal::MicrovmUnreachable)) {
+            return started;
+        }
+        tries_left -= i32::from(!is_of_next_life);
+        sleep(PAUSE_MIN).await;
+        let found = shared.backend.endpoint(microvm).and_then(|endpoint| endpoint.running);
+        running = reach(found, microvm, call, shared).await?;
+    }
 }
 
 /// Waits for the microVM if it is not running.

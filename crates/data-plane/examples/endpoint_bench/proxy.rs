@@ -15,7 +15,7 @@ use hearth_data_plane::{
 };
 use hearth_guest_protocol::ShellSpec;
 use hearth_guest_protocol::client::{ClientError, Shell};
-use hearth_lifecycle::{Endpoint, Ingress, Unreachable};
+use hearth_lifecycle::{Endpoint, Ingress, Passing, Requests, Unreachable};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -27,7 +27,7 @@ const DOMAIN: &str = "localhost";
 
 #[derive(Debug)]
 struct Upstreams {
-    by_id: HashMap<MicrovmId, Arc<str>>,
+    by_id: HashMap<MicrovmId, (Arc<str>, Requests)>,
     address: SocketAddr,
 }
 
@@ -35,15 +35,24 @@ struct Upstreams {
 struct Upstream {
     id: MicrovmId,
     address: SocketAddr,
+    requests: Requests,
+}
+
+impl Upstreams {
+    fn upstream(&self, id: &MicrovmId) -> Option<(Arc<str>, Upstream)> {
+        let (label, requests) = self.by_id.get(id)?;
+        let upstream = Upstream { id: id.clone(), address: self.address, requests: requests.clone() };
+        Some((Arc::clone(label), upstream))
+    }
 }
 
 impl Backend for Upstreams {
     type App = Upstream;
 
     fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<Upstream>> {
-        let label = Arc::clone(self.by_id.get(id)?);
-        let running = Some(Upstream { id: id.clone(), address: self.address });
-        Some(Endpoint { label, ingress: Ingress { http: true, shell: false }, running })
+        let (label, upstream) = self.upstream(id)?;
+        let ingress = Ingress { http: true, shell: false };
+        Some(Endpoint { label, ingress, running: Some(upstream) })
     }
 
     async fn was_endpoint_of(&self, _: &str, _: &MicrovmId) -> bool {
@@ -51,7 +60,7 @@ impl Backend for Upstreams {
     }
 
     async fn ensure_running(&self, id: &MicrovmId) -> Result<Upstream, Unreachable> {
-        Ok(Upstream { id: id.clone(), address: self.address })
+        self.upstream(id).map(|(_, upstream)| upstream).ok_or(Unreachable::NotFound)
     }
 }
 
@@ -79,6 +88,10 @@ impl RunningApp for Upstream {
 
     async fn open_shell(&self, _: &ShellSpec) -> Result<Shell<TcpStream>, ClientError> {
         Err(ClientError::Agent("there is no guest".to_owned()))
+    }
+
+    fn enter(&self) -> Option<Passing> {
+        self.requests.enter()
     }
 
     fn traffic(&self, _: u64) {}
@@ -113,7 +126,7 @@ pub(crate) async fn serve(
             revocations: 0,
         })?;
         tokens.push(json!({ "host": format!("{label}.{}", hosts.suffix()), "token": token }));
-        by_id.insert(id, label.into());
+        by_id.insert(id, (label.into(), Requests::default()));
     }
     std::fs::write(directory.join("hosts.json"), serde_json::to_vec(&tokens)?)?;
     let listener = TcpListener::bind(listen).await?;

@@ -20,7 +20,7 @@ use hearth_data_plane::{
 use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::codec::encode;
 use hearth_guest_protocol::{Reply, Request, ShellSpec};
-use hearth_lifecycle::{Endpoint, Ingress, Unreachable};
+use hearth_lifecycle::{Endpoint, Ingress, Passing, Requests, Unreachable};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
 };
@@ -60,6 +60,10 @@ pub(crate) struct App {
     pub(crate) traffic: Arc<AtomicU64>,
     pub(crate) connects: Arc<AtomicUsize>,
     pub(crate) ended: CancellationToken,
+    /// Those under way.
+    pub(crate) requests: Requests,
+    /// Whether its guest takes no connections at present.
+    pub(crate) unreachable: Arc<AtomicBool>,
     /// Whether the host is out of descriptors.
     pub(crate) wanting: Arc<AtomicBool>,
     /// How many shells the agent does not start, nor say why, from now on.
@@ -86,7 +90,7 @@ impl RunningApp for App {
 
     async fn connect(&self, port: u16) -> io::Result<Stream> {
         self.connects.fetch_add(1, Ordering::SeqCst);
-        if self.ended.is_cancelled() {
+        if self.ended.is_cancelled() || self.unreachable.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::NotConnected.into());
         }
         if self.wanting.load(Ordering::SeqCst) {
@@ -112,6 +116,10 @@ impl RunningApp for App {
         agent.read_exact(&mut request).await.unwrap();
         self.shells.lock().unwrap().push((spec.clone(), agent));
         Ok(shell)
+    }
+
+    fn enter(&self) -> Option<Passing> {
+        self.requests.enter()
     }
 
     fn traffic(&self, bytes: u64) {
@@ -270,6 +278,8 @@ impl World {
             traffic: Arc::default(),
             connects: Arc::default(),
             ended: CancellationToken::new(),
+            requests: Requests::default(),
+            unreachable: Arc::default(),
             wanting: Arc::default(),
             hanging_shells: Arc::default(),
             shells: Arc::default(),
@@ -319,7 +329,7 @@ impl World {
         Claims {
             microvm: self.app.id.clone(),
             ports: vec![PortSpecification::AllPorts {}],
-            expires_at_seconds: jiff::Timestamp::now().as_second() + 60,
+            expires_at_seconds: jiff::Timestamp::now().as_second() + 600,
             kind: TokenKind::Http,
             revocations: 0,
         }

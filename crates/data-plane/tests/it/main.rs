@@ -22,5 +22,6 @@ mod slow_bodies;
 mod smuggling;
 mod tls_apps;
 mod waking;
+mod waking_under_way;
 mod websocket;
 mod workers;

@@ -1,6 +1,7 @@
 //! What the endpoint refuses by itself.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::TokenKeys;
@@ -93,9 +94,16 @@ async fn a_microvm_that_takes_no_request_is_a_bad_gateway() {
         world.backend.state.send_replace(Some(Err(reason)));
         bad_gateway(&world, "MICROVM_CONNECT_FAILED").await;
     }
+    // Its VMM is gone, which is not known yet.
     world.app.ended.cancel();
     world.backend.state.send_replace(Some(Ok(world.app.clone())));
-    bad_gateway(&world, "MICROVM_CONNECT_FAILED").await;
+    let told = async {
+        while world.backend.asked.load(Ordering::SeqCst) < 6 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        world.backend.state.send_replace(Some(Err(Unreachable::Terminated)));
+    };
+    tokio::join!(bad_gateway(&world, "MICROVM_CONNECT_FAILED"), told);
 }
 
 #[tokio::test]
