@@ -10,11 +10,10 @@ mod adopt;
 pub mod artefacts;
 pub mod guest;
 pub mod network;
-pub mod uid;
 
 pub use adopt::AdoptedGuest;
 pub use artefacts::Artefacts;
 pub use guest::{Error, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+pub use hearth_confined::uid::{self, Uid, UidPool};
 pub use hearth_host_net::Egress;
 pub use network::{GuestNetwork, HostNetworks, Networks};
-pub use uid::{Uid, UidPool};

@@ -19,11 +19,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::libc;
+use hearth_confined::drop_privileges;
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Resource;
-use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 /// First argument of the program when it is to be a jail.
@@ -213,27 +212,4 @@ fn create_dir_all(directory: &Path) -> io::Result<()> {
 
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Becomes the VMM's user for good.
-fn drop_privileges(uid: u32) -> io::Result<()> {
-    for capability in CapabilitySet::all().iter() {
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
-            // A kernel older than the list of capabilities does not know the last ones.
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    rustix::thread::clear_ambient_capability_set()?;
-    rustix::thread::set_thread_groups(&[])?;
-    let (user, group) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(uid));
-    // The process has one thread, so that the thread's ids are the process's. The change away from user 0 empties
-    // the permitted, effective and inheritable capability sets; see capabilities(7).
-    rustix::thread::set_thread_res_gid(group, group, group)?;
-    rustix::thread::set_thread_res_uid(user, user, user)?;
-    rustix::thread::set_no_new_privs(true)?;
-    if rustix::process::getuid().is_root() || rustix::process::geteuid().is_root() {
-        return Err(io::Error::from_raw_os_error(libc::EPERM));
-    }
-    Ok(())
 }

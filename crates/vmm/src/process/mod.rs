@@ -4,11 +4,9 @@
 //! their own session, and nothing ties their life to the server's: when the server goes, they run on.
 #![allow(unsafe_code)]
 
-pub(crate) mod cgroup;
 pub(crate) mod guest_memory;
 pub mod jail;
 pub(crate) mod record;
-mod spawn;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +15,8 @@ use rustix::process::{Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use spawn::{SpawnRequest, spawn};
+pub(crate) use hearth_confined::cgroup;
+pub(crate) use hearth_confined::spawn::{SpawnRequest, spawn};
 
 /// How a process ended: its exit code, or 128 + the signal that ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

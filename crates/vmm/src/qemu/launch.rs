@@ -164,8 +164,9 @@ impl Launcher {
             program: &program,
             arguments: &arguments,
             inherit: &inherit,
-            log: log.as_fd(),
-            go: go_rx.as_fd(),
+            stdin: go_rx.as_fd(),
+            stdout: log.as_fd(),
+            stderr: log.as_fd(),
         };
         let record = |pid| Record {
             base_directory: launch.clone_of().map(|clone| clone.base_directory.clone()),

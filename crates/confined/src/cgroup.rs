@@ -1,7 +1,7 @@
 //! Resource limits by control groups, version 2 or 1.
 //!
-//! Each VM gets a group `hearth/<name>` below the root of the hierarchy that the server sees. Where that cannot be
-//! made (no permission, a controller missing), the reason is kept as a sentence and VMs run without the limit.
+//! Each confined process, a VM for instance, gets a group `hearth/<name>` below the root of the hierarchy that the server sees. Where that cannot be
+//! made (no permission, a controller missing), the reason is kept as a sentence and processes run without the limit.
 
 use std::fs;
 use std::io;
@@ -21,49 +21,49 @@ const THREAD_LIMIT: &str = "256";
 
 /// Which controllers there are and how they are driven; the error is a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cgroups {
+pub struct Cgroups {
     /// Memory controller.
-    pub(crate) memory: Result<Hierarchy, String>,
+    pub memory: Result<Hierarchy, String>,
     /// CPU bandwidth controller.
-    pub(crate) cpu: Result<Hierarchy, String>,
+    pub cpu: Result<Hierarchy, String>,
     /// Number of threads.
-    pub(crate) pids: Result<Hierarchy, String>,
+    pub pids: Result<Hierarchy, String>,
 }
 
 /// Where a controller is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Hierarchy {
+pub enum Hierarchy {
     /// In the unified hierarchy; this is `hearth` in it.
     V2(PathBuf),
     /// In a hierarchy of its own; this is `hearth` in it.
     V1(PathBuf),
 }
 
-/// Limits of one VM.
+/// Limits of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Memory in MiB.
-    pub(crate) memory_mib: Option<u32>,
+    pub memory_mib: Option<u32>,
     /// CPU time in hundredths of a CPU.
-    pub(crate) cpu_percent: Option<u32>,
+    pub cpu_percent: Option<u32>,
 }
 
-/// The groups of one VM, one per hierarchy.
+/// The groups of one process, one per hierarchy.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
+pub struct Group {
     directories: Vec<PathBuf>,
 }
 
 impl Cgroups {
     /// Finds out what this host allows, by trying.
-    pub(crate) fn probe() -> Self {
+    pub fn probe() -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let find = |controller| probe_controller(&mounts, controller);
         Self { memory: find("memory"), cpu: find("cpu"), pids: find("pids") }
     }
 
-    /// Makes the groups of a VM with its limits. Limits that this host does not allow are left out.
-    pub(crate) fn create(&self, name: &str, limits: Limits) -> io::Result<Group> {
+    /// Makes the groups of a process with its limits. Limits that this host does not allow are left out.
+    pub fn create(&self, name: &str, limits: Limits) -> io::Result<Group> {
         let mut group = Group::default();
         if let (Ok(hierarchy), Some(mib)) = (&self.memory, limits.memory_mib) {
             let bytes = (u64::from(mib) * 1024 * 1024).to_string();
@@ -105,7 +105,7 @@ impl Group {
     }
 
     /// Puts a process and its threads into the groups.
-    pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
+    pub fn add(&self, pid: u32) -> io::Result<()> {
         for directory in &self.directories {
             fs::write(directory.join("cgroup.procs"), pid.to_string())?;
         }
@@ -113,7 +113,7 @@ impl Group {
     }
 
     /// Removes the groups, which must be empty.
-    pub(crate) fn remove(&self) {
+    pub fn remove(&self) {
         for directory in &self.directories {
             if let Err(error) = fs::remove_dir(directory)
                 && error.kind() != io::ErrorKind::NotFound
@@ -124,8 +124,8 @@ impl Group {
     }
 }
 
-/// Removes the groups of a VM in every hierarchy; what was never made is no error.
-pub(crate) fn remove_named(name: &str) {
+/// Removes the groups of a process in every hierarchy; what was never made is no error.
+pub fn remove_named(name: &str) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let hierarchies = mounts.lines().filter_map(parse_mount).filter(|mount| mount.kind.starts_with("cgroup"));
     let directories = hierarchies.map(|mount| Path::new(mount.directory).join(PARENT).join(name)).collect();

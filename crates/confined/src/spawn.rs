@@ -1,4 +1,4 @@
-//! Starts the jail of a VMM process in a new PID namespace.
+//! Starts a process that is to be confined in a new PID namespace.
 //!
 //! `std::process` can neither make a PID namespace nor hand over chosen descriptors under their own numbers without
 //! leaking them into children that other threads start at the same time; hence `clone3(2)` here.
@@ -13,28 +13,30 @@ use nix::libc;
 
 /// What to start.
 #[derive(Debug)]
-pub(crate) struct SpawnRequest<'a> {
-    /// Program to run: this program itself, which calls [`super::jail::run_if_requested`].
-    pub(crate) program: &'a CStr,
+pub struct SpawnRequest<'a> {
+    /// Program to run: this program itself, started in another role.
+    pub program: &'a CStr,
     /// Its arguments, with `argv[0]`.
-    pub(crate) arguments: &'a [CString],
+    pub arguments: &'a [CString],
     /// Descriptors that it inherits under their present numbers; all others are closed.
-    pub(crate) inherit: &'a [RawFd],
-    /// Becomes its standard output and error.
-    pub(crate) log: BorrowedFd<'a>,
-    /// Becomes its standard input; see [`super::jail`].
-    pub(crate) go: BorrowedFd<'a>,
+    pub inherit: &'a [RawFd],
+    /// Becomes its standard input.
+    pub stdin: BorrowedFd<'a>,
+    /// Becomes its standard output.
+    pub stdout: BorrowedFd<'a>,
+    /// Becomes its standard error.
+    pub stderr: BorrowedFd<'a>,
 }
 
 /// `CLONE_CLEAR_SIGHAND` of `<linux/sched.h>`, which libc gives a type it does not fit into.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// Starts the process; returns its id and pidfd.
-pub(crate) fn spawn(request: &SpawnRequest<'_>) -> io::Result<(u32, OwnedFd)> {
+pub fn spawn(request: &SpawnRequest<'_>) -> io::Result<(u32, OwnedFd)> {
     let mut argument_pointers: Vec<*const libc::c_char> =
         request.arguments.iter().map(|argument| argument.as_ptr()).collect();
     argument_pointers.push(ptr::null());
-    // The VMM gets nothing of the server's environment.
+    // The process gets nothing of the server's environment.
     let environment: [*const libc::c_char; 1] = [ptr::null()];
 
     let mut pidfd: RawFd = -1;
@@ -57,7 +59,7 @@ pub(crate) fn spawn(request: &SpawnRequest<'_>) -> io::Result<(u32, OwnedFd)> {
     }
 }
 
-/// What the child does until it becomes the jail; system calls only.
+/// What the child does until it is the other program; system calls only.
 ///
 /// # Safety
 /// To be called in the child of `clone3`; both pointers are null-terminated arrays of C strings.
@@ -66,10 +68,10 @@ unsafe fn run_child(
     arguments: *const *const libc::c_char,
     environment: *const *const libc::c_char,
 ) -> ! {
-    let log = request.log.as_raw_fd();
+    let [stdin, stdout, stderr] = [request.stdin, request.stdout, request.stderr].map(|fd| fd.as_raw_fd());
     // SAFETY: calls that are async-signal-safe, on descriptors that the caller keeps open.
     unsafe {
-        for (from, to) in [(request.go.as_raw_fd(), 0), (log, 1), (log, 2)] {
+        for (from, to) in [(stdin, 0), (stdout, 1), (stderr, 2)] {
             if libc::dup2(from, to) < 0 {
                 libc::_exit(126);
             }

@@ -1,4 +1,4 @@
-//! A user id of its own for every VMM process.
+//! A user id of its own for every confined process: VMMs and readers of hostile files.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

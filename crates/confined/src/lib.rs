@@ -1,0 +1,74 @@
+//! A child process that may do nothing but its work: reads what is hostile, and answers.
+//!
+//! Whatever a tenant brings (a zip, a root disk, the layers of an image) is read in such a child, never in the server. The
+//! program starts itself again as `confined`; that process gives up everything but the descriptors it was handed (`child`),
+//! does one of the works that the program knows ([`Work`]) and answers with bytes. The server reads a bounded answer within
+//! a bounded time ([`Confinement::run`]). A panic, an abort, a crash, a loop or a flood ends the child, and is an [`Error`]
+//! with a sentence for whoever brought the file.
+//!
+//! What VMM processes have in common with that is here too: [`spawn`], [`cgroup`], [`uid`], [`drop_privileges`].
+//!
+//! Invariants: a child has a user id that no other process has, no capability, no file system, no network, and limits of
+//! memory, CPU time, bytes written and wall-clock time; when the server goes, its children go.
+
+pub mod cgroup;
+mod child;
+mod filter;
+mod limits;
+mod privileges;
+mod run;
+pub mod spawn;
+pub mod uid;
+mod watch;
+
+pub use child::{Task, Work, run_if_requested};
+pub use limits::Limits;
+pub use privileges::drop_privileges;
+pub use run::{Confinement, Job};
+
+/// Why a child gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be started.
+    #[error("a confined process could not be started")]
+    Start(#[source] std::io::Error),
+    /// The conversation with it broke on this side.
+    #[error("a confined process could not be watched")]
+    Watch(#[source] std::io::Error),
+    /// It ended by a signal: a crash, or a limit of the kernel.
+    #[error("the process that reads it ended by signal {signal}{}", because(*signal))]
+    Killed {
+        /// The signal.
+        signal: i32,
+    },
+    /// It ended with a status other than 0.
+    #[error("the process that reads it failed: {said}")]
+    Failed {
+        /// What it said last, or its status.
+        said: String,
+    },
+    /// It was ended when its time was over.
+    #[error("the process that reads it took longer than {seconds} s")]
+    TimedOut {
+        /// The limit.
+        seconds: u64,
+    },
+    /// It was ended because its answer was too long.
+    #[error("the process that reads it answered more than {bytes} bytes")]
+    Flood {
+        /// The limit.
+        bytes: usize,
+    },
+    /// Whoever wanted the answer wants it no longer.
+    #[error("the work was given up")]
+    Stopped,
+}
+
+/// What a signal means here.
+fn because(signal: i32) -> &'static str {
+    match signal {
+        9 => ": it took more memory or CPU time than it may",
+        6 | 11 => ": it crashed, or took more memory than it may",
+        _ => "",
+    }
+}
