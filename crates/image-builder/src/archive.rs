@@ -1,23 +1,37 @@
-//! Checks the zip and rewrites it as a tar stream, which the build microVM unpacks. The zip itself is read here, by
-//! a memory-safe parser behind limits; nothing of it becomes a file on the host.
+//! Checks the zip and rewrites it as a tar stream, which the build microVM unpacks. Nothing of it becomes a file of
+//! the host: a symbolic link is carried on as a link, wherever it points to.
+//!
+//! What `unzip` takes is taken. Refused is what has no meaning (a file below a file) or what would let an entry write
+//! elsewhere than its name says (a file below a link, `..`).
+//!
+//! Reading order: `end_record` (what the directory claims, before it is read), `plan` (names, and where the Dockerfile
+//! is), this file.
 
-use std::collections::BTreeSet;
+mod end_record;
+mod plan;
+
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
 use crate::failure::{BuildFailure, FailureCode};
+use end_record::Budgeted;
+use plan::{Item, Kind, Plan};
 
 /// What a zip may be at most.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct ArchiveLimits {
     /// Bytes of the zip.
     pub zip_bytes: u64,
     /// Number of entries.
     pub entries: usize,
+    /// Bytes of the central directory: names, attributes and comments of all entries.
+    pub directory_bytes: u64,
     /// Bytes of all files together.
     pub total_bytes: u64,
     /// Unpacked bytes per packed byte, over the whole archive; not applied below [`RATIO_FREE_BYTES`].
@@ -28,121 +42,144 @@ pub struct ArchiveLimits {
 const RATIO_FREE_BYTES: u64 = 64 << 20;
 /// Longest Dockerfile in bytes.
 const DOCKERFILE_BYTES: u64 = 1 << 20;
-/// Longest target of a symbolic link in bytes.
-const LINK_BYTES: u64 = 4096;
+/// Longest target of a symbolic link in bytes, as on Linux (PATH_MAX without its NUL).
+const LINK_BYTES: u64 = 4095;
 
 impl Default for ArchiveLimits {
     fn default() -> Self {
-        Self { zip_bytes: 1 << 30, entries: 100_000, total_bytes: 8 << 30, ratio: 200 }
+        Self {
+            zip_bytes: 1 << 30,
+            entries: 100_000,
+            directory_bytes: 32 << 20,
+            total_bytes: 8 << 30,
+            ratio: 200,
+        }
     }
 }
 
 /// What a good archive holds.
-#[derive(Debug)]
-pub(crate) struct Context {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Context {
     /// Text of the Dockerfile.
-    pub(crate) dockerfile: String,
+    pub dockerfile: String,
 }
+
+/// A zip that can be read from anywhere.
+type Zip = ZipArchive<BufReader<Budgeted>>;
 
 fn invalid(message: impl Into<String>) -> BuildFailure {
     BuildFailure::new(FailureCode::ArchiveInvalid, message)
 }
 
 /// Reads `zip`, writes `tar`.
-pub(crate) fn to_tar(zip: &Path, tar: &Path, limits: &ArchiveLimits) -> Result<Context, BuildFailure> {
-    let input = File::open(zip).map_err(|error| BuildFailure::platform("read the code artifact", &error))?;
-    let packed_bytes = input.metadata().map_or(0, |metadata| metadata.len());
-    let mut archive = ZipArchive::new(input)
+pub(crate) fn to_tar(zip: File, tar: File, limits: &ArchiveLimits) -> Result<Context, BuildFailure> {
+    let packed_bytes = end_record::check(&zip, limits)?;
+    let (input, budget) = Budgeted::new(zip, limits.directory_bytes);
+    let mut archive = ZipArchive::new(BufReader::new(input))
         .map_err(|error| invalid(format!("The code artifact is not a readable zip archive: {error}.")))?;
     if archive.len() > limits.entries {
-        return Err(invalid(format!(
-            "The zip archive has {} entries; at most {} are allowed.",
-            archive.len(),
-            limits.entries
-        )));
+        return Err(end_record::too_many(archive.len() as u64, limits));
     }
-    if archive.index_for_name("Dockerfile").is_none() {
-        return Err(BuildFailure::new(
-            FailureCode::ArchiveDockerfileNotFound,
-            "The zip archive has no file named Dockerfile at its root.",
-        ));
-    }
-    let output =
-        File::create(tar).map_err(|error| BuildFailure::platform("write the build context", &error))?;
+    budget.lift();
+    let plan = Plan::make(&mut archive)?;
+    let dockerfile = plan.dockerfile(&mut archive)?;
+    let dockerfile = read_dockerfile(&mut archive, dockerfile)?;
     let mut rewriter = Rewriter {
-        tar: tar::Builder::new(io::BufWriter::with_capacity(1 << 20, output)),
+        tar: tar::Builder::new(io::BufWriter::with_capacity(1 << 20, tar)),
         total_bytes: 0,
         allowed_bytes: limits
             .total_bytes
             .min(RATIO_FREE_BYTES.max(packed_bytes.saturating_mul(limits.ratio))),
-        seen: BTreeSet::new(),
-        links: BTreeSet::new(),
-        dockerfile: None,
     };
-    for index in 0..archive.len() {
-        let entry = archive.by_index(index).map_err(|error| {
-            invalid(format!("Entry {index} of the zip archive is not readable: {error}."))
-        })?;
-        rewriter.entry(entry)?;
+    for item in plan.items() {
+        rewriter.entry(open(&mut archive, item)?, item)?;
     }
-    rewriter.finish()
+    rewriter.finish()?;
+    Ok(Context { dockerfile })
+}
+
+/// Opens an entry's content.
+fn open<'a>(archive: &'a mut Zip, item: &Item) -> Result<ZipFile<'a, BufReader<Budgeted>>, BuildFailure> {
+    let method = archive.by_index_raw(item.index).map_err(|error| unreadable(item, &error))?.compression();
+    archive.by_index(item.index).map_err(|error| match error {
+        zip::result::ZipError::UnsupportedArchive(_) => invalid(format!(
+            "The entry {} of the zip archive is compressed by a method that is not supported ({method}). \
+             Make the zip with deflate, the usual method.",
+            item.shown()
+        )),
+        error => unreadable(item, &error),
+    })
+}
+
+fn unreadable(item: &Item, error: &dyn std::fmt::Display) -> BuildFailure {
+    invalid(format!("The entry {} of the zip archive is not readable: {error}.", item.shown()))
+}
+
+fn read_dockerfile(archive: &mut Zip, item: &Item) -> Result<String, BuildFailure> {
+    let mut text = Vec::new();
+    open(archive, item)?
+        .take(DOCKERFILE_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| invalid(format!("The Dockerfile is not readable: {error}.")))?;
+    if text.len() as u64 > DOCKERFILE_BYTES {
+        return Err(invalid("The Dockerfile is longer than 1 MiB."));
+    }
+    String::from_utf8(text).map_err(|_| invalid("The Dockerfile is not UTF-8 text."))
+}
+
+/// The target of a symbolic link, which a zip has as the link's content.
+fn read_link(entry: &mut impl Read, item: &Item) -> Result<Vec<u8>, BuildFailure> {
+    let mut target = Vec::new();
+    entry.take(LINK_BYTES + 1).read_to_end(&mut target).map_err(|error| unreadable(item, &error))?;
+    if target.is_empty() || target.len() as u64 > LINK_BYTES || target.contains(&0) {
+        return Err(invalid(format!(
+            "The symbolic link {} of the zip archive has a target that no link can have.",
+            item.shown()
+        )));
+    }
+    Ok(target)
 }
 
 struct Rewriter<W: Write> {
     tar: tar::Builder<W>,
     total_bytes: u64,
     allowed_bytes: u64,
-    seen: BTreeSet<PathBuf>,
-    links: BTreeSet<PathBuf>,
-    dockerfile: Option<String>,
 }
 
 impl<W: Write> Rewriter<W> {
-    fn entry<R: Read>(&mut self, mut entry: ZipFile<'_, R>) -> Result<(), BuildFailure> {
-        let name = entry
-            .name()
-            .map_err(|_| invalid("An entry of the zip archive has an unreadable name."))?
-            .into_owned();
-        if entry.encrypted() {
-            return Err(invalid(format!("The entry {name:?} of the zip archive is encrypted.")));
-        }
-        let path = relative_path(&name)?;
-        if path.as_os_str().is_empty() {
-            return Ok(());
-        }
-        if path.ancestors().skip(1).any(|parent| self.links.contains(parent)) {
-            return Err(invalid(format!(
-                "The entry {name:?} of the zip archive lies behind a symbolic link."
-            )));
-        }
-        if !self.seen.insert(path.clone()) && !entry.is_dir() {
-            return Err(invalid(format!("The entry {name:?} occurs twice in the zip archive.")));
-        }
+    fn entry<R: Read + Seek>(&mut self, mut entry: ZipFile<'_, R>, item: &Item) -> Result<(), BuildFailure> {
         let mut header = tar::Header::new_gnu();
         header.set_mtime(modified(&entry));
         header.set_uid(0);
         header.set_gid(0);
-        if entry.is_dir() {
-            header.set_entry_type(tar::EntryType::Directory);
-            header.set_mode(entry.unix_mode().map_or(0o755, |mode| mode & 0o7777));
-            header.set_size(0);
-            self.append(&mut header, &path, io::empty())
-        } else if entry.is_symlink() {
-            self.link(&mut header, &path, &mut entry)
-        } else {
-            header.set_entry_type(tar::EntryType::Regular);
-            header.set_mode(entry.unix_mode().map_or(0o644, |mode| mode & 0o7777));
-            self.file(&mut header, &path, &mut entry)
+        header.set_mode(item.mode);
+        match item.kind {
+            Kind::Directory => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_size(0);
+                self.append(&mut header, item, io::empty())
+            }
+            Kind::Link => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                let target = read_link(&mut entry, item)?;
+                let target = Path::new(std::ffi::OsStr::from_bytes(&target));
+                self.tar.append_link(&mut header, item.path(), target).map_err(|error| full(&error))
+            }
+            Kind::File => {
+                header.set_entry_type(tar::EntryType::Regular);
+                self.file(&mut header, item, &mut entry)
+            }
         }
     }
 
-    fn file(
+    fn file<R: Read>(
         &mut self,
         header: &mut tar::Header,
-        path: &Path,
-        entry: &mut impl Sized64,
+        item: &Item,
+        entry: &mut ZipFile<'_, R>,
     ) -> Result<(), BuildFailure> {
-        let size = entry.declared_bytes();
+        let size = entry.size();
         self.total_bytes = self.total_bytes.saturating_add(size);
         if self.total_bytes > self.allowed_bytes {
             return Err(invalid(format!(
@@ -151,68 +188,24 @@ impl<W: Write> Rewriter<W> {
             )));
         }
         header.set_size(size);
-        if path == Path::new("Dockerfile") {
-            let mut text = Vec::new();
-            entry
-                .take(DOCKERFILE_BYTES + 1)
-                .read_to_end(&mut text)
-                .map_err(|error| invalid(format!("The Dockerfile is not readable: {error}.")))?;
-            if text.len() as u64 > DOCKERFILE_BYTES {
-                return Err(invalid("The Dockerfile is longer than 1 MiB."));
-            }
-            header.set_size(text.len() as u64);
-            self.append(header, path, text.as_slice())?;
-            let text = String::from_utf8(text).map_err(|_| invalid("The Dockerfile is not UTF-8 text."))?;
-            self.dockerfile = Some(text);
-            return Ok(());
-        }
         // An entry that holds more or less than it declares would put the tar out of step.
-        let mut exact = Exact { inner: entry.take(size + 1), left: size, path };
-        self.append(header, path, &mut exact)?;
+        let mut exact = Exact { inner: entry.take(size + 1), left: size, item };
+        self.append(header, item, &mut exact)?;
         exact.at_end()
     }
 
-    fn link(
-        &mut self,
-        header: &mut tar::Header,
-        path: &Path,
-        entry: &mut impl Read,
-    ) -> Result<(), BuildFailure> {
-        let mut target = String::new();
-        let read = entry.take(LINK_BYTES).read_to_string(&mut target);
-        read.map_err(|_| invalid(format!("The symbolic link {} is not readable.", path.display())))?;
-        if !stays_inside(path, Path::new(&target)) {
-            return Err(invalid(format!(
-                "The symbolic link {} points to {target:?}, outside of the archive.",
-                path.display()
-            )));
-        }
-        self.links.insert(path.to_owned());
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_mode(0o777);
-        header.set_size(0);
-        self.tar.append_link(header, path, &target).map_err(|error| full(&error))
-    }
-
-    fn append(&mut self, header: &mut tar::Header, path: &Path, data: impl Read) -> Result<(), BuildFailure> {
-        self.tar.append_data(header, path, data).map_err(|error| match error.kind() {
+    fn append(&mut self, header: &mut tar::Header, item: &Item, data: impl Read) -> Result<(), BuildFailure> {
+        self.tar.append_data(header, item.path(), data).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
-                invalid(format!("The entry {} of the zip archive is damaged: {error}.", path.display()))
+                invalid(format!("The entry {} of the zip archive is damaged: {error}.", item.shown()))
             }
             _ => full(&error),
         })
     }
 
-    fn finish(self) -> Result<Context, BuildFailure> {
+    fn finish(self) -> Result<(), BuildFailure> {
         let mut output = self.tar.into_inner().map_err(|error| full(&error))?;
-        output.flush().map_err(|error| full(&error))?;
-        let dockerfile = self.dockerfile.ok_or_else(|| {
-            BuildFailure::new(
-                FailureCode::ArchiveDockerfileNotFound,
-                "Dockerfile is not a file in the zip archive.",
-            )
-        })?;
-        Ok(Context { dockerfile })
+        output.flush().map_err(|error| full(&error))
     }
 }
 
@@ -220,21 +213,10 @@ fn full(error: &io::Error) -> BuildFailure {
     BuildFailure::platform("write the build context", error)
 }
 
-/// A reader that knows how long it claims to be.
-trait Sized64: Read {
-    fn declared_bytes(&self) -> u64;
-}
-
-impl<R: Read> Sized64 for ZipFile<'_, R> {
-    fn declared_bytes(&self) -> u64 {
-        self.size()
-    }
-}
-
 struct Exact<'a, R> {
     inner: R,
     left: u64,
-    path: &'a Path,
+    item: &'a Item,
 }
 
 impl<R: Read> Read for Exact<'_, R> {
@@ -255,46 +237,13 @@ impl<R: Read> Read for Exact<'_, R> {
 impl<R: Read> Exact<'_, R> {
     /// Reads past the declared end, which also makes the zip reader check the entry's CRC.
     fn at_end(mut self) -> Result<(), BuildFailure> {
+        let shown = self.item.shown();
         match self.inner.read(&mut [0]) {
             Ok(0) => Ok(()),
-            Ok(_) => Err(invalid(format!("The entry {} is longer than it declares.", self.path.display()))),
-            Err(error) => Err(invalid(format!("The entry {} is damaged: {error}.", self.path.display()))),
+            Ok(_) => Err(invalid(format!("The entry {shown} is longer than it declares."))),
+            Err(error) => Err(invalid(format!("The entry {shown} is damaged: {error}."))),
         }
     }
-}
-
-/// The entry's path below the archive's root; refuses what points elsewhere.
-fn relative_path(name: &str) -> Result<PathBuf, BuildFailure> {
-    let escape = || invalid(format!("The entry {name:?} of the zip archive points outside of it."));
-    if name.contains(['\0', '\\']) {
-        return Err(escape());
-    }
-    let mut path = PathBuf::new();
-    for component in Path::new(name).components() {
-        match component {
-            Component::Normal(part) => path.push(part),
-            Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(escape()),
-        }
-    }
-    Ok(path)
-}
-
-/// Whether a link at `path` with this target stays below the archive's root.
-fn stays_inside(path: &Path, target: &Path) -> bool {
-    let mut depth = path.components().count() as i64 - 1;
-    for component in target.components() {
-        match component {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir => depth -= 1,
-            Component::RootDir | Component::Prefix(_) => return false,
-        }
-        if depth < 0 {
-            return false;
-        }
-    }
-    !target.as_os_str().is_empty()
 }
 
 /// Modification time in seconds since 1970; DOS times have no zone and are taken as UTC.

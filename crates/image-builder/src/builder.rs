@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::archive::{self, ArchiveLimits};
+use crate::archive::ArchiveLimits;
 use crate::base_images::BaseImages;
 use crate::build_guest::stopped_failure;
 use crate::build_hook::BuildHook;
@@ -23,6 +23,7 @@ use crate::deletion::remove_cache;
 use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
+use crate::readers::Readers;
 use crate::source::ArtifactSource;
 use crate::validation::Validation;
 
@@ -39,6 +40,8 @@ pub struct ImageBuilderConfig {
     pub base_images: BaseImages,
     /// Code artifacts.
     pub artifacts: Arc<dyn ArtifactSource>,
+    /// Read what tenants bring.
+    pub readers: Readers,
     /// What a zip may be.
     pub archive_limits: ArchiveLimits,
     /// PEM file that RUN lines trust, besides the image's own certificates.
@@ -252,12 +255,9 @@ impl ImageBuilder {
         let (zip, tar) = (scratch.join("code.zip"), scratch.join("context.tar"));
         log.line(&format!("Fetching {}", row.configuration.code_artifact.uri)).await;
         self.fetch(row, build, &zip).await?;
-        let limits = config.archive_limits;
-        let context = {
-            let (zip, tar) = (zip.clone(), tar.clone());
-            tokio::task::spawn_blocking(move || archive::to_tar(&zip, &tar, &limits))
-                .await
-                .map_err(|error| BuildFailure::platform("read the code artifact", &error))??
+        let context = tokio::select! {
+            context = config.readers.to_tar(&zip, &tar, &config.archive_limits) => context?,
+            () = self.stopped.cancelled() => return Err(stopped_failure()),
         };
         let images = dockerfile::external_images(&context.dockerfile)?;
         let stores = tokio::select! {

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use hearth_guest_protocol::chain;
+use serde::{Deserialize, Serialize};
 
 /// The documented codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureCode {
     /// The build may not read the object.
     S3AccessDenied,
@@ -30,7 +31,7 @@ pub enum FailureCode {
 }
 
 /// A failed build: becomes `stateReason` of the build record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildFailure {
     /// Class.
     pub code: FailureCode,

@@ -6,7 +6,8 @@
 //! what it holds (`reporting`). `builder` drives this and is the only
 //! writer of image, version and build rows after their creation.
 //!
-//! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host.
+//! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host, and what reads a zip or a
+//! snapshot there is a confined process (`readers`).
 
 mod app_output;
 mod archive;
@@ -21,13 +22,15 @@ mod dockerfile;
 mod failure;
 mod fetch;
 mod image_snapshot;
+mod readers;
 mod reporting;
 mod source;
 mod validation;
 
-pub use archive::ArchiveLimits;
+pub use archive::{ArchiveLimits, Context};
 pub use base_images::{BaseImages, BaseImagesConfig};
 pub use builder::{ImageBuilder, ImageBuilderConfig};
 pub use deletion::refusal;
 pub use failure::{BuildFailure, FailureCode};
+pub use readers::{CONFINED_WORKS, Readers, SnapshotQuestion};
 pub use source::{ArtifactError, ArtifactSource, Reader};

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use hearth_api::{BuildId, ImageArn, ImageVersion, SnapshotBuild, Timestamp};
-use hearth_image_report::{Report, Sources, inspect};
+use hearth_image_report::Report;
 use hearth_store::{BuildRecord, ImageVersionRecord};
 use serde::Serialize;
 
@@ -14,9 +13,8 @@ use crate::build_log::Phase;
 use crate::builder::ImageBuilder;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::TakenSnapshot;
+use crate::readers::SnapshotQuestion;
 
-/// How long files and memory may be searched. Some 300 MiB of files take a second.
-const SEARCH_TIME: Duration = Duration::from_secs(20);
 /// Findings that the log names.
 const MOST_LINES: usize = 50;
 
@@ -46,24 +44,11 @@ impl ImageBuilder {
     ) -> Result<(), BuildFailure> {
         let files = self.config.files.image(&row.arn, row.version);
         let (disk, memory) = (files.disk, files.snapshot.join(hearth_vmm::snapshot::MEMORY_FILE));
-        let stopped = self.stopped.clone();
-        let search = move || {
-            inspect(&Sources {
-                inspection: &taken.inspection,
-                environment: &taken.environment,
-                disk: &disk,
-                memory: &memory,
-                memory_offset: hearth_vmm::qemu::memory_offset,
-                time: SEARCH_TIME,
-                stopped: &stopped,
-            })
+        let question = SnapshotQuestion { inspection: taken.inspection, environment: taken.environment };
+        let report = tokio::select! {
+            report = self.config.readers.report(&question, &disk, &memory) => report?,
+            () = self.stopped.cancelled() => return Err(stopped_failure()),
         };
-        let report = tokio::task::spawn_blocking(search)
-            .await
-            .map_err(|error| BuildFailure::platform("search the snapshot for secrets", &error))?;
-        if self.stopped.is_cancelled() {
-            return Err(stopped_failure());
-        }
         let stored = StoredReport {
             image_arn: &row.arn,
             image_version: row.version,

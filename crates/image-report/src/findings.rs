@@ -9,11 +9,14 @@ use crate::secrets::{self, Secret};
 const MOST_FINDINGS: usize = 1000;
 /// Places of one secret at most.
 const MOST_PLACES: usize = 20;
+/// Bytes of the names of all places.
+const MOST_PLACE_BYTES: usize = 4 << 20;
 
 /// Findings so far.
 #[derive(Default)]
 pub(crate) struct Findings {
     places: HashMap<(SecretKind, blake3::Hash), BTreeSet<Place>>,
+    place_bytes: usize,
     /// Whether there were more than are kept.
     pub(crate) overflowed: bool,
 }
@@ -22,13 +25,16 @@ impl Findings {
     /// Searches bytes that are at a place.
     pub(crate) fn search(&mut self, bytes: &[u8], place: impl Fn() -> Place) {
         for Secret { kind, fingerprint } in secrets::find(bytes) {
-            if self.places.len() >= MOST_FINDINGS && !self.places.contains_key(&(kind, fingerprint)) {
+            let known = self.places.contains_key(&(kind, fingerprint));
+            if !known && (self.places.len() >= MOST_FINDINGS || self.place_bytes > MOST_PLACE_BYTES) {
                 self.overflowed = true;
                 continue;
             }
             let places = self.places.entry((kind, fingerprint)).or_default();
-            if places.len() < MOST_PLACES {
-                places.insert(place());
+            if places.len() < MOST_PLACES && self.place_bytes <= MOST_PLACE_BYTES {
+                let place = place();
+                self.place_bytes += place.name_bytes();
+                places.insert(place);
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Puts a report together.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hearth_guest_protocol::{Inspection, Process, Socket};
-use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
 use crate::findings::Findings;
@@ -38,46 +37,43 @@ pub struct Sources<'a> {
     /// The app's environment.
     pub environment: &'a BTreeMap<String, String>,
     /// Root disk: a file with an ext4 file system.
-    pub disk: &'a Path,
+    pub disk: &'a File,
     /// Memory of the guest.
-    pub memory: &'a Path,
+    pub memory: &'a File,
     /// Where a guest-physical address is in the memory file of so many bytes.
     pub memory_offset: fn(memory_bytes: u64, address: u64) -> Option<u64>,
     /// How long to search; what is left then is left out, and the report says so.
     pub time: Duration,
-    /// Ends the search early.
-    pub stopped: &'a CancellationToken,
 }
 
 /// When a search ends, whatever is left.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit<'a> {
+pub(crate) struct Limit {
     deadline: Instant,
-    stopped: &'a CancellationToken,
 }
 
-impl Limit<'_> {
+impl Limit {
     pub(crate) fn is_reached(&self) -> bool {
-        Instant::now() >= self.deadline || self.stopped.is_cancelled()
+        Instant::now() >= self.deadline
     }
 }
 
 /// Reads and searches everything; blocks.
 pub fn inspect(sources: &Sources<'_>) -> Report {
     let began = Instant::now();
-    let limit = Limit { deadline: began + sources.time, stopped: sources.stopped };
+    let limit = Limit { deadline: began + sources.time };
     let (mut findings, mut search) = (Findings::default(), Search::default());
     for (name, value) in sources.environment {
         // As the process itself has it: some secrets are only known by their names.
         let place = || Place::Environment { name: name.clone() };
         findings.search(format!("{name}={value}").as_bytes(), place);
     }
-    let memory = Memory::open(sources.memory, sources.memory_offset);
+    let memory = sources.memory.try_clone().and_then(|file| Memory::open(file, sources.memory_offset));
     match &memory {
         Ok(memory) => memory.search(&sources.inspection.processes, limit, &mut findings, &mut search),
         Err(error) => search.left_out.push(format!("The memory could not be read: {error}.")),
     }
-    let disk = Disk::open(sources.disk, limit);
+    let disk = sources.disk.try_clone().and_then(|file| Disk::open(file, limit));
     match &disk {
         Ok(disk) => disk.search(&mut findings, &mut search),
         Err(error) => search.left_out.push(format!("The root disk could not be read: {error}.")),
@@ -94,7 +90,7 @@ pub fn inspect(sources: &Sources<'_>) -> Report {
         |uid: u32| disk.as_ref().and_then(|disk| disk.user_name(uid)).unwrap_or_else(|| uid.to_string());
     let sockets = |sockets: &[Socket]| sockets.iter().map(socket_report).collect();
     Report {
-        memory_size_in_bytes: std::fs::metadata(sources.memory).map_or(0, |file| file.len()),
+        memory_size_in_bytes: sources.memory.metadata().map_or(0, |file| file.len()),
         disk_allocated_in_bytes: allocated_bytes(sources.disk),
         processes: sources
             .inspection
@@ -128,8 +124,8 @@ fn socket_report(socket: &Socket) -> SocketReport {
 }
 
 /// Bytes that a sparse file occupies (stat(2): blocks of 512 bytes).
-fn allocated_bytes(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |file| file.blocks() * 512)
+fn allocated_bytes(file: &File) -> u64 {
+    file.metadata().map_or(0, |file| file.blocks() * 512)
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! image's files, at the host's speed. Reading order: [`report`] (what comes out), `secrets` (what is looked for), `disk` and `memory`
 //! (where), [`inspect()`] (all of it).
 //!
-//! Invariant: the text of a secret leaves no function of this crate, only its kind and its place.
+//! Invariants: the text of a secret leaves no function of this crate, only its kind and its place. Nothing is made as large as
+//! the guest's disk claims something to be: `geometry` checks the superblock, `disk` bounds files, lists and directories.
 
 mod disk;
 mod findings;
+mod geometry;
 mod inspect;
 mod memory;
 pub mod report;

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use hearth_guest_protocol::{PageRun, Process, Region};
 
@@ -26,8 +25,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn open(path: &Path, offset: fn(u64, u64) -> Option<u64>) -> io::Result<Self> {
-        let file = File::open(path)?;
+    pub(crate) fn open(file: File, offset: fn(u64, u64) -> Option<u64>) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes, offset })
     }
@@ -36,7 +34,7 @@ impl Memory {
     pub(crate) fn search(
         &self,
         processes: &[Process],
-        limit: Limit<'_>,
+        limit: Limit,
         findings: &mut Findings,
         search: &mut Search,
     ) {
@@ -56,7 +54,7 @@ impl Memory {
         &self,
         process: &Process,
         region: &Region,
-        limit: Limit<'_>,
+        limit: Limit,
         findings: &mut Findings,
         search: &mut Search,
     ) -> bool {

@@ -119,6 +119,17 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// Bytes of what the guest has named.
+    pub(crate) fn name_bytes(&self) -> usize {
+        match self {
+            Self::Environment { name } => name.len(),
+            Self::File { path } => path.len(),
+            Self::Memory { command, region, .. } => command.len() + region.len(),
+        }
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

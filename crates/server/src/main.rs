@@ -43,8 +43,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // The server starts every VMM through itself; nothing else may happen in that process.
+    // The server starts every VMM and every confined reader through itself; nothing else may happen in those processes.
     hearth_vmm::jail::run_if_requested();
+    hearth_confined::run_if_requested(&hearth_image_builder::CONFINED_WORKS);
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

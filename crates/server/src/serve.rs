@@ -8,11 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use hearth_api::AccountId;
 use hearth_companions::{ObjectStorage, QuotaValues};
+use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, RootKey};
-use hearth_image_builder::{ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig};
+use hearth_image_builder::{
+    ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig, Readers,
+};
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
 use hearth_store::{Files, Quotas, Store};
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
@@ -179,11 +182,16 @@ async fn start_on(
     instance: &blake3::Hash,
 ) -> anyhow::Result<Parts> {
     let files = Files::new(data_dir);
+    let uids = UidPool::new(config.guest.first_uid.unwrap_or_else(|| derived_uid(instance)));
+    let confinement = Confinement::new(uids.clone());
+    if let Err(reason) = confinement.memory_limit() {
+        tracing::warn!("readers of what tenants bring have a limit of address space only: {reason}");
+    }
     let guests = GuestFactory {
         vmm: qemu,
         networks: Arc::new(HostNetworks(host_net.clone())),
         artefacts,
-        uids: UidPool::new(config.guest.first_uid.unwrap_or_else(|| derived_uid(instance))),
+        uids,
         run_root: data_dir.join("run"),
     };
     let registry = Registry::new(RegistryConfig {
@@ -206,6 +214,7 @@ async fn start_on(
             ca_bundle: build.ca_bundle.clone(),
         }),
         artifacts: Arc::new(code),
+        readers: Readers::new(confinement),
         archive_limits: ArchiveLimits { zip_bytes: build.zip_bytes, ..ArchiveLimits::default() },
         ca_bundle: build.ca_bundle.clone(),
         concurrent_builds: build.concurrent_builds,

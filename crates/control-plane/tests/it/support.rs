@@ -13,12 +13,13 @@ use hearth_api::{
 };
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{TokenKey, TokenKeys};
+use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Endpoints, Rates, RotationError, Services};
 use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidPool};
 use hearth_identity::{Identities, RootKey};
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
-    ImageBuilderConfig, Reader,
+    ImageBuilderConfig, Reader, Readers,
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
@@ -152,6 +153,7 @@ impl Api {
                 ca_bundle: None,
             }),
             artifacts: Arc::new(NoArtifacts),
+            readers: Readers::new(Confinement::new(UidPool::new(200_000))),
             archive_limits: ArchiveLimits::default(),
             ca_bundle: None,
             concurrent_builds: 1,

@@ -19,7 +19,7 @@ fn key() -> String {
 }
 
 /// A directory with the files of an image: a root disk, made by mke2fs, and a memory of 16 pages.
-struct Image(tempfile::TempDir, CancellationToken);
+struct Image(tempfile::TempDir);
 
 impl Image {
     fn new(files: &[(&str, String)], memory: &[u8]) -> Self {
@@ -33,7 +33,7 @@ impl Image {
         let disk = directory.path().join("disk");
         let made = Command::new("mke2fs")
             .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-            .args(["-q", "-t", "ext4", "-d"])
+            .args(["-q", "-b", "4096", "-t", "ext4", "-d"])
             .args([&root, &disk])
             .arg("16M")
             .status();
@@ -41,7 +41,7 @@ impl Image {
         let mut bytes = memory.to_vec();
         bytes.resize(16 * PAGE, 0);
         fs::write(directory.path().join("memory"), bytes).unwrap();
-        Self(directory, CancellationToken::new())
+        Self(directory)
     }
 
     fn report(
@@ -50,15 +50,37 @@ impl Image {
         environment: &BTreeMap<String, String>,
         time: Duration,
     ) -> Report {
+        let open = |name| File::open(self.0.path().join(name)).unwrap();
         inspect(&Sources {
             inspection,
             environment,
-            disk: &self.0.path().join("disk"),
-            memory: &self.0.path().join("memory"),
+            disk: &open("disk"),
+            memory: &open("memory"),
             memory_offset: |bytes, address| (address < bytes).then_some(address),
             time,
-            stopped: &self.1,
         })
+    }
+
+    /// The report of a disk whose bytes were changed.
+    fn report_of(&self, disk: &[u8]) -> Report {
+        fs::write(self.0.path().join("disk"), disk).unwrap();
+        self.report(&Inspection { complete: true, ..Inspection::default() }, &BTreeMap::new(), LONG)
+    }
+
+    fn disk(&self) -> Vec<u8> {
+        fs::read(self.0.path().join("disk")).unwrap()
+    }
+
+    /// Writes to the disk as its guest can.
+    fn debugfs(&self, command: &str) {
+        let output = Command::new("debugfs")
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .args(["-w", "-R", command])
+            .arg(self.0.path().join("disk"))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.lines().count() == 1, "{errors}");
     }
 }
 
@@ -140,16 +162,107 @@ fn what_cannot_be_searched_is_said() {
     let late = image.report(&inspection(vec![run(1, 1)]), &BTreeMap::new(), Duration::ZERO);
     assert_eq!(late.findings, []);
     assert_eq!(late.search.left_out.len(), 2, "{:?}", late.search);
-    image.1.cancel();
-    let stopped = image.report(&inspection(vec![run(1, 1)]), &BTreeMap::new(), LONG);
-    assert_eq!(stopped.search.left_out, late.search.left_out);
     fs::write(image.0.path().join("disk"), vec![7; 1 << 20]).unwrap();
-    fs::remove_file(image.0.path().join("memory")).unwrap();
     let damaged = image.report(&Inspection::default(), &BTreeMap::new(), LONG);
     let said = damaged.search.left_out.join(" ");
-    for part in
-        ["The memory could not be read", "The root disk could not be read", "The guest could not tell"]
-    {
+    for part in ["The root disk could not be read", "The guest could not tell"] {
         assert!(said.contains(part), "{said}");
     }
+}
+
+#[test]
+fn what_an_inode_claims_to_hold_is_not_made_room_for() {
+    const TIB_8: &str = "8796093022208";
+    let image = Image::new(
+        &[
+            ("var/lib/dpkg/info/zz.list", "/usr/share/doc\n".into()),
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\n".into()),
+            ("srv/sparse", key()),
+            ("srv/other", token('o')),
+        ],
+        &[],
+    );
+    for path in ["/var/lib/dpkg/info/zz.list", "/etc/passwd", "/srv/sparse"] {
+        image.debugfs(&format!("set_inode_field {path} size {TIB_8}"));
+    }
+    let report = image.report(&inspection(Vec::new()), &BTreeMap::new(), LONG);
+    assert_eq!(report.findings.len(), 2, "what is there is found: {:?}", report.findings);
+    assert_eq!(report.processes[0].user, "33", "a list that is too long says nothing");
+    let said = report.search.left_out.join(" ");
+    assert_eq!(said, "3 files are longer than is searched of one file; only their beginning was.");
+    assert!(report.search.file_bytes < 100 << 20, "{:?}", report.search);
+}
+
+#[test]
+fn a_superblock_that_claims_too_much_is_not_believed() {
+    let image = Image::new(&[("srv/key.pem", key())], &[]);
+    let good = image.disk();
+    assert_eq!(image.report_of(&good).search.left_out, Vec::<String>::new());
+    // Offsets of the superblock's fields, and what is written there.
+    for (field, value) in [
+        (0x4, u32::MAX),
+        (0x18, 21),
+        (0x18, 7),
+        (0x18, u32::MAX),
+        (0x20, 1),
+        (0x20, 0),
+        (0x28, 0),
+        (0x58, 0x1_0001),
+        (0x150, 1),
+        (0x38, 0),
+    ] {
+        let mut disk = good.clone();
+        disk[1024 + field..1024 + field + 4].copy_from_slice(&value.to_le_bytes());
+        let said = image.report_of(&disk).search.left_out.join(" ");
+        assert!(said.starts_with("The root disk could not be read: "), "{field:#x} {value:#x}: {said}");
+    }
+    for length in [0, 1, 1024, 1500, 2048, 4096, 1 << 20] {
+        let said = image.report_of(&good[..length]).search.left_out.join(" ");
+        assert!(said.contains("could not be read"), "{length}: {said}");
+    }
+}
+
+/// Checksums would refuse nearly every change, so that nothing behind them was tried; a guest makes right ones.
+#[test]
+fn fuzz_disks() {
+    let image = Image::new(
+        &[
+            ("srv/deep/er/key.pem", key()),
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\n".into()),
+            ("var/lib/dpkg/info/openssl.list", "/.\n/usr/share/test.pem\n".into()),
+        ],
+        &[],
+    );
+    let status = Command::new("tune2fs")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .args(["-O", "^metadata_csum"])
+        .arg(image.0.path().join("disk"))
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    let good = image.disk();
+    // Most of a disk is empty: only what is not is changed.
+    let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
+    let path = image.0.path().join("disk");
+    let memory = File::open(image.0.path().join("memory")).unwrap();
+    bolero::check!().with_type::<Vec<(u32, u8)>>().for_each(|changes| {
+        let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+        let places: Vec<usize> = changes.iter().map(|(at, _)| used[*at as usize % used.len()]).collect();
+        for (at, (_, value)) in places.iter().zip(changes) {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[*value], *at as u64).unwrap();
+        }
+        let inspection = inspection(Vec::new());
+        let report = inspect(&Sources {
+            inspection: &inspection,
+            environment: &BTreeMap::new(),
+            disk: &file,
+            memory: &memory,
+            memory_offset: |bytes, address| (address < bytes).then_some(address),
+            time: Duration::from_millis(200),
+        });
+        assert!(report.findings.len() <= 3, "{:?}", report.findings);
+        for at in places {
+            std::os::unix::fs::FileExt::write_all_at(&file, &good[at..=at], at as u64).unwrap();
+        }
+    });
 }

@@ -1,0 +1,7 @@
+//! Stands in for the server when the tests of this crate start readers.
+
+fn main() {
+    hearth_confined::run_if_requested(&hearth_image_builder::CONFINED_WORKS);
+    eprintln!("this program is only of use as a confined process");
+    std::process::exit(2);
+}
