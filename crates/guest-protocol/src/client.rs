@@ -4,14 +4,25 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+mod exchange;
+#[cfg(test)]
+mod hostile;
+mod incoming;
+mod pace;
 mod shell;
 
 pub use shell::{Shell, ShellReader, ShellWriter, open_shell};
 
-use crate::codec::{encode, frame_length};
+use self::exchange::{Exchange, KIND_BYTES, unexpected};
+use self::incoming::Incoming;
+use self::pace::Pace;
+use crate::codec::encode;
 use crate::{FORWARD_CONNECTED, FORWARD_REFUSED, Reply, Request};
+
+/// Bodies that are longer are parsed on a thread for blocking work.
+const PARSED_HERE_BYTES: usize = 64 << 10;
 
 /// Why a request got no usable reply.
 #[derive(Debug, thiserror::Error)]
@@ -26,21 +37,33 @@ pub enum ClientError {
 
 /// Sends one request and returns its reply; [`Reply::Error`] comes back as [`ClientError::Agent`].
 ///
-/// With `&mut stream` the connection can be used again: for the next question, or for a [`ForwardStream`].
+/// With `&mut stream` the connection can be used again: for the next question, or for a [`ForwardStream`]. A peer that says
+/// more than was asked is no agent: that is an error, after which the connection is of no use.
 pub async fn ask<S>(stream: S, request: &Request) -> Result<Reply, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let reply = Replies::request(stream, request).await?.next().await?;
+    let mut replies = Replies::request(stream, request).await?;
+    let reply = replies.next().await?;
+    if !replies.received.is_empty() {
+        return Err(unexpected("said more than it was asked").into());
+    }
     reply.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
 }
 
 /// The replies to a request that streams them ([`Request::Output`], [`Request::Build`]).
+///
+/// Only what answers the request is read, in frames of bounded length and at a bounded pace, and the task gives way to
+/// others while it reads. Whatever else comes is an error.
 #[derive(Debug)]
 pub struct Replies<S> {
     stream: S,
+    exchange: Exchange,
     /// Bytes of a frame that has not arrived whole; kept here so that [`Replies::next`] can be cancelled.
-    received: Vec<u8>,
+    received: Incoming,
+    pace: Pace,
+    /// Where the next piece of output begins at the earliest.
+    position: u64,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
@@ -48,19 +71,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
     pub async fn request(mut stream: S, request: &Request) -> Result<Self, ClientError> {
         stream.write_all(&encode(request)?).await?;
         stream.flush().await?;
-        Ok(Self { stream, received: Vec::new() })
+        let position = if let Request::Output { from } = request { *from } else { 0 };
+        let (exchange, received, pace) = (Exchange::of(request), Incoming::default(), Pace::new());
+        Ok(Self { stream, exchange, received, pace, position })
     }
 
-    /// The next reply, or `None` when the agent closed the connection after a whole frame. Cancel-safe.
+    /// The next reply, or `None` when the agent closed the connection after a whole frame. Cancel-safe, but for replies
+    /// of more than 64 KiB, after which no other comes.
     pub async fn next(&mut self) -> Result<Option<Reply>, ClientError> {
+        // Frames that are in the buffer already are read without waiting for anything else.
+        tokio::task::coop::consume_budget().await;
+        self.pace.wait().await;
         loop {
-            if let Some(reply) = self.take_frame()? {
-                return match reply {
-                    Reply::Error { message } => Err(ClientError::Agent(message)),
-                    reply => Ok(Some(reply)),
-                };
-            }
-            if self.stream.read_buf(&mut self.received).await? == 0 {
+            let wanted = match self.frame()? {
+                Frame::Whole(end) => return self.parse(end).await.map(Some),
+                Frame::Wants(wanted) => wanted,
+            };
+            if self.received.read(&mut self.stream, wanted).await? == 0 {
                 if self.received.is_empty() {
                     return Ok(None);
                 }
@@ -69,14 +96,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         }
     }
 
-    fn take_frame(&mut self) -> io::Result<Option<Reply>> {
-        let Some(prefix) = self.received.first_chunk::<4>() else { return Ok(None) };
-        let end = 4 + frame_length(*prefix)?;
-        let Some(body) = self.received.get(4..end) else { return Ok(None) };
-        let reply = serde_json::from_slice(body)?;
-        self.received.drain(..end);
-        Ok(Some(reply))
+    /// Looks at the first frame that was received.
+    fn frame(&self) -> io::Result<Frame> {
+        let waiting = self.received.waiting();
+        let Some(prefix) = waiting.first_chunk::<4>() else { return Ok(Frame::Wants(4)) };
+        let (length, body) = (u32::from_be_bytes(*prefix) as usize, &waiting[4..]);
+        self.exchange.check(length, body)?;
+        Ok(match body.len() {
+            there if there >= length => Frame::Whole(4 + length),
+            there if there < KIND_BYTES => Frame::Wants(4 + length.min(KIND_BYTES)),
+            _ => Frame::Wants(4 + length),
+        })
     }
+
+    /// Takes a frame, which ends at `end`.
+    async fn parse(&mut self, end: usize) -> Result<Reply, ClientError> {
+        self.pace.count(end);
+        let body = &self.received.waiting()[4..end];
+        let parsed = if body.len() > PARSED_HERE_BYTES {
+            let body = body.to_vec();
+            let parse = move || serde_json::from_slice(&body);
+            tokio::task::spawn_blocking(parse).await.map_err(io::Error::other)?
+        } else {
+            serde_json::from_slice(body)
+        };
+        self.received.take(end);
+        match parsed.map_err(io::Error::from)? {
+            Reply::Error { message } => Err(ClientError::Agent(message)),
+            reply => {
+                self.follow(&reply)?;
+                Ok(reply)
+            }
+        }
+    }
+
+    /// Output goes on only: whoever counts its bytes can rely on their sum.
+    fn follow(&mut self, reply: &Reply) -> io::Result<()> {
+        let Reply::Output { position, data, .. } = reply else { return Ok(()) };
+        let end = position.checked_add(data.len() as u64).filter(|&end| i64::try_from(end).is_ok());
+        match end {
+            Some(end) if *position >= self.position => self.position = end,
+            _ => {
+                return Err(unexpected(&format!(
+                    "sent output of position {position} after {}",
+                    self.position
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A frame in the buffer.
+enum Frame {
+    /// It ends there.
+    Whole(usize),
+    /// So many bytes, from its beginning, are needed to know more.
+    Wants(usize),
 }
 
 /// A connection to a TCP port of the app.
@@ -185,8 +261,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ForwardStream<S> {
 mod tests {
     use super::*;
     use crate::OutputStream;
-    use crate::codec::read_frame;
-    use tokio::io::{DuplexStream, duplex};
+    use crate::codec::{frame_length, read_frame};
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 
     /// Reads one request as the agent does.
     async fn receive(agent: &mut DuplexStream) -> Request {
@@ -218,12 +294,12 @@ mod tests {
     async fn streamed_replies_end_with_the_connection() {
         let (host, mut agent) = duplex(1024);
         let mut replies = Replies::request(host, &Request::Output { from: 5 }).await.unwrap();
-        let line = Reply::Output { position: 5, stream: OutputStream::Stderr, data: "é\n".into() };
-        let frames = [encode(&line).unwrap(), encode(&line).unwrap()].concat();
+        let line = |position| Reply::Output { position, stream: OutputStream::Stderr, data: "é\n".into() };
+        let frames = [encode(&line(5)).unwrap(), encode(&line(8)).unwrap()].concat();
         agent.write_all(&frames).await.unwrap();
         drop(agent);
-        assert_eq!(replies.next().await.unwrap(), Some(line.clone()));
-        assert_eq!(replies.next().await.unwrap(), Some(line));
+        assert_eq!(replies.next().await.unwrap(), Some(line(5)));
+        assert_eq!(replies.next().await.unwrap(), Some(line(8)));
         assert_eq!(replies.next().await.unwrap(), None);
     }
 

@@ -119,8 +119,8 @@ impl FromShell {
         frame(EXITED, &code.to_be_bytes())
     }
 
-    /// Takes the first frame off `received`; `None` when it has not arrived whole.
-    pub fn take(received: &mut Vec<u8>) -> io::Result<Option<Self>> {
+    /// The first frame of `received` and its length; `None` when it has not arrived whole.
+    pub fn parse(received: &[u8]) -> io::Result<Option<(Self, usize)>> {
         let Some(&[kind, high, low]) = received.first_chunk::<SHELL_HEADER_BYTES>() else { return Ok(None) };
         let end = SHELL_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
         let Some(payload) = received.get(SHELL_HEADER_BYTES..end) else { return Ok(None) };
@@ -132,8 +132,7 @@ impl FromShell {
             }
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
-        received.drain(..end);
-        Ok(Some(frame))
+        Ok(Some((frame, end)))
     }
 }
 
@@ -172,13 +171,14 @@ mod tests {
     fn frames_from_a_shell_are_taken_one_by_one() {
         let mut received =
             [&FromShell::output_header(2)[..], b"hi", &FromShell::exited_frame(-3)[..6]].concat();
-        assert_eq!(FromShell::take(&mut received).unwrap(), Some(FromShell::Output(b"hi".into())));
-        assert_eq!(FromShell::take(&mut received).unwrap(), None);
+        assert_eq!(FromShell::parse(&received).unwrap(), Some((FromShell::Output(b"hi".into()), 5)));
+        assert_eq!(FromShell::parse(&received[5..]).unwrap(), None);
         received.push(0xfd);
-        assert_eq!(FromShell::take(&mut received).unwrap(), Some(FromShell::Exited { code: -3 }));
-        assert_eq!(FromShell::take(&mut received).unwrap(), None);
+        let exited = Some((FromShell::Exited { code: -3 }, 7));
+        assert_eq!(FromShell::parse(&received[5..]).unwrap(), exited);
+        assert_eq!(FromShell::parse(&received[12..]).unwrap(), None);
         for wrong in [[7, 0, 0].as_slice(), &[EXITED, 0, 1, 0]] {
-            assert!(FromShell::take(&mut wrong.to_vec()).is_err());
+            assert!(FromShell::parse(wrong).is_err());
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
+use super::incoming::Incoming;
 use super::{ClientError, Replies};
-use crate::{FromShell, Reply, Request, ShellSpec, ToShell};
+use crate::{FromShell, Reply, Request, SHELL_HEADER_BYTES, SHELL_PAYLOAD_BYTES, ShellSpec, ToShell};
 
 /// Starts a shell on `stream`, a connection to the agent that is used up by it; the two directions of it.
 pub async fn open_shell<S>(stream: S, spec: &ShellSpec) -> Result<Shell<S>, ClientError>
@@ -38,7 +39,7 @@ pub struct ShellWriter<S> {
 pub struct ShellReader<S> {
     stream: ReadHalf<S>,
     /// Bytes of a frame that has not arrived whole.
-    received: Vec<u8>,
+    received: Incoming,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ShellWriter<S> {
@@ -52,11 +53,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ShellWriter<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> ShellReader<S> {
     /// The next frame; `None` when the connection broke before the shell's end. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Option<FromShell>> {
+        // Frames that are in the buffer already are read without waiting for anything else.
+        tokio::task::coop::consume_budget().await;
         loop {
-            if let Some(frame) = FromShell::take(&mut self.received)? {
+            if let Some((frame, length)) = FromShell::parse(self.received.waiting())? {
+                self.received.take(length);
                 return Ok(Some(frame));
             }
-            if self.stream.read_buf(&mut self.received).await? == 0 {
+            let longest = SHELL_HEADER_BYTES + SHELL_PAYLOAD_BYTES;
+            if self.received.read(&mut self.stream, longest).await? == 0 {
                 return Ok(None);
             }
         }
