@@ -1,7 +1,9 @@
 //! The DNS relay: sockets inside a microVM's namespace, queries sent from the host's namespace.
 //!
-//! Messages pass unchanged (RFC 1035; TCP with its two-byte length, RFC 7766). Every query goes out on a fresh
-//! socket, connected to the server, so that nothing but that server can answer it.
+//! Queries and answers pass unchanged (RFC 1035; TCP with its two-byte length, RFC 7766); what is more than a query is
+//! answered here (`query`). Every query goes out on a fresh socket, connected to the server, so that nothing but that
+//! server can answer it. One guest has a limited number of queries and connections, at once and in a time: each query takes
+//! a descriptor of the server and an entry in the host's table of connections.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +17,12 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+mod allowance;
+mod query;
+
+use self::allowance::Allowance;
+use self::query::{NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE, Verdict, answers, judge, without_records};
+
 /// Queries over UDP that one microVM can have under way; more wait in the socket's buffer.
 const UDP_CONCURRENCY: usize = 64;
 /// TCP connections to the relay that one microVM can have open.
@@ -23,10 +31,14 @@ const TCP_CONCURRENCY: usize = 8;
 const QUERY_TIMEOUT: Duration = Duration::from_millis(4500);
 /// How long a TCP connection may stay silent.
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a TCP connection may last.
+const TCP_LIFETIME: Duration = Duration::from_mins(2);
+/// Queries that one microVM may ask at once, and then in a second. An entry in the host's table of connections stays for half a minute.
+const QUERIES: (u32, u32) = (400, 100);
+/// Datagrams that are looked at, likewise.
+const DATAGRAMS: (u32, u32) = (4000, 2000);
 /// Largest message over UDP that is passed on.
 const UDP_MESSAGE_MAX: usize = 8192;
-/// Length of a DNS header.
-const HEADER: usize = 12;
 /// As many nameservers as glibc uses (resolv.conf(5), `MAXNS`).
 const SERVERS_MAX: usize = 3;
 
@@ -90,8 +102,11 @@ impl Relay {
         upstreams: Arc<Upstreams>,
     ) -> io::Result<Self> {
         let (udp, tcp) = (UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?);
-        let tasks =
-            [tokio::spawn(serve_udp(udp, Arc::clone(&upstreams))), tokio::spawn(serve_tcp(tcp, upstreams))];
+        let allowed = Allowed::default();
+        let tasks = [
+            tokio::spawn(serve_udp(udp, Arc::clone(&upstreams), allowed.clone())),
+            tokio::spawn(serve_tcp(tcp, upstreams, allowed)),
+        ];
         Ok(Self { tasks })
     }
 }
@@ -104,30 +119,57 @@ impl Drop for Relay {
     }
 }
 
-async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>) {
+/// The queries of one microVM, over UDP and TCP.
+#[derive(Debug, Clone)]
+struct Allowed(Arc<tokio::sync::Mutex<Allowance>>);
+
+impl Default for Allowed {
+    fn default() -> Self {
+        Self(Arc::new(tokio::sync::Mutex::new(Allowance::new(QUERIES))))
+    }
+}
+
+impl Allowed {
+    /// Waits until another query may be asked.
+    async fn take(&self) {
+        self.0.lock().await.take().await;
+    }
+}
+
+async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>, allowed: Allowed) {
     let socket = Arc::new(socket);
     let permits = Arc::new(Semaphore::new(UDP_CONCURRENCY));
     let mut queries = JoinSet::new();
     let mut buffer = vec![0; UDP_MESSAGE_MAX];
+    let mut looked_at = Allowance::new(DATAGRAMS);
     loop {
         while queries.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        looked_at.take().await;
         // An error here belongs to an answer that could not be delivered; the socket goes on.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        match judge(&buffer[..length]) {
+            Verdict::Ask => allowed.take().await,
+            Verdict::Answer(code) => {
+                // Nobody waits for a guest that does not take its refusals.
+                let _ = socket.try_send_to(&without_records(&buffer[..length], code), client);
+                continue;
+            }
+            Verdict::Ignore => continue,
+        }
         let query = buffer[..length].to_vec();
         let (socket, upstreams) = (Arc::clone(&socket), Arc::clone(&upstreams));
         queries.spawn(async move {
             let _permit = permit;
-            if let Some(answer) = resolve(&query, &upstreams, Transport::Udp).await
-                && let Err(error) = socket.send_to(&answer, client).await
-            {
+            let answer = resolve(&query, &upstreams, Transport::Udp).await;
+            if let Err(error) = socket.send_to(&answer, client).await {
                 tracing::debug!(%error, "a DNS answer could not be delivered");
             }
         });
     }
 }
 
-async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>) {
+async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>, allowed: Allowed) {
     let permits = Arc::new(Semaphore::new(TCP_CONCURRENCY));
     let mut connections = JoinSet::new();
     loop {
@@ -138,21 +180,28 @@ async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let upstreams = Arc::clone(&upstreams);
+        let (upstreams, allowed) = (Arc::clone(&upstreams), allowed.clone());
         connections.spawn(async move {
             let _permit = permit;
-            if let Err(error) = serve_connection(stream, &upstreams).await {
-                tracing::debug!(%error, "a DNS connection broke");
+            match timeout(TCP_LIFETIME, serve_connection(stream, &upstreams, &allowed)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a DNS connection broke"),
+                Err(_) => tracing::debug!("a DNS connection was open for too long"),
             }
         });
     }
 }
 
-async fn serve_connection(mut stream: TcpStream, upstreams: &Upstreams) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, upstreams: &Upstreams, allowed: &Allowed) -> io::Result<()> {
     loop {
         let Ok(query) = timeout(TCP_IDLE_TIMEOUT, read_message(&mut stream)).await else { return Ok(()) };
         let Some(query) = query? else { return Ok(()) };
-        let Some(answer) = resolve(&query, upstreams, Transport::Tcp).await else { return Ok(()) };
+        allowed.take().await;
+        let answer = match judge(&query) {
+            Verdict::Ask => resolve(&query, upstreams, Transport::Tcp).await,
+            Verdict::Answer(code) => without_records(&query, code),
+            Verdict::Ignore => return Ok(()),
+        };
         timeout(TCP_IDLE_TIMEOUT, write_message(&mut stream, &answer)).await??;
     }
 }
@@ -164,11 +213,7 @@ enum Transport {
 }
 
 /// Asks the servers in turn; when none of them gave a useful answer, says "server failure" (RFC 1035, 4.1.1).
-/// `None`: not a query.
-async fn resolve(query: &[u8], upstreams: &Upstreams, transport: Transport) -> Option<Vec<u8>> {
-    if query.len() < HEADER || is_response(query) {
-        return None;
-    }
+async fn resolve(query: &[u8], upstreams: &Upstreams, transport: Transport) -> Vec<u8> {
     let servers = upstreams.servers();
     let share = QUERY_TIMEOUT / u32::try_from(servers.len().max(1)).unwrap_or(1);
     let mut failure = None;
@@ -180,14 +225,16 @@ async fn resolve(query: &[u8], upstreams: &Upstreams, transport: Transport) -> O
             }
         };
         match timeout(share, exchange).await {
-            // Server failure, not implemented, refused: another server may know better.
-            Ok(Ok(answer)) if matches!(answer[3] & 0x0f, 2 | 4 | 5) => failure = Some(answer),
-            Ok(Ok(answer)) => return Some(answer),
+            // Another server may know better.
+            Ok(Ok(answer)) if matches!(answer[3] & 0x0f, SERVER_FAILURE | NOT_IMPLEMENTED | REFUSED) => {
+                failure = Some(answer);
+            }
+            Ok(Ok(answer)) => return answer,
             Ok(Err(error)) => tracing::debug!(%server, %error, "a nameserver could not be asked"),
             Err(_) => tracing::debug!(%server, "a nameserver did not answer in time"),
         }
     }
-    Some(failure.unwrap_or_else(|| server_failure(query)))
+    failure.unwrap_or_else(|| without_records(query, SERVER_FAILURE))
 }
 
 async fn exchange_udp(query: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
@@ -233,23 +280,6 @@ async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()>
     stream.write_all(&framed).await
 }
 
-fn is_response(message: &[u8]) -> bool {
-    message[2] & 0x80 != 0
-}
-
-/// Whether `message` is a response with the query's transaction id.
-fn answers(message: &[u8], query: &[u8]) -> bool {
-    message.len() >= HEADER && is_response(message) && message[..2] == query[..2]
-}
-
-/// The query turned into its own answer, with the code for "server failure".
-fn server_failure(query: &[u8]) -> Vec<u8> {
-    let mut answer = query.to_vec();
-    answer[2] |= 0x80;
-    answer[3] = (answer[3] & 0x70) | 0x80 | 2;
-    answer
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,14 +291,5 @@ mod tests {
         let expected = ["10.1.2.3:53", "[::1]:53", "192.0.2.1:53"].map(|text| text.parse().unwrap());
         assert_eq!(nameservers(text), expected);
         assert_eq!(nameservers("options ndots:1"), ["127.0.0.1:53".parse().unwrap()]);
-    }
-
-    #[test]
-    fn a_failure_keeps_id_and_question() {
-        let query = [0xab, 0xcd, 0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
-        let answer = server_failure(&query);
-        assert!(answers(&answer, &query));
-        assert_eq!((answer[2], answer[3]), (0x81, 0xa2));
-        assert_eq!(answer[4..], query[4..]);
     }
 }

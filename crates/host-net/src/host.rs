@@ -1,6 +1,6 @@
-//! The host's side: its nftables table, address pairs and the pool of ready networks.
+//! The networks of one server: their start, the pool of those that are ready, their end.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::cidr::Ipv4Cidr;
-use crate::dns::{Relay, Upstreams};
+use crate::dns::Upstreams;
 use crate::error::{Error, Result};
 use crate::links::Links;
-use crate::namespace::{self, Uplink};
+use crate::namespace;
 use crate::network::{Egress, HeldUplink, Network};
 use crate::rules;
 use crate::sockets::SocketOpener;
+use crate::uplinks::Host;
+use crate::watch::{Watch, blocking};
 
 /// How long the pool waits before it is filled up again, so that making a namespace does not compete with the
 /// launch that took one.
@@ -62,28 +64,7 @@ pub struct HostNet {
     pool_size: usize,
     refill: Arc<Notify>,
     refiller: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What every network shares.
-#[derive(Debug)]
-pub(crate) struct Host {
-    table: String,
-    veth_prefix: String,
-    range: Ipv4Cidr,
-    namespace: OwnedFd,
-    links: Links,
-    opener: SocketOpener,
-    upstreams: Arc<Upstreams>,
-    runtime: tokio::runtime::Handle,
-    /// Address pairs in use, with the index of the veth once it exists.
-    pairs: Mutex<HashMap<u32, Option<u32>>>,
-    /// [`HostNet::sweep`] was called: what is held now is this server's own. One that fails to start leaves what it has
-    /// found to the next.
-    swept: AtomicBool,
-    /// Networks were left for a later server; see [`Network::leave`].
-    left: AtomicBool,
-    closed: AtomicBool,
-    closing: Notify,
+    watch: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl HostNet {
@@ -105,27 +86,29 @@ impl HostNet {
             table: format!("hearth_{}", config.instance),
             veth_prefix: veth_prefix(&config.instance),
             range: config.address_range,
+            allowed: config.allow_egress_to,
             namespace: namespace::current()?,
             links: Links::open()?,
             opener: SocketOpener::start()?,
             upstreams: Arc::new(Upstreams::new(config.upstream_resolvers)),
             runtime: tokio::runtime::Handle::current(),
             pairs: Mutex::default(),
+            addresses: Mutex::default(),
             swept: AtomicBool::new(false),
             left: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
+            unwatched: Notify::new(),
         });
-        let table =
-            rules::host_table(&host.table, &host.veth_prefix, config.address_range, &config.allow_egress_to);
-        apply_on_host(table).await?;
-        namespace::set_sysctl("net/ipv4/ip_forward", "1")?;
+        let table = rules::host_table(&host.table, &host.veth_prefix, host.range, &host.allowed);
+        let watch = Watch::start(Arc::clone(&host), table).await?;
         Ok(Arc::new(Self {
             host,
             pool: Mutex::default(),
             pool_size: config.pool_size,
             refill: Arc::new(Notify::new()),
             refiller: Mutex::default(),
+            watch: Mutex::new(Some(watch)),
         }))
     }
 
@@ -169,6 +152,12 @@ impl HostNet {
     pub async fn shutdown(&self) -> Result<()> {
         self.host.closed.store(true, Ordering::Release);
         self.host.closing.notify_one();
+        self.host.unwatched.notify_one();
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watch) = watch {
+            // It ends by itself; an error could only be its panic. Until it has ended it might restore what goes now.
+            let _ = watch.await;
+        }
         if !self.host.swept.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -181,15 +170,18 @@ impl HostNet {
         for network in ready {
             network.release().await;
         }
-        let left: Vec<_> =
-            self.host.pairs().iter().filter_map(|(&pair, &index)| Some((pair, index?))).collect();
-        for (pair, host_index) in left {
-            self.host.give_back(HeldUplink { host_index, pair }).await;
+        let left: Vec<u32> = {
+            let pairs = self.host.pairs();
+            pairs.iter().filter_map(|(&pair, live)| live.as_ref().map(|_| pair)).collect()
+        };
+        for pair in left {
+            self.host.give_back(HeldUplink { pair }).await;
         }
         if self.host.left.load(Ordering::Acquire) {
             return Ok(());
         }
-        apply_on_host(rules::no_host_table(&self.host.table)).await
+        let rules = rules::no_host_table(&self.host.table);
+        blocking(move || rules::apply("the host", &rules)).await
     }
 
     fn pool(&self) -> MutexGuard<'_, VecDeque<Network>> {
@@ -229,156 +221,8 @@ async fn keep_filled(net: Weak<HostNet>, host: Arc<Host>, refill: Arc<Notify>) {
 impl Drop for HostNet {
     fn drop(&mut self) {
         self.host.closing.notify_one();
+        self.host.unwatched.notify_one();
     }
-}
-
-impl Host {
-    pub(crate) fn opener(&self) -> &SocketOpener {
-        &self.opener
-    }
-
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
-        &self.runtime
-    }
-
-    fn pairs(&self) -> MutexGuard<'_, HashMap<u32, Option<u32>>> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a network from nothing.
-    async fn make(self: &Arc<Self>, egress: Egress) -> Result<Network> {
-        let home = self.namespace.try_clone().map_err(Error::Namespace)?;
-        if egress == Egress::None {
-            let made = namespace::make(home, None).await?;
-            return Ok(Network::new(made.descriptor, Some(made.taps), None, None, Arc::clone(self)));
-        }
-        let reserved = self.reserve_pair().await?;
-        let (host_address, address) = self.range.pair(reserved.number);
-        let host_name = self.uplink_name(reserved.number);
-        let uplink = Uplink { host_name, host_address, address };
-        let made = namespace::make(home, Some(uplink.clone())).await?;
-        // The uplink has no address on the host and is down until here.
-        namespace::set_sysctl(&format!("net/ipv6/conf/{}/disable_ipv6", uplink.host_name), "1")?;
-        let host_index = self.links.index(&uplink.host_name).await?;
-        self.links.add_address(host_index, host_address, 31).await?;
-        self.links.up(host_index, None).await?;
-        let relay = made
-            .resolver
-            .map(|(udp, tcp)| Relay::start(udp, tcp, Arc::clone(&self.upstreams)))
-            .transpose()
-            .map_err(Error::Resolver)?;
-        let held = reserved.keep(host_index);
-        let network = Network::new(made.descriptor, Some(made.taps), relay, Some(held), Arc::clone(self));
-        if self.closed.load(Ordering::Acquire) {
-            network.release().await;
-            return Err(Error::ShutDown);
-        }
-        Ok(network)
-    }
-
-    /// Takes over what [`Self::make`] of an earlier server has made.
-    async fn adopt(self: &Arc<Self>, namespace: OwnedFd, uplink: Option<&str>) -> Result<Network> {
-        let Some(uplink) = uplink else {
-            return Ok(Network::new(namespace, None, None, None, Arc::clone(self)));
-        };
-        let foreign = || Error::NoInterface(uplink.to_owned());
-        let number =
-            uplink.strip_prefix(&self.veth_prefix).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        let number = number.ok_or_else(foreign)?;
-        let host_index = self.links.index(uplink).await.map_err(|_| foreign())?;
-        if self.pairs().insert(number, Some(host_index)).is_some() {
-            return Err(foreign());
-        }
-        // From here on the uplink goes with the network, also when the rest fails.
-        let held = HeldUplink { host_index, pair: number };
-        let mut network = Network::new(namespace, None, None, Some(held), Arc::clone(self));
-        let (udp, tcp) = namespace::resolver_inside(network.namespace()).await?;
-        let relay = Relay::start(udp, tcp, Arc::clone(&self.upstreams)).map_err(Error::Resolver)?;
-        network.serve(relay);
-        Ok(network)
-    }
-
-    /// Deletes the veths of this instance that belong to no network of this server.
-    async fn delete_unheld(&self) -> Result<()> {
-        let found = self.links.named(&self.veth_prefix).await?;
-        // Looked up afterwards: whatever this server has made in the meantime is in it.
-        let held: HashSet<String> = self.pairs().keys().map(|&number| self.uplink_name(number)).collect();
-        for (index, _) in found.into_iter().filter(|(_, name)| !held.contains(name)) {
-            self.links.delete(index).await?;
-        }
-        Ok(())
-    }
-
-    /// Name of the host's end of an uplink.
-    pub(crate) fn uplink_name(&self, pair: u32) -> String {
-        format!("{}{pair:05x}", self.veth_prefix)
-    }
-
-    /// Forgets an uplink, which stays.
-    pub(crate) fn leave(&self, uplink: Option<HeldUplink>) {
-        self.left.store(true, Ordering::Release);
-        if let Some(uplink) = uplink {
-            self.pairs().remove(&uplink.pair);
-        }
-    }
-
-    /// Deletes an uplink and frees its addresses.
-    pub(crate) async fn give_back(&self, uplink: HeldUplink) {
-        if !self.swept.load(Ordering::Acquire) {
-            return;
-        }
-        if let Err(error) = self.links.delete(uplink.host_index).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a veth could not be deleted");
-        }
-        self.pairs().remove(&uplink.pair);
-    }
-
-    /// Reserves an address pair that neither this server nor anything else on the host uses. The search starts at a
-    /// random place, so that servers that share the range hardly ever meet.
-    async fn reserve_pair(self: &Arc<Self>) -> Result<ReservedPair> {
-        let taken = self.links.addresses().await?;
-        let count = self.range.pair_count();
-        let start = rand::random::<u32>();
-        let mut pairs = self.pairs();
-        for offset in 0..count {
-            let number = start.wrapping_add(offset) % count;
-            let (first, second) = self.range.pair(number);
-            if !pairs.contains_key(&number) && !taken.contains(&first) && !taken.contains(&second) {
-                pairs.insert(number, None);
-                return Ok(ReservedPair { number, host: Some(Arc::clone(self)) });
-            }
-        }
-        Err(Error::RangeExhausted(self.range))
-    }
-}
-
-/// A pair that is freed when making the network fails.
-struct ReservedPair {
-    number: u32,
-    host: Option<Arc<Host>>,
-}
-
-impl ReservedPair {
-    fn keep(mut self, host_index: u32) -> HeldUplink {
-        if let Some(host) = self.host.take() {
-            host.pairs().insert(self.number, Some(host_index));
-        }
-        HeldUplink { host_index, pair: self.number }
-    }
-}
-
-impl Drop for ReservedPair {
-    fn drop(&mut self) {
-        if let Some(host) = self.host.take() {
-            host.pairs().remove(&self.number);
-        }
-    }
-}
-
-async fn apply_on_host(rules: String) -> Result<()> {
-    tokio::task::spawn_blocking(move || rules::apply("the host", &rules))
-        .await
-        .map_err(|error| Error::Thread(std::io::Error::other(error)))?
 }
 
 /// `hv` and five hexadecimal digits of the instance's name (FNV-1a, which stays the same in every build: the names

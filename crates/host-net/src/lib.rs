@@ -13,10 +13,12 @@
 //!
 //! Invariants: a guest reaches the internet and the relay, and nothing of the host, of other microVMs or of private
 //! ranges that the operator did not allow ([`HostNetConfig::allow_egress_to`]); only the host opens connections on
-//! the control network. Starting turns `net.ipv4.ip_forward` on in the host and leaves it on.
+//! the control network. A namespace is closed by its own rules, whatever becomes of the host's. What another program on the
+//! host takes away is restored within a second. Starting turns `net.ipv4.ip_forward` on in the host and leaves it on.
 //!
-//! Reading order: `host` (the pool and one network's life), `namespace` (how one is made), `rules`, `dns`.
+//! Reading order: `host` (the pool), `uplinks` (one network's life), `namespace` (how one is made), `rules`, `watch`, `dns`.
 
+mod bell;
 mod cidr;
 mod dns;
 mod error;
@@ -27,9 +29,11 @@ mod network;
 mod rules;
 mod sockets;
 mod tap;
+mod uplinks;
+mod watch;
 
 pub use cidr::{Ipv4Cidr, ParseCidrError};
 pub use error::{Error, Result};
 pub use host::{HostNet, HostNetConfig};
 pub use network::{Connector, Egress, Network, Taps};
-pub use rules::nft;
+pub use rules::{FLOWS_MAX, nft};

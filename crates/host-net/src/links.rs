@@ -1,13 +1,13 @@
 //! Interfaces, addresses, neighbours and routes through rtnetlink.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags};
+use netlink_packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::Mutex;
 
@@ -18,6 +18,17 @@ use crate::error::{Error, Result};
 /// The mutex is held during a dump: the kernel refuses a second one on the same socket (EBUSY) while one runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Links(Handle, Arc<Mutex<()>>);
+
+/// A network interface.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Its number.
+    pub(crate) index: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether it is set up.
+    pub(crate) is_up: bool,
+}
 
 /// Names the failed step.
 fn failed(step: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
@@ -75,24 +86,30 @@ impl Links {
         }
     }
 
-    /// Index and name of every interface whose name begins with this.
-    pub(crate) async fn named(&self, prefix: &str) -> Result<Vec<(u32, String)>> {
+    /// Every interface whose name begins with this.
+    pub(crate) async fn named(&self, prefix: &str) -> Result<Vec<Link>> {
         let mut found = Vec::new();
         let _only_dump = self.1.lock().await;
         let mut messages = self.0.link().get().execute();
         while let Some(link) = messages.try_next().await.map_err(failed("list the host's interfaces"))? {
+            let (index, is_up) = (link.header.index, link.header.flags.contains(LinkFlags::Up));
             found.extend(link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) if name.starts_with(prefix) => Some((link.header.index, name)),
+                LinkAttribute::IfName(name) if name.starts_with(prefix) => Some(Link { index, name, is_up }),
                 _ => None,
             }));
         }
         Ok(found)
     }
 
-    /// Gives an interface an address.
+    /// Gives an interface an address, unless it has it.
     pub(crate) async fn add_address(&self, index: u32, address: Ipv4Addr, prefix_length: u8) -> Result<()> {
         let request = self.0.address().add(index, IpAddr::V4(address), prefix_length);
-        request.execute().await.map_err(failed(format!("add the address {address}")))
+        match request.execute().await {
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -nix::libc::EEXIST => {
+                Ok(())
+            }
+            other => other.map_err(failed(format!("add the address {address}"))),
+        }
     }
 
     /// Pins a neighbour's MAC address, which spares the ARP exchange and makes it impossible to poison.
@@ -119,15 +136,50 @@ impl Links {
         self.0.route().add(route).execute().await.map_err(failed(format!("add the route to {address}")))
     }
 
-    /// Every IPv4 address of this namespace.
-    pub(crate) async fn addresses(&self) -> Result<HashSet<Ipv4Addr>> {
+    /// Routes a range to what is on an interface, instead of any other route to it.
+    pub(crate) async fn replace_route(
+        &self,
+        range: Ipv4Addr,
+        prefix_length: u8,
+        index: u32,
+        source: Ipv4Addr,
+    ) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(range, prefix_length)
+            .output_interface(index)
+            .pref_source(source)
+            .scope(RouteScope::Link)
+            .build();
+        let request = self.0.route().add(route).replace();
+        request.execute().await.map_err(failed(format!("add the route to {range}/{prefix_length}")))
+    }
+
+    /// Index of the interface by which an address is reached, if there is a route.
+    pub(crate) async fn interface_towards(&self, address: Ipv4Addr) -> Result<Option<u32>> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
+        let mut found = self.0.route().get(route).execute();
+        match found.try_next().await {
+            Ok(route) => Ok(route.and_then(|route| {
+                route.attributes.into_iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(index),
+                    _ => None,
+                })
+            })),
+            // Unreachable, by no or by a forbidding route.
+            Err(rtnetlink::Error::NetlinkError(_)) => Ok(None),
+            Err(error) => Err(failed(format!("look up the route to {address}"))(error)),
+        }
+    }
+
+    /// Every IPv4 address of this namespace, with the index of its interface.
+    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, Ipv4Addr)>> {
         let _only_dump = self.1.lock().await;
         let mut messages = self.0.address().get().execute();
-        let mut found = HashSet::new();
+        let mut found = Vec::new();
         while let Some(message) = messages.try_next().await.map_err(failed("list the host's addresses"))? {
             for attribute in message.attributes {
                 if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
-                    found.insert(address);
+                    found.push((message.header.index, address));
                 }
             }
         }

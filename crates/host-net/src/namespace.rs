@@ -47,36 +47,78 @@ pub(crate) fn current() -> Result<OwnedFd> {
     File::open("/proc/thread-self/ns/net").map(Into::into).map_err(Error::Namespace)
 }
 
-/// Makes a namespace. Runs on a thread of its own, because a thread that has left the host's namespace must never
-/// go back to a pool.
-pub(crate) async fn make(host_namespace: OwnedFd, uplink: Option<Uplink>) -> Result<Namespace> {
+/// Makes a namespace with this nftables table. Runs on a thread of its own, because a thread that has left the host's
+/// namespace must never go back to a pool.
+pub(crate) async fn make(
+    host_namespace: OwnedFd,
+    table: String,
+    uplink: Option<Uplink>,
+) -> Result<Namespace> {
+    on_a_thread("host-net-make", move || make_here(&host_namespace, &table, uplink.as_ref())).await
+}
+
+/// Makes the nftables table anew inside a namespace that an earlier server has made, and opens the sockets of the DNS
+/// relay there.
+pub(crate) async fn settle_inside(
+    namespace: Arc<OwnedFd>,
+    table: String,
+) -> Result<(UdpSocket, TcpListener)> {
+    on_a_thread("host-net-adopt", move || {
+        enter(&namespace)?;
+        close_here(&table)?;
+        open_resolver().map_err(Error::Resolver)
+    })
+    .await
+}
+
+/// Runs `nft` with these rules inside a namespace.
+pub(crate) async fn apply_inside(namespace: Arc<OwnedFd>, rules: String) -> Result<()> {
+    on_a_thread("host-net-rules", move || {
+        enter(&namespace)?;
+        rules::apply("a network namespace", &rules)
+    })
+    .await
+}
+
+/// Makes the uplink of a namespace again.
+pub(crate) async fn wire_again(
+    namespace: Arc<OwnedFd>,
+    host_namespace: OwnedFd,
+    uplink: Uplink,
+) -> Result<()> {
+    on_a_thread("host-net-wire", move || {
+        enter(&namespace)?;
+        let work = async { wire(&Links::open()?, &host_namespace, &uplink).await };
+        runtime_here()?.block_on(work)
+    })
+    .await
+}
+
+/// Runs `work` on a thread that ends with it.
+async fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (result_tx, result_rx) = oneshot::channel();
     std::thread::Builder::new()
-        .name("host-net-make".to_owned())
+        .name(name.to_owned())
         .spawn(move || {
-            // The receiver is gone only if the caller was cancelled; then the namespace goes with the result.
-            let _ = result_tx.send(make_here(&host_namespace, uplink.as_ref()));
+            // The receiver is gone only if the caller was cancelled; then what was made goes with the result.
+            let _ = result_tx.send(work());
         })
         .map_err(Error::Thread)?;
     result_rx.await.map_err(|gone| Error::Thread(std::io::Error::other(gone)))?
 }
 
-/// Opens the sockets of the DNS relay inside a namespace that an earlier server has made.
-pub(crate) async fn resolver_inside(namespace: Arc<OwnedFd>) -> Result<(UdpSocket, TcpListener)> {
-    let (result_tx, result_rx) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("host-net-adopt".to_owned())
-        .spawn(move || {
-            let entered = setns(&*namespace, CloneFlags::CLONE_NEWNET);
-            let sockets = entered.map_err(std::io::Error::from).and_then(|()| open_resolver());
-            // The receiver is gone only if the caller was cancelled; then the sockets go with the result.
-            let _ = result_tx.send(sockets.map_err(Error::Resolver));
-        })
-        .map_err(Error::Thread)?;
-    result_rx.await.map_err(|gone| Error::Thread(std::io::Error::other(gone)))?
+fn enter(namespace: &OwnedFd) -> Result<()> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespace(errno.into()))
 }
 
-fn make_here(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<Namespace> {
+fn runtime_here() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Error::NetlinkSocket)
+}
+
+fn make_here(host_namespace: &OwnedFd, table: &str, uplink: Option<&Uplink>) -> Result<Namespace> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespace(errno.into()))?;
     let descriptor = current()?;
     for (path, value) in [
@@ -89,12 +131,17 @@ fn make_here(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<Namesp
         set_sysctl(path, value)?;
     }
     let taps = Taps { app: open_tap("app0")?, control: open_tap("ctl0")? };
-    rules::apply("a network namespace", &rules::namespace_table())?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Error::NetlinkSocket)?;
-    runtime.block_on(configure(host_namespace, uplink))?;
+    close_here(table)?;
+    runtime_here()?.block_on(configure(host_namespace, uplink))?;
     let resolver = uplink.map(|_| open_resolver().map_err(Error::Resolver)).transpose()?;
     Ok(Namespace { descriptor, taps, resolver })
+}
+
+/// Closes the namespace: without its own table no network is given out. Each refused packet gets its answer, as the only one
+/// who can be flooded is the guest that sent them (icmp(7): no type of message is limited).
+fn close_here(table: &str) -> Result<()> {
+    set_sysctl("net/ipv4/icmp_ratemask", "0")?;
+    rules::apply("a network namespace", table)
 }
 
 /// Addresses, neighbours, the veth and the route.
@@ -112,14 +159,19 @@ async fn configure(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<
     links.up(control, Some(HOST_MAC)).await?;
     links.add_address(control, CONTROL_HOST.into(), 30).await?;
     links.add_neighbour(control, CONTROL_GUEST.into(), CONTROL_MAC).await?;
-    if let Some(uplink) = uplink {
-        links.add_veth("up0", &uplink.host_name, host_namespace.as_fd()).await?;
-        let up = links.index("up0").await?;
-        links.add_address(up, uplink.address, 31).await?;
-        links.up(up, None).await?;
-        links.add_default_route(uplink.host_address).await?;
+    match uplink {
+        Some(uplink) => wire(&links, host_namespace, uplink).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The veth and the route.
+async fn wire(links: &Links, host_namespace: &OwnedFd, uplink: &Uplink) -> Result<()> {
+    links.add_veth("up0", &uplink.host_name, host_namespace.as_fd()).await?;
+    let up = links.index("up0").await?;
+    links.add_address(up, uplink.address, 31).await?;
+    links.up(up, None).await?;
+    links.add_default_route(uplink.host_address).await
 }
 
 fn open_tap(name: &'static str) -> Result<OwnedFd> {

@@ -11,8 +11,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::dns::Relay;
-use crate::host::Host;
 use crate::sockets::SocketOpener;
+use crate::uplinks::Host;
 
 /// Longest time that [`Connector::connect`] takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -52,22 +52,19 @@ pub struct Network {
 /// An uplink that has to be given back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeldUplink {
-    /// Index of the host's end of the veth.
-    pub(crate) host_index: u32,
     /// Number of the address pair.
     pub(crate) pair: u32,
 }
 
 impl Network {
     pub(crate) fn new(
-        namespace: OwnedFd,
+        namespace: Arc<OwnedFd>,
         taps: Option<Taps>,
         relay: Option<Relay>,
         uplink: Option<HeldUplink>,
         host: Arc<Host>,
     ) -> Self {
-        let namespace = Arc::new(namespace);
-        let connector = Connector { namespace: Arc::downgrade(&namespace), opener: host.opener().clone() };
+        let connector = Connector { namespace: Arc::downgrade(&namespace), opener: host.opener.clone() };
         Self { namespace, taps: Mutex::new(taps), connector, relay, uplink, host }
     }
 
@@ -122,7 +119,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         if let Some(uplink) = self.uplink.take() {
             let host = Arc::clone(&self.host);
-            self.host.runtime().spawn(async move { host.give_back(uplink).await });
+            self.host.runtime.spawn(async move { host.give_back(uplink).await });
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The nftables rule sets, and running `nft`.
+//!
+//! The same ranges are closed twice: in a microVM's namespace, where nothing else on the host has a hand in the rules, and
+//! in the host's table, which any firewall manager may flush. Each is enough by itself.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use hearth_guest_protocol::message::{APP_GATEWAY, APP_GUEST, APP_LOOPBACK, CONTROL_GUEST, RESOLVER};
 
@@ -15,13 +20,32 @@ use crate::error::{Error, Result};
 const CLOSED_RANGES: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, \
                              192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4";
 
+/// Flows that one microVM may have under way. Each has an entry in the host's table of connections, whose size
+/// (`nf_conntrack_max`) all share.
+pub const FLOWS_MAX: usize = 4096;
+
+/// What a guest must not reach, and what it may all the same.
+#[derive(Debug)]
+pub(crate) struct Closed<'a> {
+    /// Where the addresses of the veths come from: other microVMs, and the host.
+    pub(crate) range: Ipv4Cidr,
+    /// Ranges that the operator has opened.
+    pub(crate) allowed: &'a [Ipv4Cidr],
+    /// The host's own addresses.
+    pub(crate) host: &'a BTreeSet<Ipv4Addr>,
+}
+
+fn elements<T: Display>(of: impl IntoIterator<Item = T>) -> String {
+    let listed = of.into_iter().map(|element| element.to_string()).collect::<Vec<_>>().join(", ");
+    if listed.is_empty() { String::new() } else { format!("elements = {{ {listed} }}") }
+}
+
 /// The host's table. `veth_prefix` is what the names of this instance's veths begin with; `hv*` are the veths of
 /// every instance. One table per instance, and no rule that touches packets of others, so instances do not meet.
 ///
 /// Closed destinations are rejected, not dropped: a client in the guest then fails at once instead of waiting.
 pub(crate) fn host_table(table: &str, veth_prefix: &str, range: Ipv4Cidr, allowed: &[Ipv4Cidr]) -> String {
-    let allowed = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let allowed = if allowed.is_empty() { String::new() } else { format!("elements = {{ {allowed} }}") };
+    let allowed = elements(allowed);
     format!(
         r#"
 table inet {table}
@@ -34,6 +58,10 @@ table inet {table} {{
   set closed {{
     type ipv4_addr; flags interval
     elements = {{ {CLOSED_RANGES} }}
+  }}
+  chain refuse {{
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx admin-prohibited
   }}
   chain input {{
     type filter hook input priority filter; policy accept
@@ -48,8 +76,8 @@ table inet {table} {{
   chain egress {{
     ct state invalid drop
     meta nfproto != ipv4 drop
-    oifname "hv*" reject with icmpx admin-prohibited
-    ip daddr != @allowed ip daddr @closed reject with icmpx admin-prohibited
+    oifname "hv*" jump refuse
+    ip daddr != @allowed ip daddr @closed jump refuse
     tcp flags & (syn|rst) == syn tcp option maxseg size set rt mtu
     accept
   }}
@@ -67,19 +95,41 @@ pub(crate) fn no_host_table(table: &str) -> String {
     format!("table inet {table}\ndelete table inet {table}\n")
 }
 
-/// The table inside a microVM's namespace. A process other than root's (the VMM, should a guest break out into it)
-/// may send nothing.
+/// The table inside a microVM's namespace, replaced if it is there. A process other than root's (the VMM, should a guest
+/// break out into it) may send nothing.
 ///
 /// What the server sends to the app's loopback gets the addresses of a connection inside the guest when it leaves, and what
 /// answers it gets those of the connection before anything else looks at it.
-pub(crate) fn namespace_table() -> String {
+///
+/// A refusal is a TCP reset where it can be: nothing limits how many the kernel sends. For the rest the namespace has no
+/// limit of ICMP errors (`namespace`).
+pub(crate) fn namespace_table(closed: &Closed<'_>) -> String {
     let guest = Ipv4Addr::from(APP_GUEST);
     let control_guest = Ipv4Addr::from(CONTROL_GUEST);
     let resolver = Ipv4Addr::from(RESOLVER);
     let (gateway, loopback) = (Ipv4Addr::from(APP_GATEWAY), Ipv4Addr::from(APP_LOOPBACK));
+    let (allowed, host) = (elements(closed.allowed), host_elements(closed.range, closed.host));
     format!(
         r#"
+table inet hearth
+delete table inet hearth
 table inet hearth {{
+  set allowed {{
+    type ipv4_addr; flags interval; auto-merge
+    {allowed}
+  }}
+  set closed {{
+    type ipv4_addr; flags interval
+    elements = {{ {CLOSED_RANGES} }}
+  }}
+  set host {{
+    type ipv4_addr; flags interval; auto-merge
+    elements = {{ {host} }}
+  }}
+  chain refuse {{
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx admin-prohibited
+  }}
   chain input {{
     type filter hook input priority filter; policy drop
     iifname "lo" accept
@@ -87,6 +137,7 @@ table inet hearth {{
     iifname "app0" ip saddr {guest} ip daddr {resolver} tcp dport 53 accept
     iifname "ctl0" ip saddr {control_guest} ct state established accept
     iifname "app0" ip saddr {loopback} ip daddr {gateway} ct state established ct direction reply accept
+    iifname "app0" ip saddr {guest} jump refuse
   }}
   chain to_loopback {{
     type filter hook postrouting priority srcnat + 1; policy accept
@@ -98,8 +149,16 @@ table inet hearth {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop
-    iifname "app0" oifname "up0" ip saddr {guest} ct state new,established accept
     iifname "up0" oifname "app0" ct state established,related accept
+    iifname "app0" oifname "up0" ip saddr {guest} jump egress
+  }}
+  chain egress {{
+    ct state established accept
+    ct state != new drop
+    ip daddr @host jump refuse
+    ip daddr != @allowed ip daddr @closed jump refuse
+    ct count over {FLOWS_MAX} jump refuse
+    accept
   }}
   chain output {{
     type filter hook output priority filter; policy accept
@@ -112,6 +171,17 @@ table inet hearth {{
 }}
 "#
     )
+}
+
+/// Tells a microVM's namespace the addresses that the host has now.
+pub(crate) fn namespace_host(range: Ipv4Cidr, host: &BTreeSet<Ipv4Addr>) -> String {
+    let host = host_elements(range, host);
+    format!("flush set inet hearth host\nadd element inet hearth host {{ {host} }}\n")
+}
+
+fn host_elements(range: Ipv4Cidr, host: &BTreeSet<Ipv4Addr>) -> String {
+    let addresses = host.iter().map(ToString::to_string);
+    std::iter::once(range.to_string()).chain(addresses).collect::<Vec<_>>().join(", ")
 }
 
 /// The program `nft`, from the system's directories: the PATH of users who come by way of sudo need not have sbin.
@@ -133,10 +203,24 @@ pub(crate) fn apply(scope: &'static str, rules: &str) -> Result<()> {
     let mut stdin = child.stdin.take().expect("invariant: stdin was asked to be a pipe");
     let written = stdin.write_all(rules.as_bytes());
     drop(stdin);
-    let output = child.wait_with_output().map_err(Error::NftNotRun)?;
-    if !output.status.success() {
-        let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::NftRefused { scope, output });
-    }
+    checked(scope, child.wait_with_output().map_err(Error::NftNotRun)?)?;
     written.map_err(Error::NftNotRun)
+}
+
+/// A table of the calling thread's network namespace as `nft` prints it.
+pub(crate) fn list(table: &str) -> Result<Vec<u8>> {
+    let output = nft()
+        .args(["list", "table", "inet", table])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::NftNotRun)?;
+    Ok(checked("the host", output)?.stdout)
+}
+
+fn checked(scope: &'static str, output: Output) -> Result<Output> {
+    if output.status.success() {
+        return Ok(output);
+    }
+    let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::NftRefused { scope, output })
 }

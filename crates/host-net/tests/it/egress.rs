@@ -27,7 +27,7 @@ fn the_internet_is_open_and_closed_ranges_are_refused_at_once() {
         for address in CLOSED {
             assert!(ask(address, PORT).is_ok(), "the host itself reaches {address}");
             let error = guest.run(|| ask(address, PORT)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{address}: {error}");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{address}: {error}");
         }
         net.shutdown().await.unwrap();
     });
@@ -75,7 +75,7 @@ fn another_microvm_is_closed_whichever_server_it_belongs_to() {
         for other in [&net, &neighbour] {
             let other = other.acquire(Egress::Internet).await.unwrap();
             let error = guest.run(|| ask(uplink_address(&other), PORT)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::HostUnreachable);
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             assert!(
                 ask(uplink_address(&other), PORT).is_err(),
                 "the host gets no further than the rules inside"

@@ -9,4 +9,5 @@ mod adopt;
 mod egress;
 mod life;
 mod resolver;
+mod taken_away;
 mod world;

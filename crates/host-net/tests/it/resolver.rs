@@ -167,3 +167,57 @@ fn more_queries_than_are_relayed_at_once_are_all_answered() {
         net.shutdown().await.unwrap();
     });
 }
+
+/// A message that is no query for records, by what it is.
+fn more_than_queries() -> Vec<(&'static str, Vec<u8>, u8)> {
+    let with = |opcode: u8, record_type: u8, class: u8| {
+        let mut message = query(0x4711, "internal.corp");
+        message[2] |= opcode << 3;
+        let end = message.len();
+        message[end - 3] = record_type;
+        message[end - 1] = class;
+        message
+    };
+    let mut twice = query(0x4711, "internal.corp");
+    let question = twice[12..].to_vec();
+    twice[5] = 2;
+    twice.extend(question);
+    vec![
+        ("UPDATE", with(5, 6, 1), 4),
+        ("NOTIFY", with(4, 6, 1), 4),
+        ("STATUS", with(2, 1, 1), 4),
+        ("AXFR", with(0, 252, 1), 5),
+        ("IXFR", with(0, 251, 1), 5),
+        ("ANY", with(0, 255, 1), 5),
+        ("CHAOS", with(0, 16, 3), 5),
+        ("two questions", twice, 1),
+    ]
+}
+
+#[test]
+fn nothing_but_queries_for_records_is_asked_with_the_hosts_address() {
+    on_a_host(|| async {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = udp.local_addr().unwrap();
+        let tcp = TcpListener::bind(address).unwrap();
+        udp.set_nonblocking(true).unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let net = HostNet::start(HostNetConfig { upstream_resolvers: Some(vec![address]), ..config("dns") })
+            .await
+            .unwrap();
+        let network = net.acquire(Egress::Internet).await.unwrap();
+        let guest = Guest::on(network.take_taps().unwrap());
+        for (what, message, code) in more_than_queries() {
+            let over_tcp = || {
+                let mut stream = TcpStream::connect((Ipv4Addr::from(RESOLVER), 53)).unwrap();
+                write_framed(&mut stream, &message);
+                read_framed(&mut stream)
+            };
+            for answer in [guest.run(|| ask_udp(&message)), guest.run(over_tcp)] {
+                assert_eq!((answer[..2].to_vec(), answer[3] & 0x0f), (message[..2].to_vec(), code), "{what}");
+            }
+        }
+        assert!(udp.recv(&mut [0; 512]).is_err() && tcp.accept().is_err(), "nothing of it was passed on");
+        net.shutdown().await.unwrap();
+    });
+}
