@@ -41,8 +41,11 @@ impl GuestMemory {
     pub(crate) fn find(pid: u32, memory_file: &File, size: u64) -> io::Result<Self> {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
         let mappings = parse_maps(&maps, memory_file.metadata()?.ino());
-        let covered: u64 = mappings.iter().map(|mapping| mapping.length).sum();
-        if covered != size {
+        let covered = mappings.iter().fold(0_u64, |sum, mapping| sum.saturating_add(mapping.length));
+        let outside = mappings.iter().any(|mapping| {
+            mapping.file_offset.checked_add(mapping.length).is_none_or(|mapped_end| mapped_end > size)
+        });
+        if covered != size || outside {
             return Err(io::Error::other(format!("{covered} of {size} bytes of guest RAM are mapped")));
         }
         let page_size = rustix::param::page_size() as u64;

@@ -10,6 +10,7 @@ use super::commands::QueryStatus;
 use super::full_disk::Wanted;
 use super::instance::{Instance, SOCKET_FILE};
 use super::launch::{Connected, Launcher, connect_again};
+use super::log::{self, Log};
 use super::vm::{QemuVm, Ram, end_unwatched};
 use crate::error::{Error, Result};
 use crate::process::Process;
@@ -41,7 +42,8 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
     // The earlier server may have been killed before it had put the process into its groups.
     let group = launcher.cgroups.create(&name, limits).map_err(error)?;
     let process = Process::new(record.process.pid, pidfd).map_err(error)?;
-    let instance = Instance::new(name.clone(), run_dir.clone(), process, group);
+    let log = Log::follow(log::pipe_of(record.process.pid)).map_err(error)?;
+    let instance = Instance::new(name.clone(), run_dir.clone(), process, group, log);
     let connection = connect_again(&run_dir)
         .map_err(|error| file_error("connect to", &run_dir.join(SOCKET_FILE), error))?;
     let qmp = Arc::new(launcher.connect(&instance, connection).await?);

@@ -1,12 +1,13 @@
 //! One QEMU process and what belongs to it on the host, from its start to the removal of its last trace.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::log::Log;
 use crate::error::{Error, Result};
 use crate::process::cgroup::Group;
 use crate::process::record::RECORD_FILE;
@@ -15,13 +16,8 @@ use crate::vm::ExitReason;
 
 /// QMP socket in the run directory.
 pub(super) const SOCKET_FILE: &str = "qmp.sock";
-/// QEMU's standard error in the run directory.
-pub(super) const LOG_FILE: &str = "vmm.log";
 /// The serial console's last output in the run directory, saved when a VM ends.
 pub const CONSOLE_FILE: &str = "console.log";
-
-/// How much of a log is quoted in errors.
-const LOG_TAIL_BYTES: usize = 2000;
 
 /// A started process.
 #[derive(Debug)]
@@ -30,6 +26,7 @@ pub(super) struct Instance {
     pub(super) run_dir: PathBuf,
     pub(super) process: Process,
     pub(super) group: Group,
+    log: Arc<Log>,
     /// Why the process is about to end, once that is known.
     expected: OnceLock<ExitReason>,
     exit: watch::Sender<Option<ExitReason>>,
@@ -37,9 +34,15 @@ pub(super) struct Instance {
 
 impl Instance {
     /// Starts watching the process.
-    pub(super) fn new(name: String, run_dir: PathBuf, process: Process, group: Group) -> Arc<Self> {
+    pub(super) fn new(
+        name: String,
+        run_dir: PathBuf,
+        process: Process,
+        group: Group,
+        log: Arc<Log>,
+    ) -> Arc<Self> {
         let exit = watch::Sender::new(None);
-        let instance = Arc::new(Self { name, run_dir, process, group, expected: OnceLock::new(), exit });
+        let instance = Arc::new(Self { name, run_dir, process, group, log, expected: OnceLock::new(), exit });
         tokio::spawn(Arc::clone(&instance).reap());
         instance
     }
@@ -59,8 +62,12 @@ impl Instance {
             }
         }
         self.group.remove();
-        let unexpected = || ExitReason::Failed { status: status.0, log_tail: self.log_tail() };
-        let reason = self.expected.get().cloned().unwrap_or_else(unexpected);
+        let reason = if let Some(reason) = self.expected.get() {
+            reason.clone()
+        } else {
+            self.log.complete().await;
+            ExitReason::Failed { status: status.0, log_tail: self.log.last_lines() }
+        };
         debug!(vm = self.name, ?reason, "the VMM is gone");
         self.exit.send_replace(Some(reason));
     }
@@ -85,23 +92,9 @@ impl Instance {
         Ok(())
     }
 
-    /// The last lines of QEMU's standard error.
-    pub(super) fn log_tail(&self) -> String {
-        tail(&self.run_dir.join(LOG_FILE))
-    }
-
     /// The error for a process that ended while something was asked of it.
     pub(super) fn exited_error(&self, otherwise: &str) -> Error {
-        let log_tail = Some(self.log_tail()).filter(|tail| !tail.is_empty());
+        let log_tail = Some(self.log.last_lines()).filter(|tail| !tail.is_empty());
         Error::Exited { name: self.name.clone(), log_tail: log_tail.unwrap_or_else(|| otherwise.to_owned()) }
     }
-}
-
-fn tail(path: &Path) -> String {
-    let content = fs::read(path).unwrap_or_default();
-    let start = content.len().saturating_sub(LOG_TAIL_BYTES);
-    let text = String::from_utf8_lossy(&content[start..]);
-    // Not a line that is cut off.
-    let text = if start > 0 { text.split_once('\n').map_or(&*text, |(_, rest)| rest) } else { &text };
-    text.trim_end().to_owned()
 }

@@ -17,7 +17,8 @@ use tracing::debug;
 
 use super::Accelerator;
 use super::command_line::{Descriptors, DriveDescriptors, Host, Start, command_line};
-use super::instance::{Instance, LOG_FILE, SOCKET_FILE};
+use super::instance::{Instance, SOCKET_FILE};
+use super::log::{self, Log};
 use super::qmp::{Qmp, QmpError};
 use crate::error::{Error, Result};
 use crate::process::cgroup::{Cgroups, Group, Limits};
@@ -64,6 +65,7 @@ struct Started {
     pidfd: OwnedFd,
     group: Group,
     connection: std::os::unix::net::UnixStream,
+    log: OwnedFd,
 }
 
 /// A process with its QMP connection.
@@ -84,7 +86,8 @@ impl Launcher {
         let spawned = begin.elapsed();
         let spawn_error = |source| Error::Spawn { name: name.clone(), source };
         let process = Process::new(started.pid, started.pidfd).map_err(spawn_error)?;
-        let instance = Instance::new(name.clone(), run_dir, process, started.group);
+        let log = Log::follow(Some(started.log)).map_err(spawn_error)?;
+        let instance = Instance::new(name.clone(), run_dir, process, started.group, log);
         let connected = self.connect(&instance, started.connection).await;
         match connected {
             Ok(qmp) => {
@@ -132,8 +135,8 @@ impl Launcher {
         let files = Files::open(spec, launch)?;
         let (listener, connection) = listen(&spec.run_dir)
             .map_err(|error| file_error("listen on", &spec.run_dir.join(SOCKET_FILE), error))?;
-        let log = create(&spec.run_dir.join(LOG_FILE))?;
         let spawn_error = |source| Error::Spawn { name: spec.name.clone(), source };
+        let (log_rx, log_tx) = log::pipe().map_err(spawn_error)?;
         let (go_rx, go_tx) = io::pipe().map_err(spawn_error)?;
 
         let mut inherit = files.descriptors();
@@ -165,8 +168,8 @@ impl Launcher {
             arguments: &arguments,
             inherit: &inherit,
             stdin: go_rx.as_fd(),
-            stdout: log.as_fd(),
-            stderr: log.as_fd(),
+            stdout: log_tx.as_fd(),
+            stderr: log_tx.as_fd(),
         };
         let record = |pid| Record {
             base_directory: launch.clone_of().map(|clone| clone.base_directory.clone()),
@@ -188,7 +191,7 @@ impl Launcher {
             }
         });
         match spawned {
-            Ok((pid, pidfd)) => Ok(Started { pid, pidfd, group, connection }),
+            Ok((pid, pidfd)) => Ok(Started { pid, pidfd, group, connection, log: log_rx }),
             Err(error) => {
                 group.remove();
                 Err(spawn_error(error))
@@ -324,9 +327,4 @@ fn open_read(path: &Path) -> Result<File> {
 
 fn open_write(path: &Path) -> Result<File> {
     OpenOptions::new().read(true).write(true).open(path).map_err(|error| file_error("open", path, error))
-}
-
-fn create(path: &Path) -> Result<File> {
-    let options = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    options.map_err(|error| file_error("create", path, error))
 }

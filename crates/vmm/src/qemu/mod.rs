@@ -9,6 +9,7 @@ mod commands;
 mod full_disk;
 mod instance;
 mod launch;
+mod log;
 mod physical;
 mod probe;
 mod qmp;

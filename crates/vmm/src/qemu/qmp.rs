@@ -18,11 +18,16 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, oneshot};
+use tokio::time::Instant;
 
 use super::commands::{Command, Event, QmpCapabilities, RawEvent};
 
 /// A line longer than this is not QMP.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
+/// Lines that are read in a second. An operation takes a dozen, and QEMU limits the events that a guest can cause.
+const LINES_PER_SECOND: u32 = 500;
+/// Bytes of a refusal's words that are kept.
+const MAX_MESSAGE_BYTES: usize = 1000;
 /// Events that a slow listener may be behind.
 const EVENT_BACKLOG: usize = 64;
 
@@ -196,8 +201,17 @@ impl Shared {
     }
 
     /// The reading task. Ends with the connection; that drops all waiting senders.
+    ///
+    /// A QEMU that a guest has taken over may write without end; it is read no faster than [`LINES_PER_SECOND`].
     async fn read(self: Arc<Self>, mut lines: BufReader<OwnedReadHalf>) {
+        let (mut second, mut count) = (Instant::now(), 0);
         let reason = loop {
+            count += 1;
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, count) = (Instant::now(), 0);
+            } else if count > LINES_PER_SECOND {
+                tokio::time::sleep(Duration::from_secs(1).saturating_sub(second.elapsed())).await;
+            }
             match read_line(&mut lines).await {
                 Ok(line) => {
                     if let Err(error) = self.dispatch(&line) {
@@ -221,7 +235,7 @@ impl Shared {
         }
         let reply = match (line.success, line.error) {
             (Some(value), _) => Reply::Success(value),
-            (None, Some(failure)) => Reply::Failure(failure.desc),
+            (None, Some(failure)) => Reply::Failure(clipped(failure.desc, MAX_MESSAGE_BYTES)),
             (None, None) => return Err(serde::de::Error::custom("neither a reply nor an event")),
         };
         if let (Some(id), State::Open(waiting)) = (line.id, &mut *self.state())
@@ -232,6 +246,15 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The text, or its beginning.
+pub(super) fn clipped(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+    text
 }
 
 async fn read_line(lines: &mut BufReader<OwnedReadHalf>) -> io::Result<Vec<u8>> {

@@ -1,14 +1,14 @@
 //! Taking snapshots of a paused VM.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek as _};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 use tracing::debug;
 
 use super::commands::{Command, Migrate, QueryStatus, XenSaveDevicesState};
@@ -20,6 +20,9 @@ use crate::snapshot::{
     file_error, finish_base,
 };
 use crate::vm::{SnapshotInfo, SnapshotTarget};
+
+/// Largest device state that is read, in bytes. A microVM's takes some hundred KiB.
+const DEVICE_STATE_MAX: u64 = 64 << 20;
 
 /// Takes a snapshot.
 pub(super) async fn create(vm: &QemuVm, target: &SnapshotTarget) -> Result<SnapshotInfo> {
@@ -74,17 +77,28 @@ async fn create_base(vm: &QemuVm, directory: &Path, disks: &[SnapshotDisk]) -> R
 /// A file in the server's memory for QEMU to write its state to, so that a full disk shows here and not there; and
 /// the same opened for writing only.
 fn memory_file(vm: &QemuVm) -> Result<(File, File)> {
-    let created = rustix::fs::memfd_create("device-state", MemfdFlags::CLOEXEC);
+    let created = rustix::fs::memfd_create("device-state", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
     let file = File::from(created.map_err(|error| state_error(vm, "create", error.into()))?);
     let writer = File::options().write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()));
     Ok((file, writer.map_err(|error| state_error(vm, "open", error))?))
 }
 
 /// All that QEMU has written.
-fn content(vm: &QemuVm, mut file: &File) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let read = file.rewind().and_then(|()| file.read_to_end(&mut content));
-    read.map_err(|error| state_error(vm, "read", error))?;
+fn content(vm: &QemuVm, file: &File) -> Result<Vec<u8>> {
+    sealed_content(file, DEVICE_STATE_MAX).map_err(|error| state_error(vm, "read", error))
+}
+
+/// What is in a file that others may have open: sealed first (`F_ADD_SEALS` of fcntl(2)), so that it has the length that it is
+/// found to have.
+fn sealed_content(mut file: &File, most: u64) -> std::io::Result<Vec<u8>> {
+    rustix::fs::fcntl_add_seals(file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE)?;
+    let length = file.metadata()?.len();
+    if length > most {
+        return Err(std::io::Error::other(format!("{length} bytes are more than the {most} that are read")));
+    }
+    let mut content = Vec::with_capacity(length as usize);
+    file.rewind()?;
+    file.take(most).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -194,5 +208,38 @@ impl PageSource for GuestMemory {
 impl PageSink for GuestMemory {
     fn write_pages(&self, pages: &[u64], buffer: &[u8]) -> Result<()> {
         Self::write_pages(self, pages, buffer).map_err(|error| memory_error(self, "write", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A file as QEMU gets it, with this in it.
+    fn memory_file(content: &[u8]) -> (File, File) {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(rustix::fs::memfd_create("device-state", flags).unwrap());
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut writer = File::options().write(true).open(path).unwrap();
+        writer.write_all(content).unwrap();
+        (file, writer)
+    }
+
+    #[test]
+    fn a_device_state_that_a_vmm_writes_on_is_read_as_it_was() {
+        let (file, mut writer) = memory_file(b"state");
+        assert_eq!(sealed_content(&file, 5).unwrap(), b"state");
+        assert!(writer.write_all(b"x").is_err() && writer.set_len(1 << 40).is_err());
+        assert_eq!(file.metadata().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_device_state_without_end_is_not_read() {
+        let (file, writer) = memory_file(b"state");
+        writer.set_len(1 << 40).unwrap();
+        let error = sealed_content(&file, DEVICE_STATE_MAX).unwrap_err().to_string();
+        assert_eq!(error, "1099511627776 bytes are more than the 67108864 that are read");
     }
 }

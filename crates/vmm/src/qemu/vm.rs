@@ -19,7 +19,8 @@ use super::commands::{
 use super::full_disk::{self, Wanted};
 use super::instance::{CONSOLE_FILE, Instance};
 use super::launch::{CloneOf, Connected, Launch, Launcher, translate};
-use super::qmp::{Qmp, QmpError};
+use super::log::TAIL_BYTES;
+use super::qmp::{Qmp, QmpError, clipped};
 use super::snapshots;
 use crate::error::{Error, Result};
 use crate::snapshot::{LayerStack, MANIFEST_FILE, MEMORY_FILE, Manifest, Restoration, file_error};
@@ -244,7 +245,7 @@ impl QemuVm {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let why = self.execute_reply(&QueryMigrate {}).await?;
-                let message = why.error_desc.or(why.status).unwrap_or_default();
+                let message = clipped(why.error_desc.or(why.status).unwrap_or_default(), TAIL_BYTES);
                 Err(Error::Refused { command: command.to_owned(), message })
             }
             Err(_) => Err(Error::TimedOut { command: command.to_owned(), seconds: timeout.as_secs() }),
@@ -326,7 +327,7 @@ fn last_lines(console: &str) -> String {
     let lines: Vec<&str> = console.lines().collect();
     let panic = lines.iter().rposition(|line| line.contains(KERNEL_PANIC));
     let start = panic.unwrap_or(lines.len().saturating_sub(QUOTED_LINES));
-    lines[start..].iter().take(QUOTED_LINES).copied().collect::<Vec<_>>().join("\n")
+    clipped(lines[start..].iter().take(QUOTED_LINES).copied().collect::<Vec<_>>().join("\n"), TAIL_BYTES)
 }
 
 #[async_trait]
