@@ -111,7 +111,10 @@ impl BaseImages {
     }
 
     async fn make_store(&self, layout: &Path, name: &str, store: &Path) -> Result<(), BuildFailure> {
-        let output = tokio::process::Command::new(&self.config.store_tool)
+        // The tool's own users have to read what it makes; the server's umask is for the server's files.
+        let output = tokio::process::Command::new("sh")
+            .args(["-c", r#"umask 022 && exec "$0" "$@""#])
+            .arg(&self.config.store_tool)
             .args([layout.as_os_str(), name.as_ref(), store.as_os_str()])
             .kill_on_drop(true)
             .output()

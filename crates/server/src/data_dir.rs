@@ -1,24 +1,34 @@
-//! The data directory: one server at a time.
+//! The data directory: one server at a time, and nobody else who looks inside.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 
+/// What others than the owner may do, in a mode.
+const OTHERS: u32 = 0o077;
+
 /// Held while the server uses the directory; the lock goes with the process.
 #[derive(Debug)]
 pub(crate) struct DataDirLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-/// Makes the directory (mode 0700) and locks it.
+/// Lets nobody but this process's user read or write the files that it makes from now on, unless a file's mode is set.
+pub(crate) fn make_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
+}
+
+/// Makes the directory (mode 0700) and locks it. One that is there already is closed to others: there are secret keys in it
+/// and the memory of microVMs.
 pub(crate) fn lock(directory: &Path) -> anyhow::Result<DataDirLock> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("cannot make the data directory {}", directory.display()))?;
+    keep_private(directory)?;
     let path = directory.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -42,6 +52,50 @@ pub(crate) fn lock(directory: &Path) -> anyhow::Result<DataDirLock> {
         .and_then(|_| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(DataDirLock(file))
+}
+
+/// Takes all rights on the directory, and on what is right inside, from other users; what belongs to another user is refused.
+fn keep_private(directory: &Path) -> anyhow::Result<()> {
+    let looked = |path: &Path| format!("cannot look at {}", path.display());
+    let metadata = directory.metadata().with_context(|| looked(directory))?;
+    if !metadata.is_dir() {
+        bail!("the data directory {} is no directory", directory.display());
+    }
+    close(directory, &metadata)?;
+    for entry in directory.read_dir().with_context(|| looked(directory))? {
+        let path = entry.with_context(|| looked(directory))?.path();
+        let metadata = path.symlink_metadata().with_context(|| looked(&path))?;
+        // The modes of links say nothing, and what is behind one is where the operator wanted it.
+        if metadata.is_dir() || metadata.is_file() {
+            close(&path, &metadata)?;
+        }
+    }
+    Ok(())
+}
+
+fn close(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
+    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != own {
+        bail!(
+            "{} belongs to the user {owner}, who could read and change it; what is in the data directory has to belong to the \
+             user {own} that hearth serve runs as: give it to that user (chown {own} {}) or choose another directory",
+            path.display(),
+            path.display()
+        );
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        let closed = mode & !OTHERS;
+        std::fs::set_permissions(path, Permissions::from_mode(closed))
+            .with_context(|| format!("cannot take the rights on {} from other users", path.display()))?;
+        tracing::warn!(
+            path = %path.display(),
+            before = format!("{mode:04o}"),
+            now = format!("{closed:04o}"),
+            "other users had rights on what is in the data directory; they have none any more"
+        );
+    }
+    Ok(())
 }
 
 /// Reads a small JSON file, if it is there.
@@ -82,5 +136,48 @@ mod tests {
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(held);
         lock(directory.path()).unwrap();
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.symlink_metadata().unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_directory_that_others_can_read_is_closed_to_them_with_what_is_in_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("data");
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        for (name, mode) in [("hearth.db", 0o644), ("hearth.db-wal", 0o666), ("credentials.json", 0o604)] {
+            std::fs::write(directory.join(name), "secret").unwrap();
+            std::fs::set_permissions(directory.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        std::fs::create_dir(directory.join("ca")).unwrap();
+        std::fs::set_permissions(directory.join("ca"), Permissions::from_mode(0o751)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", directory.join("s3")).unwrap();
+        drop(lock(&directory).unwrap());
+        for (name, expected) in [
+            ("", 0o700),
+            ("hearth.db", 0o600),
+            ("hearth.db-wal", 0o600),
+            ("credentials.json", 0o600),
+            ("ca", 0o700),
+        ] {
+            assert_eq!(mode(&directory.join(name)), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else can give a file away.
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let foreign = directory.path().join("hearth.db");
+        std::fs::write(&foreign, "").unwrap();
+        std::os::unix::fs::chown(&foreign, Some(1000), None).unwrap();
+        let error = lock(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("hearth.db belongs to the user 1000"), "{error}");
     }
 }

@@ -64,6 +64,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     }
     let mut stop = stop_signal()?;
     let data_dir = std::path::absolute(&args.data_dir)?;
+    data_dir::make_files_private();
     let _lock = data_dir::lock(&data_dir)?;
     let api_listener = bind(config.api_addr, "--api-addr").await?;
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
