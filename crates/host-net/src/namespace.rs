@@ -137,10 +137,18 @@ fn make_here(host_namespace: &OwnedFd, table: &str, uplink: Option<&Uplink>) -> 
     Ok(Namespace { descriptor, taps, resolver })
 }
 
-/// Closes the namespace: without its own table no network is given out. Each refused packet gets its answer, as the only one
-/// who can be flooded is the guest that sent them (icmp(7): no type of message is limited).
+/// Closes the namespace: without its own table no network is given out.
 fn close_here(table: &str) -> Result<()> {
-    set_sysctl("net/ipv4/icmp_ratemask", "0")?;
+    for (path, value) in [
+        // Each refused packet gets its answer (icmp(7): no type of message is limited): the only one who can be flooded is
+        // the guest that sent them.
+        ("net/ipv4/icmp_ratemask", "0"),
+        // ARP and packets from other addresses than a NIC's are nobody's: each sender of an ARP request takes an entry in
+        // a table of neighbours that all namespaces of the host share (`gc_thresh3` of arp(7)).
+        ("net/ipv4/conf/all/rp_filter", "1"),
+    ] {
+        set_sysctl(path, value)?;
+    }
     rules::apply("a network namespace", table)
 }
 

@@ -24,6 +24,9 @@ const CLOSED_RANGES: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 
 /// (`nf_conntrack_max`) all share.
 pub const FLOWS_MAX: usize = 4096;
 
+/// Flows towards the namespace itself, which are those of DNS: ports that a guest asks the relay from.
+const INPUT_FLOWS_MAX: usize = 1024;
+
 /// What a guest must not reach, and what it may all the same.
 #[derive(Debug)]
 pub(crate) struct Closed<'a> {
@@ -133,6 +136,7 @@ table inet hearth {{
   chain input {{
     type filter hook input priority filter; policy drop
     iifname "lo" accept
+    iifname "app0" ct state new ct count over {INPUT_FLOWS_MAX} drop
     iifname "app0" ip saddr {guest} ip daddr {resolver} udp dport 53 accept
     iifname "app0" ip saddr {guest} ip daddr {resolver} tcp dport 53 accept
     iifname "ctl0" ip saddr {control_guest} ct state established accept

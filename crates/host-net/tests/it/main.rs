@@ -9,5 +9,6 @@ mod adopt;
 mod egress;
 mod life;
 mod resolver;
+mod shared_tables;
 mod taken_away;
 mod world;

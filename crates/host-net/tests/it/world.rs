@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hearth_guest_protocol::message::{APP_MAC, CONTROL_MAC};
-use hearth_host_net::{HostNet, HostNetConfig, Ipv4Cidr, Taps};
+use hearth_host_net::{Egress, HostNet, HostNetConfig, Ipv4Cidr, Network, Taps};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -203,6 +203,13 @@ impl Guest {
     pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         inside(&self.namespace, action)
     }
+}
+
+/// A network, and a guest on it.
+pub(crate) async fn guest_on(net: &HostNet) -> (Network, Guest) {
+    let network = net.acquire(Egress::Internet).await.unwrap();
+    let guest = Guest::on(network.take_taps().unwrap());
+    (network, guest)
 }
 
 fn open_tap(name: &str) -> OwnedFd {
