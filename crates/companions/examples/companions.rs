@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_companions::{ObjectStorage, QuotaValues};
+use hearth_companions::{ObjectStorage, QuotaValues, StorageLimits};
 use hearth_identity::{Identities, RootKey};
 use hearth_store::Store;
 
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = arguments.next().ok_or("usage: companions DIRECTORY PORT")?.parse()?;
     let account = AccountId::from_stored("000000000000");
     let root = RootKey { account: account.clone(), access_key: "test".to_owned(), secret: "test".to_owned() };
-    let storage = ObjectStorage::open(&directory, "us-east-1", &account)?;
+    let storage = ObjectStorage::open(&directory, "us-east-1", &account, StorageLimits::default())?;
     let store = Store::temporary().await?;
     let now = jiff::Timestamp::now().as_millisecond();
     let lines: Vec<_> = (0..25).map(|n| (Timestamp::from_millis(now + n), format!("line {n}"))).collect();
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         create_microvm_auth_token: 1,
     };
     let identities = Arc::new(Identities::open(store.clone(), vec![root]).await?);
-    let router = hearth_companions::router(&storage, store, identities, "us-east-1", (quotas, quotas));
+    let router = hearth_companions::router(&storage, store, identities, "us-east-1", (quotas, quotas), &[]);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;
     Ok(())

@@ -15,4 +15,4 @@ mod sts;
 pub use logs::RETENTIONS as LOG_RETENTIONS;
 pub use quotas::QuotaValues;
 pub use router::router;
-pub use s3::{ObjectStorage, StorageError};
+pub use s3::{ObjectStorage, StorageError, StorageLimits};

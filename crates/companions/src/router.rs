@@ -26,6 +26,7 @@ use crate::query::{self, Api};
 use crate::quotas::{self, QuotaValues, ServiceQuotas};
 use crate::s3::body::{self, Spoiled};
 use crate::s3::version_2;
+use crate::s3::virtual_hosts::Names;
 
 /// Longest body of a call to the small services, CloudWatch Logs excepted.
 const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
@@ -37,22 +38,28 @@ const JSON: &str = "application/x-amz-json-1.1";
 #[derive(Debug, Clone)]
 struct Companions {
     s3: S3Service,
+    storage: ObjectStorage,
+    names: Names,
     logs: Logs,
     quotas: ServiceQuotas,
     identities: Arc<Identities>,
 }
 
 /// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane. `quotas` are those that are
-/// set and those that would be by default.
+/// set and those that would be by default. `names` are the server's own, in front of which there can be a bucket.
 pub fn router(
     storage: &ObjectStorage,
     store: Store,
     identities: Arc<Identities>,
     region: &str,
     quotas: (QuotaValues, QuotaValues),
+    names: &[String],
 ) -> Router {
+    let names = Names::new(names);
     let companions = Companions {
-        s3: storage.service(identities.clone()),
+        s3: storage.service(identities.clone(), names.clone()),
+        storage: storage.clone(),
+        names,
         logs: Logs::new(store, identities.clone(), region),
         quotas: ServiceQuotas::new(identities.clone(), region, quotas.0, quotas.1),
         identities,
@@ -140,7 +147,17 @@ fn unknown_operation(service: &str, parts: &Parts) -> Response {
 }
 
 impl Companions {
-    async fn s3(&self, mut parts: Parts, body: Body) -> Response {
+    async fn s3(&self, parts: Parts, body: Body) -> Response {
+        if let Some(answer) = self.storage.preflight(&self.names, &parts) {
+            return answer;
+        }
+        let cross_origin = self.storage.cross_origin(&self.names, &parts);
+        let mut response = self.s3_answer(parts, body).await;
+        response.headers_mut().extend(cross_origin);
+        response
+    }
+
+    async fn s3_answer(&self, mut parts: Parts, body: Body) -> Response {
         version_2::move_token(&mut parts);
         let refuse = |spoiled: Spoiled| respond(StatusCode::BAD_REQUEST, "application/xml", spoiled.to_xml());
         let (body, broke_off) = match body::prepare(&parts, body).await {

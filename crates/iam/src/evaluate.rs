@@ -114,10 +114,13 @@ fn consider<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Req
     outcome
 }
 
-/// Whether the resource is of another account than the caller. Without an account, as in S3, or with the `aws` of
-/// managed resources it is not.
+/// Whether the resource is of another account than the caller. Where its ARN names none, as in S3, `aws:ResourceAccount`
+/// does; with the `aws` of managed resources it is not.
 fn is_foreign(request: &Request) -> bool {
-    let owner = request.resource().split(':').nth(4).filter(|owner| is_account(owner));
+    let owner = request.resource().split(':').nth(4).unwrap_or_default();
+    let known = if owner.is_empty() { request.context().values("aws:ResourceAccount") } else { &[] };
+    let owner = known.first().map_or(owner, String::as_str);
+    let owner = Some(owner).filter(|owner| is_account(owner));
     match (owner, request.principal().account()) {
         (Some(owner), Some(own)) => owner != own.as_str(),
         _ => false,

@@ -42,7 +42,10 @@ impl ArtifactSource for Artifacts {
             StorageError::NoSuchKey(_) => ArtifactError::NoSuchKey,
             StorageError::ForeignBucket(_) => ArtifactError::AccessDenied,
             StorageError::TooLarge { max_bytes, .. } => ArtifactError::TooLarge { max_bytes },
-            other @ StorageError::Io { .. } => ArtifactError::Io(io::Error::other(other)),
+            other @ (StorageError::Io { .. }
+            | StorageError::BucketNotEmpty(_)
+            | StorageError::QuotaExceeded(_)
+            | StorageError::DiskFull) => ArtifactError::Io(io::Error::other(other)),
         })
     }
 }
@@ -111,7 +114,13 @@ mod tests {
         let root = RootKey { account: account.clone(), access_key: "AK".into(), secret: "s".into() };
         let identities = Identities::open(Store::temporary().await.unwrap(), vec![root]).await.unwrap();
         let artifacts = Artifacts {
-            storage: ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap(),
+            storage: ObjectStorage::open(
+                directory.path(),
+                "us-east-1",
+                &account,
+                hearth_companions::StorageLimits::default(),
+            )
+            .unwrap(),
             identities: Arc::new(identities),
         };
         let put = async |role: Option<Role>| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use hearth_companions::LOG_RETENTIONS;
+use hearth_companions::{LOG_RETENTIONS, StorageLimits};
 use hearth_control_plane::Rates;
 use serde::Deserialize;
 
@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) endpoint_addr: SocketAddr,
     /// Domain of the endpoints' names.
     pub(crate) endpoint_domain: String,
+    /// Names that the API is reached by, in front of which clients of S3 may write a bucket; `localhost` always is one.
+    pub(crate) api_names: Vec<String>,
     /// Region.
     pub(crate) region: String,
     /// First account, twelve digits.
@@ -175,6 +177,22 @@ pub(crate) struct QuotaConfig {
     pub(crate) maximum_duration_seconds: u32,
     /// Memory that the host keeps available.
     pub(crate) minimum_available_memory_mib: u64,
+    /// Objects, versions and unfinished uploads of an account; 0 is no limit.
+    pub(crate) s3_gib: u64,
+    /// Buckets of an account; 0 is no limit.
+    pub(crate) s3_buckets: u32,
+    /// Disk that uploads to S3 leave free, whoever makes them.
+    pub(crate) minimum_free_disk_mib: u64,
+}
+
+impl QuotaConfig {
+    pub(crate) fn storage_limits(&self) -> StorageLimits {
+        StorageLimits {
+            bytes: self.s3_gib.saturating_mul(1 << 30),
+            buckets: self.s3_buckets,
+            free_bytes: self.minimum_free_disk_mib.saturating_mul(1 << 20),
+        }
+    }
 }
 
 /// `[logs]`: how long and how much is kept of log groups.
@@ -220,6 +238,9 @@ impl Default for QuotaConfig {
             memory_mib,
             maximum_duration_seconds: 28_800,
             minimum_available_memory_mib: 512,
+            s3_gib: StorageLimits::default().bytes >> 30,
+            s3_buckets: StorageLimits::default().buckets,
+            minimum_free_disk_mib: StorageLimits::default().free_bytes >> 20,
         }
     }
 }
@@ -230,6 +251,7 @@ impl Default for Config {
             api_addr: SocketAddr::from(([127, 0, 0, 1], 9400)),
             endpoint_addr: SocketAddr::from(([127, 0, 0, 1], 443)),
             endpoint_domain: "localhost".into(),
+            api_names: Vec::new(),
             region: "us-east-1".into(),
             account_id: "000000000000".into(),
             accounts: Vec::new(),

@@ -1,14 +1,17 @@
 //! What expires: log lines, records of terminated microVMs, client tokens. A sweep goes over them once a minute, in short
-//! transactions with pauses, so that it holds up nobody.
+//! transactions with pauses, so that it holds up nobody. Once an hour the lifecycle rules of buckets are followed, which
+//! count in days.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hearth_api::Timestamp;
+use hearth_companions::ObjectStorage;
 use hearth_store::Store;
 
 use crate::config::Config;
 
 const PERIOD: Duration = Duration::from_mins(1);
+const LIFECYCLE_PERIOD: Duration = Duration::from_hours(1);
 /// Between two transactions, for those who want to write.
 const PAUSE: Duration = Duration::from_millis(20);
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
@@ -33,8 +36,18 @@ impl Limits {
 }
 
 /// Sweeps until it is cancelled.
-pub(crate) async fn keep_sweeping(store: Store, limits: Limits) {
+pub(crate) async fn keep_sweeping(store: Store, storage: ObjectStorage, limits: Limits) {
+    let mut expired_at: Option<Instant> = None;
     loop {
+        if expired_at.is_none_or(|before| before.elapsed() >= LIFECYCLE_PERIOD) {
+            expired_at = Some(Instant::now());
+            if let Err(error) = storage.expire(jiff::Timestamp::now()).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "buckets could not be gone through"
+                );
+            }
+        }
         if let Err(error) = sweep(&store, limits, Timestamp::now()).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

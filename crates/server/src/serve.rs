@@ -70,7 +70,12 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
     let access = access(&config, &data_dir)?;
     let endpoints = Endpoints::open(&config, &data_dir, endpoint_listeners[0].local_addr()?).await?;
-    let storage = ObjectStorage::open(&data_dir.join("s3"), &config.region, &access.account)?;
+    let storage = ObjectStorage::open(
+        &data_dir.join("s3"),
+        &config.region,
+        &access.account,
+        config.quotas.storage_limits(),
+    )?;
     let parts = tokio::select! {
         parts = start(&config, &data_dir, &access, storage.clone()) => parts?,
         () = stop.recv() => return Ok(()),
@@ -259,6 +264,7 @@ async fn serve(
         identities.clone(),
         &config.region,
         (quota_values(&config.quotas, config.rates), quota_values(&QuotaConfig::default(), Rates::default())),
+        &config.api_names,
     );
     let control_plane = ControlPlaneConfig {
         operator: access.account.clone(),
@@ -288,7 +294,7 @@ async fn serve(
     let stopping = CancellationToken::new();
     let api = tokio::spawn(api_listener::serve(api_listener, router, stopping.clone()));
     let limits = retention::Limits::new(config);
-    let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), limits));
+    let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), storage.clone(), limits));
     announce(config, data_dir, api_addr, endpoint_addr)?;
     stop.recv().await;
     tracing::info!("stopping");

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use hearth_auth::sigv4::check_token;
-use hearth_iam::{Decision, PolicyType};
 use hearth_identity::{Caller, Identities, SourceAddress};
 use http::HeaderMap;
 use s3s::access::{S3Access, S3AccessContext};
@@ -13,8 +12,9 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::StorageError;
 use super::actions::{Operation, Subject, operation};
+use super::bucket::Bucket;
 use super::disk::Disk;
-use super::{coverage, refusals, version_2};
+use super::{bucket_policy, coverage, refusals, version_2};
 
 /// Header and, in lower case, query parameter that carries the token of temporary credentials.
 pub(super) const TOKEN: &str = "x-amz-security-token";
@@ -28,14 +28,20 @@ pub(super) struct Gate {
     pub(super) disk: Arc<Disk>,
 }
 
-/// Who asks, for checks that only an operation can make because its body names the resource. In the extensions of every
-/// request that the gate let through.
+/// Who asks and which bucket was found, for operations and for checks that only they can make because the body names the
+/// resource. In the extensions of every request that the gate let through.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     caller: Arc<Caller>,
     identities: Arc<Identities>,
     disk: Arc<Disk>,
+    /// The bucket of the path; everything that follows is done to this one.
+    bucket: Option<Arc<Bucket>>,
 }
+
+/// The bucket that is copied from, in the extensions of a copy.
+#[derive(Debug, Clone)]
+struct CopiedFrom(Arc<Bucket>);
 
 impl Asker {
     /// Of a request that came through the gate; there is no other way to an operation.
@@ -43,47 +49,79 @@ impl Asker {
         request.extensions.get::<Self>().cloned().ok_or_else(|| s3_error!(AccessDenied))
     }
 
+    /// The bucket that a request is about.
+    pub(super) fn bucket_of<T>(request: &S3Request<T>) -> S3Result<Arc<Bucket>> {
+        Self::of(request)?.bucket()
+    }
+
+    /// The bucket that a copy is made from.
+    pub(super) fn source_of<T>(request: &S3Request<T>) -> S3Result<Arc<Bucket>> {
+        let found = request.extensions.get::<CopiedFrom>();
+        found.map(|found| found.0.clone()).ok_or_else(|| s3_error!(AccessDenied))
+    }
+
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    pub(super) fn bucket(&self) -> S3Result<Arc<Bucket>> {
+        self.bucket.clone().ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
     }
 
     /// Refuses when the caller may not do `action` (without `s3:`) to an object in this version.
     pub(super) fn check_object(
         &self,
         action: &str,
-        bucket: &str,
+        bucket: &Bucket,
         key: &str,
         version: Option<&str>,
     ) -> S3Result<()> {
         let context: Vec<(&str, String)> =
             version.map(|version| ("s3:VersionId", version.to_owned())).into_iter().collect();
-        self.check(action, bucket, &format!("arn:aws:s3:::{bucket}/{key}"), &context)
+        self.check(action, Some(bucket), &format!("arn:aws:s3:::{}/{key}", bucket.name), &context)
     }
 
     /// Whether the caller may see which objects there are; others are not told that one is missing.
-    pub(super) fn may_list(&self, bucket: &str) -> bool {
-        self.check("ListBucket", bucket, &format!("arn:aws:s3:::{bucket}"), &[]).is_ok()
+    pub(super) fn may_list(&self) -> bool {
+        let Some(bucket) = &self.bucket else { return false };
+        self.check("ListBucket", Some(bucket), &format!("arn:aws:s3:::{}", bucket.name), &[]).is_ok()
     }
 
-    fn check(&self, action: &str, bucket: &str, resource: &str, context: &[(&str, String)]) -> S3Result<()> {
+    fn check(
+        &self,
+        action: &str,
+        bucket: Option<&Bucket>,
+        resource: &str,
+        context: &[(&str, String)],
+    ) -> S3Result<()> {
         let mut request = self.caller.request(format!("s3:{action}"), resource);
         for (key, value) in context {
             request = request.with(key, [value.clone()]);
         }
-        let owner = match self.disk.owner(bucket) {
-            Err(StorageError::NoSuchBucket(_)) => None,
-            other => Some(other?),
+        // What does not leave the machine is read by nobody on its way. So the usual policy that wants TLS does not lock
+        // its author out of a server that listens on this machine only.
+        if self.caller.source_ip.is_some_and(|address| address.to_canonical().is_loopback()) {
+            request = request.with("aws:SecureTransport", ["true"]);
+        }
+        let Some(bucket) = bucket else {
+            let decision = self.identities.decide(&self.caller, &request, None);
+            return refuse(decision.denial(&request));
         };
-        if let Some(owner) = &owner {
-            request = request.with("aws:ResourceAccount", [owner.to_string()]);
+        request = request.with("aws:ResourceAccount", [bucket.owner.to_string()]);
+        let own = bucket.owner == self.caller.account;
+        if own && self.caller.is_root() && OF_THE_OWNER.contains(&action) {
+            // The policy itself cannot take this from the root user ("Bucket policies for Amazon S3").
+            return Ok(());
         }
-        let mut decision = self.identities.decide(&self.caller, &request, None);
-        if decision.is_allowed() && owner.is_some_and(|owner| owner != self.caller.account) {
-            // Only a bucket policy could allow it, and there are none.
-            decision = Decision::ImplicitlyDenied(PolicyType::Resource);
-        }
-        decision.denial(&request).map_or(Ok(()), |sentence| Err(s3_error!(AccessDenied, "{sentence}")))
+        refuse(bucket_policy::decide(&self.identities, &self.caller, &request, bucket, own))
     }
+}
+
+/// Actions that the root user of a bucket's account always has, so that no policy locks everybody out.
+const OF_THE_OWNER: [&str; 3] = ["GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"];
+
+fn refuse(denial: Option<String>) -> S3Result<()> {
+    denial.map_or(Ok(()), |sentence| Err(s3_error!(AccessDenied, "{sentence}")))
 }
 
 #[async_trait::async_trait]
@@ -107,19 +145,31 @@ impl S3Access for Gate {
         })?;
         refusals::check_query(operation, &query)?;
         refusals::check_headers(context.headers())?;
-        let asker =
-            Asker { caller: Arc::new(caller), identities: self.identities.clone(), disk: self.disk.clone() };
+        let bucket = match context.s3_path() {
+            S3Path::Root => None,
+            S3Path::Bucket { bucket } | S3Path::Object { bucket, .. } => self.disk.find_any(bucket)?,
+        };
+        let asker = Asker {
+            caller: Arc::new(caller),
+            identities: self.identities.clone(),
+            disk: self.disk.clone(),
+            bucket: bucket.map(Arc::new),
+        };
         asker.check_operation(operation, context.s3_path(), context.headers(), &query)?;
         context.extensions_mut().insert(asker);
         Ok(())
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
-        check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)
+        let found = check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)?;
+        request.extensions.insert(found);
+        Ok(())
     }
 
     async fn upload_part_copy(&self, request: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
-        check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)
+        let found = check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)?;
+        request.extensions.insert(found);
+        Ok(())
     }
 }
 
@@ -162,37 +212,39 @@ impl Asker {
         let version = query.get("versionId").filter(|_| !operation.version_actions.is_empty());
         let actions = if version.is_some() { operation.version_actions } else { operation.actions };
         // A bucket that another account has is told apart by CreateBucket itself.
-        let owned = if operation.subject == Subject::NewBucket { "" } else { bucket };
+        let owned = self.bucket.as_deref().filter(|_| operation.subject != Subject::NewBucket);
         for action in actions {
             self.check(action, owned, &resource, &context)?;
         }
         if actions.contains(&"PutObject") && headers.contains_key("x-amz-tagging") {
             self.check("PutObjectTagging", owned, &resource, &context)?;
         }
-        check_expected_owner(&self.disk, owned, headers, EXPECTED_OWNER)
+        check_expected_owner(owned, headers, EXPECTED_OWNER)
     }
 }
 
 /// Reading what is copied.
-fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -> S3Result<()> {
+fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -> S3Result<CopiedFrom> {
     let CopySource::Bucket { bucket, key, version_id } = source else {
         return Err(s3_error!(NotImplemented, "Only objects of buckets can be copied."));
     };
     let action = if version_id.is_some() { "GetObjectVersion" } else { "GetObject" };
-    asker.check_object(action, bucket, key, version_id.as_deref())?;
-    check_expected_owner(&asker.disk, bucket, headers, EXPECTED_SOURCE_OWNER)
+    let Some(found) = asker.disk.find_any(bucket)? else {
+        asker.check(action, None, &format!("arn:aws:s3:::{bucket}/{key}"), &[])?;
+        return Err(StorageError::NoSuchBucket(bucket.to_string()).into());
+    };
+    asker.check_object(action, &found, key, version_id.as_deref())?;
+    check_expected_owner(Some(&found), headers, EXPECTED_SOURCE_OWNER)?;
+    Ok(CopiedFrom(Arc::new(found)))
 }
 
-/// Refuses when the caller thinks that someone else owns the bucket.
-fn check_expected_owner(disk: &Disk, bucket: &str, headers: &HeaderMap, header: &str) -> S3Result<()> {
-    let Some(expected) = headers.get(header) else { return Ok(()) };
-    match disk.owner(bucket) {
-        Ok(owner) if expected.as_bytes() != owner.as_str().as_bytes() => {
-            Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one expected."))
-        }
-        // The operation says so itself.
-        Ok(_) | Err(StorageError::NoSuchBucket(_)) => Ok(()),
-        Err(error) => Err(error.into()),
+/// Refuses when the caller thinks that someone else owns the bucket. That it is missing the operation says itself.
+fn check_expected_owner(bucket: Option<&Bucket>, headers: &HeaderMap, header: &str) -> S3Result<()> {
+    let (Some(expected), Some(bucket)) = (headers.get(header), bucket) else { return Ok(()) };
+    if expected.as_bytes() == bucket.owner.as_str().as_bytes() {
+        Ok(())
+    } else {
+        Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one expected."))
     }
 }
 

@@ -41,7 +41,7 @@ const fn of_version(
 use Subject::{Account, Bucket, Keys, NewBucket, Object};
 
 /// Every operation that is served. What is not here is refused before anything is done.
-pub(super) const OPERATIONS: [Operation; 53] = [
+pub(super) const OPERATIONS: [Operation; 59] = [
     on(Account, "ListBuckets", &["ListAllMyBuckets"]),
     on(NewBucket, "CreateBucket", &["CreateBucket"]),
     on(Bucket, "HeadBucket", &["ListBucket"]),
@@ -68,15 +68,21 @@ pub(super) const OPERATIONS: [Operation; 53] = [
     on(Bucket, "GetBucketAcl", &["GetBucketAcl"]),
     on(Bucket, "GetBucketPolicy", &["GetBucketPolicy"]),
     on(Bucket, "GetBucketPolicyStatus", &["GetBucketPolicyStatus"]),
+    on(Bucket, "PutBucketPolicy", &["PutBucketPolicy"]),
     on(Bucket, "DeleteBucketPolicy", &["DeleteBucketPolicy"]),
     on(Bucket, "GetBucketCors", &["GetBucketCORS"]),
+    on(Bucket, "PutBucketCors", &["PutBucketCORS"]),
+    on(Bucket, "DeleteBucketCors", &["PutBucketCORS"]),
     on(Bucket, "GetBucketWebsite", &["GetBucketWebsite"]),
     on(Bucket, "GetBucketLifecycleConfiguration", &["GetLifecycleConfiguration"]),
+    on(Bucket, "PutBucketLifecycleConfiguration", &["PutLifecycleConfiguration"]),
+    on(Bucket, "DeleteBucketLifecycle", &["PutLifecycleConfiguration"]),
     on(Bucket, "GetBucketReplication", &["GetReplicationConfiguration"]),
     on(Bucket, "GetObjectLockConfiguration", &["GetBucketObjectLockConfiguration"]),
     on(Bucket, "GetBucketAccelerateConfiguration", &["GetAccelerateConfiguration"]),
     on(Bucket, "GetBucketLogging", &["GetBucketLogging"]),
     on(Bucket, "GetBucketNotificationConfiguration", &["GetBucketNotification"]),
+    on(Bucket, "PutBucketNotificationConfiguration", &["PutBucketNotification"]),
     on(Bucket, "GetBucketRequestPayment", &["GetBucketRequestPayment"]),
     on(Keys, "DeleteObjects", &[]),
     on(Object, "PutObject", &["PutObject"]),

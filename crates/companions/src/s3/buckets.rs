@@ -1,9 +1,5 @@
 //! Buckets: made, shown, removed.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_api::AccountId;
@@ -12,10 +8,11 @@ use s3s::dto::{
     DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput,
     HeadBucketOutput, ListBucketsInput, ListBucketsOutput, Owner,
 };
-use s3s::{S3Error, S3Request, S3Result, s3_error};
+use s3s::{S3Request, S3Result, s3_error};
 
 use super::access::Asker;
-use super::disk::{BucketRecord, Disk, blocking};
+use super::bucket::Bucket as Found;
+use super::disk::Disk;
 use super::listings::read_token;
 use super::objects::timestamp;
 use super::settings::check_ownership;
@@ -52,12 +49,13 @@ impl ObjectStorage {
         }
         let (disk, name, first_region) = (self.disk.clone(), input.bucket, self.region == US_EAST_1);
         let location = format!("/{name}");
-        blocking(move || {
-            let path = disk.bucket_path(&name).ok_or_else(|| s3_error!(InvalidBucketName))?;
-            let _alone = disk.lock(&path);
-            match disk.owner(&name) {
-                Ok(owner) if owner == caller && first_region => Ok(()),
-                Ok(owner) if owner == caller => Err(s3_error!(
+        let account = caller.clone();
+        self.work(&account, move || {
+            let limit = disk.limits().buckets;
+            let _alone = disk.own_name(&name);
+            match disk.find(&name) {
+                Ok(found) if found.owner == caller && first_region => Ok(()),
+                Ok(found) if found.owner == caller => Err(s3_error!(
                     BucketAlreadyOwnedByYou,
                     "Your previous request to create the named bucket succeeded and you already own it."
                 )),
@@ -66,10 +64,10 @@ impl ObjectStorage {
                     "The requested bucket name is not available. The bucket namespace is shared by all users of the \
                      system. Select a different name and try again."
                 )),
-                Err(StorageError::NoSuchBucket(_)) => {
-                    fs::create_dir_all(path.join("objects")).map_err(StorageError::io(&path))?;
-                    Ok(disk.write_bucket(&path.join("bucket.json"), &BucketRecord::new(&caller))?)
+                Err(StorageError::NoSuchBucket(_)) if limit > 0 && of(&disk, &caller)?.len() >= limit as usize => {
+                    Err(s3_error!(TooManyBuckets, "You have attempted to create more buckets than allowed"))
                 }
+                Err(StorageError::NoSuchBucket(_)) => Ok(disk.make(&name, &caller)?),
                 Err(error) => Err(error.into()),
             }
         })
@@ -99,7 +97,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<HeadBucketInput>,
     ) -> S3Result<HeadBucketOutput> {
-        self.disk.bucket(&request.input.bucket)?;
+        Asker::bucket_of(&request)?;
         Ok(HeadBucketOutput { bucket_region: Some(self.region.clone()), ..Default::default() })
     }
 
@@ -108,14 +106,11 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> S3Result<DeleteBucketOutput> {
-        let (disk, name) = (self.disk.clone(), request.input.bucket);
-        blocking(move || {
-            let path = disk.bucket(&name)?;
-            let _alone = disk.lock(&path);
-            // The second is not touched when the first is not empty.
-            remove_empty(&path.join("versions"))?;
-            remove_empty(&path.join("objects"))?;
-            fs::remove_dir_all(&path).map_err(|error| S3Error::from(StorageError::io(&path)(error)))
+        let asker = Asker::of(&request)?;
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
+        self.work(&asker.caller().account, move || {
+            let _alone = disk.own_name(&bucket.name);
+            disk.unmake(&bucket)
         })
         .await?;
         Ok(DeleteBucketOutput {})
@@ -135,8 +130,8 @@ impl ObjectStorage {
         let after = input.continuation_token.as_deref().map(read_token).transpose()?.unwrap_or_default();
         let prefix = input.prefix.clone().unwrap_or_default();
         let elsewhere = input.bucket_region.is_some_and(|region| region != self.region);
-        let (disk, of) = (self.disk.clone(), account.clone());
-        let mut buckets = blocking(move || buckets_of(&disk, &of)).await?;
+        let (disk, owner) = (self.disk.clone(), account.clone());
+        let mut buckets = self.list(&account, move || buckets_of(&disk, &owner)).await?;
         buckets.retain(|bucket| {
             let name = bucket.name.as_deref().unwrap_or_default();
             !elsewhere && name.starts_with(&prefix) && name > after.as_str()
@@ -159,7 +154,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<GetBucketLocationOutput> {
-        self.disk.bucket(&request.input.bucket)?;
+        Asker::bucket_of(&request)?;
         let region = Some(&self.region).filter(|region| *region != US_EAST_1);
         let location_constraint = region.cloned().map(BucketLocationConstraint::from);
         Ok(GetBucketLocationOutput { location_constraint })
@@ -185,27 +180,18 @@ fn is_account(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-/// Removes a directory of a bucket if nothing is in it.
-fn remove_empty(path: &Path) -> S3Result<()> {
-    match fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            let message =
-                "The bucket you tried to delete is not empty. You must delete all versions in the bucket.";
-            Err(s3_error!(BucketNotEmpty, "{message}"))
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io(path)(error).into()),
-        _ => Ok(()),
-    }
+/// Buckets of an account in the order of their names.
+fn of(disk: &Disk, account: &AccountId) -> Result<Vec<Found>, StorageError> {
+    let mut buckets = disk.buckets()?;
+    buckets.retain(|bucket| bucket.owner == *account);
+    Ok(buckets)
 }
 
-/// Buckets in the order of their names.
 fn buckets_of(disk: &Disk, account: &AccountId) -> Result<Vec<Bucket>, StorageError> {
-    let mut buckets = Vec::new();
-    for name in disk.bucket_names()? {
-        if disk.owner(&name)? == *account {
-            let creation_date = Some(timestamp(disk.bucket_record(&name)?.created_ms));
-            buckets.push(Bucket { creation_date, name: Some(name), ..Default::default() });
-        }
-    }
-    Ok(buckets)
+    let show = |found: Found| Bucket {
+        creation_date: Some(timestamp(found.record.created_ms)),
+        name: Some(found.name),
+        ..Default::default()
+    };
+    Ok(of(disk, account)?.into_iter().map(show).collect())
 }

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
 
+use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag, ETagCondition,
@@ -11,10 +13,13 @@ use s3s::dto::{
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::access::Asker;
-use super::disk::{Disk, ObjectRecord, OpenObject, blocking, commit};
-use super::multipart::{Upload, check_part_number};
+use super::bucket::Bucket;
+use super::checksums::{Algorithm, ChecksumType, Checksums, set_checksums};
+use super::disk::{Disk, ObjectRecord, OpenObject};
+use super::multipart::check_part_number;
 use super::objects::{Condition, attributes_of, check_key, timestamp};
 use super::tagging::tags_of_header;
+use super::upload::Upload;
 use super::{ObjectStorage, StorageError};
 
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -22,16 +27,17 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// What is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
-    bucket: String,
+    bucket: Arc<Bucket>,
     key: String,
     version: Option<String>,
 }
 
 impl Source {
-    fn of(source: &CopySource) -> S3Result<Self> {
+    /// Of the bucket that was found when reading from it was authorised.
+    fn of(source: &CopySource, bucket: Arc<Bucket>) -> S3Result<Self> {
         match source {
-            CopySource::Bucket { bucket, key, version_id } => Ok(Self {
-                bucket: bucket.to_string(),
+            CopySource::Bucket { key, version_id, .. } => Ok(Self {
+                bucket,
                 key: key.to_string(),
                 version: version_id.as_ref().map(ToString::to_string),
             }),
@@ -61,15 +67,16 @@ impl ObjectStorage {
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<CopyObjectOutput> {
-        let asker = Asker::of(&request)?;
+        let (asker, from) = (Asker::of(&request)?, Asker::source_of(&request)?);
+        let bucket = asker.bucket()?;
         let input = request.input;
         check_key(&input.key)?;
-        let source = Source::of(&input.copy_source)?;
+        let source = Source::of(&input.copy_source, from)?;
         let replaces =
             input.metadata_directive.as_ref().is_some_and(|it| it.as_str() == MetadataDirective::REPLACE);
         let retags =
             input.tagging_directive.as_ref().is_some_and(|it| it.as_str() == TaggingDirective::REPLACE);
-        let to_itself = source.bucket == input.bucket && source.key == input.key && source.version.is_none();
+        let to_itself = source.bucket == bucket && source.key == input.key && source.version.is_none();
         if to_itself && !replaces && !retags {
             return Err(s3_error!(
                 InvalidRequest,
@@ -79,8 +86,9 @@ impl ObjectStorage {
         }
         let attributes = replaces.then(|| attributes_of!(input));
         let tags = if retags { Some(tags_of_header(input.tagging.as_deref())?) } else { None };
-        let disk = self.disk.clone();
-        let (record, source_version) = blocking(move || {
+        let algorithm = input.checksum_algorithm.as_ref().map(Algorithm::of).transpose()?;
+        let (disk, account) = (self.disk.clone(), asker.caller().account.clone());
+        let copy = move || {
             let conditions = (input.copy_source_if_match, input.copy_source_if_none_match);
             let mut object = source.open(&disk, conditions.0, conditions.1)?;
             if tags.is_none() && !object.record.tags.is_empty() {
@@ -90,27 +98,31 @@ impl ObjectStorage {
                     None => ("GetObjectTagging", None),
                 };
                 asker.check_object(action, &source.bucket, &source.key, version)?;
-                asker.check_object("PutObjectTagging", &input.bucket, &input.key, None)?;
+                asker.check_object("PutObjectTagging", &bucket, &input.key, None)?;
             }
-            let mut content = disk.temporary()?;
-            object.copy_to(content.as_file_mut()).map_err(StorageError::io(content.path()))?;
+            let mut content = (disk.temporary()?, disk.reserve(&bucket, object.record.size)?);
+            object.copy_to(content.0.as_file_mut()).map_err(StorageError::io(content.0.path()))?;
+            let checksums =
+                checksums_of_copy(&mut object, algorithm).map_err(StorageError::io(content.0.path()))?;
             let from = object.record;
             let record = ObjectRecord {
-                checksums: from.checksums,
+                checksums,
                 attributes: attributes.unwrap_or(from.attributes),
                 tags: tags.unwrap_or(from.tags),
                 ..ObjectRecord::new(input.key, from.size, from.e_tag)
             };
             let always = Condition { if_match: None, if_none_match: None };
-            let record = disk.put(&input.bucket, content, record, &always)?;
+            let record = disk.put(&bucket, content, record, &always)?;
             Ok::<_, s3s::S3Error>((record, from.version))
-        })
-        .await?;
-        let copy_object_result = CopyObjectResult {
+        };
+        let (record, source_version) = self.work(&account, copy).await?;
+        let mut copy_object_result = CopyObjectResult {
+            checksum_type: record.shown_checksum_type(),
             e_tag: Some(ETag::Strong(record.e_tag)),
             last_modified: Some(timestamp(record.modified_ms)),
             ..Default::default()
         };
+        set_checksums!(copy_object_result, record.checksums);
         Ok(CopyObjectOutput {
             copy_object_result: Some(copy_object_result),
             copy_source_version_id: source_version,
@@ -123,28 +135,33 @@ impl ObjectStorage {
         &self,
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<UploadPartCopyOutput> {
+        let (asker, from) = (Asker::of(&request)?, Asker::source_of(&request)?);
+        let bucket = asker.bucket()?;
         let input = request.input;
         check_part_number(input.part_number)?;
-        let source = Source::of(&input.copy_source)?;
-        let disk = self.disk.clone();
-        let (record, source_version) = blocking(move || {
-            let upload = Upload::open(&disk, &input.bucket, &input.upload_id, &input.key)?;
+        let source = Source::of(&input.copy_source, from)?;
+        let (disk, account) = (self.disk.clone(), asker.caller().account.clone());
+        let copy = move || {
+            let upload = Upload::open(&bucket, &input.upload_id, &input.key)?;
             let mut object =
                 source.open(&disk, input.copy_source_if_match, input.copy_source_if_none_match)?;
             let range = part_range(input.copy_source_range.as_deref(), object.record.size)?;
-            let mut content = disk.temporary()?;
-            let e_tag = copy_range(&mut object.file, content.as_file_mut(), range.clone())
-                .map_err(StorageError::io(content.path()))?;
-            let record = ObjectRecord::new(input.key, range.end - range.start, e_tag);
-            commit(content, &record, &upload.part_path(input.part_number))?;
+            let mut content = (disk.temporary()?, disk.reserve(&bucket, range.end - range.start)?);
+            let (e_tag, checksums) =
+                copy_range(&mut object.file, content.0.as_file_mut(), range.clone(), upload.checksum().0)
+                    .map_err(StorageError::io(content.0.path()))?;
+            let record =
+                ObjectRecord { checksums, ..ObjectRecord::new(input.key, range.end - range.start, e_tag) };
+            upload.put_part(&disk, &bucket, input.part_number, content, &record)?;
             Ok::<_, s3s::S3Error>((record, object.record.version))
-        })
-        .await?;
-        let copy_part_result = CopyPartResult {
+        };
+        let (record, source_version) = self.work(&account, copy).await?;
+        let mut copy_part_result = CopyPartResult {
             e_tag: Some(ETag::Strong(record.e_tag)),
             last_modified: Some(timestamp(record.modified_ms)),
             ..Default::default()
         };
+        set_checksums!(copy_part_result, record.checksums);
         Ok(UploadPartCopyOutput {
             copy_part_result: Some(copy_part_result),
             copy_source_version_id: source_version,
@@ -166,20 +183,48 @@ fn part_range(text: Option<&str>, size: u64) -> S3Result<std::ops::Range<u64>> {
     }
 }
 
-/// Copies bytes and returns their MD5 in hex.
-fn copy_range(from: &mut File, to: &mut File, range: std::ops::Range<u64>) -> io::Result<String> {
+/// Checksums of a copy: those of the original, unless they are of its parts, which a copy does not have, or others are
+/// asked for.
+fn checksums_of_copy(object: &mut OpenObject, asked: Option<Algorithm>) -> io::Result<Checksums> {
+    let record = &object.record;
+    let kept = record.checksum_type == ChecksumType::FullObject && !record.checksums.is_empty();
+    match asked {
+        None if kept => Ok(record.checksums.clone()),
+        Some(algorithm) if kept && record.checksums.get(algorithm).is_some() => Ok(record.checksums.clone()),
+        _ => {
+            let size = record.size;
+            object.file.rewind()?;
+            asked.unwrap_or(Algorithm::Crc64nvme).of_bytes((&object.file).take(size))
+        }
+    }
+}
+
+/// Copies bytes and returns their MD5 in hex and their checksum.
+fn copy_range(
+    from: &mut File,
+    to: &mut File,
+    range: std::ops::Range<u64>,
+    algorithm: Algorithm,
+) -> io::Result<(String, Checksums)> {
     from.seek(SeekFrom::Start(range.start))?;
     let length = range.end - range.start;
     let mut from = from.take(length);
     let (mut md5, mut buffer, mut copied) = (Md5::new(), vec![0; BUFFER_BYTES], 0);
+    let mut hasher = ChecksumHasher::default();
+    algorithm.add_to(&mut hasher);
     loop {
         let count = from.read(&mut buffer)?;
         if count == 0 {
             break;
         }
         md5.update(&buffer[..count]);
+        hasher.update(&buffer[..count]);
         io::Write::write_all(to, &buffer[..count])?;
         copied += count as u64;
     }
-    if copied == length { Ok(hex::encode(md5.finalize())) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    if copied == length {
+        Ok((hex::encode(md5.finalize()), hasher.finalize().into()))
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
 }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! <root>/.temporary/            files being written, emptied at start
-//! <root>/<bucket>/bucket.json
-//! <root>/<bucket>/objects/<SHA-256 of the key in hex>            the current version
-//! <root>/<bucket>/versions/<SHA-256 of the key in hex>/<version>  all others, see `versions`
-//! <root>/<bucket>/uploads/<upload id>/{upload.json,<part number>}
+//! <root>/<bucket>/bucket.json                                         which has the bucket's id, see `bucket`
+//! <root>/<bucket>/<id>/objects/<SHA-256 of the key in hex>            the current version
+//! <root>/<bucket>/<id>/versions/<SHA-256 of the key in hex>/<version>  all others, see `versions`
+//! <root>/<bucket>/<id>/uploads/<upload id>/{upload.json,<part number>}
 //! ```
+//!
+//! Buckets from before they had ids have no directory `<id>`: what is in it stands in that of the name.
 //!
 //! An object is one file: its bytes, then its [`ObjectRecord`] as JSON, then the record's length (4 bytes, big
 //! endian) and a magic number. So one rename replaces content and description together, and keys need not be file
@@ -14,19 +16,22 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::Hasher as _;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use hearth_api::AccountId;
 use hearth_auth::sigv4::sha256_hex;
+use s3s::dto;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::StorageError;
-use super::checksums::Checksums;
+use super::bucket::Bucket;
+use super::checksums::{ChecksumType, Checksums};
+use super::usage::{Reservation, StorageLimits, Usage, bytes_in, freed_by};
 
 const MAGIC: &[u8; 4] = b"HS3\x01";
 /// Bytes after the record: its length and the magic number.
@@ -54,6 +59,9 @@ pub(super) struct ObjectRecord {
     /// Milliseconds since 1970.
     pub(super) modified_ms: i64,
     pub(super) checksums: Checksums,
+    /// Of what the checksums are; simple objects have none of parts.
+    #[serde(default)]
+    pub(super) checksum_type: ChecksumType,
     pub(super) attributes: Attributes,
     #[serde(default)]
     pub(super) tags: Tags,
@@ -76,6 +84,7 @@ impl ObjectRecord {
             e_tag,
             modified_ms: jiff::Timestamp::now().as_millisecond(),
             checksums: Checksums::default(),
+            checksum_type: ChecksumType::default(),
             attributes: Attributes::default(),
             tags: Tags::new(),
             version: None,
@@ -83,81 +92,15 @@ impl ObjectRecord {
             sequence: 0,
         }
     }
+
+    /// What its checksums are of; nothing when there are none.
+    pub(super) fn shown_checksum_type(&self) -> Option<dto::ChecksumType> {
+        (!self.checksums.is_empty()).then(|| self.checksum_type.to_dto())
+    }
 }
 
 /// Tags by key.
 pub(super) type Tags = BTreeMap<String, String>;
-
-/// A bucket's own description.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct BucketRecord {
-    pub(super) created_ms: i64,
-    /// Account; buckets from before there were several have none, and belong to the first.
-    #[serde(default)]
-    pub(super) owner: Option<String>,
-    /// `None`: never set.
-    #[serde(default)]
-    pub(super) versioning: Option<Versioning>,
-    #[serde(default)]
-    pub(super) tags: Tags,
-    /// `None`: deleted. New buckets have all four settings ("Blocking public access to your Amazon S3 storage").
-    #[serde(default = "PublicAccessBlock::all")]
-    pub(super) public_access_block: Option<PublicAccessBlock>,
-    /// Whether objects are to use a bucket key; only shown again.
-    #[serde(default)]
-    pub(super) bucket_key: bool,
-    /// Whether there are ownership controls; the only ones are BucketOwnerEnforced.
-    #[serde(default = "yes")]
-    pub(super) ownership_controls: bool,
-}
-
-impl BucketRecord {
-    /// Of a bucket that is made now.
-    pub(super) fn new(owner: &AccountId) -> Self {
-        Self {
-            created_ms: jiff::Timestamp::now().as_millisecond(),
-            owner: Some(owner.to_string()),
-            versioning: None,
-            tags: Tags::new(),
-            public_access_block: PublicAccessBlock::all(),
-            bucket_key: false,
-            ownership_controls: true,
-        }
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// Whether overwriting and deleting keeps the former versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Versioning {
-    Enabled,
-    Suspended,
-}
-
-/// Settings that keep the public out. There is no way to let it in, so they are only shown again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the four settings of S3")]
-pub(super) struct PublicAccessBlock {
-    pub(super) block_public_acls: bool,
-    pub(super) ignore_public_acls: bool,
-    pub(super) block_public_policy: bool,
-    pub(super) restrict_public_buckets: bool,
-}
-
-impl PublicAccessBlock {
-    #[expect(clippy::unnecessary_wraps, reason = "the default of an optional member")]
-    fn all() -> Option<Self> {
-        Some(Self {
-            block_public_acls: true,
-            ignore_public_acls: true,
-            block_public_policy: true,
-            restrict_public_buckets: true,
-        })
-    }
-}
 
 /// An object opened for reading; the file stands at the first byte.
 #[derive(Debug)]
@@ -195,21 +138,28 @@ impl OpenObject {
     }
 }
 
-/// Number of locks that the keys of all buckets share.
+/// Number of locks that the keys of all buckets share, and of those that the names of buckets share.
 const LOCKS: usize = 64;
 
 /// The directory with all buckets.
 #[derive(Debug)]
 pub(super) struct Disk {
-    root: PathBuf,
+    root: Arc<Path>,
     /// Owner of buckets that say none.
     first_account: AccountId,
-    /// Changes of one object, and of one bucket's description, come one after the other.
+    /// Changes of one object come one after the other. Taken after that of the bucket's name.
     locks: [Mutex<()>; LOCKS],
+    /// Shared by changes in a bucket, owned by changes of a bucket.
+    pub(super) names: [RwLock<()>; LOCKS],
+    pub(super) usage: Arc<Usage>,
 }
 
 impl Disk {
-    pub(super) fn open(root: &Path, first_account: &AccountId) -> Result<Self, StorageError> {
+    pub(super) fn open(
+        root: &Path,
+        first_account: &AccountId,
+        limits: StorageLimits,
+    ) -> Result<Self, StorageError> {
         let temporary = root.join(TEMPORARY);
         match fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -217,88 +167,55 @@ impl Disk {
             }
             _ => fs::create_dir_all(&temporary).map_err(StorageError::io(&temporary))?,
         }
-        let locks = std::array::from_fn(|_| Mutex::default());
-        Ok(Self { root: root.to_owned(), first_account: first_account.clone(), locks })
+        let disk = Self {
+            root: root.into(),
+            first_account: first_account.clone(),
+            locks: std::array::from_fn(|_| Mutex::default()),
+            names: std::array::from_fn(|_| RwLock::default()),
+            usage: Arc::new(Usage::new(limits)),
+        };
+        for bucket in disk.buckets()? {
+            disk.usage.count(&bucket)?;
+        }
+        Ok(disk)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn first_account(&self) -> AccountId {
+        self.first_account.clone()
+    }
+
+    pub(super) fn limits(&self) -> StorageLimits {
+        self.usage.limits()
     }
 
     /// Keeps others from changing what is at `path`.
     pub(super) fn lock(&self, path: &Path) -> MutexGuard<'_, ()> {
-        let mut hasher = std::hash::DefaultHasher::new();
-        path.hash(&mut hasher);
-        let lock = &self.locks[hasher.finish() as usize % LOCKS];
-        lock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.locks[slot(path)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Directory of a bucket that exists. Names come validated from `s3s`; others simply do not exist.
-    pub(super) fn bucket(&self, name: &str) -> Result<PathBuf, StorageError> {
-        let path = self.bucket_path(name);
-        match path {
-            Some(path) if path.join("bucket.json").is_file() => Ok(path),
-            _ => Err(StorageError::NoSuchBucket(name.to_owned())),
-        }
-    }
-
-    /// Where a bucket of this name is or would be; `None` when the name cannot be one.
-    pub(super) fn bucket_path(&self, name: &str) -> Option<PathBuf> {
-        s3s::path::check_bucket_name(name).then(|| self.root.join(name))
-    }
-
-    pub(super) fn bucket_record(&self, name: &str) -> Result<BucketRecord, StorageError> {
-        read_json(&self.bucket(name)?.join("bucket.json"))
-    }
-
-    /// Account that a bucket belongs to.
-    pub(super) fn owner(&self, bucket: &str) -> Result<AccountId, StorageError> {
-        let owner = self.bucket_record(bucket)?.owner;
-        Ok(owner.map_or_else(|| self.first_account.clone(), AccountId::from_stored))
-    }
-
-    /// Changes a bucket's description.
-    pub(super) fn change_bucket(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut BucketRecord),
-    ) -> Result<(), StorageError> {
-        let path = self.bucket(name)?.join("bucket.json");
-        let _alone = self.lock(&path);
-        let mut record: BucketRecord = read_json(&path)?;
-        change(&mut record);
-        self.write_bucket(&path, &record)
-    }
-
-    /// Writes a bucket's description in one step.
-    pub(super) fn write_bucket(&self, path: &Path, record: &BucketRecord) -> Result<(), StorageError> {
-        let content = self.temporary()?;
-        write_json(content.path(), record)?;
-        content.as_file().sync_all().map_err(StorageError::io(path))?;
-        content.persist(path).map(drop).map_err(|error| StorageError::io(path)(error.error))
-    }
-
-    pub(super) fn bucket_names(&self) -> Result<Vec<String>, StorageError> {
-        let entries = fs::read_dir(&self.root).map_err(StorageError::io(&self.root))?;
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| self.bucket(name).is_ok())
-            .collect();
-        names.sort();
-        Ok(names)
-    }
-
-    /// Path of an object in a bucket that exists, whether or not the object does.
-    pub(super) fn object_path(&self, bucket: &str, key: &str) -> Result<PathBuf, StorageError> {
-        let name = sha256_hex(key.as_bytes());
-        Ok(self.bucket(bucket)?.join("objects").join(name))
+    /// Path of an object, whether or not there is one.
+    #[expect(clippy::unused_self, reason = "as all that lies on the disk is asked for")]
+    pub(super) fn object_path(&self, bucket: &Bucket, key: &str) -> PathBuf {
+        bucket.contents().join("objects").join(sha256_hex(key.as_bytes()))
     }
 
     /// The current version of an object.
-    pub(super) fn object(&self, bucket: &str, key: &str) -> Result<OpenObject, StorageError> {
-        let path = self.object_path(bucket, key)?;
-        open_if_there(&path)?.ok_or_else(|| StorageError::NoSuchKey(key.to_owned()))
+    pub(super) fn object(&self, bucket: &Bucket, key: &str) -> Result<OpenObject, StorageError> {
+        if let Some(object) = open_if_there(&self.object_path(bucket, key))? {
+            return Ok(object);
+        }
+        self.check_there(bucket)?;
+        Err(StorageError::NoSuchKey(key.to_owned()))
     }
 
     /// Records of all objects of a bucket in the order of their keys.
-    pub(super) fn records(&self, bucket: &str) -> Result<Vec<ObjectRecord>, StorageError> {
-        let mut records = records_in(&self.bucket(bucket)?.join("objects"))?;
+    pub(super) fn records(&self, bucket: &Bucket) -> Result<Vec<ObjectRecord>, StorageError> {
+        self.check_there(bucket)?;
+        let mut records = records_in(&bucket.contents().join("objects"))?;
         records.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(records)
     }
@@ -308,6 +225,73 @@ impl Disk {
         let directory = self.root.join(TEMPORARY);
         NamedTempFile::new_in(&directory).map_err(StorageError::io(&directory))
     }
+
+    /// Takes `bytes` of what the bucket's account may have.
+    pub(super) fn reserve(&self, bucket: &Bucket, bytes: u64) -> Result<Reservation, StorageError> {
+        Reservation::new(&self.usage, &bucket.owner, &self.root, bytes)
+    }
+
+    /// The same for bytes that the account has already and that move into another file.
+    pub(super) fn reserve_for_moving(
+        &self,
+        bucket: &Bucket,
+        bytes: u64,
+    ) -> Result<Reservation, StorageError> {
+        Reservation::moving(&self.usage, &bucket.owner, &self.root, bytes)
+    }
+
+    /// Completes `content` (whose bytes are written) with its record and moves it to `path` in one step, durably. The
+    /// bucket is held.
+    pub(super) fn commit(
+        &self,
+        bucket: &Bucket,
+        (mut content, reservation): (NamedTempFile, Reservation),
+        record: &ObjectRecord,
+        path: &Path,
+    ) -> Result<(), StorageError> {
+        let json = serde_json::to_vec(record).expect("invariant: a record has string keys only");
+        let mut write_tail = || {
+            let file = content.as_file_mut();
+            file.seek(SeekFrom::Start(record.size))?;
+            file.write_all(&json)?;
+            file.write_all(&(json.len() as u32).to_be_bytes())?;
+            file.write_all(MAGIC)?;
+            file.sync_all()
+        };
+        write_tail().map_err(StorageError::io(path))?;
+        let freed = freed_by(path);
+        content.persist(path).map_err(|error| StorageError::io(path)(error.error))?;
+        reservation.keep(record.size + json.len() as u64 + TAIL_LENGTH);
+        self.usage.release(&bucket.owner, freed);
+        Ok(())
+    }
+
+    /// Removes a file of a bucket; that it is not there is fine.
+    pub(super) fn remove(&self, bucket: &Bucket, path: &Path) -> Result<(), StorageError> {
+        let freed = freed_by(path);
+        remove_file(path)?;
+        self.usage.release(&bucket.owner, freed);
+        Ok(())
+    }
+
+    /// Removes an unfinished upload.
+    pub(super) fn remove_upload(&self, bucket: &Bucket, directory: &Path) -> Result<(), StorageError> {
+        let freed = bytes_in(directory)?;
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io(directory)(error)),
+            _ => {
+                self.usage.release(&bucket.owner, freed);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Which lock is this one's.
+pub(super) fn slot(of: impl std::hash::Hash) -> usize {
+    let mut hasher = std::hash::DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish() as usize % LOCKS
 }
 
 /// `None`: there is no such file.
@@ -340,30 +324,11 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
 }
 
 /// Removes a file; that it is not there is fine.
-pub(super) fn remove_file(path: &Path) -> Result<(), StorageError> {
+fn remove_file(path: &Path) -> Result<(), StorageError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io(path)(error)),
         _ => Ok(()),
     }
-}
-
-/// Completes `content` (whose bytes are written) with its record and moves it to `path` in one step, durably.
-pub(super) fn commit(
-    mut content: NamedTempFile,
-    record: &ObjectRecord,
-    path: &Path,
-) -> Result<(), StorageError> {
-    let json = serde_json::to_vec(record).expect("invariant: a record has string keys only");
-    let mut write_tail = || {
-        let file = content.as_file_mut();
-        file.seek(SeekFrom::Start(record.size))?;
-        file.write_all(&json)?;
-        file.write_all(&(json.len() as u32).to_be_bytes())?;
-        file.write_all(MAGIC)?;
-        file.sync_all()
-    };
-    write_tail().map_err(StorageError::io(path))?;
-    content.persist(path).map(drop).map_err(|error| StorageError::io(path)(error.error))
 }
 
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StorageError> {

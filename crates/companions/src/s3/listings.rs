@@ -1,5 +1,7 @@
 //! Listings of a bucket: objects in the old and the new form, and versions.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,9 +13,12 @@ use s3s::dto::{
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::ObjectStorage;
-use super::disk::{ObjectRecord, blocking};
+use super::access::Asker;
+use super::bucket::Bucket;
+use super::disk::ObjectRecord;
 use super::listing::{Listed, Page, Query, page};
 use super::objects::timestamp;
+use super::settings::owner_of;
 use super::versions::{ListedVersion, shown};
 
 /// Characters that `encoding-type=url` leaves alone.
@@ -26,9 +31,11 @@ impl ObjectStorage {
         &self,
         request: S3Request<ListObjectsV2Input>,
     ) -> S3Result<ListObjectsV2Output> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
-        let owner = self.owner_of(&input.bucket)?;
-        let records = self.records(input.bucket.clone()).await?;
+        let bucket = asker.bucket()?;
+        let owner = owner_of(&bucket);
+        let records = self.records(&asker, bucket).await?;
         let after = match (&input.continuation_token, &input.start_after) {
             (Some(token), _) => read_token(token)?,
             (None, start_after) => start_after.clone().unwrap_or_default(),
@@ -60,9 +67,11 @@ impl ObjectStorage {
         &self,
         request: S3Request<ListObjectsInput>,
     ) -> S3Result<ListObjectsOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
-        let owner = self.owner_of(&input.bucket)?;
-        let records = self.records(input.bucket.clone()).await?;
+        let bucket = asker.bucket()?;
+        let owner = owner_of(&bucket);
+        let records = self.records(&asker, bucket).await?;
         let after = input.marker.clone().unwrap_or_default();
         let max_keys = max_keys(input.max_keys)?;
         let prefix = input.prefix.clone().unwrap_or_default();
@@ -89,10 +98,11 @@ impl ObjectStorage {
         &self,
         request: S3Request<ListObjectVersionsInput>,
     ) -> S3Result<ListObjectVersionsOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
-        let owner = self.owner_of(&input.bucket)?;
-        let (disk, bucket) = (self.disk.clone(), input.bucket.clone());
-        let versions = blocking(move || disk.versions(&bucket)).await?;
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
+        let owner = owner_of(&bucket);
+        let versions = self.list(&asker.caller().account, move || disk.versions(&bucket)).await?;
         let key_marker = input.key_marker.clone().unwrap_or_default();
         let version_marker = input.version_id_marker.as_deref().filter(|marker| !marker.is_empty());
         if version_marker.is_some() && key_marker.is_empty() {
@@ -130,9 +140,9 @@ impl ObjectStorage {
         })
     }
 
-    async fn records(&self, bucket: String) -> S3Result<Vec<ObjectRecord>> {
+    async fn records(&self, asker: &Asker, bucket: Arc<Bucket>) -> S3Result<Vec<ObjectRecord>> {
         let disk = self.disk.clone();
-        Ok(blocking(move || disk.records(&bucket)).await?)
+        Ok(self.list(&asker.caller().account, move || disk.records(&bucket)).await?)
     }
 }
 

@@ -9,12 +9,16 @@
 mod access;
 mod actions;
 pub(crate) mod body;
+mod bucket;
+mod bucket_policy;
 mod buckets;
 mod checksums;
 mod copy;
+pub(crate) mod cors;
 mod coverage;
 mod disk;
 mod forms;
+mod lifecycle;
 mod listing;
 mod listings;
 mod multipart;
@@ -23,12 +27,18 @@ mod operations;
 mod receive;
 mod refusals;
 mod settings;
+mod stored;
 mod tagging;
 mod unset;
+mod upload;
+mod usage;
 pub(crate) mod version_2;
 mod versions;
+pub(crate) mod virtual_hosts;
+mod work;
 
 pub use operations::SERVED;
+pub use usage::StorageLimits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +52,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use disk::Disk;
+use virtual_hosts::Names;
+use work::Work;
 
 /// How far the caller's clock may be off.
 const MAXIMUM_SKEW_SECONDS: u32 = 300;
@@ -57,6 +69,15 @@ pub enum StorageError {
     /// No such object.
     #[error("object {0} does not exist")]
     NoSuchKey(String),
+    /// There are objects or versions in it.
+    #[error("bucket {0} is not empty")]
+    BucketNotEmpty(String),
+    /// The account has what it may have.
+    #[error("the account's quota of {0} bytes is used up")]
+    QuotaExceeded(u64),
+    /// What is to stay free of the disk would not.
+    #[error("the disk is nearly full")]
+    DiskFull,
     /// Another account's bucket.
     #[error("bucket {0} is another account's")]
     ForeignBucket(String),
@@ -93,6 +114,26 @@ impl From<StorageError> for S3Error {
         match &error {
             StorageError::NoSuchBucket(_) => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
             StorageError::NoSuchKey(_) => s3_error!(NoSuchKey, "The specified key does not exist."),
+            StorageError::BucketNotEmpty(_) => s3_error!(
+                BucketNotEmpty,
+                "The bucket you tried to delete is not empty. You must delete all versions in the bucket."
+            ),
+            StorageError::QuotaExceeded(bytes) => coded(
+                "QuotaExceeded",
+                http::StatusCode::FORBIDDEN,
+                format!(
+                    "The account may have {} MiB in objects, versions and unfinished uploads here. Delete some, or ask \
+                     the operator for a higher s3_gib in [quotas].",
+                    bytes >> 20
+                ),
+            ),
+            StorageError::DiskFull => {
+                tracing::error!("the disk of the data directory is nearly full: S3 takes no more bytes");
+                s3_error!(
+                    ServiceUnavailable,
+                    "The disk of this server is nearly full. Please try again later."
+                )
+            }
             StorageError::ForeignBucket(_) => s3_error!(AccessDenied),
             StorageError::TooLarge { .. } => s3_error!(EntityTooLarge),
             StorageError::Io { path, source } => {
@@ -107,15 +148,21 @@ impl From<StorageError> for S3Error {
 #[derive(Debug, Clone)]
 pub struct ObjectStorage {
     disk: Arc<Disk>,
+    work: Arc<Work>,
     region: String,
 }
 
 impl ObjectStorage {
     /// Uses `directory`, which is made when missing. One server at a time may use it. Buckets without an owner, which
     /// are from before there were several accounts, belong to `first_account`.
-    pub fn open(directory: &Path, region: &str, first_account: &AccountId) -> Result<Self, StorageError> {
-        let disk = Arc::new(Disk::open(directory, first_account)?);
-        Ok(Self { disk, region: region.to_owned() })
+    pub fn open(
+        directory: &Path,
+        region: &str,
+        first_account: &AccountId,
+        limits: StorageLimits,
+    ) -> Result<Self, StorageError> {
+        let disk = Arc::new(Disk::open(directory, first_account, limits)?);
+        Ok(Self { disk, work: Arc::new(Work::default()), region: region.to_owned() })
     }
 
     /// Copies an object of a bucket of `account` to the file `to` and returns its size in bytes; nothing is written when
@@ -131,8 +178,9 @@ impl ObjectStorage {
         let (disk, bucket, key, to) = (self.disk.clone(), bucket.to_owned(), key.to_owned(), to.to_owned());
         let account = account.clone();
         disk::blocking(move || {
-            if disk.owner(&bucket)? != account {
-                return Err(StorageError::ForeignBucket(bucket));
+            let bucket = disk.find(&bucket)?;
+            if bucket.owner != account {
+                return Err(StorageError::ForeignBucket(bucket.name));
             }
             let mut object = disk.object(&bucket, &key)?;
             let size_bytes = object.record.size;
@@ -146,8 +194,9 @@ impl ObjectStorage {
         .await
     }
 
-    /// The HTTP service; every request must be signed with a key of `identities`.
-    pub fn service(&self, identities: Arc<Identities>) -> S3Service {
+    /// The HTTP service; every request must be signed with a key of `identities`. A request whose host is a bucket and one
+    /// of `names` is about that bucket.
+    pub(crate) fn service(&self, identities: Arc<Identities>, names: Names) -> S3Service {
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = MAXIMUM_SKEW_SECONDS;
         config.form_max_field_size = MAXIMUM_FORM_BYTES;
@@ -157,6 +206,7 @@ impl ObjectStorage {
         builder.set_auth(Secrets(identities.clone()));
         builder.set_access(access::Gate { identities, disk: self.disk.clone() });
         builder.set_route(forms::Forms);
+        builder.set_host(names);
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.build()
     }
@@ -164,6 +214,10 @@ impl ObjectStorage {
 
 /// An error with a code that `s3s` does not know.
 fn custom_error(code: &'static str, status: http::StatusCode, message: &'static str) -> S3Error {
+    coded(code, status, message.to_owned())
+}
+
+fn coded(code: &'static str, status: http::StatusCode, message: String) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);
     error

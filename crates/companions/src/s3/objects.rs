@@ -16,9 +16,10 @@ use tokio_util::io::ReaderStream;
 
 use super::ObjectStorage;
 use super::access::Asker;
-use super::checksums::{Checksums, checksums_of, set_checksums};
-use super::disk::{Attributes, Disk, ObjectRecord, OpenObject, blocking};
-use super::receive::{Expected, receive};
+use super::bucket::Bucket;
+use super::checksums::{checksums_of, set_checksums};
+use super::disk::{Attributes, Disk, ObjectRecord, OpenObject};
+use super::receive::{Expected, Own, receive};
 use super::tagging::tags_of_header;
 use super::versions::{Deletion, NULL};
 
@@ -64,42 +65,47 @@ pub(super) use attributes_of;
 
 impl ObjectStorage {
     pub(super) async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
+        let asker = Asker::of(&request)?;
+        let bucket = asker.bucket()?;
         let S3Request { input, headers, trailing_headers: trailers, .. } = request;
         check_key(&input.key)?;
-        self.disk.bucket(&input.bucket)?;
         let attributes = attributes_of!(input);
         let tags = tags_of_header(input.tagging.as_deref())?;
         let expected = Expected {
             checksums: checksums_of!(input),
             algorithm: input.checksum_algorithm,
+            own: Own::Object,
             content_md5: input.content_md5,
             headers: &headers,
             trailers,
         };
-        let received = receive(&self.disk, input.body, expected).await?;
+        let received = receive(&self.disk, &bucket, input.body, expected).await?;
         let record = ObjectRecord {
             checksums: received.checksums,
             attributes,
             tags,
             ..ObjectRecord::new(input.key, received.size, received.e_tag)
         };
-        let (disk, bucket) = (self.disk.clone(), input.bucket);
+        let disk = self.disk.clone();
         let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-        let record = blocking(move || disk.put(&bucket, received.content, record, &condition)).await?;
+        let put = move || disk.put(&bucket, received.content, record, &condition);
+        let record = self.work(&asker.caller().account, put).await?;
         let mut output = PutObjectOutput {
             e_tag: Some(ETag::Strong(record.e_tag)),
             version_id: record.version,
             ..Default::default()
         };
+        output.checksum_type = Some(record.checksum_type.to_dto());
         set_checksums!(output, record.checksums);
         Ok(output)
     }
 
     pub(super) async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
-        let may_list = Asker::of(&request)?.may_list(&request.input.bucket);
+        let asker = Asker::of(&request)?;
+        let may_list = asker.may_list();
         let input = request.input;
         let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-        let object = self.open_object(input.bucket, input.key, input.version_id).await;
+        let object = self.open_object(&asker, input.key, input.version_id).await;
         let object = object.map_err(|error| hide_missing(error, may_list))?;
         condition.check_read(&object.record)?;
         let (record, mut file) = (object.record, object.file);
@@ -116,6 +122,7 @@ impl ObjectStorage {
         if range.is_some() {
             output.content_range = Some(format!("bytes {start}-{}/{}", end - 1, record.size));
         } else {
+            output.checksum_type = record.shown_checksum_type();
             set_checksums!(output, record.checksums);
         }
         describe!(output, record, input);
@@ -126,13 +133,15 @@ impl ObjectStorage {
         &self,
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<HeadObjectOutput> {
-        let may_list = Asker::of(&request)?.may_list(&request.input.bucket);
+        let asker = Asker::of(&request)?;
+        let may_list = asker.may_list();
         let input = request.input;
         let condition = Condition { if_match: input.if_match, if_none_match: input.if_none_match };
-        let object = self.open_object(input.bucket, input.key, input.version_id).await;
+        let object = self.open_object(&asker, input.key, input.version_id).await;
         let record = object.map_err(|error| hide_missing(error, may_list))?.record;
         condition.check_read(&record)?;
         let mut output = HeadObjectOutput { content_length: Some(record.size as i64), ..Default::default() };
+        output.checksum_type = record.shown_checksum_type();
         set_checksums!(output, record.checksums);
         describe!(output, record, input);
         Ok(output)
@@ -143,10 +152,12 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<DeleteObjectOutput> {
-        let DeleteObjectInput { bucket, key, version_id, .. } = request.input;
-        let disk = self.disk.clone();
+        let asker = Asker::of(&request)?;
+        let DeleteObjectInput { key, version_id, .. } = request.input;
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
         let named = version_id.clone();
-        let deletion = blocking(move || disk.delete(&bucket, &key, named.as_deref())).await?;
+        let delete = move || disk.delete(&bucket, &key, named.as_deref());
+        let deletion = self.work(&asker.caller().account, delete).await?;
         Ok(match deletion {
             Deletion::Gone => DeleteObjectOutput::default(),
             Deletion::Marked(version) => DeleteObjectOutput {
@@ -170,12 +181,13 @@ impl ObjectStorage {
         if input.delete.objects.len() > MAXIMUM_DELETED_KEYS {
             return Err(s3_error!(MalformedXML, "More than 1000 keys cannot be deleted at once."));
         }
-        self.disk.bucket(&input.bucket)?;
-        let (disk, quiet) = (self.disk.clone(), input.delete.quiet == Some(true));
-        let (deleted, errors) = blocking(move || {
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
+        let quiet = input.delete.quiet == Some(true);
+        let account = asker.caller().account.clone();
+        let delete = move || {
             let (mut deleted, mut errors) = (Vec::new(), Vec::new());
             for object in input.delete.objects {
-                match delete_one(&disk, &asker, &input.bucket, &object) {
+                match delete_one(&disk, &asker, &bucket, &object) {
                     Ok(entry) => deleted.push(entry),
                     Err(error) => errors.push(Error {
                         code: Some(error.code().as_str().to_owned()),
@@ -186,8 +198,8 @@ impl ObjectStorage {
                 }
             }
             Ok::<_, S3Error>((deleted, errors))
-        })
-        .await?;
+        };
+        let (deleted, errors) = self.work(&account, delete).await?;
         let deleted = (!quiet).then_some(deleted);
         Ok(DeleteObjectsOutput { deleted, errors: Some(errors), ..Default::default() })
     }
@@ -196,16 +208,18 @@ impl ObjectStorage {
         &self,
         request: S3Request<GetObjectAttributesInput>,
     ) -> S3Result<GetObjectAttributesOutput> {
-        let may_list = Asker::of(&request)?.may_list(&request.input.bucket);
+        let asker = Asker::of(&request)?;
+        let may_list = asker.may_list();
         let input = request.input;
-        let object = self.open_object(input.bucket, input.key, input.version_id).await;
+        let object = self.open_object(&asker, input.key, input.version_id).await;
         let record = object.map_err(|error| hide_missing(error, may_list))?.record;
         // SDKs send one header with commas, which `s3s` takes for one attribute.
         let wanted = input.object_attributes.iter().flat_map(|attribute| attribute.as_str().split(','));
         let wanted: Vec<&str> = wanted.map(str::trim).collect();
         let wanted = |name: &str| wanted.contains(&name);
         let mut checksum = Checksum::default();
-        let has_checksum = record.checksums != Checksums::default();
+        let has_checksum = !record.checksums.is_empty();
+        checksum.checksum_type = record.shown_checksum_type();
         set_checksums!(checksum, record.checksums);
         // The parts of an object are not remembered, only their number is.
         let parts = record.e_tag.split_once('-').and_then(|(_, number)| number.parse().ok());
@@ -226,19 +240,19 @@ impl ObjectStorage {
 
     pub(super) async fn open_object(
         &self,
-        bucket: String,
+        asker: &Asker,
         key: String,
         version: Option<String>,
     ) -> S3Result<OpenObject> {
-        let disk = self.disk.clone();
-        blocking(move || disk.version(&bucket, &key, version.as_deref())).await
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
+        self.work(&asker.caller().account, move || disk.version(&bucket, &key, version.as_deref())).await
     }
 }
 
 fn delete_one(
     disk: &Disk,
     asker: &Asker,
-    bucket: &str,
+    bucket: &Bucket,
     object: &ObjectIdentifier,
 ) -> S3Result<DeletedObject> {
     let (key, version) = (&object.key, object.version_id.as_deref());

@@ -1,5 +1,7 @@
 //! Settings of buckets: those that are stored and shown, and those that no bucket can have here.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use s3s::dto::{
     BucketVersioningStatus, DeleteBucketEncryptionInput, DeleteBucketEncryptionOutput,
@@ -18,19 +20,23 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use super::disk::{BucketRecord, PublicAccessBlock, Tags, Versioning, blocking};
+use super::access::Asker;
+use super::bucket::{Bucket, BucketRecord, PublicAccessBlock, Versioning};
+use super::disk::Tags;
 use super::tagging::{Limit, read_tags, tag_set};
 use super::{ObjectStorage, custom_error};
 
 impl ObjectStorage {
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn get_bucket_versioning(
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<GetBucketVersioningOutput> {
-        let status = self.record(request.input.bucket).await?.versioning.map(|versioning| match versioning {
-            Versioning::Enabled => BucketVersioningStatus::ENABLED,
-            Versioning::Suspended => BucketVersioningStatus::SUSPENDED,
-        });
+        let status =
+            Asker::bucket_of(&request)?.record.clone().versioning.map(|versioning| match versioning {
+                Versioning::Enabled => BucketVersioningStatus::ENABLED,
+                Versioning::Suspended => BucketVersioningStatus::SUSPENDED,
+            });
         let status = status.map(BucketVersioningStatus::from_static);
         Ok(GetBucketVersioningOutput { status, ..Default::default() })
     }
@@ -39,6 +45,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<PutBucketVersioningInput>,
     ) -> S3Result<PutBucketVersioningOutput> {
+        let bucket = Asker::bucket_of(&request)?;
         let wanted = request.input.versioning_configuration;
         if wanted.mfa_delete.is_some_and(|mfa| mfa.as_str() == MFADelete::ENABLED) {
             return Err(s3_error!(
@@ -56,15 +63,16 @@ impl ObjectStorage {
                 ));
             }
         };
-        self.change(request.input.bucket, move |record| record.versioning = Some(versioning)).await?;
+        self.change(bucket, move |record| record.versioning = Some(versioning)).await?;
         Ok(PutBucketVersioningOutput::default())
     }
 
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn get_public_access_block(
         &self,
         request: S3Request<GetPublicAccessBlockInput>,
     ) -> S3Result<GetPublicAccessBlockOutput> {
-        let block = self.record(request.input.bucket).await?.public_access_block.ok_or_else(|| {
+        let block = Asker::bucket_of(&request)?.record.clone().public_access_block.ok_or_else(|| {
             let message = "The public access block configuration was not found";
             custom_error("NoSuchPublicAccessBlockConfiguration", StatusCode::NOT_FOUND, message)
         })?;
@@ -81,6 +89,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<PutPublicAccessBlockInput>,
     ) -> S3Result<PutPublicAccessBlockOutput> {
+        let bucket = Asker::bucket_of(&request)?;
         let wanted = request.input.public_access_block_configuration;
         let block = PublicAccessBlock {
             block_public_acls: wanted.block_public_acls.unwrap_or(false),
@@ -88,7 +97,7 @@ impl ObjectStorage {
             block_public_policy: wanted.block_public_policy.unwrap_or(false),
             restrict_public_buckets: wanted.restrict_public_buckets.unwrap_or(false),
         };
-        self.change(request.input.bucket, move |record| record.public_access_block = Some(block)).await?;
+        self.change(bucket, move |record| record.public_access_block = Some(block)).await?;
         Ok(PutPublicAccessBlockOutput::default())
     }
 
@@ -96,16 +105,18 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeletePublicAccessBlockInput>,
     ) -> S3Result<DeletePublicAccessBlockOutput> {
-        self.change(request.input.bucket, |record| record.public_access_block = None).await?;
+        let bucket = Asker::bucket_of(&request)?;
+        self.change(bucket, |record| record.public_access_block = None).await?;
         Ok(DeletePublicAccessBlockOutput::default())
     }
 
     /// S3 has encrypted every new object since 2023; the state is shown in its form. The disk is not encrypted by us.
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn get_bucket_encryption(
         &self,
         request: S3Request<GetBucketEncryptionInput>,
     ) -> S3Result<GetBucketEncryptionOutput> {
-        let bucket_key = self.record(request.input.bucket).await?.bucket_key;
+        let bucket_key = Asker::bucket_of(&request)?.record.clone().bucket_key;
         let by_default = ServerSideEncryptionByDefault {
             kms_master_key_id: None,
             sse_algorithm: ServerSideEncryption::from_static(ServerSideEncryption::AES256),
@@ -122,6 +133,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<PutBucketEncryptionInput>,
     ) -> S3Result<PutBucketEncryptionOutput> {
+        let bucket = Asker::bucket_of(&request)?;
         let [rule] = request.input.server_side_encryption_configuration.rules.as_slice() else {
             return Err(s3_error!(MalformedXML, "There must be exactly one rule."));
         };
@@ -135,7 +147,7 @@ impl ObjectStorage {
             ));
         }
         let bucket_key = rule.bucket_key_enabled.unwrap_or(false);
-        self.change(request.input.bucket, move |record| record.bucket_key = bucket_key).await?;
+        self.change(bucket, move |record| record.bucket_key = bucket_key).await?;
         Ok(PutBucketEncryptionOutput::default())
     }
 
@@ -144,15 +156,17 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeleteBucketEncryptionInput>,
     ) -> S3Result<DeleteBucketEncryptionOutput> {
-        self.change(request.input.bucket, |record| record.bucket_key = false).await?;
+        let bucket = Asker::bucket_of(&request)?;
+        self.change(bucket, |record| record.bucket_key = false).await?;
         Ok(DeleteBucketEncryptionOutput::default())
     }
 
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn get_bucket_tagging(
         &self,
         request: S3Request<GetBucketTaggingInput>,
     ) -> S3Result<GetBucketTaggingOutput> {
-        let tags = self.record(request.input.bucket).await?.tags;
+        let tags = Asker::bucket_of(&request)?.record.clone().tags;
         if tags.is_empty() {
             return Err(s3_error!(NoSuchTagSet, "The TagSet does not exist"));
         }
@@ -163,8 +177,9 @@ impl ObjectStorage {
         &self,
         request: S3Request<PutBucketTaggingInput>,
     ) -> S3Result<PutBucketTaggingOutput> {
+        let bucket = Asker::bucket_of(&request)?;
         let tags = read_tags(request.input.tagging.tag_set, Limit::Bucket)?;
-        self.change(request.input.bucket, move |record| record.tags = tags).await?;
+        self.change(bucket, move |record| record.tags = tags).await?;
         Ok(PutBucketTaggingOutput::default())
     }
 
@@ -172,15 +187,17 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeleteBucketTaggingInput>,
     ) -> S3Result<DeleteBucketTaggingOutput> {
-        self.change(request.input.bucket, |record| record.tags = Tags::new()).await?;
+        let bucket = Asker::bucket_of(&request)?;
+        self.change(bucket, |record| record.tags = Tags::new()).await?;
         Ok(DeleteBucketTaggingOutput::default())
     }
 
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn get_bucket_ownership_controls(
         &self,
         request: S3Request<GetBucketOwnershipControlsInput>,
     ) -> S3Result<GetBucketOwnershipControlsOutput> {
-        if !self.record(request.input.bucket).await?.ownership_controls {
+        if !Asker::bucket_of(&request)?.record.clone().ownership_controls {
             let message = "The bucket ownership controls were not found";
             return Err(s3_error!(OwnershipControlsNotFoundError, "{message}"));
         }
@@ -194,10 +211,11 @@ impl ObjectStorage {
         &self,
         request: S3Request<PutBucketOwnershipControlsInput>,
     ) -> S3Result<PutBucketOwnershipControlsOutput> {
+        let bucket = Asker::bucket_of(&request)?;
         for rule in &request.input.ownership_controls.rules {
             check_ownership(&rule.object_ownership)?;
         }
-        self.change(request.input.bucket, |record| record.ownership_controls = true).await?;
+        self.change(bucket, |record| record.ownership_controls = true).await?;
         Ok(PutBucketOwnershipControlsOutput::default())
     }
 
@@ -205,7 +223,8 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeleteBucketOwnershipControlsInput>,
     ) -> S3Result<DeleteBucketOwnershipControlsOutput> {
-        self.change(request.input.bucket, |record| record.ownership_controls = false).await?;
+        let bucket = Asker::bucket_of(&request)?;
+        self.change(bucket, |record| record.ownership_controls = false).await?;
         Ok(DeleteBucketOwnershipControlsOutput::default())
     }
 
@@ -214,7 +233,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<GetBucketAclInput>,
     ) -> S3Result<GetBucketAclOutput> {
-        let owner = self.owner_of(&request.input.bucket)?;
+        let owner = owner_of(&*Asker::bucket_of(&request)?);
         Ok(GetBucketAclOutput { grants: Some(vec![full_control(&owner)]), owner: Some(owner) })
     }
 
@@ -222,32 +241,28 @@ impl ObjectStorage {
         &self,
         request: S3Request<GetObjectAclInput>,
     ) -> S3Result<GetObjectAclOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
-        let owner = self.owner_of(&input.bucket)?;
-        self.open_object(input.bucket, input.key, input.version_id).await?;
+        let owner = owner_of(&*asker.bucket()?);
+        self.open_object(&asker, input.key, input.version_id).await?;
         let grants = Some(vec![full_control(&owner)]);
         Ok(GetObjectAclOutput { grants, owner: Some(owner), ..Default::default() })
     }
 
-    /// The owner as S3 shows it. AWS has a canonical user id there, which nothing here knows; it is the account.
-    pub(super) fn owner_of(&self, bucket: &str) -> S3Result<Owner> {
-        let account = self.disk.owner(bucket)?.to_string();
-        Ok(Owner { display_name: Some(account.clone()), id: Some(account) })
-    }
-
-    async fn record(&self, bucket: String) -> S3Result<BucketRecord> {
-        let disk = self.disk.clone();
-        Ok(blocking(move || disk.bucket_record(&bucket)).await?)
-    }
-
-    async fn change(
+    pub(super) async fn change(
         &self,
-        bucket: String,
+        bucket: Arc<Bucket>,
         change: impl FnOnce(&mut BucketRecord) + Send + 'static,
     ) -> S3Result<()> {
-        let disk = self.disk.clone();
-        Ok(blocking(move || disk.change_bucket(&bucket, change)).await?)
+        let (disk, owner) = (self.disk.clone(), bucket.owner.clone());
+        Ok(self.work(&owner, move || disk.change_bucket(&bucket, change)).await?)
     }
+}
+
+/// The owner as S3 shows it. AWS has a canonical user id there, which nothing here knows; it is the account.
+pub(super) fn owner_of(bucket: &Bucket) -> Owner {
+    let account = bucket.owner.to_string();
+    Owner { display_name: Some(account.clone()), id: Some(account) }
 }
 
 /// Only the bucket's owner owns objects: there are no ACLs.

@@ -7,7 +7,8 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use super::disk::{ObjectRecord, Tags, blocking};
+use super::access::Asker;
+use super::disk::{ObjectRecord, Tags};
 use super::{ObjectStorage, custom_error};
 
 const MAXIMUM_KEY_CHARACTERS: usize = 128;
@@ -25,8 +26,9 @@ impl ObjectStorage {
         &self,
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<GetObjectTaggingOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
-        let record = self.open_object(input.bucket, input.key, input.version_id).await?.record;
+        let record = self.open_object(&asker, input.key, input.version_id).await?.record;
         Ok(GetObjectTaggingOutput { tag_set: tag_set(record.tags), version_id: record.version })
     }
 
@@ -34,9 +36,10 @@ impl ObjectStorage {
         &self,
         request: S3Request<PutObjectTaggingInput>,
     ) -> S3Result<PutObjectTaggingOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
         let tags = read_tags(input.tagging.tag_set, Limit::Object)?;
-        let record = self.set_tags(input.bucket, input.key, input.version_id, tags).await?;
+        let record = self.set_tags(&asker, input.key, input.version_id, tags).await?;
         Ok(PutObjectTaggingOutput { version_id: record.version })
     }
 
@@ -44,21 +47,24 @@ impl ObjectStorage {
         &self,
         request: S3Request<DeleteObjectTaggingInput>,
     ) -> S3Result<DeleteObjectTaggingOutput> {
+        let asker = Asker::of(&request)?;
         let input = request.input;
-        let record = self.set_tags(input.bucket, input.key, input.version_id, Tags::new()).await?;
+        let record = self.set_tags(&asker, input.key, input.version_id, Tags::new()).await?;
         Ok(DeleteObjectTaggingOutput { version_id: record.version })
     }
 
     async fn set_tags(
         &self,
-        bucket: String,
+        asker: &Asker,
         key: String,
         version: Option<String>,
         tags: Tags,
     ) -> S3Result<ObjectRecord> {
-        let disk = self.disk.clone();
-        let set = move || disk.redescribe(&bucket, &key, version.as_deref(), |record| record.tags = tags);
-        blocking(set).await
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
+        let set = move || {
+            disk.redescribe(&bucket, &key, version.as_deref(), |record| record.tags.clone_from(&tags))
+        };
+        self.work(&asker.caller().account, set).await
     }
 }
 

@@ -5,6 +5,7 @@ use s3s::dto::{GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, Paye
 use s3s::{S3Request, S3Result, dto, s3_error};
 
 use super::ObjectStorage;
+use super::access::Asker;
 
 /// Reads of a setting that does not exist: an error of S3, when there is the bucket.
 macro_rules! unset {
@@ -12,7 +13,7 @@ macro_rules! unset {
         impl ObjectStorage {
             $(
                 pub(super) async fn $method(&self, request: S3Request<dto::$input>) -> S3Result<dto::$output> {
-                    self.disk.bucket(&request.input.bucket)?;
+                    Asker::bucket_of(&request)?;
                     Err(s3_error!($code, $message))
                 }
             )*
@@ -21,29 +22,21 @@ macro_rules! unset {
 }
 
 unset! {
-    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput:
-        NoSuchBucketPolicy, "The bucket policy does not exist";
-    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput:
-        NoSuchBucketPolicy, "The bucket policy does not exist";
-    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput:
-        NoSuchCORSConfiguration, "The CORS configuration does not exist";
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput:
         NoSuchWebsiteConfiguration, "The specified bucket does not have a website configuration";
-    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput:
-        NoSuchLifecycleConfiguration, "The lifecycle configuration does not exist";
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput:
         ReplicationConfigurationNotFoundError, "The replication configuration was not found";
     get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput:
         ObjectLockConfigurationNotFoundError, "Object Lock configuration does not exist for this bucket";
 }
 
-/// Reads of a setting that is there and empty, and removals of one that cannot be.
+/// Reads of a setting that is there and empty.
 macro_rules! empty {
     ($($method:ident($input:ident) -> $output:ident;)*) => {
         impl ObjectStorage {
             $(
                 pub(super) async fn $method(&self, request: S3Request<dto::$input>) -> S3Result<dto::$output> {
-                    self.disk.bucket(&request.input.bucket)?;
+                    Asker::bucket_of(&request)?;
                     Ok(dto::$output::default())
                 }
             )*
@@ -55,9 +48,6 @@ empty! {
     get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput)
         -> GetBucketAccelerateConfigurationOutput;
     get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
-    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
-        -> GetBucketNotificationConfigurationOutput;
-    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
 }
 
 impl ObjectStorage {
@@ -66,7 +56,7 @@ impl ObjectStorage {
         &self,
         request: S3Request<GetBucketRequestPaymentInput>,
     ) -> S3Result<GetBucketRequestPaymentOutput> {
-        self.disk.bucket(&request.input.bucket)?;
+        Asker::bucket_of(&request)?;
         Ok(GetBucketRequestPaymentOutput { payer: Some(Payer::from_static(Payer::BUCKET_OWNER)) })
     }
 }

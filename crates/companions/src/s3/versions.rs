@@ -12,13 +12,16 @@ use s3s::{S3Error, S3Result, s3_error};
 use tempfile::NamedTempFile;
 
 use super::StorageError;
-use super::disk::{
-    Disk, ObjectRecord, OpenObject, Versioning, commit, entries, open_if_there, records_in, remove_file,
-};
+use super::bucket::{Bucket, Versioning};
+use super::disk::{Disk, ObjectRecord, OpenObject, entries, open_if_there, records_in};
 use super::objects::Condition;
+use super::usage::{Reservation, freed_by};
 
 /// How S3 spells the version that a bucket without versioning has.
 pub(super) const NULL: &str = "null";
+
+/// How often a description is tried to be changed when the object is replaced meanwhile.
+const REDESCRIBE_TRIES: usize = 5;
 
 /// What a deletion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,88 +43,120 @@ pub(super) struct ListedVersion {
 
 impl Disk {
     /// Where versions of an object that are not current are.
-    fn versions_path(&self, bucket: &str, key: &str) -> Result<PathBuf, StorageError> {
-        let object = self.object_path(bucket, key)?;
+    fn versions_path(&self, bucket: &Bucket, key: &str) -> PathBuf {
+        let object = self.object_path(bucket, key);
         let name = object.file_name().expect("invariant: an object's path ends with its name");
-        Ok(self.bucket(bucket)?.join("versions").join(name))
+        bucket.contents().join("versions").join(name)
     }
 
     /// Puts an object in place if the conditions hold; tells its version.
     pub(super) fn put(
         &self,
-        bucket: &str,
-        content: NamedTempFile,
+        bucket: &Bucket,
+        content: (NamedTempFile, Reservation),
         mut record: ObjectRecord,
         condition: &Condition,
     ) -> S3Result<ObjectRecord> {
-        let path = self.object_path(bucket, &record.key)?;
+        settle(&content)?;
+        let held = self.hold(bucket)?;
+        let path = self.object_path(bucket, &record.key);
         let _alone = self.lock(&path);
         let current = open_if_there(&path)?.map(|object| object.record);
         condition.check_write(current.as_ref())?;
         record.sequence = now_nanoseconds();
-        let versioning = self.bucket_record(bucket)?.versioning;
+        let versioning = held.record.versioning;
         record.version = (versioning == Some(Versioning::Enabled)).then(new_version);
         if versioning.is_none() {
-            commit(content, &record, &path)?;
+            self.commit(bucket, content, &record, &path)?;
             return Ok(record);
         }
-        let aside = self.versions_path(bucket, &record.key)?;
-        put_aside(&path, current.as_ref(), record.version.as_ref(), &aside)?;
-        commit(content, &record, &path)?;
+        let aside = self.versions_path(bucket, &record.key);
+        self.put_aside(bucket, &path, (current.as_ref(), record.version.as_ref()), &aside)?;
+        self.commit(bucket, content, &record, &path)?;
         if record.version.is_none() {
-            remove_file(&aside.join(NULL))?;
+            self.remove(bucket, &aside.join(NULL))?;
         }
         Ok(record)
     }
 
     /// An object in a version, or in the current one.
-    pub(super) fn version(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<OpenObject> {
+    pub(super) fn version(&self, bucket: &Bucket, key: &str, version: Option<&str>) -> S3Result<OpenObject> {
         let Some(wanted) = version else { return Ok(self.object(bucket, key)?) };
         let file_name = file_name(wanted)?;
-        let path = self.object_path(bucket, key)?;
+        let path = self.object_path(bucket, key);
         let found = match open_if_there(&path)?.filter(|object| shown(&object.record) == wanted) {
             Some(current) => Some(current),
-            None => open_if_there(&self.versions_path(bucket, key)?.join(file_name))?,
+            None => open_if_there(&self.versions_path(bucket, key).join(file_name))?,
         };
         match found {
             Some(object) if object.record.delete_marker => Err(marker_error(wanted)),
             Some(object) => Ok(object),
-            None => Err(s3_error!(NoSuchVersion, "The specified version does not exist.")),
+            None => {
+                self.check_there(bucket)?;
+                Err(s3_error!(NoSuchVersion, "The specified version does not exist."))
+            }
         }
     }
 
     /// Replaces the description of a version; its bytes stay.
     pub(super) fn redescribe(
         &self,
-        bucket: &str,
+        bucket: &Bucket,
         key: &str,
         version: Option<&str>,
-        change: impl FnOnce(&mut ObjectRecord),
+        change: impl Fn(&mut ObjectRecord),
     ) -> S3Result<ObjectRecord> {
-        let path = self.object_path(bucket, key)?;
-        let _alone = self.lock(&path);
-        let mut object = self.version(bucket, key, version)?;
-        let mut content = self.temporary()?;
-        object.copy_to(content.as_file_mut()).map_err(StorageError::io(&path))?;
-        let current =
-            open_if_there(&path)?.is_some_and(|current| current.record.version == object.record.version);
-        let target =
-            if current { path } else { self.versions_path(bucket, key)?.join(shown(&object.record)) };
-        change(&mut object.record);
-        commit(content, &object.record, &target)?;
-        Ok(object.record)
+        // The copy is made without the locks, which others share.
+        for _ in 0..REDESCRIBE_TRIES {
+            let mut object = self.version(bucket, key, version)?;
+            let path = self.object_path(bucket, key);
+            let mut content = (self.temporary()?, self.reserve(bucket, object.record.size)?);
+            object.copy_to(content.0.as_file_mut()).map_err(StorageError::io(&path))?;
+            settle(&content)?;
+            let _held = self.hold(bucket)?;
+            let _alone = self.lock(&path);
+            let mut record = self.version(bucket, key, version)?.record;
+            if !same_bytes(&record, &object.record) {
+                continue;
+            }
+            let current =
+                open_if_there(&path)?.is_some_and(|current| current.record.version == record.version);
+            let target = if current { path } else { self.versions_path(bucket, key).join(shown(&record)) };
+            change(&mut record);
+            self.commit(bucket, content, &record, &target)?;
+            return Ok(record);
+        }
+        Err(s3_error!(OperationAborted, "The object is being replaced by others; try again."))
     }
 
     /// Deletes an object, or one version of it for good. What is not there counts as deleted.
-    pub(super) fn delete(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<Deletion> {
-        let path = self.object_path(bucket, key)?;
+    pub(super) fn delete(&self, bucket: &Bucket, key: &str, version: Option<&str>) -> S3Result<Deletion> {
+        self.delete_if(bucket, key, version, None)
+    }
+
+    /// The same; when `expected` is given, only while the current version is still that one.
+    pub(super) fn delete_if(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        version: Option<&str>,
+        expected: Option<&ObjectRecord>,
+    ) -> S3Result<Deletion> {
+        let held = self.hold(bucket)?;
+        let path = self.object_path(bucket, key);
         let _alone = self.lock(&path);
-        let aside = self.versions_path(bucket, key)?;
-        if let Some(version) = version {
-            return erase(&path, &aside, version);
+        if let Some(expected) = expected {
+            let current = open_if_there(&path)?.map(|object| object.record);
+            if !current.is_some_and(|current| same_bytes(&current, expected)) {
+                return Ok(Deletion::Gone);
+            }
         }
-        let Some(versioning) = self.bucket_record(bucket)?.versioning else {
-            remove_file(&path)?;
+        let aside = self.versions_path(bucket, key);
+        if let Some(version) = version {
+            return self.erase(bucket, &path, &aside, version);
+        }
+        let Some(versioning) = held.record.versioning else {
+            self.remove(bucket, &path)?;
             return Ok(Deletion::Gone);
         };
         let mut marker = ObjectRecord::new(key.to_owned(), 0, String::new());
@@ -129,16 +164,17 @@ impl Disk {
         marker.sequence = now_nanoseconds();
         marker.version = (versioning == Versioning::Enabled).then(new_version);
         let current = open_if_there(&path)?.map(|object| object.record);
-        put_aside(&path, current.as_ref(), marker.version.as_ref(), &aside)?;
-        commit(self.temporary()?, &marker, &aside.join(shown(&marker)))?;
-        remove_file(&path)?;
+        let content = (self.temporary()?, self.reserve(bucket, 1)?);
+        self.put_aside(bucket, &path, (current.as_ref(), marker.version.as_ref()), &aside)?;
+        self.commit(bucket, content, &marker, &aside.join(shown(&marker)))?;
+        self.remove(bucket, &path)?;
         Ok(Deletion::Marked(marker.version))
     }
 
     /// All versions of all objects: keys in order, the newest version first.
-    pub(super) fn versions(&self, bucket: &str) -> Result<Vec<ListedVersion>, StorageError> {
+    pub(super) fn versions(&self, bucket: &Bucket) -> Result<Vec<ListedVersion>, StorageError> {
         let mut versions: Vec<ListedVersion> = self.records(bucket)?.into_iter().map(current).collect();
-        for directory in entries(&self.bucket(bucket)?.join("versions"))? {
+        for directory in entries(&bucket.contents().join("versions"))? {
             let old = |record| ListedVersion { record, latest: false };
             versions.extend(records_in(&directory)?.into_iter().map(old));
         }
@@ -153,49 +189,65 @@ impl Disk {
         }
         Ok(versions)
     }
+
+    /// Removes a version for good; `path` is that of the current one.
+    fn erase(&self, bucket: &Bucket, path: &Path, aside: &Path, version: &str) -> S3Result<Deletion> {
+        let file = aside.join(file_name(version)?);
+        let current = open_if_there(path)?.map(|object| object.record);
+        let mut marker = false;
+        if current.as_ref().is_some_and(|current| shown(current) == version) {
+            // What a crash may have left; it would become current again.
+            self.remove(bucket, &file)?;
+            let freed = freed_by(path);
+            if bring_back(path, aside, version)? {
+                self.usage.release(&bucket.owner, freed);
+            } else {
+                self.remove(bucket, path)?;
+            }
+        } else {
+            marker = open_if_there(&file)?.is_some_and(|object| object.record.delete_marker);
+            if current.is_none() {
+                bring_back(path, aside, version)?;
+            }
+            self.remove(bucket, &file)?;
+        }
+        // Fails while there are versions.
+        let _ = fs::remove_dir(aside);
+        Ok(Deletion::Erased { marker })
+    }
+
+    /// Keeps the current version unless it is replaced by the same one.
+    fn put_aside(
+        &self,
+        bucket: &Bucket,
+        path: &Path,
+        (current, replaced_by): (Option<&ObjectRecord>, Option<&String>),
+        aside: &Path,
+    ) -> Result<(), StorageError> {
+        fs::create_dir_all(aside).map_err(StorageError::io(aside))?;
+        let Some(current) = current.filter(|current| current.version.as_ref() != replaced_by) else {
+            return Ok(());
+        };
+        let link = aside.join(shown(current));
+        self.remove(bucket, &link)?;
+        fs::hard_link(path, &link).map_err(StorageError::io(&link))
+    }
 }
 
-/// Removes a version for good; `path` is that of the current one.
-fn erase(path: &Path, aside: &Path, version: &str) -> S3Result<Deletion> {
-    let file = aside.join(file_name(version)?);
-    let current = open_if_there(path)?.map(|object| object.record);
-    let mut marker = false;
-    if current.as_ref().is_some_and(|current| shown(current) == version) {
-        // What a crash may have left; it would become current again.
-        remove_file(&file)?;
-        if !bring_back(path, aside, version)? {
-            remove_file(path)?;
-        }
-    } else {
-        marker = open_if_there(&file)?.is_some_and(|object| object.record.delete_marker);
-        if current.is_none() {
-            bring_back(path, aside, version)?;
-        }
-        remove_file(&file)?;
-    }
-    // Fails while there are versions.
-    let _ = fs::remove_dir(aside);
-    Ok(Deletion::Erased { marker })
+/// Gets the bytes to the disk before a lock is taken, so that it is not held for as long as that takes.
+pub(super) fn settle((content, _): &(NamedTempFile, Reservation)) -> Result<(), StorageError> {
+    content.as_file().sync_data().map_err(StorageError::io(content.path()))
+}
+
+/// Whether two descriptions are of the same bytes.
+fn same_bytes(a: &ObjectRecord, b: &ObjectRecord) -> bool {
+    let identity =
+        |record: &ObjectRecord| (record.sequence, record.modified_ms, record.size, record.e_tag.clone());
+    identity(a) == identity(b) && a.version == b.version
 }
 
 fn current(record: ObjectRecord) -> ListedVersion {
     ListedVersion { record, latest: true }
-}
-
-/// Keeps the current version unless `replaced_by` is the same one.
-fn put_aside(
-    path: &Path,
-    current: Option<&ObjectRecord>,
-    replaced_by: Option<&String>,
-    aside: &Path,
-) -> Result<(), StorageError> {
-    fs::create_dir_all(aside).map_err(StorageError::io(aside))?;
-    let Some(current) = current.filter(|current| current.version.as_ref() != replaced_by) else {
-        return Ok(());
-    };
-    let link = aside.join(shown(current));
-    remove_file(&link)?;
-    fs::hard_link(path, &link).map_err(StorageError::io(&link))
 }
 
 /// Makes the newest version that is put aside the current one, without the version that goes; not a delete marker.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use hearth_api::AccountId;
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
-use hearth_companions::{ObjectStorage, QuotaValues};
+use hearth_companions::{ObjectStorage, QuotaValues, StorageLimits};
 use hearth_identity::{Identities, RootKey};
 use hearth_store::Store;
 use http::{Request, Response, StatusCode};
@@ -97,7 +97,8 @@ impl Neighbours {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let account = AccountId::from_stored(ACCOUNT);
-        let storage = ObjectStorage::open(directory.path(), "us-east-1", &account).unwrap();
+        let limits = StorageLimits { free_bytes: 0, ..StorageLimits::default() };
+        let storage = ObjectStorage::open(directory.path(), "us-east-1", &account, limits).unwrap();
         let store = Store::temporary().await.unwrap();
         let root =
             RootKey { account: account.clone(), access_key: "AKID".to_owned(), secret: "secret".to_owned() };
@@ -120,7 +121,7 @@ impl Neighbours {
         let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
         let quotas = (quotas, defaults);
         let router =
-            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas);
+            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas, &[]);
         Self { directory, storage, store, identities, router }
     }
 
