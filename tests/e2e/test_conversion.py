@@ -1,0 +1,154 @@
+"""What converts the layers of images (guest/store-image.sh, confine.py): reads what a registry sends, and can do nothing else."""
+import gzip
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+GUEST = pathlib.Path(__file__).parents[2] / "guest"
+# Far from those that the server gives to anybody.
+UID = 0x4FF90000
+MIB = 1 << 20
+
+# Tries everything that a program which was taken over would try; prints what it is and the errors.
+TRIES = """
+import ctypes, errno, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*arguments):
+    return "done" if libc.syscall(*arguments) >= 0 else errno.errorcode[ctypes.get_errno()]
+def attempt(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+told = {name: status[name].split()[0] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "NoNewPrivs", "Seccomp")}
+told["ids"] = [*os.getresuid(), *os.getresgid(), *os.getgroups()]
+told["environment"] = sorted(os.environ)
+told["socket"] = attempt(lambda: socket.socket(socket.AF_INET))
+told["unix"] = attempt(lambda: socket.socket(socket.AF_UNIX))
+told["user namespace"] = call(NUMBERS["unshare"], 0x10000000)
+told["clone of a namespace"] = call(NUMBERS["clone"], 0x10000000 | 17, 0, 0, 0, 0)
+told["clone3"] = call(435, 0, 0)
+told["mount"] = call(NUMBERS["mount"], b"tmpfs", b"/mnt", b"tmpfs", 0, 0)
+told["device"] = attempt(lambda: os.mknod("/tmp/hearth-device", 0o20666, os.makedev(1, 3)))
+told["process"] = attempt(lambda: os.waitpid(os.fork() or os._exit(0), 0))
+print(told)
+"""
+
+
+def confine(program, *, seconds=60, memory=512 * MIB, file_bytes=MIB, check=True):
+    command = ["/usr/bin/python3", "-I", GUEST / "confine.py", UID, seconds, memory, file_bytes, "/usr/bin/python3", "-c", program]
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120,
+                            env={**os.environ, "SECRET": "x"})
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(autouse=True)
+def root():
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+def test_what_reads_layers_can_do_nothing_else():
+    machine = "x86_64" if os.uname().machine == "x86_64" else "aarch64"
+    numbers = {"x86_64": {"unshare": 272, "clone": 56, "mount": 165}, "aarch64": {"unshare": 97, "clone": 220, "mount": 40}}[machine]
+    told = eval(confine(f"NUMBERS = {numbers}" + TRIES).stdout)
+    none = "0" * 16
+    assert told == {
+        "CapEff": none, "CapPrm": none, "CapBnd": none, "CapInh": none, "NoNewPrivs": "1", "Seccomp": "2", "ids": [UID] * 6,
+        "environment": ["LC_ALL", "PATH"], "socket": "EPERM", "unix": "EPERM", "user namespace": "EPERM",
+        "clone of a namespace": "EPERM", "clone3": "ENOSYS", "mount": "EPERM", "device": "EPERM", "process": "done",
+    }
+
+
+@pytest.mark.parametrize("program, ends", [
+    ("x = bytearray(8 << 30)", "MemoryError"),
+    ("import tempfile; f = tempfile.TemporaryFile(); f.write(bytes(2 << 20)); f.flush()", "File too large"),
+    ("import os\nwhile True: os.fork()", "BlockingIOError"),
+    ("while True: pass", ""),
+])
+def test_limits_of_what_reads_layers(program, ends):
+    result = confine(program, seconds=1, check=False)
+    assert result.returncode != 0 and ends in result.stderr, result
+
+
+def layout(directory, *layers):
+    """An OCI image layout of these plain tars."""
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def blob(data, kind):
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    diff_ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    config = blob(json.dumps({"rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode(), "config.v1+json")
+    packed = [blob(gzip.compress(layer), "layer.v1.tar+gzip") for layer in layers]
+    manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": packed}).encode(), "manifest.v1+json")
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o400)
+        os.chown(path, UID, UID)
+
+
+def convert(directory, tools=GUEST, **more):
+    out = directory.parent / "store.ext4"
+    command = [tools / "store-image.sh", directory, "docker.io/library/x:1", out]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **more})
+    left = [path.name for path in directory.parent.iterdir() if path not in (directory, out)]
+    assert left == [], "nothing is left beside the disk"
+    return result, out
+
+
+def tar(member, data=b""):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def test_layers_are_read_as_the_user_who_owns_them(tmp_path):
+    member = tarfile.TarInfo("etc/hello")
+    member.pax_headers = {"SCHILY.xattr.user.greeting": "hello"}
+    layout(tmp_path / "layout", tar(member, b"hello\n"))
+    result, out = convert(tmp_path / "layout")
+    assert result.returncode == 0, result.stderr
+    status = out.stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (0, 0o444)
+
+
+def test_a_link_in_the_place_of_the_disk_is_not_followed(tmp_path):
+    victim, tools = tmp_path / "victim", tmp_path / "tools"
+    victim.write_text("secret")
+    victim.chmod(0o600)
+    shutil.copytree(GUEST, tools)
+    # What a program could do that a layer has taken over.
+    (tools / "confine.py").write_text(f"import os; os.symlink('{victim}', '/scratch/store.ext4')")
+    (tmp_path / "work").mkdir()
+    layout(tmp_path / "work" / "layout", tar(tarfile.TarInfo("a")))
+    result, _ = convert(tmp_path / "work" / "layout", tools=tools)
+    assert result.returncode != 0 and "made into no disk" in result.stderr, result.stderr
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_hostile_layer_is_a_sentence(tmp_path):
+    member = tarfile.TarInfo("../../etc/evil")
+    layout(tmp_path / "layout", tar(member, b"x"))
+    result, out = convert(tmp_path / "layout")
+    assert result.returncode != 0 and not out.exists()
+    assert "a layer names the path '../../etc/evil'" in result.stderr
+    layout(tmp_path / "large", tar(tarfile.TarInfo("a"), bytes(4 * MIB)))
+    (tmp_path / "layout").rename(tmp_path.parent / f"{tmp_path.name}-done")
+    result, out = convert(tmp_path / "large", HEARTH_MAX_IMAGE_BYTES=str(MIB))
+    assert result.returncode != 0 and "larger than the" in result.stderr, result.stderr
