@@ -6,7 +6,7 @@ import time
 import pytest
 
 from artifact import zipped
-from harness import processes, wait_until
+from harness import ACCOUNT, REGION, processes, wait_until
 from registry import small_debian
 
 # Perl of the small base image; /bin/sh is dash.
@@ -38,16 +38,27 @@ GROUP = "/aws/lambda-microvms/layers"
 
 @pytest.fixture(scope="module")
 def build(clients, registry):
-    """Builds the image `layers`, after deleting the one before; its ARN, state, reason and the lines of its log."""
+    """Builds the image `layers`, after deleting the one before unless it is to be updated; its ARN, state, reason and the
+    lines of its log."""
     registry.push("library/small", "1", small_debian(), {"Env": ["PATH=/usr/bin:/bin", "SMALL=yes"]})
     clients.s3.create_bucket(Bucket="layers")
 
-    def start(dockerfile: str, app: str, **more) -> tuple[str, str, str, list[str]]:
-        clients.delete_image(clients.image_arn("layers"))
+    def start(dockerfile: str, app: str, update: bool = False, **more) -> tuple[str, str, str, list[str]]:
+        if not update:
+            clients.delete_image(clients.image_arn("layers"))
         clients.s3.put_object(Bucket="layers", Key="code.zip", Body=zipped({"Dockerfile": dockerfile, "app.pl": app}))
         began = int(time.time() * 1000)
-        arn = clients.create_image("layers", "s3://layers/code.zip", **more)
-        state, reason = clients.wait_built(arn)
+        if update:
+            version = clients.microvms.update_microvm_image(
+                imageIdentifier=clients.image_arn("layers"), codeArtifact={"uri": "s3://layers/code.zip"},
+                baseImageArn=f"arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1",
+                buildRoleArn=f"arn:aws:iam::{ACCOUNT}:role/build", resources=[{"minimumMemoryInMiB": 512}],
+            )["imageVersion"]
+            arn = clients.image_arn("layers")
+            state, reason = clients.wait_built(arn, version=version)
+        else:
+            arn = clients.create_image("layers", "s3://layers/code.zip", **more)
+            state, reason = clients.wait_built(arn)
         return arn, state, reason, clients.log_lines(GROUP, since=began)
     yield start
     clients.delete_image(clients.image_arn("layers"))
@@ -58,7 +69,7 @@ def cached_steps(lines: list[str]) -> int:
 
 
 def test_failing_steps_then_an_exiting_app_then_a_good_one(clients, build):
-    """One image in three attempts; each reuses the layers of the one before, though the image was deleted."""
+    """One image in three attempts; each reuses the layers of the one before."""
     arn, state, reason, lines = build(FAILS, "exit 7")
     assert (state, reason) == (
         "CREATE_FAILED",
@@ -68,14 +79,14 @@ def test_failing_steps_then_an_exiting_app_then_a_good_one(clients, build):
     assert "this is why" in lines[-12:], lines
     assert any("exit status 9" in line for line in lines[-6:]), lines
 
-    arn, state, reason, lines = build(EXITS, "print STDERR \"giving up\\n\"; exit 7")
-    assert (state, reason) == ("CREATE_FAILED", "Container Stopped with Exit Code: 7")
+    arn, state, reason, lines = build(EXITS, "print STDERR \"giving up\\n\"; exit 7", update=True)
+    assert (state, reason) == ("UPDATE_FAILED", "Container Stopped with Exit Code: 7")
     assert cached_steps(lines) >= 2, lines
     assert "giving up" in lines
     assert "an early layer: 42" not in lines
 
-    arn, state, reason, lines = build(EXITS, SERVER)
-    assert (state, reason) == ("CREATED", None)
+    arn, state, reason, lines = build(EXITS, SERVER, update=True)
+    assert (state, reason) == ("UPDATED", None)
     # Everything but the last COPY comes from the cache.
     assert cached_steps(lines) >= 4, lines
     microvm = clients.run(arn)

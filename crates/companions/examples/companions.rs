@@ -33,6 +33,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         resume_microvm: 1,
         terminate_microvm: 1,
         create_microvm_auth_token: 1,
+        log_groups: 10_000,
+        log_mib: 10_240,
+        live_tail_sessions: 15,
     };
     let identities = Arc::new(Identities::open(store.clone(), vec![root]).await?);
     let router = hearth_companions::router(&storage, store, identities, "us-east-1", (quotas, quotas), &[]);

@@ -33,6 +33,11 @@ impl Refusal {
 
 impl From<hearth_store::Error> for Refusal {
     fn from(error: hearth_store::Error) -> Self {
+        if let hearth_store::Error::LogQuota(quota) = error {
+            let sentence = quota.to_string();
+            let (first, rest) = sentence.split_at(1);
+            return Self::new("LimitExceededException", format!("{}{rest}.", first.to_uppercase()));
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         Self::new("ServiceUnavailableException", "The service cannot complete the request.")
     }

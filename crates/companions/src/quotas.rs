@@ -11,8 +11,13 @@ use crate::json::{Refusal, Text, Violations, authorize, read, to_json};
 /// Prefix of `X-Amz-Target`.
 pub(crate) const TARGET_PREFIX: &str = "ServiceQuotasV20190624.";
 
-const SERVICE_CODE: &str = "lambda";
-const SERVICE_NAME: &str = "AWS Lambda";
+/// Codes and names of the services that have quotas here.
+const LAMBDA: Service = ("lambda", "AWS Lambda");
+const LOGS: Service = ("logs", "Amazon CloudWatch Logs");
+const SERVICES: [Service; 2] = [LAMBDA, LOGS];
+
+/// Code and name.
+type Service = (&'static str, &'static str);
 /// Stands for no limit: the largest value of the service model.
 const UNLIMITED: f64 = 10_000_000_000.0;
 const MAXIMUM_RESULTS: i64 = 100;
@@ -46,6 +51,12 @@ pub struct QuotaValues {
     pub terminate_microvm: u32,
     /// CreateMicrovmAuthToken per second.
     pub create_microvm_auth_token: u32,
+    /// Log groups.
+    pub log_groups: u32,
+    /// MiB in all log groups together.
+    pub log_mib: u64,
+    /// StartLiveTail sessions at the same time.
+    pub live_tail_sessions: u32,
 }
 
 /// One quota: its code, its name, its unit, and which value it is.
@@ -73,6 +84,21 @@ const DEFINITIONS: [Definition; 15] = [
         limit(values.create_microvm_auth_token)
     }),
 ];
+
+/// Quotas of CloudWatch Logs; the codes are ours.
+const LOG_DEFINITIONS: [Definition; 3] = [
+    ("L-HEARTHLG", "Log groups", "None", |values| limit(values.log_groups)),
+    ("L-HEARTHLB", "Bytes stored in log groups", "Megabytes", |values| match values.log_mib {
+        0 => UNLIMITED,
+        mib => mib as f64,
+    }),
+    ("L-HEARTHLT", "Concurrent Live Tail sessions", "None", |values| limit(values.live_tail_sessions)),
+];
+
+/// The quotas of a service.
+fn definitions(service: Service) -> &'static [Definition] {
+    if service == LOGS { &LOG_DEFINITIONS } else { &DEFINITIONS }
+}
 
 fn limit(value: u32) -> f64 {
     if value == 0 { UNLIMITED } else { value.into() }
@@ -147,8 +173,10 @@ impl ServiceQuotas {
             "ListAWSDefaultServiceQuotas" => ("servicequotas:ListAWSDefaultServiceQuotas", false, false),
             "ListServices" => {
                 authorize(&self.identities, caller, "servicequotas:ListServices", "*")?;
-                let service = serde_json::json!({ "ServiceCode": SERVICE_CODE, "ServiceName": SERVICE_NAME });
-                return Ok(to_json(&serde_json::json!({ "Services": [service] })));
+                let shown =
+                    |(code, name): &Service| serde_json::json!({ "ServiceCode": code, "ServiceName": name });
+                let services: Vec<_> = SERVICES.iter().map(shown).collect();
+                return Ok(to_json(&serde_json::json!({ "Services": services })));
             }
             other => {
                 return Err(Refusal::new(
@@ -160,36 +188,40 @@ impl ServiceQuotas {
         let request: Request = read(body)?;
         let account = caller.account.as_str();
         let code = request.quota_code.clone().unwrap_or_default();
-        authorize(
-            &self.identities,
-            caller,
-            action,
-            &if of_one { self.arn(account, &code) } else { "*".to_owned() },
-        )?;
-        request.check(of_one)?;
+        let named = request.service_code.clone().unwrap_or_default();
+        let resource = if of_one { self.arn(account, &named, &code) } else { "*".to_owned() };
+        authorize(&self.identities, caller, action, &resource)?;
+        let service = request.check(of_one)?;
         // The ARN of a default names no account.
         let (values, account) = if applied { (&self.applied, account) } else { (&self.defaults, "") };
-        let mut found = DEFINITIONS.iter().filter(|(own, ..)| request.quota_code.is_none() || *own == code);
+        let mut found =
+            definitions(service).iter().filter(|(own, ..)| request.quota_code.is_none() || *own == code);
         if of_one {
-            let definition = found.next().ok_or_else(|| no_quota(&code))?;
-            return Ok(to_json(&QuotaAnswer { quota: self.quota(definition, values, account) }));
+            let definition = found.next().ok_or_else(|| no_quota(service, &code))?;
+            return Ok(to_json(&QuotaAnswer { quota: self.quota(service, definition, values, account) }));
         }
         if request.quota_applied_at_level.as_deref() == Some("RESOURCE") {
             return Ok(to_json(&QuotasAnswer { quotas: Vec::new(), next_token: None }));
         }
         let (start, limit) = request.page()?;
-        let all: Vec<_> = found.map(|definition| self.quota(definition, values, account)).collect();
+        let all: Vec<_> = found.map(|definition| self.quota(service, definition, values, account)).collect();
         let end = start.saturating_add(limit);
         let next_token = (end < all.len()).then(|| end.to_string());
         let quotas = all.into_iter().skip(start).take(limit).collect();
         Ok(to_json(&QuotasAnswer { quotas, next_token }))
     }
 
-    fn quota(&self, (code, name, unit, value): &Definition, values: &QuotaValues, account: &str) -> Quota {
+    fn quota(
+        &self,
+        (service_code, service_name): Service,
+        (code, name, unit, value): &Definition,
+        values: &QuotaValues,
+        account: &str,
+    ) -> Quota {
         Quota {
-            service_code: SERVICE_CODE,
-            service_name: SERVICE_NAME,
-            quota_arn: self.arn(account, code),
+            service_code,
+            service_name,
+            quota_arn: self.arn(account, service_code, code),
             quota_code: code,
             quota_name: name,
             value: value(values),
@@ -201,13 +233,13 @@ impl ServiceQuotas {
         }
     }
 
-    fn arn(&self, account: &str, code: &str) -> String {
-        format!("arn:aws:servicequotas:{}:{account}:{SERVICE_CODE}/{code}", self.region)
+    fn arn(&self, account: &str, service: &str, code: &str) -> String {
+        format!("arn:aws:servicequotas:{}:{account}:{service}/{code}", self.region)
     }
 }
 
 impl Request {
-    fn check(&self, of_one: bool) -> Result<(), Refusal> {
+    fn check(&self, of_one: bool) -> Result<Service, Refusal> {
         let mut violations = Violations::default();
         violations.required("serviceCode", self.service_code.as_deref(), Text { maximum: 63, ..CODE });
         if of_one {
@@ -217,13 +249,13 @@ impl Request {
         }
         violations.range("maxResults", self.max_results, (1, MAXIMUM_RESULTS));
         violations.finish("IllegalArgumentException")?;
-        match self.service_code.as_deref() {
-            Some(SERVICE_CODE) => Ok(()),
-            other => Err(Refusal::new(
+        let code = self.service_code.as_deref().unwrap_or_default();
+        SERVICES.into_iter().find(|(own, _)| *own == code).ok_or_else(|| {
+            Refusal::new(
                 "NoSuchResourceException",
-                format!("There is no service with the code '{}' here.", other.unwrap_or_default()),
-            )),
-        }
+                format!("There is no service with the code '{code}' here."),
+            )
+        })
     }
 
     fn page(&self) -> Result<(usize, usize), Refusal> {
@@ -233,7 +265,7 @@ impl Request {
     }
 }
 
-fn no_quota(code: &str) -> Refusal {
-    let message = format!("The service '{SERVICE_CODE}' has no quota with the code '{code}' here.");
+fn no_quota((service, _): Service, code: &str) -> Refusal {
+    let message = format!("The service '{service}' has no quota with the code '{code}' here.");
     Refusal::new("NoSuchResourceException", message)
 }

@@ -60,7 +60,7 @@ pub fn router(
         s3: storage.service(identities.clone(), names.clone()),
         storage: storage.clone(),
         names,
-        logs: Logs::new(store, identities.clone(), region),
+        logs: Logs::new(store, identities.clone(), region, quotas.0.live_tail_sessions),
         quotas: ServiceQuotas::new(identities.clone(), region, quotas.0, quotas.1),
         identities,
     };

@@ -3,8 +3,8 @@
 
 use hearth_api::{Error, ErrorKind, NetworkConnectorArn};
 use hearth_iam::{Decision, PolicyType, Request};
-use hearth_identity::ServiceRole;
-use hearth_store::Taggable;
+use hearth_identity::{ServiceRole, log_questions};
+use hearth_store::{LogActions, MicrovmRecord, Taggable, WrittenFor};
 
 use crate::call::Call;
 use crate::config::{Context, store_failed};
@@ -92,6 +92,26 @@ impl Context {
                     self.authorize_on(call, ACTION, &Taggable::NetworkConnector(arn.unqualified())).await?;
                 }
                 None => self.authorize_named(call, ACTION, text)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a log group or stream of the caller's choice that nobody lets the service write: with an execution role
+    /// that is asked about when output comes, without one the caller has to have the rights itself, now and then.
+    pub(crate) async fn authorize_logging(&self, call: &Call, microvm: &MicrovmRecord) -> Result<(), Error> {
+        let Some(destination) = microvm.log_destination() else { return Ok(()) };
+        if !matches!(destination.written_for, WrittenFor::Author(_)) {
+            return Ok(());
+        }
+        let store = &self.services.store;
+        let group = store.log_group(&destination.account, &destination.group).await;
+        let group = group.map_err(|error| store_failed(&error))?;
+        let actions = LogActions { create_group: group.is_none(), create_stream: true };
+        for (action, resource) in log_questions(&self.config.region, &destination, actions) {
+            if !call.caller.rules(&resource) {
+                let request = call.caller.request(action, resource);
+                self.services.identities.authorize(&call.caller, &request)?;
             }
         }
         Ok(())

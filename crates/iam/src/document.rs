@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::error::PolicyError;
 use crate::json::Json;
 use crate::matching::Variables;
+use crate::principal_element::Named;
 use crate::statement::Statement;
 
 /// What a policy is attached to; decides which elements it must and must not have.
@@ -56,6 +57,16 @@ impl Document {
     /// What it was parsed as.
     pub fn kind(&self) -> DocumentKind {
         self.kind
+    }
+
+    /// Ties the users and roles that it names to their unique ids, so that it does not speak of others who get the
+    /// names later (user guide, "AWS JSON policy elements: Principal"). `id_of` knows those that there are.
+    pub fn bind_principals(&mut self, mut id_of: impl FnMut(&str) -> Option<String>) {
+        for named in self.statements.iter_mut().flat_map(Statement::principals_mut) {
+            if let Named::Arn { arn, id } = named {
+                *id = id_of(arn);
+            }
+        }
     }
 
     pub(crate) fn statements(&self) -> &[Statement] {

@@ -64,6 +64,14 @@ impl Principal {
         }
     }
 
+    /// Unique id of the user, or of the session's role.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::User { id, .. } | Self::AssumedRole { id, .. } => Some(id),
+            Self::Root { .. } | Self::Service { .. } => None,
+        }
+    }
+
     /// The account that it belongs to; services belong to none.
     pub fn account(&self) -> Option<&AccountId> {
         match self {

@@ -20,8 +20,11 @@ pub(crate) enum Grant {
 pub(crate) enum Named {
     Everyone,
     Account(String),
-    /// User, role or session.
-    Arn(String),
+    /// User, role or session, with the unique id that the user or role had when the policy was written.
+    Arn {
+        arn: String,
+        id: Option<String>,
+    },
     Service(String),
 }
 
@@ -75,7 +78,8 @@ impl Named {
                     ("sts", "assumed-role") => path.len() == 3,
                     _ => false,
                 };
-                (well_formed && path.iter().all(|part| !part.is_empty())).then(|| Self::Arn(text.to_owned()))
+                (well_formed && path.iter().all(|part| !part.is_empty()))
+                    .then(|| Self::Arn { arn: text.to_owned(), id: None })
             }
             _ => None,
         };
@@ -107,9 +111,12 @@ impl Named {
                     if matches!(principal, Principal::Root { .. }) { Grant::Full } else { Grant::Account };
                 (own.as_str() == id).then_some(grant)
             }
-            Self::Arn(arn) if *arn == principal.arn() => Some(Grant::Full),
-            Self::Arn(arn) if *arn == principal.principal_arn() => Some(Grant::Limited),
-            Self::Arn(_) => None,
+            Self::Arn { id: Some(id), .. } if principal.id() != Some(id) => None,
+            Self::Arn { arn, .. } if *arn == principal.arn() => Some(Grant::Full),
+            Self::Arn { arn, .. } if *arn == principal.principal_arn() => Some(Grant::Limited),
+            // It has another name by now and is the same user.
+            Self::Arn { id: Some(_), .. } if matches!(principal, Principal::User { .. }) => Some(Grant::Full),
+            Self::Arn { .. } => None,
             Self::Service(service) => {
                 matches!(principal, Principal::Service { name } if name == service).then_some(Grant::Full)
             }

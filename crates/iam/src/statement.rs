@@ -86,6 +86,14 @@ impl Statement {
         Ok((members.sid()?, statement))
     }
 
+    /// The entries of Principal or NotPrincipal.
+    pub(crate) fn principals_mut(&mut self) -> &mut [Named] {
+        match &mut self.principals {
+            Some(Selection::These(named) | Selection::AllBut(named)) => named,
+            None => &mut [],
+        }
+    }
+
     pub(crate) fn effect(&self) -> Effect {
         self.effect
     }

@@ -1,12 +1,15 @@
 //! What a caller may do.
 
+use std::sync::Arc;
+
 use hearth_api::{Error, ErrorKind};
-use hearth_iam::{Decision, Document, Policies, Principal, Request, evaluate};
+use hearth_iam::{Decision, Document, Policies, PolicyType, Principal, Request, evaluate};
 
 use crate::account::Account;
 use crate::caller::Caller;
 use crate::entities::{Attachments, Policy};
 use crate::identities::{Directory, Identities};
+use crate::session::Session;
 
 impl Identities {
     /// Refuses what the caller may not do, with the service's sentence (AccessDenied).
@@ -23,6 +26,11 @@ impl Identities {
     /// What follows from the caller's policies and that of the resource, such as a role's trust policy.
     pub fn decide(&self, caller: &Caller, request: &Request, resource: Option<&Document>) -> Decision {
         let directory = self.read();
+        let stands = |session: &Arc<Session>| directory.stands(session);
+        if !directory.knows(&caller.principal) || !caller.session.as_ref().is_none_or(stands) {
+            // Deleted since the request was authenticated; a resource's policy must not bring back the name.
+            return Decision::ImplicitlyDenied(PolicyType::Identity);
+        }
         let session = caller.session.as_ref().and_then(|session| session.policies.as_ref());
         let session = session.map(|policies| policies.iter().map(Policy::document).collect());
         let mut policies = directory.policies_of(&caller.principal);
@@ -36,14 +44,12 @@ impl Directory {
     /// Policies of a user, or of the role of a session. Unique ids are compared, so that who is gone has none.
     pub(crate) fn policies_of(&self, principal: &Principal) -> Policies<'_> {
         let found = match principal {
-            Principal::User { account, name, id, .. } => self.account(account).and_then(|account| {
-                let user = account.user(name).filter(|user| user.id == *id)?;
-                Some(resolve(account, &user.policies))
-            }),
-            Principal::AssumedRole { account, role, id, .. } => self.account(account).and_then(|account| {
-                let role = account.role(role).filter(|role| role.id == *id)?;
-                Some(resolve(account, &role.policies))
-            }),
+            Principal::User { account, name, id, .. } => self
+                .account(account)
+                .and_then(|holder| Some(resolve(holder, &self.user(account, name, id)?.policies))),
+            Principal::AssumedRole { account, role, id, .. } => self
+                .account(account)
+                .and_then(|holder| Some(resolve(holder, &self.role_with_id(account, role, id)?.policies))),
             Principal::Root { .. } | Principal::Service { .. } => None,
         };
         found.unwrap_or_default()

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use hearth_api::AccountId;
 use hearth_iam::{Principal, Request};
+use hearth_store::Author;
 use jiff::Timestamp;
 
 use crate::session::Session;
@@ -31,6 +32,11 @@ impl Caller {
     /// Whether it is the root user of an account.
     pub fn is_root(&self) -> bool {
         matches!(self.principal, Principal::Root { .. })
+    }
+
+    /// As whom later effects of its request are to be authorised.
+    pub fn author(&self) -> Author {
+        Author { arn: self.principal.arn(), id: self.principal.id().map(str::to_owned) }
     }
 
     /// Whether a policy has a say in what it may do in its own account.

@@ -15,13 +15,30 @@ pub type Tags = BTreeMap<String, String>;
 pub struct Policy {
     text: String,
     document: Arc<Document>,
+    /// Unique ids of the users and roles that it names, by their ARNs.
+    principals: BTreeMap<String, String>,
 }
 
 impl Policy {
     /// Reads a policy of at most `limit` characters, white space not counted.
     pub fn parse(text: &str, kind: DocumentKind, limit: usize) -> Result<Self, PolicyError> {
         let document = Arc::new(Document::parse(text, kind, limit)?);
-        Ok(Self { text: text.to_owned(), document })
+        Ok(Self { text: text.to_owned(), document, principals: BTreeMap::new() })
+    }
+
+    /// Ties the users and roles that it names to their unique ids.
+    #[must_use]
+    pub fn bound(mut self, id_of: impl Fn(&str) -> Option<String>) -> Self {
+        let mut found = BTreeMap::new();
+        let mut document = Document::clone(&self.document);
+        document.bind_principals(|arn| {
+            let id = id_of(arn)?;
+            found.insert(arn.to_owned(), id.clone());
+            Some(id)
+        });
+        self.document = Arc::new(document);
+        self.principals = found;
+        self
     }
 
     /// As it was written.
@@ -40,20 +57,24 @@ impl Policy {
 struct StoredPolicy {
     trust: bool,
     text: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    principals: BTreeMap<String, String>,
 }
 
 impl Serialize for Policy {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let trust = self.document.kind() == DocumentKind::Trust;
-        StoredPolicy { trust, text: self.text.clone() }.serialize(serializer)
+        let (text, principals) = (self.text.clone(), self.principals.clone());
+        StoredPolicy { trust, text, principals }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let StoredPolicy { trust, text } = StoredPolicy::deserialize(deserializer)?;
+        let StoredPolicy { trust, text, principals } = StoredPolicy::deserialize(deserializer)?;
         let kind = if trust { DocumentKind::Trust } else { DocumentKind::Identity };
-        Self::parse(&text, kind, usize::MAX).map_err(serde::de::Error::custom)
+        let policy = Self::parse(&text, kind, usize::MAX).map_err(serde::de::Error::custom)?;
+        Ok(policy.bound(|arn| principals.get(arn).cloned()))
     }
 }
 
@@ -115,6 +136,16 @@ impl User {
     /// `arn:aws:iam::<account>:user<path><name>`.
     pub fn arn(&self) -> String {
         format!("arn:aws:iam::{}:user{}{}", self.account, self.path, self.name)
+    }
+
+    /// Who it is in requests.
+    pub fn principal(&self) -> Principal {
+        Principal::User {
+            account: self.account.clone(),
+            path: self.path.clone(),
+            name: self.name.clone(),
+            id: self.id.clone(),
+        }
     }
 }
 

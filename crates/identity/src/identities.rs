@@ -13,7 +13,8 @@ use http::header::USER_AGENT;
 
 use crate::account::{Account, to_json};
 use crate::caller::Caller;
-use crate::session::{Session, SessionOf};
+use crate::entities::{Role, User};
+use crate::session::{Origin, Session, SessionOf};
 
 /// Key of an account's root user.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +50,9 @@ pub enum IdentityError {
         #[source]
         source: serde_json::Error,
     },
+    /// A session was to be made for, or by, a user or role that was deleted meanwhile.
+    #[error("the user or role of the session was deleted")]
+    Gone,
 }
 
 /// Whose an access key is.
@@ -127,12 +131,18 @@ impl Identities {
         Ok(Some(Ok(answer)))
     }
 
-    /// Puts temporary credentials in force, and forgets those that have expired.
+    /// Puts temporary credentials in force, and forgets those that have expired or whose owner was deleted.
     pub async fn add_session(&self, session: Session) -> Result<(), IdentityError> {
         let _changing = self.changing.lock().await;
+        if !self.read().stands(&session) {
+            return Err(IdentityError::Gone);
+        }
         let now = Timestamp::now();
-        let expired: Vec<Arc<Session>> =
-            self.read().sessions().filter(|session| session.expires_at < now).cloned().collect();
+        let expired: Vec<Arc<Session>> = {
+            let directory = self.read();
+            let over = |session: &&Arc<Session>| session.expires_at < now || !directory.stands(session);
+            directory.sessions().filter(over).cloned().collect()
+        };
         let mut writes = vec![IdentityWrite::Put(IdentityRow {
             account: session.account.clone(),
             kind: IdentityKind::Session,
@@ -271,6 +281,7 @@ impl Directory {
                 Ok(Credential { secret, account: account.clone(), session_token: None })
             }
             KeyOf::Session(session) if session.expires_at < Timestamp::now() => Err(Denial::ExpiredToken),
+            KeyOf::Session(session) if !self.stands(session) => Err(unknown()),
             KeyOf::Session(session) => Ok(Credential {
                 secret: session.secret.clone(),
                 account: session.account.clone(),
@@ -279,35 +290,66 @@ impl Directory {
         }
     }
 
-    /// Account and principal behind a key. A session outlives the user or role that it is of; then it has no rights,
-    /// see `policies`.
+    /// Account and principal behind a key; none for a session whose owner is gone.
     fn principal(&self, of: &KeyOf) -> Option<(AccountId, Principal)> {
         let (account, principal) = match of {
             KeyOf::Root(RootKey { account, .. }) => (account, Principal::Root { account: account.clone() }),
-            KeyOf::User { account, name } => {
-                let user = self.account(account)?.user(name)?;
-                let (path, name, id) = (user.path.clone(), user.name.clone(), user.id.clone());
-                (account, Principal::User { account: account.clone(), path, name, id })
-            }
+            KeyOf::User { account, name } => (account, self.account(account)?.user(name)?.principal()),
             KeyOf::Session(session) => (&session.account, self.session_principal(session)?),
         };
         Some((account.clone(), principal))
     }
 
     fn session_principal(&self, session: &Session) -> Option<Principal> {
+        if !self.stands(session) {
+            return None;
+        }
         let account = session.account.clone();
-        let here = self.account(&account)?;
         Some(match &session.of {
             SessionOf::Root => Principal::Root { account },
-            SessionOf::User { name, id } => {
-                let path = here.user(name).map_or_else(|| "/".to_owned(), |user| user.path.clone());
-                Principal::User { account, path, name: name.clone(), id: id.clone() }
-            }
-            SessionOf::Role { name, id, session } => {
-                let path = here.role(name).map_or_else(|| "/".to_owned(), |role| role.path.clone());
-                let (role, id, session) = (name.clone(), id.clone(), session.clone());
-                Principal::AssumedRole { account, path, role, id, session }
-            }
+            SessionOf::User { name, id } => self.user(&account, name, id)?.principal(),
+            SessionOf::Role { name, id, session } => self.role_with_id(&account, name, id)?.session(session),
         })
+    }
+
+    /// The user of this name, unless it is another one by now.
+    pub(crate) fn user(&self, account: &AccountId, name: &str, id: &str) -> Option<&User> {
+        self.account(account)?.user(name).filter(|user| user.id == id)
+    }
+
+    /// The role of this name, unless it is another one by now.
+    pub(crate) fn role_with_id(&self, account: &AccountId, name: &str, id: &str) -> Option<&Role> {
+        self.account(account)?.role(name).filter(|role| role.id == id)
+    }
+
+    /// Whether everybody is still there whose rights a session has, or who asked for it.
+    pub(crate) fn stands(&self, session: &Session) -> bool {
+        let account = &session.account;
+        let owner = match &session.of {
+            SessionOf::Root => self.account(account).is_some(),
+            SessionOf::User { name, id } => self.user(account, name, id).is_some(),
+            SessionOf::Role { name, id, .. } => self.role_with_id(account, name, id).is_some(),
+        };
+        owner && session.origins.iter().all(|origin| self.has(origin))
+    }
+
+    fn has(&self, origin: &Origin) -> bool {
+        match origin {
+            Origin::RootKey(key) => matches!(self.keys.get(key), Some(KeyOf::Root(_))),
+            Origin::User { account, name, id } => self.user(account, name, id).is_some(),
+            Origin::Role { account, name, id } => self.role_with_id(account, name, id).is_some(),
+        }
+    }
+
+    /// Whether a principal is still there.
+    pub(crate) fn knows(&self, principal: &Principal) -> bool {
+        match principal {
+            Principal::Root { account } => self.account(account).is_some(),
+            Principal::User { account, name, id, .. } => self.user(account, name, id).is_some(),
+            Principal::AssumedRole { account, role, id, .. } => {
+                self.role_with_id(account, role, id).is_some()
+            }
+            Principal::Service { .. } => true,
+        }
     }
 }

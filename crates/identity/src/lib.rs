@@ -1,8 +1,7 @@
 //! Who calls and what they may do: accounts, users, roles, policies, access keys, sessions.
 //!
-//! Invariants: everything is in memory and every change is in the database before it is visible; a role or user that
-//! was deleted has no rights, also in the hands of a session that was made before, and not even when another one of
-//! the same name comes; only the root user of an account has rights that no policy gives.
+//! Invariants: everything is in memory and every change is in the database before it is visible; a session ends with the
+//! user or role that it is of, and with whoever asked for it, and another one of the same name does not inherit it; only the root user of an account has rights that no policy gives.
 //!
 //! Reading order: [`entities`] (what there is), [`account`] (an account and how it changes), [`session`] (temporary
 //! credentials), [`identities`] (the whole, and authentication), `authorize` (what a caller may do), [`service_role`]
@@ -13,6 +12,7 @@ mod authorize;
 pub mod caller;
 pub mod entities;
 pub mod identities;
+mod log_rights;
 mod managed;
 pub mod service_role;
 pub mod session;
@@ -22,8 +22,9 @@ pub use account::Account;
 pub use caller::Caller;
 pub use entities::{AccessKey, ManagedPolicy, Policy, PolicyVersion, Role, User};
 pub use identities::{Identities, IdentityError, RootKey, SourceAddress};
+pub use log_rights::{PolicyLogRights, log_questions};
 pub use service_role::ServiceRole;
-pub use session::{Session, SessionOf};
+pub use session::{Origin, Session, SessionOf};
 pub use unique::{secret, unique_id};
 
 #[cfg(test)]

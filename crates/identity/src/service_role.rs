@@ -3,7 +3,7 @@
 use hearth_api::AccountId;
 use hearth_iam::{Principal, Request, evaluate, evaluate_trust};
 
-use crate::entities::Role;
+use crate::entities::{Role, User};
 use crate::identities::{Directory, Identities};
 
 /// The service as trust policies name it.
@@ -55,6 +55,50 @@ impl Identities {
     pub fn role(&self, arn: &str) -> Option<Role> {
         let arn = RoleArn::parse(arn)?;
         self.read().role(&arn).cloned()
+    }
+
+    /// Unique id of the user or role of this ARN, or of the role of a session's.
+    pub fn unique_id_of(&self, arn: &str) -> Option<String> {
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let [_, _, service, _, account, resource] = parts[..] else { return None };
+        let directory = self.read();
+        let account = directory.account(&AccountId::from_stored(account))?;
+        let (kind, path) = resource.split_once('/')?;
+        let last = path.rsplit('/').next()?;
+        match (service, kind) {
+            ("iam", "user") => {
+                account.user(last).filter(|user| user.arn() == arn).map(|user| user.id.clone())
+            }
+            ("iam", "role") => {
+                account.role(last).filter(|role| role.arn() == arn).map(|role| role.id.clone())
+            }
+            ("sts", "assumed-role") => account.role(path.split('/').next()?).map(|role| role.id.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a principal that was stored by ARN and unique id may do `action` to `resource` now. Who was deleted may
+    /// not; limits of the session that asked are not known any more.
+    pub fn principal_may(&self, arn: &str, id: Option<&str>, action: &str, resource: &str) -> bool {
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let [_, _, _, _, account, name] = parts[..] else { return false };
+        let account = AccountId::from_stored(account);
+        if name == "root" {
+            return resource.split(':').nth(4) == Some(account.as_str()) && self.account(&account).is_some();
+        }
+        let directory = self.read();
+        let names: Vec<&str> = name.split('/').collect();
+        let principal = match names[..] {
+            ["user", .., name] => id.and_then(|id| directory.user(&account, name, id)).map(User::principal),
+            ["assumed-role", role, session] => {
+                id.and_then(|id| directory.role_with_id(&account, role, id)).map(|role| role.session(session))
+            }
+            _ => None,
+        };
+        principal.is_some_and(|principal| {
+            let policies = directory.policies_of(&principal);
+            evaluate(&policies, &Request::new(principal, action, resource)).is_allowed()
+        })
     }
 
     /// How a role stands with the service.

@@ -1,9 +1,11 @@
 //! Temporary credentials (IAM user guide, "Temporary security credentials in IAM").
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_iam::Principal;
 use serde::{Deserialize, Serialize};
 
-use crate::entities::Policy;
+use crate::caller::Caller;
+use crate::entities::{Policy, Tags};
 use crate::unique::{secret, unique_id};
 
 /// Whose rights a session has.
@@ -29,6 +31,31 @@ pub enum SessionOf {
     },
 }
 
+/// Somebody without whom a session would not have been made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The root user, by the key that it had.
+    RootKey(String),
+    /// A user.
+    User {
+        /// Account.
+        account: AccountId,
+        /// Name.
+        name: String,
+        /// Unique id.
+        id: String,
+    },
+    /// A role.
+    Role {
+        /// Account.
+        account: AccountId,
+        /// Name.
+        name: String,
+        /// Unique id.
+        id: String,
+    },
+}
+
 /// Temporary credentials.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
@@ -42,6 +69,12 @@ pub struct Session {
     pub account: AccountId,
     /// Whose rights it has.
     pub of: SessionOf,
+    /// Who asked for it, and for the session that asked: it ends with any of them.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
+    /// Tags that were passed with it.
+    #[serde(default)]
+    pub tags: Tags,
     /// What further limits it; `None` when nothing was passed.
     pub policies: Option<Vec<Policy>>,
     /// When it was made.
@@ -72,9 +105,33 @@ impl Session {
             token: format!("{}{}", secret(), secret()),
             account,
             of,
+            origins: Vec::new(),
+            tags: Tags::new(),
             policies,
             issued_at,
             expires_at,
         }
+    }
+
+    /// Ties it to its maker, and to those to whom the maker's own session is tied.
+    #[must_use]
+    pub fn made_by(mut self, caller: &Caller) -> Self {
+        let earlier = caller.session.as_ref().map(|session| session.origins.clone());
+        self.origins = earlier.unwrap_or_default();
+        let origin = match &caller.principal {
+            Principal::User { account, name, id, .. } => {
+                Some(Origin::User { account: account.clone(), name: name.clone(), id: id.clone() })
+            }
+            Principal::AssumedRole { account, role, id, .. } => {
+                Some(Origin::Role { account: account.clone(), name: role.clone(), id: id.clone() })
+            }
+            // A session of the root user has the key among its origins already.
+            Principal::Root { .. } if caller.session.is_none() => {
+                Some(Origin::RootKey(caller.access_key.clone()))
+            }
+            Principal::Root { .. } | Principal::Service { .. } => None,
+        };
+        self.origins.extend(origin);
+        self
     }
 }

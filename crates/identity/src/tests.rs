@@ -1,12 +1,16 @@
 //! What callers may do after the identities changed, and after they were read again.
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_auth::sigv4::Denial;
 use hearth_iam::{DocumentKind, Principal};
-use hearth_store::Store;
+use hearth_store::{LogActions, LogDestination, LogRights as _, Store, WrittenFor};
 
 use crate::entities::{Attachments, Tags};
 use crate::service_role::ServiceRole;
-use crate::{AccessKey, Caller, Identities, Policy, Role, RootKey, Session, SessionOf, User};
+use crate::{
+    AccessKey, Caller, Identities, IdentityError, Policy, PolicyLogRights, Role, RootKey, Session, SessionOf,
+    User,
+};
 
 const ACCOUNT: &str = "111122223333";
 const RUN: &str = "lambda:RunMicrovm";
@@ -140,14 +144,110 @@ async fn sessions_end_and_have_no_more_rights_than_their_user() {
     assert_eq!(refusal(&again, &caller(&again, &key)), None, "sessions survive a restart");
 
     // Another user of the same name does not inherit the session.
+    let ann = caller(&identities, &key);
     put(&identities, |account| account.put_user(user("AIDA2", may_run()))).await;
-    assert!(refusal(&identities, &caller(&identities, &key)).is_some());
+    assert!(refusal(&identities, &ann).is_some(), "not even when it was authenticated before");
+    assert_eq!(identities.credential(&key), Err(Denial::UnknownAccessKey));
+    put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
 
     let mut over = Session::new(account(), of, Some(vec![]), 900);
     over.expires_at = Timestamp::from_millis(0);
     let over_key = over.access_key.clone();
     identities.add_session(over).await.unwrap();
-    assert_eq!(identities.credential(&over_key), Err(hearth_auth::sigv4::Denial::ExpiredToken));
+    assert_eq!(identities.credential(&over_key), Err(Denial::ExpiredToken));
+}
+
+/// The kind: rights that outlive their owner.
+#[tokio::test]
+async fn no_session_outlives_anyone_it_came_from() {
+    for (gone, unharmed) in [("ann", "build"), ("build", "ann")] {
+        let store = Store::temporary().await.unwrap();
+        let identities = open(&store).await;
+        put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
+        put(&identities, |account| account.put_role(role("lambda.amazonaws.com", may_run()))).await;
+        let start = async |of: SessionOf, caller: &Caller| {
+            let session = Session::new(account(), of, None, 900).made_by(caller);
+            let key = session.access_key.clone();
+            identities.add_session(session).await.unwrap();
+            key
+        };
+        let of_user = || SessionOf::User { name: "Ann".into(), id: "AIDA1".into() };
+        let of_role = || SessionOf::Role { name: "build".into(), id: "AROA1".into(), session: "s".into() };
+        let root = start(SessionOf::Root, &caller(&identities, "AKIAROOT")).await;
+        let ann = start(of_user(), &caller(&identities, "AKIAUSER")).await;
+        let build = start(of_role(), &caller(&identities, "AKIAROOT")).await;
+        let chained = start(of_role(), &caller(&identities, &ann)).await;
+        let twice = start(of_role(), &caller(&identities, &chained)).await;
+        let late = caller(&identities, &twice);
+        put(&identities, |account| match gone {
+            "ann" => account.remove_user("Ann"),
+            _ => account.remove_role("build"),
+        })
+        .await;
+        let again = open(&store).await;
+        for identities in [&identities, &again] {
+            let works = |key: &str| identities.credential(key).is_ok();
+            assert!(works(&root), "the root user is still there");
+            assert_eq!((works(&ann), works(&build)), (unharmed == "ann", unharmed == "build"), "{gone}");
+            assert!(!works(&chained) && !works(&twice), "chains end with {gone}");
+            let (parts, ()) = http::Request::new(()).into_parts();
+            assert!(identities.caller(&twice, &parts, jiff::Timestamp::now()).is_none());
+        }
+        assert!(refusal(&identities, &late).is_some(), "a request under way has no rights either");
+        let session = Session::new(account(), of_role(), None, 900).made_by(&late);
+        assert!(matches!(identities.add_session(session).await, Err(IdentityError::Gone)));
+        // The same names come back with other ids.
+        put(&identities, |account| account.put_user(user("AIDA2", may_run()))).await;
+        put(&identities, |account| {
+            account.put_role(Role { id: "AROA2".into(), ..role("lambda.amazonaws.com", may_run()) });
+        })
+        .await;
+        for key in [&ann, &build, &chained, &twice] {
+            assert_eq!(identities.credential(key), Err(Denial::UnknownAccessKey), "{key} after {gone}");
+        }
+        let other = RootKey { account: account(), access_key: "AKIANEW".into(), secret: "new".into() };
+        let replaced = Identities::open(store, vec![other]).await.unwrap();
+        assert_eq!(replaced.credential(&root), Err(Denial::UnknownAccessKey), "a root key that was replaced");
+    }
+}
+
+#[tokio::test]
+async fn output_is_written_on_behalf_of_whoever_may_at_the_time() {
+    let identities = std::sync::Arc::new(open(&Store::temporary().await.unwrap()).await);
+    let rights = PolicyLogRights { identities: identities.clone(), region: "us-east-1".into() };
+    let all = LogActions { create_group: true, create_stream: true };
+    let may = |written_for: WrittenFor, actions: LogActions| {
+        let own = LogDestination::own(account(), "/audit".into(), "s".into());
+        rights.may_write(&LogDestination { written_for, ..own }, actions).is_ok()
+    };
+    let logs = |actions: &str| {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":{actions},"Resource":"arn:aws:logs:*:{ACCOUNT}:log-group:/audit:*"}}}}"#
+        );
+        Attachments { inline: [("logs".to_owned(), policy(&text))].into(), ..Attachments::default() }
+    };
+    let root = || WrittenFor::Author(caller(&identities, "AKIAROOT").author());
+    let by_role = || WrittenFor::Role(ROLE.into());
+    assert!(may(root(), all) && may(by_role(), all), "a role that was never made stands for the account");
+    assert!(!may(WrittenFor::Nobody, all));
+    assert!(!may(WrittenFor::Role(ROLE.replace(ACCOUNT, "999999999999")), all));
+
+    let put_actions = r#""logs:PutLogEvents""#;
+    put(&identities, |account| account.put_role(role("lambda.amazonaws.com", logs(put_actions)))).await;
+    assert!(may(by_role(), LogActions { create_group: false, create_stream: false }));
+    assert!(!may(by_role(), LogActions { create_group: false, create_stream: true }));
+    put(&identities, |account| account.put_role(role("lambda.amazonaws.com", logs(r#""logs:*""#)))).await;
+    assert!(may(by_role(), all));
+    put(&identities, |account| account.put_role(role("ec2.amazonaws.com", logs(r#""logs:*""#)))).await;
+    assert!(!may(by_role(), all), "it does not trust the service any more");
+
+    put(&identities, |account| account.put_user(user("AIDA1", may_run()))).await;
+    let ann = caller(&identities, "AKIAUSER").author();
+    assert!(!may(WrittenFor::Author(ann.clone()), all));
+    put(&identities, |account| account.put_user(user("AIDA1", logs(r#""logs:*""#)))).await;
+    assert!(may(WrittenFor::Author(ann.clone()), all));
+    put(&identities, |account| account.put_user(user("AIDA2", logs(r#""logs:*""#)))).await;
+    assert!(!may(WrittenFor::Author(ann), all), "another one of the name");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Where build output goes: one stream for the Dockerfile's build, one for the app until its snapshot, one for the clone
 //! that validates it.
 
-use hearth_api::{BuildId, CloudWatchLogging, ImageArn, ImageVersion, Logging};
-use hearth_store::{LineBuffer, LogWriter, Store};
+use hearth_api::{BuildId, ImageArn, ImageConfiguration, ImageVersion};
+use hearth_store::{LineBuffer, LogDestination, LogWriter, Store, WrittenFor};
 
 use crate::failure::BuildFailure;
 
@@ -28,30 +28,26 @@ pub(crate) enum Phase {
 impl BuildLog {
     pub(crate) fn new(
         store: &Store,
-        logging: Option<&Logging>,
+        configuration: Option<&ImageConfiguration>,
         (arn, version, build): (&ImageArn, ImageVersion, &BuildId),
         phase: Phase,
     ) -> Self {
-        let wanted = match logging {
-            Some(Logging::Disabled {}) => None,
-            Some(Logging::CloudWatch(wanted)) => Some(wanted.clone()),
-            None => Some(CloudWatchLogging::default()),
+        let phase = match phase {
+            Phase::Build => "build",
+            Phase::Snapshot => "snapshot",
+            Phase::Validate => "validate",
         };
-        let writer = wanted.map(|wanted| {
-            let phase = match phase {
-                Phase::Build => "build",
-                Phase::Snapshot => "snapshot",
-                Phase::Validate => "validate",
-            };
-            let day = jiff::Timestamp::now().strftime("%Y/%m/%d");
-            let stream = format!("{day}[{version}]{phase}-{build}");
-            LogWriter::start(
-                store.clone(),
-                arn.account.clone(),
-                wanted.log_group.unwrap_or_else(|| format!("/aws/lambda-microvms/{}", arn.name)),
-                wanted.log_stream.unwrap_or(stream),
-            )
-        });
+        let day = jiff::Timestamp::now().strftime("%Y/%m/%d");
+        let stream = format!("{day}[{version}]{phase}-{build}");
+        let logging = configuration.and_then(|configuration| configuration.logging.as_ref());
+        // What the request names is written on behalf of the build role ("Monitoring MicroVMs").
+        let written_for = || match configuration {
+            Some(configuration) => WrittenFor::Role(configuration.build_role_arn.clone()),
+            None => WrittenFor::Nobody,
+        };
+        let destination =
+            LogDestination::new(logging, arn.account.clone(), arn.name.as_str(), stream, written_for);
+        let writer = destination.map(|destination| LogWriter::start(store.clone(), destination));
         Self { writer, buffer: LineBuffer::default() }
     }
 

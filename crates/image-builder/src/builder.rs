@@ -113,7 +113,7 @@ impl ImageBuilder {
                 build.state = BuildState::InProgress;
                 row.state = ImageVersionState::InProgress;
                 store.begin_build(&row, &build).await?;
-                self.pipeline(&row, &mut build).await
+                self.pipeline(&image.id, &row, &mut build).await
             }
         };
         let scratch = self.config.files.build(id);
@@ -144,7 +144,7 @@ impl ImageBuilder {
                 remove(&self.config.files.image(&row.arn, row.version).directory);
                 if failure.code == FailureCode::DiskStorageFull {
                     // What was written to it is damaged, and its space is needed.
-                    remove_cache(&self.config.files.build_cache(&row.arn));
+                    remove_cache(&self.config.files.build_cache(&row.arn, &image.id));
                 }
                 build.state = BuildState::Failed;
                 build.state_reason = Some(failure.to_string());
@@ -161,6 +161,7 @@ impl ImageBuilder {
     /// All steps; what is known of the sizes is left in `build`, also when a later step fails.
     async fn pipeline(
         &self,
+        image_id: &str,
         row: &ImageVersionRecord,
         build: &mut BuildRecord,
     ) -> Result<AppRecord, BuildFailure> {
@@ -169,7 +170,7 @@ impl ImageBuilder {
         std::fs::create_dir_all(&scratch)
             .map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
         let mut log = self.log(row, build, Phase::Build);
-        let result = self.container(row, build, &scratch, &mut log).await;
+        let result = self.container(image_id, row, build, &scratch, &mut log).await;
         let (container, class) = log.end(result).await?;
         let code_bytes = Some(container.root_bytes);
         build.snapshot =
@@ -238,11 +239,12 @@ impl ImageBuilder {
 
     pub(crate) fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {
         let subject = (&row.arn, row.version, &build.id);
-        BuildLog::new(&self.config.store, row.configuration.logging.as_ref(), subject, phase)
+        BuildLog::new(&self.config.store, Some(&row.configuration), subject, phase)
     }
 
     async fn container(
         &self,
+        image_id: &str,
         row: &ImageVersionRecord,
         build: &BuildRecord,
         scratch: &Path,
@@ -273,7 +275,7 @@ impl ImageBuilder {
         let container = ContainerBuild {
             name: format!("build-{}", build.id),
             context: &tar,
-            cache: &config.files.build_cache(&row.arn),
+            cache: &config.files.build_cache(&row.arn, image_id),
             disk: &config.files.image(&row.arn, row.version).disk,
             disk_bytes: class.disk_bytes,
             stores,

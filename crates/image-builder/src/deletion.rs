@@ -3,15 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hearth_api::{Error, ImageArn, ImageVersion, Timestamp};
 use hearth_store::Change;
 
 use crate::builder::{ImageBuilder, remove};
-
-/// How long the layers of a deleted image are kept.
-const UNUSED_CACHE_LIFETIME: Duration = Duration::from_hours(168);
 
 impl ImageBuilder {
     /// Marks an image DELETING and removes it in the background. The errors are the service's (behaviour.md section 1,
@@ -60,27 +56,25 @@ impl ImageBuilder {
         self.config.store.finish_version_deletion(arn, version, Timestamp::now()).await
     }
 
-    /// Files first: rows without files would be a lie, files without rows are swept. The layer cache stays for a
-    /// while: who deletes an image often makes it again under the same name.
+    /// Files first: rows without files would be a lie, files without rows are swept. The layers go with the image: the
+    /// next one of its name may be somebody else's.
     pub(crate) async fn remove_image(&self, arn: &ImageArn) -> hearth_store::Result<()> {
         remove(&self.config.files.image_directory(arn));
         self.config.store.delete_image(arn).await?;
         self.sweep_caches().await
     }
 
-    /// Removes layer caches whose image is gone and that no build has written to for [`UNUSED_CACHE_LIFETIME`].
+    /// Removes layer caches whose image is gone.
     async fn sweep_caches(&self) -> hearth_store::Result<()> {
         let files = &self.config.files;
         let images = self.config.store.all_images().await?;
-        let used: BTreeSet<PathBuf> = images.iter().map(|image| files.build_cache(&image.arn)).collect();
+        let used: BTreeSet<PathBuf> =
+            images.iter().map(|image| files.build_cache(&image.arn, &image.id)).collect();
         let accounts = entries(&files.build_caches());
         for cache in
             accounts.iter().flat_map(|account| entries(account)).filter(|cache| !used.contains(cache))
         {
-            let age = cache.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-            if matches!(age, Ok(Ok(age)) if age > UNUSED_CACHE_LIFETIME) {
-                remove_cache(&cache);
-            }
+            remove_cache(&cache);
         }
         Ok(())
     }

@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_api::{AccountId, MicrovmId};
+use hearth_api::MicrovmId;
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{Reply, Request};
-use hearth_store::{LineBuffer, LogWriter, Store};
+use hearth_store::{LineBuffer, LogDestination, LogWriter, Store};
 use hearth_vmm::Vm;
 use tokio::sync::watch;
 
@@ -22,24 +22,13 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// An app that prints nothing for so long has said what it had to say.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Where an app's output goes.
-#[derive(Debug, Clone)]
-pub(crate) struct Destination {
-    /// Owner of the microVM and the group.
-    pub(crate) account: AccountId,
-    /// Log group.
-    pub(crate) group: String,
-    /// Log stream.
-    pub(crate) stream: String,
-}
-
 /// Where a microVM's output goes, and how far it has been written.
 #[derive(Debug)]
 pub(crate) struct OutputLog {
     store: Store,
     microvm: MicrovmId,
     /// `None` when logging is disabled.
-    destination: Option<Destination>,
+    destination: Option<LogDestination>,
     writer: OnceLock<LogWriter>,
     position: AtomicU64,
     /// Whether the app's streams have ended and everything was read.
@@ -51,7 +40,7 @@ impl OutputLog {
     pub(crate) fn new(
         store: Store,
         microvm: MicrovmId,
-        destination: Option<Destination>,
+        destination: Option<LogDestination>,
         position: u64,
     ) -> Self {
         Self {
@@ -75,14 +64,13 @@ impl OutputLog {
 
     /// Copies output until the guest's life ends: the caller cancels it then.
     pub(crate) async fn follow(self: Arc<Self>, vm: Arc<dyn Vm>) {
-        let Some(Destination { account, group, stream }) = self.destination.clone() else {
+        let Some(destination) = self.destination.clone() else {
             self.ended_tx.send_replace(true);
             return;
         };
         let microvm = Some(self.microvm.clone());
-        let writer = self
-            .writer
-            .get_or_init(|| LogWriter::start_for(self.store.clone(), account, group, stream, microvm));
+        let writer =
+            self.writer.get_or_init(|| LogWriter::start_for(self.store.clone(), destination, microvm));
         loop {
             match self.copy(&vm, writer).await {
                 Ok(()) => _ = self.ended_tx.send_replace(true),
@@ -102,8 +90,8 @@ impl OutputLog {
     /// Copies what the app has printed until nothing more comes for a moment, but not for longer than `patience`.
     /// Nobody may follow the output meanwhile.
     pub(crate) async fn drain(&self, vm: &Arc<dyn Vm>, patience: Duration) {
-        let Some(Destination { account, group, stream }) = self.destination.clone() else { return };
-        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), account, group, stream));
+        let Some(destination) = self.destination.clone() else { return };
+        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), destination));
         let quiet = async {
             loop {
                 let before = self.position.load(Ordering::Relaxed);

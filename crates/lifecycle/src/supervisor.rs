@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_api::{CloudWatchLogging, Logging, MicrovmState};
+use hearth_api::MicrovmState;
 use hearth_guest::Guest;
 use hearth_store::{ImageVersionRecord, MicrovmRecord};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
 use crate::machine::{Decision, DenyReason, Event, Failure, Machine, Phase, Step};
-use crate::output::{Destination, OutputLog};
+use crate::output::OutputLog;
 use crate::published::{Published, RunningMicrovm};
 use crate::steps::SharedHost;
 use crate::timers::{Due, Timers};
@@ -67,7 +67,7 @@ impl Supervisor {
         publish: watch::Sender<Published>,
     ) -> Self {
         let first = version.app.as_ref().map_or(0, |app| app.output_position);
-        let destination = log_destination(&record);
+        let destination = record.log_destination();
         let position = output_position.unwrap_or(first);
         let output = OutputLog::new(host.logs.clone(), record.id.clone(), destination, position);
         let timers = Timers::new(host.clock.clone(), &record);
@@ -276,17 +276,4 @@ impl Front {
         let running = if state == MicrovmState::Running { running } else { None };
         self.publish.send_replace(Published { state, running, failed_resumes: self.failed_resumes });
     }
-}
-
-/// Where the app's output goes (behaviour.md section 7), or nothing when logging is disabled.
-fn log_destination(record: &MicrovmRecord) -> Option<Destination> {
-    let CloudWatchLogging { log_group, log_stream } = match &record.settings.logging {
-        Some(Logging::Disabled {}) => return None,
-        Some(Logging::CloudWatch(wanted)) => wanted.clone(),
-        None => CloudWatchLogging::default(),
-    };
-    let group = log_group.unwrap_or_else(|| format!("/aws/lambda-microvms/{}", record.image_arn.name));
-    let day = record.started_at.0.strftime("%Y/%m/%d");
-    let stream = log_stream.unwrap_or_else(|| format!("{day}[{}]{}", record.image_version, record.id));
-    Some(Destination { account: record.account.clone(), group, stream })
 }

@@ -177,6 +177,12 @@ pub(crate) struct QuotaConfig {
     pub(crate) maximum_duration_seconds: u32,
     /// Memory that the host keeps available.
     pub(crate) minimum_available_memory_mib: u64,
+    /// Log groups; 0 is no limit, here and below.
+    pub(crate) log_groups: u32,
+    /// MiB in all log groups together.
+    pub(crate) log_mib: u64,
+    /// StartLiveTail sessions at the same time.
+    pub(crate) live_tail_sessions: u32,
     /// Objects, versions and unfinished uploads of an account; 0 is no limit.
     pub(crate) s3_gib: u64,
     /// Buckets of an account; 0 is no limit.
@@ -241,6 +247,9 @@ impl Default for QuotaConfig {
             s3_gib: StorageLimits::default().bytes >> 30,
             s3_buckets: StorageLimits::default().buckets,
             minimum_free_disk_mib: StorageLimits::default().free_bytes >> 20,
+            log_groups: 10_000,
+            log_mib: 10_240,
+            live_tail_sessions: 15,
         }
     }
 }
@@ -342,6 +351,11 @@ impl Config {
             config.logs.maximum_group_mib <= LARGEST_GROUP_MIB,
             "logs.maximum_group_mib is {}; it must be at most {LARGEST_GROUP_MIB}",
             config.logs.maximum_group_mib
+        );
+        anyhow::ensure!(
+            config.quotas.log_mib <= LARGEST_GROUP_MIB,
+            "quotas.log_mib is {}; it must be at most {LARGEST_GROUP_MIB}",
+            config.quotas.log_mib
         );
         config.check_endpoint_settings()?;
         Ok(config)

@@ -12,12 +12,12 @@ use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
-use hearth_identity::{Identities, RootKey};
+use hearth_identity::{Identities, PolicyLogRights, RootKey};
 use hearth_image_builder::{
     ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig, Readers,
 };
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
-use hearth_store::{Files, Quotas, Store};
+use hearth_store::{Files, LogQuotas, Quotas, Store};
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -130,9 +130,17 @@ async fn start(
     storage: ObjectStorage,
 ) -> anyhow::Result<Parts> {
     let log_retention = Some(config.logs.retention_days).filter(|days| *days > 0);
-    let store = Store::open(&data_dir.join("hearth.db")).await?.with_log_retention(log_retention);
+    let store = Store::open(&data_dir.join("hearth.db"))
+        .await?
+        .with_log_retention(log_retention)
+        .with_log_quotas(LogQuotas {
+            groups: Some(config.quotas.log_groups).filter(|groups| *groups > 0),
+            bytes: Some(config.quotas.log_mib << 20).filter(|bytes| *bytes > 0),
+        });
     store.adopt_log_groups(&access.account).await?;
     let identities = Arc::new(Identities::open(store.clone(), access.root_keys.clone()).await?);
+    let rights = PolicyLogRights { identities: identities.clone(), region: config.region.clone() };
+    let store = store.with_log_rights(Arc::new(rights));
     let code = Artifacts { storage, identities: identities.clone() };
     let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
     let qemu = Qemu::new(QemuConfig { program: config.guest.qemu.clone(), ..QemuConfig::default() }).await?;
@@ -320,6 +328,9 @@ fn quota_values(quotas: &QuotaConfig, rates: Rates) -> QuotaValues {
         resume_microvm: rates.resume_microvm,
         terminate_microvm: rates.terminate_microvm,
         create_microvm_auth_token: rates.create_microvm_auth_token,
+        log_groups: quotas.log_groups,
+        log_mib: quotas.log_mib,
+        live_tail_sessions: quotas.live_tail_sessions,
     }
 }
 

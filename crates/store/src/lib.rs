@@ -13,6 +13,7 @@ pub mod files;
 mod identities;
 mod image_changes;
 mod images;
+mod log_quotas;
 mod logs;
 mod microvms;
 mod network_connectors;
@@ -36,9 +37,11 @@ pub use files::{Files, ImageFiles, MicrovmFiles};
 pub use identities::{IdentityKind, IdentityRow, IdentityWrite};
 pub use image_changes::{BegunUpdate, Change};
 pub use images::InsertedImage;
+pub use log_quotas::{LogQuota, LogQuotas};
 pub use logs::{
-    CreatedLogStream, EVENT_OVERHEAD_BYTES, EventOrder, Found, LineBuffer, LogEvent, LogGroupRecord, LogPage,
-    LogPosition, LogQuery, LogStreamRecord, LogWriter, MissingLog, Room, StreamOrder, StreamQuery,
+    Author, CreatedLogStream, EVENT_OVERHEAD_BYTES, EventOrder, Found, LineBuffer, LogActions,
+    LogDestination, LogEvent, LogGroupRecord, LogPage, LogPosition, LogQuery, LogRights, LogStreamRecord,
+    LogWriter, MissingLog, Room, StreamOrder, StreamQuery, WrittenFor,
 };
 pub use microvms::{InsertedMicrovm, MicrovmFilter};
 pub use network_connectors::{
@@ -87,6 +90,9 @@ pub enum Error {
     /// The disk is nearly full, and what is left is for records.
     #[error("the disk has less than {MINIMUM_ROOM_MIB} MiB left, which are kept for records")]
     NoRoom,
+    /// The account has as many log groups, or bytes in them, as it may have.
+    #[error(transparent)]
+    LogQuota(LogQuota),
     /// The service is being stopped.
     #[error("a change of the database was interrupted")]
     Interrupted,
@@ -110,6 +116,9 @@ pub struct Store {
     path: Arc<Path>,
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
+    log_quotas: LogQuotas,
+    /// Without them nothing is written on anybody's behalf.
+    log_rights: Option<Arc<dyn LogRights>>,
     readers: Readers,
     recent: RecentMicrovms,
     /// Where a temporary database is; goes with the last handle.
@@ -163,6 +172,8 @@ impl Store {
             readers: Readers::new(path.to_owned()),
             recent: RecentMicrovms::new(),
             log_retention_days: None,
+            log_quotas: LogQuotas::default(),
+            log_rights: None,
             _directory: directory,
         })
     }
@@ -170,6 +181,16 @@ impl Store {
     /// The same store; log groups that output makes from now on keep their events for so many days (`None`: for ever).
     pub fn with_log_retention(self, days: Option<u32>) -> Self {
         Self { log_retention_days: days, ..self }
+    }
+
+    /// The same store with limits for each account's log groups.
+    pub fn with_log_quotas(self, log_quotas: LogQuotas) -> Self {
+        Self { log_quotas, ..self }
+    }
+
+    /// The same store; output is written on behalf of those who may.
+    pub fn with_log_rights(self, log_rights: Arc<dyn LogRights>) -> Self {
+        Self { log_rights: Some(log_rights), ..self }
     }
 
     /// Closes all connections, writing what is pending.

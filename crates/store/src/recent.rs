@@ -98,6 +98,7 @@ mod tests {
             idle_policy: None,
             maximum_duration_in_seconds: 60,
             logging: None,
+            run_by: None,
             ingress_network_connectors: Vec::new(),
             egress_network_connectors: Vec::new(),
         };

@@ -9,6 +9,8 @@ use hearth_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::logs::{Author, LogDestination, WrittenFor};
+
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRecord {
@@ -171,6 +173,21 @@ pub struct MicrovmSummary {
 }
 
 impl MicrovmRecord {
+    /// Where the app's output goes, or nothing when logging is disabled. A group or stream of the caller's choice is
+    /// written on behalf of the execution role, as on the service ("Monitoring MicroVMs"), and without one on the caller's.
+    pub fn log_destination(&self) -> Option<LogDestination> {
+        let day = self.started_at.0.strftime("%Y/%m/%d");
+        let stream = format!("{day}[{}]{}", self.image_version, self.id);
+        let settings = &self.settings;
+        let written_for = || match (&settings.execution_role_arn, &settings.run_by) {
+            (Some(role), _) => WrittenFor::Role(role.clone()),
+            (None, Some(author)) => WrittenFor::Author(author.clone()),
+            (None, None) => WrittenFor::Nobody,
+        };
+        let (account, image) = (self.account.clone(), self.image_arn.name.as_str());
+        LogDestination::new(settings.logging.as_ref(), account, image, stream, written_for)
+    }
+
     /// A new microVM: PENDING, started now, with an id and an endpoint of its own.
     pub fn pending(
         account: AccountId,
@@ -215,6 +232,9 @@ pub struct MicrovmSettings {
     pub ingress_network_connectors: Vec<String>,
     /// Egress connectors (ARNs).
     pub egress_network_connectors: Vec<String>,
+    /// Who ran it, where output goes to a group or stream of the caller's choice and no role is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_by: Option<Author>,
 }
 
 fn default_memory_mib() -> u32 {

@@ -80,7 +80,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
 fn create(account: &mut Account, call: &Call<'_>) -> Outcome {
     let input = &call.input;
     let name = input.required("RoleName");
-    let trust = trust(input.required("AssumeRolePolicyDocument"))?;
+    let trust = trust(call, input.required("AssumeRolePolicyDocument"))?;
     if account.role(name).is_some() {
         let message = format!("Role with name {name} already exists.");
         return Err(Refusal::new(Code::EntityAlreadyExists, message));
@@ -104,8 +104,9 @@ fn create(account: &mut Account, call: &Call<'_>) -> Outcome {
     Ok(Some(Xml::default().element("Role", xml)))
 }
 
-fn trust(text: &str) -> Result<Policy, Refusal> {
-    documents::read(text, DocumentKind::Trust, "ACLSizePerRole", 2048)
+fn trust(call: &Call<'_>, text: &str) -> Result<Policy, Refusal> {
+    let trust = documents::read(text, DocumentKind::Trust, "ACLSizePerRole", 2048)?;
+    Ok(trust.bound(|arn| call.identities.unique_id_of(arn)))
 }
 
 fn find<'a>(account: &'a Account, call: &Call<'_>) -> Result<&'a Role, Refusal> {
@@ -142,7 +143,7 @@ fn update(account: &mut Account, call: &Call<'_>) -> Result<Role, Refusal> {
 
 fn update_trust(account: &mut Account, call: &Call<'_>) -> Outcome {
     let mut role = find(account, call)?.clone();
-    role.trust = trust(call.input.required("PolicyDocument"))?;
+    role.trust = trust(call, call.input.required("PolicyDocument"))?;
     account.put_role(role);
     Ok(None)
 }

@@ -102,6 +102,20 @@ impl Logs {
         Ok(())
     }
 
+    /// Refuses what the caller may not do to one of these groups of its account.
+    pub(super) fn authorize_groups(
+        &self,
+        action: &str,
+        groups: &[String],
+        caller: &Caller,
+    ) -> Result<(), Refusal> {
+        groups.iter().try_for_each(|name| {
+            let group =
+                GroupArn { region: self.region.clone(), account: caller.account.clone(), name: name.clone() };
+            authorize(&self.identities, caller, action, &group.resource(""))
+        })
+    }
+
     fn resources(&self, target: Target, named: Named, account: &AccountId) -> Vec<String> {
         let group = |text: String| self.group_arn(&text, account);
         let name = || group(named.log_group_name.or(named.log_group_identifier).unwrap_or_default());

@@ -1,12 +1,14 @@
 //! StartLiveTail: new events, once a second, until the client goes or three hours have passed.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use hearth_api::AccountId;
+use hearth_identity::Caller;
 use hearth_store::{LogEvent, MissingLog, Store};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::event_stream::{event, exception};
@@ -15,8 +17,6 @@ use super::model::{SessionMetadata, SessionResult, SessionStart, SessionUpdate, 
 use super::{Logs, invalid, missing};
 use crate::json::{Refusal, Violations, to_json};
 
-/// Sessions at the same time, of all accounts together; the service allows each account so many.
-pub(super) const MAXIMUM_SESSIONS: usize = 15;
 /// Events of one update; when more fit, it says that it is a sample.
 const MAXIMUM_RESULTS: usize = 500;
 /// Events that are looked at for one update.
@@ -27,9 +27,10 @@ const LONGEST_SESSION: Duration = Duration::from_hours(3);
 impl Logs {
     pub(super) async fn start_live_tail(
         &self,
-        account: &AccountId,
+        caller: &Caller,
         request: StartLiveTailRequest,
     ) -> Result<Body, Refusal> {
+        let account = &caller.account;
         let mut violations = Violations::default();
         violations.identifiers(request.log_group_identifiers.as_ref());
         violations.stream_names("logStreamNames", request.log_stream_names.as_ref());
@@ -52,8 +53,9 @@ impl Logs {
             self.store.log_group(account, &name).await?.ok_or_else(|| missing(MissingLog::Group))?;
             groups.push(name);
         }
-        let permit = self.live_tails.clone().try_acquire_owned().map_err(|_| {
-            let message = format!("There are {MAXIMUM_SESSIONS} Live Tail sessions already.");
+        let place = self.live_tails.take(account).ok_or_else(|| {
+            let limit = self.live_tails.limit;
+            let message = format!("The account has {limit} Live Tail sessions already.");
             Refusal::new("LimitExceededException", message)
         })?;
         let (names, prefixes) = (names.unwrap_or_default(), prefixes.unwrap_or_default());
@@ -78,7 +80,9 @@ impl Logs {
             filter,
             updates,
             end: Instant::now() + LONGEST_SESSION,
-            _permit: permit,
+            logs: self.clone(),
+            caller: caller.clone(),
+            _place: place,
         };
         // Clients of JSON protocols expect the members that are not streamed, of which there are none, as an event.
         let first = [event("initial-response", b"{}"), event("sessionStart", &to_json(&started))].concat();
@@ -101,13 +105,60 @@ struct Session {
     after: i64,
     updates: Interval,
     end: Instant,
-    _permit: OwnedSemaphorePermit,
+    logs: Logs,
+    caller: Caller,
+    _place: Place,
+}
+
+/// Sessions of each account.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// How many an account may have at the same time.
+    limit: u32,
+    taken: Mutex<HashMap<AccountId, u32>>,
+}
+
+/// A session's place; given back when dropped.
+struct Place {
+    places: Arc<Places>,
+    account: AccountId,
+}
+
+impl Places {
+    pub(super) fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Mutex::default() })
+    }
+
+    fn take(self: &Arc<Self>, account: &AccountId) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(account.clone()).or_default();
+        if self.limit > 0 && *count >= self.limit {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: self.clone(), account: account.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.account) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.account);
+            }
+        }
+    }
 }
 
 /// The next message, and the session unless that was its last.
 async fn next(session: Option<Session>) -> Option<(Bytes, Option<Session>)> {
     let mut session = session?;
     session.updates.tick().await;
+    if let Err(refused) = session.still_allowed() {
+        return Some((exception("SessionStreamingException", &refused.message), None));
+    }
     if Instant::now() >= session.end {
         return Some((exception("SessionTimeoutException", "The session has lasted three hours."), None));
     }
@@ -122,6 +173,16 @@ async fn next(session: Option<Session>) -> Option<(Bytes, Option<Session>)> {
 }
 
 impl Session {
+    /// Refuses to go on for a caller that has been deleted, whose credentials are over, or that may not any more.
+    fn still_allowed(&self) -> Result<(), Refusal> {
+        self.logs.identities.credential(&self.caller.access_key).map_err(|denial| {
+            let error = hearth_api::Error::from(denial);
+            Refusal::new(error.kind.name(), error.message)
+        })?;
+        let caller = Caller { at: jiff::Timestamp::now(), ..self.caller.clone() };
+        self.logs.authorize_groups("logs:StartLiveTail", &self.groups, &caller)
+    }
+
     async fn update(&mut self) -> hearth_store::Result<SessionUpdate> {
         let newest = self.store.newest_log_event().await?;
         let range = (self.after, newest);

@@ -21,7 +21,6 @@ use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_identity::{Caller, Identities};
 use hearth_store::{MissingLog, Store};
-use tokio::sync::Semaphore;
 
 use crate::json::{Refusal, read, to_json};
 
@@ -48,12 +47,18 @@ pub(crate) struct Logs {
     store: Store,
     identities: Arc<Identities>,
     region: String,
-    live_tails: Arc<Semaphore>,
+    live_tails: Arc<live_tail::Places>,
 }
 
 impl Logs {
-    pub(crate) fn new(store: Store, identities: Arc<Identities>, region: &str) -> Self {
-        let live_tails = Arc::new(Semaphore::new(live_tail::MAXIMUM_SESSIONS));
+    /// `live_tail_sessions` is how many each account may have at the same time; 0 is no limit.
+    pub(crate) fn new(
+        store: Store,
+        identities: Arc<Identities>,
+        region: &str,
+        live_tail_sessions: u32,
+    ) -> Self {
+        let live_tails = live_tail::Places::new(live_tail_sessions);
         Self { store, identities, region: region.to_owned(), live_tails }
     }
 
@@ -81,7 +86,7 @@ impl Logs {
             "ListTagsLogGroup" => Ok(to_json(&self.list_tags_log_group(account, read(body)?).await?)),
             "PutLogEvents" => Ok(to_json(&self.put_log_events(account, read(body)?).await?)),
             "PutRetentionPolicy" => self.put_retention_policy(account, read(body)?).await.map(nothing),
-            "StartLiveTail" => return self.start_live_tail(account, read(body)?).await.map(Answer::Events),
+            "StartLiveTail" => return self.start_live_tail(caller, read(body)?).await.map(Answer::Events),
             "TagLogGroup" => self.tag_log_group(account, read(body)?).await.map(nothing),
             "TagResource" => self.tag_resource(account, read(body)?).await.map(nothing),
             "UntagLogGroup" => self.untag_log_group(account, read(body)?).await.map(nothing),

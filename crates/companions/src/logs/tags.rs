@@ -140,7 +140,7 @@ impl Logs {
                 violations.check()?;
                 let arn = arn.and_then(GroupArn::parse);
                 let group = arn.ok_or_else(|| invalid("The resourceArn is not the ARN of a log group."))?;
-                if group.region != self.region {
+                if group.region != self.region || group.account != *account {
                     return Err(missing(MissingLog::Group));
                 }
                 Ok(group.name)

@@ -101,13 +101,17 @@ pub(super) async fn assume(call: &Call<'_>) -> Result<Xml, Refusal> {
     let seconds = seconds(call, &role)?;
     let account = call.identities.account(&role.account).ok_or_else(gone)?;
     let policies = session_policies(call, &account)?;
+    let tags = call.input.pairs("Tags", "Key", "Value");
+    let given_tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let session = call.input.required("RoleSessionName");
     let of = SessionOf::Role { name: role.name.clone(), id: role.id.clone(), session: session.to_owned() };
     let user = Xml::default()
         .text("AssumedRoleId", format_args!("{}:{session}", role.id))
         .text("Arn", role.session(session).arn());
     let result = Xml::default().element("AssumedRoleUser", user);
-    call.start(Session::new(role.account, of, policies, seconds), result).await
+    let mut session = Session::new(role.account, of, policies, seconds);
+    session.tags = given_tags;
+    call.start(session, result).await
 }
 
 /// What a session would have to remember and does not.

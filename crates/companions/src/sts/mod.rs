@@ -7,7 +7,7 @@ mod identity;
 mod session_token;
 
 use hearth_api::AccountId;
-use hearth_identity::{Caller, Identities, Session, SessionOf};
+use hearth_identity::{Caller, Identities, IdentityError, Session, SessionOf};
 
 use crate::query::form::Form;
 use crate::query::shape::{Input, Kind::Text, Member, required};
@@ -101,7 +101,10 @@ impl Call<'_> {
             .text("SecretAccessKey", &session.secret)
             .text("SessionToken", &session.token)
             .time("Expiration", session.expires_at);
-        self.identities.add_session(session).await.map_err(|error| Refusal::failure(&error))?;
+        self.identities.add_session(session.made_by(self.caller)).await.map_err(|error| match error {
+            IdentityError::Gone => Refusal::new(Code::AccessDenied, "The user or role was deleted just now."),
+            other => Refusal::failure(&other),
+        })?;
         Ok(result.element("Credentials", credentials))
     }
 

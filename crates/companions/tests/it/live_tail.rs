@@ -133,6 +133,43 @@ async fn there_are_not_too_many_sessions_and_an_ended_one_makes_room() {
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     let body = refused.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&body).contains("LimitExceededException"));
+    // Another account has places of its own.
+    let other = hearth_api::AccountId::from_stored(crate::support::OTHER_ACCOUNT);
+    neighbours.store.append_log(&other, "g", "s", &[(Timestamp::now(), "old".to_owned())]).await.unwrap();
+    let headers = [("x-amz-target", "Logs_20140328.StartLiveTail")];
+    let body = request().to_string();
+    let keys = crate::support::Keys::other_root();
+    let theirs = crate::support::signed_by(&keys, "logs", "POST", "/", &headers, body.as_bytes());
+    assert_eq!(neighbours.open(theirs).await.status(), StatusCode::OK);
     sessions.pop();
     Events::start(&neighbours, request()).await;
+}
+
+/// The kind: rights that outlive their owner.
+#[tokio::test]
+async fn a_session_ends_with_the_user_that_opened_it() {
+    let neighbours = Neighbours::start().await;
+    write(&neighbours, "g", "s", &["old"]).await;
+    let root = crate::support::Keys::root();
+    let iam = async |action: &str, members: &[(&str, &str)]| {
+        neighbours.query(&root, "iam", action, members).await.ok()
+    };
+    let ann = ("UserName", "ann");
+    iam("CreateUser", &[ann]).await;
+    let keys = iam("CreateAccessKey", &[ann]).await.keys();
+    let policy = ("PolicyArn", "arn:aws:iam::aws:policy/CloudWatchLogsFullAccess");
+    iam("AttachUserPolicy", &[ann, policy]).await;
+    let headers = [("x-amz-target", "Logs_20140328.StartLiveTail")];
+    let body = json!({ "logGroupIdentifiers": ["g"] }).to_string();
+    let request = crate::support::signed_by(&keys, "logs", "POST", "/", &headers, body.as_bytes());
+    let body = neighbours.open(request).await.into_body();
+    let mut events = Events { body, received: Vec::new() };
+    events.next().await;
+    events.next().await;
+    iam("DetachUserPolicy", &[ann, policy]).await;
+    write(&neighbours, "g", "s", &["not for ann"]).await;
+    let rest = tokio::time::timeout(DEADLINE, events.body.collect()).await.unwrap().unwrap().to_bytes();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("not authorized to perform: logs:StartLiveTail"), "{rest}");
+    assert!(!rest.contains("not for ann"), "{rest}");
 }

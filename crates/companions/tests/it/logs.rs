@@ -159,3 +159,38 @@ async fn a_group_may_be_named_by_its_arn_and_that_of_another_account_is_refused(
         }
     }
 }
+
+/// The kind: what was authorised is what is done.
+#[tokio::test]
+async fn tags_are_those_of_the_group_in_the_arn_and_of_no_other_accounts() {
+    let neighbours = with_lines(1).await;
+    let root = crate::support::Keys::root();
+    let iam = async |action: &str, members: &[(&str, &str)]| {
+        neighbours.query(&root, "iam", action, members).await.ok()
+    };
+    iam("CreateUser", &[("UserName", "ann")]).await;
+    let keys = iam("CreateAccessKey", &[("UserName", "ann")]).await.keys();
+    let document = format!(
+        r#"{{"Statement":[{{"Effect":"Allow","Action":"logs:*","Resource":"*"}},
+            {{"Effect":"Deny","Action":"logs:*","Resource":"arn:aws:logs:*:{ACCOUNT}:log-group:*"}}]}}"#
+    );
+    let policy = [("UserName", "ann"), ("PolicyName", "p"), ("PolicyDocument", document.as_str())];
+    iam("PutUserPolicy", &policy).await;
+    for account in [ACCOUNT, crate::support::OTHER_ACCOUNT, "x", ""] {
+        let arn = format!("arn:aws:logs:us-east-1:{account}:log-group:{GROUP}");
+        for (operation, body) in [
+            ("TagResource", json!({ "resourceArn": arn, "tags": { "by": "ann" } })),
+            ("UntagResource", json!({ "resourceArn": arn, "tagKeys": ["by"] })),
+            ("ListTagsForResource", json!({ "resourceArn": arn })),
+        ] {
+            let target = format!("Logs_20140328.{operation}");
+            let headers = [("x-amz-target", target.as_str())];
+            let body = body.to_string();
+            let request = crate::support::signed_by(&keys, "logs", "POST", "/", &headers, body.as_bytes());
+            let reply = neighbours.send(request).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{operation} {arn}: {}", reply.text());
+        }
+    }
+    let own = json!({ "resourceArn": format!("arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{GROUP}") });
+    assert_eq!(logs(&neighbours, "ListTagsForResource", own).await.1["tags"], json!({}));
+}

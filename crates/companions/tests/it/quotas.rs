@@ -51,7 +51,7 @@ async fn lists_come_in_pages() {
         assert_eq!((pages, codes.len()), (3, 15));
     }
     let services = quotas("ListServices", json!({})).await.1;
-    assert_eq!(services["Services"], json!([{ "ServiceCode": "lambda", "ServiceName": "AWS Lambda" }]));
+    assert_eq!(services["Services"][0], json!({ "ServiceCode": "lambda", "ServiceName": "AWS Lambda" }));
 }
 
 #[tokio::test]
@@ -80,4 +80,14 @@ async fn what_is_not_there_is_refused_honestly() {
         let (status, answer) = quotas(operation, body).await;
         assert_eq!((status, &answer["__type"]), (StatusCode::BAD_REQUEST, &json!(expected)), "{operation}");
     }
+}
+
+#[tokio::test]
+async fn log_groups_have_quotas_too() {
+    let (_, services) = quotas("ListServices", json!({})).await;
+    let codes: Vec<_> = services["Services"].as_array().unwrap().iter().map(|s| &s["ServiceCode"]).collect();
+    assert!(codes.contains(&&json!("logs")), "{services}");
+    let (_, listed) = quotas("ListServiceQuotas", json!({ "ServiceCode": "logs" })).await;
+    let values: Vec<_> = listed["Quotas"].as_array().unwrap().iter().map(|q| &q["Value"]).collect();
+    assert_eq!(values, [&json!(10_000.0), &json!(10_240.0), &json!(15.0)]);
 }

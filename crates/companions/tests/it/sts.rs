@@ -371,3 +371,37 @@ async fn a_call_may_be_a_query_string() {
     let reply = sts.neighbours.send(signed_by(&sts.ann, "sts", "GET", target, &[], b"")).await.ok();
     assert_eq!(reply.field("Account"), ACCOUNT);
 }
+
+/// The kind: rights that outlive their owner.
+#[tokio::test]
+async fn who_is_deleted_assumes_nothing_and_the_next_of_the_name_does_not_inherit() {
+    let sts = Sts::start().await;
+    let named = format!(r#"{{"AWS":"arn:aws:iam::{ACCOUNT}:user/ann"}}"#);
+    sts.set_trust(&named, "{}").await;
+    let session = sts.call(&sts.ann, "GetSessionToken", &[]).await.ok().keys();
+    let work = sts.assume(&session, &[]).await.ok().keys();
+    sts.call(&work, "GetCallerIdentity", &[]).await.ok();
+    sts.iam("DeleteAccessKey", &[("UserName", "ann"), ("AccessKeyId", &sts.ann.id)]).await;
+    sts.call(&session, "GetCallerIdentity", &[]).await.ok();
+    sts.iam("DeleteUser", &[("UserName", "ann")]).await;
+    for keys in [&sts.ann, &session, &work] {
+        for action in ["GetCallerIdentity", "AssumeRole"] {
+            let members = [("RoleArn", sts.role.as_str()), ("RoleSessionName", "ghost")];
+            let members: &[_] = if action == "AssumeRole" { &members } else { &[] };
+            let (status, code, _) = sts.call(keys, action, members).await.refusal();
+            assert_eq!((status, code.as_str()), (403, "InvalidClientTokenId"), "{action}");
+        }
+    }
+    sts.iam("CreateUser", &[("UserName", "ann")]).await;
+    let next = sts.iam("CreateAccessKey", &[("UserName", "ann")]).await.keys();
+    sts.assume_is_refused(&next, &[], 403, "AccessDenied", "role trust policy").await;
+    for keys in [&session, &work] {
+        let (_, code, _) = sts.call(keys, "GetCallerIdentity", &[]).await.refusal();
+        assert_eq!(code, "InvalidClientTokenId");
+    }
+    sts.set_trust(&named, "{}").await;
+    sts.assume(&next, &[]).await.ok();
+    // A new name is not a new user.
+    sts.iam("UpdateUser", &[("UserName", "ann"), ("NewUserName", "eve")]).await;
+    sts.assume(&next, &[]).await.ok();
+}

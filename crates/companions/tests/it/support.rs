@@ -117,6 +117,9 @@ impl Neighbours {
             resume_microvm: 5,
             terminate_microvm: 10,
             create_microvm_auth_token: 50,
+            log_groups: 10_000,
+            log_mib: 10_240,
+            live_tail_sessions: 15,
         };
         let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
         let quotas = (quotas, defaults);

@@ -48,6 +48,7 @@ fn record(image: &ImageArn, number: usize, alive: bool) -> MicrovmRecord {
         idle_policy: None,
         maximum_duration_in_seconds: 28_800,
         logging: None,
+        run_by: None,
         ingress_network_connectors: vec![hearth_api::managed_connector_arn(REGION, "HTTP_INGRESS")],
         egress_network_connectors: vec![hearth_api::managed_connector_arn(REGION, "INTERNET_EGRESS")],
     };

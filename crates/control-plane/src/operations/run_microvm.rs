@@ -52,6 +52,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         logging: request.logging.clone(),
         ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
         egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
+        run_by: request.execution_role_arn.is_none().then(|| call.caller.author()),
     };
     if let Some(role) = &settings.execution_role_arn {
         context.authorize_pass_role(&call, role)?;
@@ -61,6 +62,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     context.check_connectors(&call.caller.account, &settings.egress_network_connectors).await?;
     context.check_capacity()?;
     let record = MicrovmRecord::pending(call.caller.account.clone(), arn, version.version, settings);
+    context.authorize_logging(&call, &record).await?;
     let answer = to_json(&views::microvm(&context, &record));
     let token = client_token(&call.caller.account, OPERATION, token, &request, &answer);
     let inserted = insert(&context, &record, token, request.run_hook_payload.as_deref()).await?;

@@ -362,3 +362,46 @@ async fn a_role_that_the_service_cannot_have_is_a_denial_of_passing_it() {
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
     assert!(reply.message().starts_with(&format!("User: arn:aws:iam::{ACCOUNT}:root is not authorized")));
 }
+
+/// The kind: every effect is authorised for the principal on whose behalf it happens.
+#[tokio::test]
+async fn output_goes_to_no_group_that_its_author_may_not_write_to() {
+    let (api, _) = start().await;
+    let run_only = json!([
+        { "Effect": "Allow", "Action": "lambda:RunMicrovm", "Resource": "*" },
+        { "Effect": "Allow", "Action": "lambda:PassNetworkConnector", "Resource": "*" },
+        { "Effect": "Allow", "Action": "iam:PassRole", "Resource": role("execution") },
+    ]);
+    let run = |more: Value| {
+        let mut body = json!({ "imageIdentifier": image_arn("app") });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        case("POST", "/2025-09-09/microvms", body, "", "")
+    };
+    let audit = || json!({ "logging": { "cloudWatch": { "logGroup": "/audit", "logStream": "prod" } } });
+    let foreign_stream = json!({ "logging": { "cloudWatch": { "logStream": "of-another" } } });
+    allow(&api, Some(run_only.clone())).await;
+    for wanted in [audit(), foreign_stream] {
+        let reply = ann(&api, &run(wanted)).await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN, "{}", reply.body);
+        assert!(
+            reply.message().contains("perform: logs:PutLogEvents on resource: arn:aws:logs:"),
+            "{}",
+            reply.body
+        );
+    }
+    // The service's own group takes no right of the caller, and an execution role has its own.
+    let own = json!({ "logging": { "cloudWatch": { "logGroup": "/aws/lambda-microvms/app" } } });
+    let mut with_role = audit();
+    with_role["executionRoleArn"] = json!(role("execution"));
+    for wanted in [own, with_role, json!({ "logging": { "disabled": {} } })] {
+        let reply = ann(&api, &run(wanted)).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
+    }
+    let mut all = run_only;
+    let logs = "arn:aws:logs:*:*:log-group:/audit:*";
+    let more = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"];
+    all.as_array_mut().unwrap().push(json!({ "Effect": "Allow", "Action": more, "Resource": logs }));
+    allow(&api, Some(all)).await;
+    assert_eq!(ann(&api, &run(audit())).await.status, StatusCode::OK);
+    assert_eq!(api.call("POST", "microvms", run(audit()).body).await.status, StatusCode::OK, "root");
+}

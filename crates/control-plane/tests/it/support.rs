@@ -242,6 +242,7 @@ impl Api {
             idle_policy: None,
             maximum_duration_in_seconds: 28_800,
             logging: None,
+            run_by: None,
             ingress_network_connectors: ingress
                 .iter()
                 .map(|name| hearth_api::managed_connector_arn(REGION, name))

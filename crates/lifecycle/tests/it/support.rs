@@ -308,6 +308,7 @@ impl World {
             idle_policy,
             maximum_duration_in_seconds: 28_800,
             logging: None,
+            run_by: None,
             ingress_network_connectors: Vec::new(),
             egress_network_connectors,
         };

@@ -3,7 +3,8 @@
 use hearth_api::{AccountId, MicrovmId, Timestamp};
 use sqlx::{Sqlite, SqliteConnection, SqliteTransaction};
 
-use super::{EVENT_OVERHEAD_BYTES, Found, stream_id};
+use super::destination::{LogActions, LogDestination, WrittenFor};
+use super::{EVENT_OVERHEAD_BYTES, Found, MissingLog, stream_id};
 use crate::{Result, Store};
 
 /// Rows of one INSERT statement.
@@ -34,6 +35,7 @@ impl Store {
         self.check_room()?;
         let now = Timestamp::now().as_millis();
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
+        self.log_quotas.check_output(&mut transaction, account, group).await?;
         sqlx::query(
             "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)
              ON CONFLICT DO NOTHING",
@@ -67,6 +69,26 @@ impl Store {
         Ok(())
     }
 
+    /// Whether output may be written to its destination now, or why not. The service's own streams need no permission.
+    pub async fn may_write_log(
+        &self,
+        destination: &LogDestination,
+    ) -> Result<std::result::Result<(), String>> {
+        if destination.written_for == WrittenFor::Service {
+            return Ok(Ok(()));
+        }
+        let mut connection = self.pool.acquire().await?;
+        let LogDestination { account, group, stream, .. } = destination;
+        let found = stream_id(&mut connection, account, group, stream).await?;
+        drop(connection);
+        let actions =
+            LogActions { create_group: found == Err(MissingLog::Group), create_stream: found.is_err() };
+        Ok(match &self.log_rights {
+            Some(rights) => rights.may_write(destination, actions),
+            None => Err("nobody can tell who may".to_owned()),
+        })
+    }
+
     /// Appends events to a stream that exists. They must be in the order of their times.
     pub async fn put_log_events(
         &self,
@@ -77,6 +99,7 @@ impl Store {
     ) -> Result<Found<()>> {
         self.check_room()?;
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
+        self.log_quotas.check_events(&mut transaction, account, events).await?;
         match stream_id(&mut transaction, account, group, stream).await? {
             Ok(ids) => Ok(Ok(append(transaction, ids, events).await?)),
             Err(missing) => Ok(Err(missing)),

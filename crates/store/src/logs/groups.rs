@@ -37,6 +37,11 @@ impl Store {
         name: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<bool> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if group_id(&mut transaction, account, name).await?.is_some() {
+            return Ok(false);
+        }
+        self.log_quotas.check_group(&mut transaction, account).await?;
         let made = sqlx::query(
             "INSERT INTO log_groups (account, name, created_at, tags) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
@@ -44,8 +49,9 @@ impl Store {
         .bind(name)
         .bind(Timestamp::now().as_millis())
         .bind(to_json(tags))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(made.rows_affected() == 1)
     }
 

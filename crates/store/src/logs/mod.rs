@@ -3,9 +3,10 @@
 //! Events have one order everywhere: by timestamp, then in the order they were written. Deleting a group or stream hides
 //! it at once; [`Store::sweep_logs`] removes its events little by little.
 //!
-//! Reading order: this file, `append`, `read`, `sweep`, `writer`.
+//! Reading order: this file, `destination`, `append`, `read`, `sweep`, `writer`.
 
 mod append;
+mod destination;
 mod groups;
 mod read;
 mod sweep;
@@ -21,6 +22,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::Result;
 
+pub use destination::{Author, LogActions, LogDestination, LogRights, WrittenFor};
 pub use groups::CreatedLogStream;
 pub use read::{EventOrder, LogPage, LogQuery, StreamOrder, StreamQuery};
 pub use writer::{LineBuffer, LogWriter, Room};
@@ -113,7 +115,7 @@ pub enum MissingLog {
 pub type Found<T> = std::result::Result<T, MissingLog>;
 
 /// Id of a group.
-async fn group_id(
+pub(crate) async fn group_id(
     connection: &mut SqliteConnection,
     account: &AccountId,
     group: &str,

@@ -32,6 +32,10 @@ impl Store {
             || match maximum_group_bytes {
                 Some(maximum) => sweep_oversized(connection, maximum as i64).await?,
                 None => false,
+            }
+            || match self.log_quotas.bytes {
+                Some(maximum) => sweep_full_account(connection, maximum as i64).await?,
+                None => false,
             };
         transaction.commit().await?;
         Ok(more)
@@ -103,7 +107,35 @@ async fn sweep_oversized(connection: &mut SqliteConnection, maximum: i64) -> Res
     .await?;
     let Some(found) = found else { return Ok(false) };
     let group: i64 = found.try_get("id")?;
-    let mut excess = found.try_get::<i64, _>("stored_bytes")? - maximum;
+    let excess = found.try_get::<i64, _>("stored_bytes")? - maximum;
+    remove_oldest(connection, group, excess).await?;
+    Ok(true)
+}
+
+/// The oldest events of the largest group of an account whose groups have too much together.
+async fn sweep_full_account(connection: &mut SqliteConnection, maximum: i64) -> Result<bool> {
+    let found = sqlx::query(
+        "SELECT account, sum(stored_bytes) AS bytes FROM log_groups GROUP BY account HAVING bytes > ? LIMIT 1",
+    )
+    .bind(maximum)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(found) = found else { return Ok(false) };
+    let group: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM log_groups WHERE account = ?
+             AND EXISTS (SELECT 1 FROM log_events WHERE group_id = log_groups.id)
+         ORDER BY stored_bytes DESC LIMIT 1",
+    )
+    .bind(found.try_get::<String, _>("account")?)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(group) = group else { return Ok(false) };
+    remove_oldest(connection, group, found.try_get::<i64, _>("bytes")? - maximum).await?;
+    Ok(true)
+}
+
+/// Removes the oldest events of a group until it has `excess` bytes less, or as many as one step takes.
+async fn remove_oldest(connection: &mut SqliteConnection, group: i64, mut excess: i64) -> Result<()> {
     let mut victims = oldest(connection, group, i64::MAX).await?;
     let needed = victims.iter().take_while(|victim| {
         let wanted = excess > 0;
@@ -112,8 +144,7 @@ async fn sweep_oversized(connection: &mut SqliteConnection, maximum: i64) -> Res
     });
     let needed = needed.count();
     victims.truncate(needed);
-    remove(connection, group, &victims).await?;
-    Ok(true)
+    remove(connection, group, &victims).await
 }
 
 /// Streams without events that nothing was written to for their group's retention.

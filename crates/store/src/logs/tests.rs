@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hearth_api::{AccountId, Timestamp};
 
 use super::*;
-use crate::Store;
+use crate::{LogQuota, Store};
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 const GROUP: &str = "group";
@@ -184,7 +184,7 @@ fn lines_leave_when_they_are_complete_or_too_long() {
 #[tokio::test]
 async fn a_writer_keeps_order_and_gathers_lines() {
     let store = Store::temporary().await.unwrap();
-    let writer = LogWriter::start(store.clone(), account(), GROUP.into(), "a".into());
+    let writer = LogWriter::start(store.clone(), LogDestination::own(account(), GROUP.into(), "a".into()));
     let expected: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
     for chunk in expected.chunks(7) {
         writer.room().await.unwrap().send(chunk.to_vec());
@@ -212,7 +212,7 @@ async fn lines_survive_a_store_that_is_full_for_a_while() {
     // Without the room that is kept inside.
     sqlx::query("VACUUM").execute(&store.pool).await.unwrap();
     limit("PRAGMA page_count").await;
-    let writer = LogWriter::start(store.clone(), account(), GROUP.into(), "a".into());
+    let writer = LogWriter::start(store.clone(), LogDestination::own(account(), GROUP.into(), "a".into()));
     let long = "x".repeat(60_000);
     writer.room().await.unwrap().send(vec![long.clone()]);
     assert!(
@@ -254,4 +254,94 @@ async fn logs_of_a_database_of_before_accounts_belong_to_the_account_that_opens_
     let used: i64 =
         sqlx::query_scalar("SELECT created_at FROM client_tokens").fetch_one(&store.pool).await.unwrap();
     assert!(used > 1_700_000_000_000);
+}
+
+/// Lets only what `0` says be written.
+#[derive(Debug)]
+struct Rights(std::sync::atomic::AtomicBool);
+
+impl crate::LogRights for Rights {
+    fn may_write(&self, _: &LogDestination, _: crate::LogActions) -> std::result::Result<(), String> {
+        let allowed = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        allowed.then_some(()).ok_or_else(|| "it may not".to_owned())
+    }
+}
+
+/// The kind: an effect is authorised when it happens.
+#[tokio::test]
+async fn nothing_is_written_to_a_named_group_without_the_right_to() {
+    use std::sync::atomic::Ordering;
+    let rights = std::sync::Arc::new(Rights(false.into()));
+    let store = Store::temporary().await.unwrap().with_log_rights(rights.clone());
+    let wanted = hearth_api::CloudWatchLogging { log_group: Some("/audit".into()), log_stream: None };
+    let wanted = hearth_api::Logging::CloudWatch(wanted);
+    let named = || crate::WrittenFor::Nobody;
+    let to = LogDestination::new(Some(&wanted), account(), "app", "a".into(), named).unwrap();
+    let writer = LogWriter::start(store.clone(), to);
+    let send = async |line: &str| {
+        writer.room().await.unwrap().send(vec![line.to_owned()]);
+        writer.flush().await;
+    };
+    send("forged").await;
+    send("forged").await;
+    assert_eq!(store.log_group(&account(), "/audit").await.unwrap(), None);
+    rights.0.store(true, Ordering::Relaxed);
+    send("allowed").await;
+    rights.0.store(false, Ordering::Relaxed);
+    send("forged").await;
+    let messages = async |group: &str| {
+        let query = LogQuery {
+            account: &account(),
+            group,
+            stream: None,
+            after: LogPosition::START,
+            before: LogPosition::END,
+            order: EventOrder::Oldest,
+            limit: 10,
+        };
+        let events = store.log_events(&query).await.unwrap().unwrap().events;
+        events.into_iter().map(|event| event.message).collect::<Vec<_>>()
+    };
+    assert_eq!(messages("/audit").await, ["allowed"]);
+    let note = "[hearth] Output is not written to the log group /audit: it may not";
+    assert_eq!(messages("/aws/lambda-microvms/app").await, [note, note], "once for each time that it begins");
+    // Another stream of the service's own group is a choice as well.
+    let stream = hearth_api::CloudWatchLogging { log_group: None, log_stream: Some("b".into()) };
+    let stream = hearth_api::Logging::CloudWatch(stream);
+    let to = LogDestination::new(Some(&stream), account(), "app", "a".into(), named).unwrap();
+    assert_eq!(to.written_for, crate::WrittenFor::Nobody);
+    let own = LogDestination::new(None, account(), "app", "a".into(), named).unwrap();
+    assert_eq!(own.written_for, crate::WrittenFor::Service);
+}
+
+/// The kind: nobody can use the last of anything.
+#[tokio::test]
+async fn an_account_has_so_many_groups_and_bytes_and_no_more() {
+    let quotas = crate::LogQuotas { groups: Some(2), bytes: Some(10_000) };
+    let store = Store::temporary().await.unwrap().with_log_quotas(quotas);
+    let other = AccountId::from_stored("222222222222");
+    let make = async |account: &AccountId, name: &str| {
+        store.create_log_group(account, name, &BTreeMap::default()).await
+    };
+    assert!(make(&account(), "a").await.unwrap() && make(&account(), "b").await.unwrap());
+    assert!(!make(&account(), "a").await.unwrap(), "that it exists is said first");
+    assert!(matches!(make(&account(), "c").await, Err(crate::Error::LogQuota(LogQuota::Groups(2)))));
+    let line = |bytes: usize| [(Timestamp::now(), "x".repeat(bytes))];
+    let refused = store.append_log(&account(), "c", "s", &line(1)).await;
+    assert!(matches!(refused, Err(crate::Error::LogQuota(LogQuota::Groups(2)))), "nor by output");
+    assert!(make(&other, "c").await.unwrap(), "another account has its own");
+
+    store.append_log(&account(), "a", "s", &line(6_000)).await.unwrap();
+    store.create_log_stream(&account(), "b", "s").await.unwrap();
+    let put = async |bytes| store.put_log_events(&account(), "b", "s", &line(bytes)).await;
+    put(3_000).await.unwrap().unwrap();
+    assert!(matches!(put(1_000).await, Err(crate::Error::LogQuota(LogQuota::Bytes(10_000)))));
+    store.append_log(&account(), "a", "s", &line(3_000)).await.unwrap();
+    assert!(store.append_log(&account(), "a", "s", &line(1)).await.is_err(), "far too much");
+    store.append_log(&other, "c", "s", &line(6_000)).await.unwrap();
+    // The oldest lines of the largest group give way.
+    while store.sweep_logs(Timestamp::now(), None).await.unwrap() {}
+    let bytes = async |group: &str| store.log_group(&account(), group).await.unwrap().unwrap().stored_bytes;
+    assert_eq!((bytes("a").await, bytes("b").await), (3_026, 3_026));
+    put(1_000).await.unwrap().unwrap();
 }

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use hearth_api::{AccountId, MicrovmId, Timestamp};
+use hearth_api::{MicrovmId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use super::destination::LogDestination;
 use crate::Store;
 
 /// Longest piece of one line, in bytes: a longer line is cut into several (an event of the service holds 1 MiB).
@@ -105,20 +106,14 @@ impl Room<'_> {
 
 impl LogWriter {
     /// Starts the task that writes; group and stream are made with the first lines.
-    pub fn start(store: Store, account: AccountId, group: String, stream: String) -> Self {
-        Self::start_for(store, account, group, stream, None)
+    pub fn start(store: Store, destination: LogDestination) -> Self {
+        Self::start_for(store, destination, None)
     }
 
     /// The same for a microVM's output, whose position is recorded with it ([`Room::send_until`]).
-    pub fn start_for(
-        store: Store,
-        account: AccountId,
-        group: String,
-        stream: String,
-        microvm: Option<MicrovmId>,
-    ) -> Self {
+    pub fn start_for(store: Store, destination: LogDestination, microvm: Option<MicrovmId>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Task { store, account, group, stream, microvm, lost: 0 }.run(receiver));
+        tokio::spawn(Task { store, destination, microvm, lost: 0, refused: false }.run(receiver));
         Self { sender }
     }
 
@@ -147,12 +142,12 @@ struct Batch {
 
 struct Task {
     store: Store,
-    account: AccountId,
-    group: String,
-    stream: String,
+    destination: LogDestination,
     microvm: Option<MicrovmId>,
     /// Lines that were given up and not mentioned yet.
     lost: usize,
+    /// Whether the last lines were not allowed to be written.
+    refused: bool,
 }
 
 impl Task {
@@ -188,13 +183,19 @@ impl Task {
         let progress = self.microvm.as_ref().zip(position);
         let Some((first, _)) = lines.first() else { return };
         let own = lines.len();
+        match self.store.may_write_log(&self.destination).await {
+            Ok(Ok(())) => self.refused = false,
+            Ok(Err(reason)) => return self.refuse(*first, &reason).await,
+            // The database will say so again, and then it is tried again.
+            Err(error) => tracing::warn!(%error, "it could not be told who may write to a log group"),
+        }
         if self.lost > 0 {
             let note = format!("[hearth] {} lines are missing here: they could not be stored.", self.lost);
             lines.insert(0, (*first, note));
         }
         let mut pauses = RETRIES.iter();
         loop {
-            let (account, group, stream) = (&self.account, &self.group, &self.stream);
+            let LogDestination { account, group, stream, .. } = &self.destination;
             let Err(error) = self.store.append_output(account, group, stream, &lines, progress).await else {
                 self.lost = 0;
                 return;
@@ -206,6 +207,19 @@ impl Task {
             };
             tracing::warn!(%error, group, stream, "output could not be stored; trying again");
             tokio::time::sleep(*pause).await;
+        }
+    }
+
+    /// Lines that nobody may write are dropped. The service's own stream says so, once.
+    async fn refuse(&mut self, at: Timestamp, reason: &str) {
+        if std::mem::replace(&mut self.refused, true) {
+            return;
+        }
+        let LogDestination { account, group, own: (own_group, own_stream), .. } = &self.destination;
+        tracing::warn!(%account, group, reason, "output is not written");
+        let note = format!("[hearth] Output is not written to the log group {group}: {reason}");
+        if let Err(error) = self.store.append_log(account, own_group, own_stream, &[(at, note)]).await {
+            tracing::warn!(%error, group = own_group, "a note about output could not be stored");
         }
     }
 }

@@ -186,6 +186,7 @@ impl World {
             idle_policy,
             maximum_duration_in_seconds: maximum_seconds,
             logging: Some(Logging::Disabled {}),
+            run_by: None,
             ingress_network_connectors: Vec::new(),
             egress_network_connectors: Vec::new(),
         };
