@@ -304,7 +304,9 @@ def values(shape, name: str = ""):
 ELSEWHERE = {"ListDirectoryBuckets", "WriteGetObjectResponse"}
 # Older names of the same requests.
 FORMER = {"GetBucketLifecycle": "GetBucketLifecycleConfiguration",
-          "GetBucketNotification": "GetBucketNotificationConfiguration"}
+          "GetBucketNotification": "GetBucketNotificationConfiguration",
+          "PutBucketLifecycle": "PutBucketLifecycleConfiguration",
+          "PutBucketNotification": "PutBucketNotificationConfiguration"}
 
 
 @pytest.mark.parametrize("name", sorted(set(MODEL.operation_names) - ELSEWHERE))
