@@ -1,5 +1,6 @@
 """Builds: a base image from a registry, failures inside the build microVM, reused layers, trusted certificates."""
 import os
+import platform
 import signal
 import time
 
@@ -73,7 +74,8 @@ def test_failing_steps_then_an_exiting_app_then_a_good_one(clients, build):
     arn, state, reason, lines = build(FAILS, "exit 7")
     assert (state, reason) == (
         "CREATE_FAILED",
-        "CONTAINER_BUILD_FAILED: The container image build failed. The last lines of the build log say why.")
+        'CONTAINER_BUILD_FAILED: The container image build failed at "RUN echo this is why; exit 9": exit status 9. '
+        "Its last line of output: this is why")
     assert cached_steps(lines) == 0
     assert "an early layer: 42" in lines
     assert "this is why" in lines[-12:], lines
@@ -93,6 +95,54 @@ def test_failing_steps_then_an_exiting_app_then_a_good_one(clients, build):
     facts = microvm.request("/").text.split()
     microvm.terminate()
     assert facts == ["4242", "4343", "/home/app", "CapEff:", "0000000000000000"]
+
+
+# What people write and the builder does not take, or took otherwise. The registry of the first stage does not exist.
+PEOPLES = """\
+# syntax=docker/dockerfile:1
+ARG SUITE=trixie
+FROM registry.invalid/dev/tools:1 AS unneeded
+RUN false
+FROM --platform=$BUILDPLATFORM debian:${SUITE}${FLAVOUR--slim} AS Parent
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN perl - one <<'PERL' >/facts && cat <<EOF >>/facts
+print "perl $ARGV[0]\\n";
+PERL
+shell ${BASH_VERSION:+bash} $(if false | true; then echo no; fi)pipefail
+EOF
+ONBUILD RUN echo triggered >>/facts
+FROM parent AS for-amd64
+FROM parent AS for-arm64
+FROM for-${TARGETARCH}
+ARG TARGETARCH
+ENV SET=${UNSET-dash}
+COPY --link --chmod=a+rx,go-w tree/ /tree/
+COPY --chmod=u=rwx,go=x <<-'SCRIPT' /script
+\t#!/bin/sh
+\tSCRIPT
+COPY --from=PARENT /etc/debian_version /tree/version
+COPY app.pl /
+RUN echo $TARGETARCH $SET $(stat -c %a /tree/file /script) >>/facts
+HEALTHCHECK CMD false
+ENTRYPOINT [[ -e /facts ]] && exec perl /app.pl
+"""
+SHOWS_FACTS = SERVER.replace("'/proc/self/status'", "'/facts'").replace("grep /^CapEff/, <$status>", "<$status>")
+
+
+def test_a_dockerfile_as_people_write_it(clients):
+    clients.s3.create_bucket(Bucket="peoples")
+    files = {"Dockerfile": PEOPLES, "app.pl": SHOWS_FACTS, "tree/file": "x"}
+    clients.s3.put_object(Bucket="peoples", Key="code.zip", Body=zipped(files))
+    arn = clients.create_image("peoples", "s3://peoples/code.zip")
+    assert clients.wait_built(arn) == ("CREATED", None)
+    microvm = clients.run(arn)
+    facts = microvm.request("/").text.split()[3:]
+    microvm.terminate()
+    clients.delete_image(arn)
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    assert facts == ["perl", "one", "shell", "bash", "pipefail", "triggered", machine, "dash", "755", "711"]
+    lines = clients.log_lines("/aws/lambda-microvms/peoples")
+    assert not [line for line in lines if "hearth-ca.crt" in line or "not supported for OCI" in line]
 
 
 def test_a_base_image_from_a_registry_that_only_the_ca_bundle_vouches_for(build, secure_registry):

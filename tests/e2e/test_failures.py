@@ -22,7 +22,8 @@ BAD_ARTIFACTS = {
     "escape": (lambda: zipped({"Dockerfile": DOCKERFILE, "../evil": "x"}), "ARCHIVE_INVALID: ", "../evil"),
     "below-link": (lambda: zipped({"Dockerfile": DOCKERFILE, "out/evil": "x"}, {"out": "/etc"}), "ARCHIVE_INVALID: ", '"out/evil"'),
     "bomb": (lambda: zipped({"Dockerfile": DOCKERFILE, "zeros": bytes(100 << 20)}), "ARCHIVE_INVALID: ", "unpack"),
-    "syntax": (lambda: zipped({"Dockerfile": "FROM debian:trixie-slim\nRUNN true\n"}), "CONTAINER_BUILD_FAILED: ", "syntax error"),
+    "syntax": (lambda: zipped({"Dockerfile": "FROM debian:trixie-slim\nRUNN true\n"}), "CONTAINER_BUILD_FAILED: ", 'line 2: there is no instruction "RUNN"'),
+    "expanding": (lambda: zipped({"Dockerfile": "ARG A=0123456789\n" + "ARG A=$A$A$A$A\n" * 20 + "FROM debian:$A\n"}), "CONTAINER_BUILD_FAILED: ", "expand to more than"),
     "unknown-from": (lambda: zipped({"Dockerfile": "FROM nobody/nothing:1\n"}), "CONTAINER_BUILD_FAILED: ", "nobody/nothing:1"),
     "no-object": (None, "S3_NO_SUCH_KEY: ", "no-object.zip"),
 }

@@ -55,9 +55,11 @@ fn build(spec: &BuildSpec) -> Result<BuildResult, Error> {
     unpack_context(&spec.context_disk)?;
     write(&format!("{ROOT}/run/resolv.conf"), &format!("nameserver {}\n", Ipv4Addr::from(RESOLVER)))?;
     write(&format!("{ROOT}/etc/resolv.conf"), &format!("nameserver {}\n", Ipv4Addr::from(RESOLVER)))?;
-    if !spec.ca_bundle.is_empty() {
-        create_dir(&format!("{ROOT}/run/hearth"))?;
-        write(&format!("{ROOT}/run/hearth/ca.crt"), &spec.ca_bundle)?;
+    create_dir(&format!("{ROOT}/run/hearth"))?;
+    for (file, text) in [("ca.crt", &spec.ca_bundle), ("Dockerfile", &spec.dockerfile)] {
+        if !text.is_empty() {
+            write(&format!("{ROOT}/run/hearth/{file}"), text)?;
+        }
     }
     mounts::enter_container(ROOT, Capabilities::Default)?;
     let code = run_script()?;

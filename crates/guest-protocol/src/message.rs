@@ -260,6 +260,9 @@ pub struct BuildSpec {
     pub store_disks: Vec<String>,
     /// PEM certificates to trust while RUN lines run; empty for none.
     pub ca_bundle: String,
+    /// The Dockerfile in words that the builder takes; empty when the context's own is right.
+    #[serde(default)]
+    pub dockerfile: String,
     /// Seconds after which the build is stopped.
     pub timeout_seconds: u64,
 }

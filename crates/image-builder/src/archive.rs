@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
+use crate::dockerfile::{self, Scan};
 use crate::failure::{BuildFailure, FailureCode};
 use end_record::Budgeted;
 use plan::{Item, Kind, Plan};
@@ -62,6 +63,8 @@ impl Default for ArchiveLimits {
 pub struct Context {
     /// Text of the Dockerfile.
     pub dockerfile: String,
+    /// What there is to know of it before the build.
+    pub scan: Scan,
 }
 
 /// A zip that can be read from anywhere.
@@ -84,6 +87,7 @@ pub(crate) fn to_tar(zip: File, tar: File, limits: &ArchiveLimits) -> Result<Con
     let plan = Plan::make(&mut archive)?;
     let dockerfile = plan.dockerfile(&mut archive)?;
     let dockerfile = read_dockerfile(&mut archive, dockerfile)?;
+    let scan = dockerfile::scan(&dockerfile)?;
     let mut rewriter = Rewriter {
         tar: tar::Builder::new(io::BufWriter::with_capacity(1 << 20, tar)),
         total_bytes: 0,
@@ -95,7 +99,7 @@ pub(crate) fn to_tar(zip: File, tar: File, limits: &ArchiveLimits) -> Result<Con
         rewriter.entry(open(&mut archive, item)?, item)?;
     }
     rewriter.finish()?;
-    Ok(Context { dockerfile })
+    Ok(Context { dockerfile, scan })
 }
 
 /// Opens an entry's content.

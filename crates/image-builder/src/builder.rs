@@ -18,12 +18,11 @@ use crate::base_images::BaseImages;
 use crate::build_guest::stopped_failure;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
-use crate::container_build::{ContainerBuild, egress};
 use crate::deletion::remove_cache;
-use crate::dockerfile;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
 use crate::readers::Readers;
+use crate::rounds::BuildInputs;
 use crate::source::ArtifactSource;
 use crate::validation::Validation;
 
@@ -261,31 +260,13 @@ impl ImageBuilder {
             context = config.readers.to_tar(&zip, &tar, &config.archive_limits) => context?,
             () = self.stopped.cancelled() => return Err(stopped_failure()),
         };
-        let images = dockerfile::external_images(&context.dockerfile)?;
-        let stores = tokio::select! {
-            stores = config.base_images.stores(&images) => stores?,
-            () = self.stopped.cancelled() => return Err(stopped_failure()),
-        };
-        let ca_bundle = match &config.ca_bundle {
-            None => String::new(),
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| BuildFailure::platform("read the configured CA bundle", &error))?,
-        };
-        log.line("Starting the build microVM").await;
-        let container = ContainerBuild {
-            name: format!("build-{}", build.id),
+        let inputs = BuildInputs {
             context: &tar,
             cache: &config.files.build_cache(&row.arn, image_id),
-            disk: &config.files.image(&row.arn, row.version).disk,
             disk_bytes: class.disk_bytes,
-            stores,
-            ca_bundle,
-            vcpu_count: host_capped(4),
-            memory_mib: config.build_memory_mib,
-            egress: egress(&row.configuration),
-            timeout_seconds: config.build_timeout_seconds,
+            scan: context.scan,
         };
-        let image = container.run(&config.guests, log, &self.stopped).await?;
+        let image = self.container_image(row, build, inputs, log).await?;
         log.line("The container image is built; starting the app in a clean microVM.").await;
         Ok((image, class))
     }
@@ -337,7 +318,7 @@ fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
 }
 
 /// A guest never has more vCPUs than the host has CPUs.
-fn host_capped(vcpus: u8) -> u8 {
+pub(crate) fn host_capped(vcpus: u8) -> u8 {
     let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     vcpus.min(u8::try_from(host).unwrap_or(u8::MAX)).max(1)
 }

@@ -11,6 +11,7 @@ use hearth_vmm::{Drive, DriveImage};
 
 use crate::build_guest::{limits, not_up, until_stopped};
 use crate::build_log::BuildLog;
+use crate::build_output::BuildOutput;
 use crate::failure::{BuildFailure, FailureCode};
 
 /// Size of an image's layer cache (sparse), in bytes.
@@ -31,12 +32,22 @@ pub(crate) struct ContainerBuild<'a> {
     /// Base image stores.
     pub(crate) stores: Vec<PathBuf>,
     /// PEM text, or nothing.
-    pub(crate) ca_bundle: String,
+    pub(crate) ca_bundle: &'a str,
+    /// The Dockerfile, if the builder needs other words than those in the context.
+    pub(crate) dockerfile: Option<&'a str>,
     pub(crate) vcpu_count: u8,
     pub(crate) memory_mib: u32,
     /// What the Dockerfile may reach.
     pub(crate) egress: Egress,
     pub(crate) timeout_seconds: u64,
+}
+
+/// How a build ended.
+#[derive(Debug)]
+pub(crate) enum BuildEnd {
+    Built(ContainerImage),
+    /// The builder needs this image, which it was not given.
+    Missing(String),
 }
 
 /// What a build leaves besides the disk.
@@ -55,7 +66,7 @@ impl ContainerBuild<'_> {
         guests: &GuestFactory,
         log: &mut BuildLog,
         stopped: &tokio_util::sync::CancellationToken,
-    ) -> Result<ContainerImage, BuildFailure> {
+    ) -> Result<BuildEnd, BuildFailure> {
         let platform = |error: std::io::Error| BuildFailure::platform("prepare the build's disks", &error);
         make_disk(self.disk, self.disk_bytes).await?;
         if !self.cache.exists() {
@@ -96,7 +107,7 @@ impl ContainerBuild<'_> {
         }
     }
 
-    async fn build_in(&self, guest: &Guest, log: &mut BuildLog) -> Result<ContainerImage, BuildFailure> {
+    async fn build_in(&self, guest: &Guest, log: &mut BuildLog) -> Result<BuildEnd, BuildFailure> {
         let broke =
             |error: &dyn std::error::Error| BuildFailure::platform("talk to the build microVM", error);
         let build = BuildSpec {
@@ -105,33 +116,37 @@ impl ContainerBuild<'_> {
             cache_disk: "cache".into(),
             out_disk: "out".into(),
             store_disks: (0..self.stores.len()).map(store_id).collect(),
-            ca_bundle: self.ca_bundle.clone(),
+            ca_bundle: self.ca_bundle.to_owned(),
+            dockerfile: self.dockerfile.unwrap_or_default().to_owned(),
             timeout_seconds: self.timeout_seconds,
         };
         let stream = guest.vm().connect_guest().await.map_err(|error| broke(&error))?;
         let mut replies =
             Replies::request(stream, &Request::Build { build }).await.map_err(|error| broke(&error))?;
+        let mut output = BuildOutput::default();
         loop {
             let reply = match replies.next().await {
                 Ok(Some(reply)) => reply,
                 Ok(None) => break,
                 Err(ClientError::Agent(message)) => {
+                    log.write(&output.rest()).await;
                     log.line(&message).await;
                     return Err(BuildFailure::new(FailureCode::ContainerBuildFailed, sentence(&message)));
                 }
                 Err(error) => return Err(broke(&error)),
             };
             match reply {
-                Reply::Output { data, .. } => log.write(&data).await,
-                Reply::Built { code: 0, oci_config, root_bytes } => {
-                    return Ok(ContainerImage { oci_config, root_bytes });
-                }
-                Reply::Built { code, .. } => {
+                Reply::Output { data, .. } => log.write(&output.push(&data)).await,
+                Reply::Built { code, oci_config, root_bytes } => {
+                    log.write(&output.rest()).await;
+                    if code == 0 {
+                        return Ok(BuildEnd::Built(ContainerImage { oci_config, root_bytes }));
+                    }
                     log.line(&format!("The build ended with status {code}.")).await;
-                    return Err(BuildFailure::new(
-                        FailureCode::ContainerBuildFailed,
-                        "The container image build failed. The last lines of the build log say why.",
-                    ));
+                    return match output.missing_image() {
+                        Some(image) => Ok(BuildEnd::Missing(image)),
+                        None => Err(BuildFailure::new(FailureCode::ContainerBuildFailed, output.reason())),
+                    };
                 }
                 _ => {}
             }

@@ -1,7 +1,8 @@
 //! From a zip with a Dockerfile to an image version with a snapshot.
 //!
 //! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images it starts from
-//! (`dockerfile`, `base_images`), run it in a build microVM (`container_build`), start the result in a second, clean
+//! (`dockerfile`, `base_images`), run it in a build microVM (`container_build`) and again
+//! when the builder there names further ones (`rounds`), start the result in a second, clean
 //! microVM, wait until it is ready and take the snapshot (`image_snapshot`), try it out (`validation`) and look
 //! what it holds (`reporting`). `builder` drives this and is the only
 //! writer of image, version and build rows after their creation.
@@ -15,6 +16,7 @@ mod base_images;
 mod build_guest;
 mod build_hook;
 mod build_log;
+mod build_output;
 mod builder;
 mod container_build;
 mod deletion;
@@ -24,6 +26,7 @@ mod fetch;
 mod image_snapshot;
 mod readers;
 mod reporting;
+mod rounds;
 mod source;
 mod validation;
 
@@ -31,6 +34,7 @@ pub use archive::{ArchiveLimits, Context};
 pub use base_images::{BaseImages, BaseImagesConfig};
 pub use builder::{ImageBuilder, ImageBuilderConfig};
 pub use deletion::refusal;
+pub use dockerfile::Scan;
 pub use failure::{BuildFailure, FailureCode};
 pub use readers::{CONFINED_WORKS, Readers, SnapshotQuestion};
 pub use source::{ArtifactError, ArtifactSource, Reader};

@@ -60,6 +60,7 @@ fn build() -> Request {
         out_disk: text(),
         store_disks: Vec::new(),
         ca_bundle: text(),
+        dockerfile: text(),
         timeout_seconds: 1,
     };
     Request::Build { build }

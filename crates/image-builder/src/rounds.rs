@@ -1,0 +1,89 @@
+//! Runs a Dockerfile until the builder has all images that it asks for.
+
+use std::path::Path;
+
+use hearth_store::{BuildRecord, ImageVersionRecord};
+
+use crate::build_guest::stopped_failure;
+use crate::build_log::BuildLog;
+use crate::builder::{ImageBuilder, host_capped};
+use crate::container_build::{BuildEnd, ContainerBuild, ContainerImage, egress};
+use crate::dockerfile::Scan;
+use crate::failure::{BuildFailure, FailureCode};
+
+/// Most images that the builder may name one after the other. Each costs the boot of a microVM; the layers before are cached.
+const MAX_ROUNDS: usize = 8;
+
+/// What a Dockerfile is run with.
+#[derive(Debug)]
+pub(crate) struct BuildInputs<'a> {
+    /// Tar of the build context.
+    pub(crate) context: &'a Path,
+    /// The image's layer cache.
+    pub(crate) cache: &'a Path,
+    /// Bytes of the root disk to be.
+    pub(crate) disk_bytes: u64,
+    pub(crate) scan: Scan,
+}
+
+impl ImageBuilder {
+    /// Runs the build with the images that the scan found, and again with each that the builder misses.
+    pub(crate) async fn container_image(
+        &self,
+        row: &ImageVersionRecord,
+        build: &BuildRecord,
+        inputs: BuildInputs<'_>,
+        log: &mut BuildLog,
+    ) -> Result<ContainerImage, BuildFailure> {
+        let config = &self.config;
+        let BuildInputs { context, cache, disk_bytes, scan } = inputs;
+        let ca_bundle = match &config.ca_bundle {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| BuildFailure::platform("read the configured CA bundle", &error))?,
+        };
+        let mut images = scan.images;
+        for _ in 0..MAX_ROUNDS {
+            let stores = tokio::select! {
+                stores = config.base_images.stores(&images) => stores?,
+                () = self.stopped.cancelled() => return Err(stopped_failure()),
+            };
+            log.line("Starting the build microVM").await;
+            let container = ContainerBuild {
+                name: format!("build-{}", build.id),
+                context,
+                cache,
+                disk: &config.files.image(&row.arn, row.version).disk,
+                disk_bytes,
+                stores,
+                ca_bundle: &ca_bundle,
+                dockerfile: scan.rewritten.as_deref(),
+                vcpu_count: host_capped(4),
+                memory_mib: config.build_memory_mib,
+                egress: egress(&row.configuration),
+                timeout_seconds: config.build_timeout_seconds,
+            };
+            match container.run(&config.guests, log, &self.stopped).await? {
+                BuildEnd::Built(image) => return Ok(image),
+                BuildEnd::Missing(image) => {
+                    log.line(&format!(
+                        "The build also needs the image {image}: fetching it and building again."
+                    ))
+                    .await;
+                    if !images.insert(image.clone()) {
+                        return Err(failed(&format!(
+                            "the builder does not find the image {image}, though it was there"
+                        )));
+                    }
+                }
+            }
+        }
+        Err(failed(&format!(
+            "it asked for more than {MAX_ROUNDS} images that the Dockerfile does not name in its FROM lines"
+        )))
+    }
+}
+
+fn failed(why: &str) -> BuildFailure {
+    BuildFailure::new(FailureCode::ContainerBuildFailed, format!("The container image build failed: {why}."))
+}
