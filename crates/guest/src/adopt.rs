@@ -63,6 +63,11 @@ pub(crate) fn record(run_dir: &Path, uid: u32, uplink: Option<String>) -> io::Re
     file.write_all(&serde_json::to_vec(&record)?)
 }
 
+/// The user id of a guest, whatever else its record says.
+pub(crate) fn recorded_uid(name: &str, run_dir: &Path) -> Option<u32> {
+    read(name, run_dir).ok().flatten().map(|record| record.uid)
+}
+
 fn read(name: &str, run_dir: &Path) -> Result<Option<Record>, Error> {
     let text = match std::fs::read(run_dir.join(RECORD_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -86,8 +91,7 @@ impl GuestFactory {
         let run_dir = self.run_root.join(name);
         let Some(record) = read(name, &run_dir)? else { return Ok(None) };
         let channel = Arc::new(LateChannel::default());
-        let adoption =
-            Adoption { name: name.to_owned(), run_dir: run_dir.clone(), guest_channel: channel.clone() };
+        let adoption = Adoption { name: name.to_owned(), run_dir, guest_channel: channel.clone() };
         let Some(Adopted { vm, running }) = self.vmm.adopt(adoption).await? else { return Ok(None) };
         let uid = self.uids.claim(record.uid).ok_or_else(|| Error::NotAdoptable {
             name: name.to_owned(),
@@ -97,7 +101,8 @@ impl GuestFactory {
         let network = network.map_err(|source| Error::Network { name: name.to_owned(), source })?;
         // It was empty until here.
         let _ = channel.0.set(network.channel());
-        Ok(Some(AdoptedGuest { guest: Guest { vm, network, run_dir, _uid: uid }, running }))
+        let guest = Guest::new(vm, self.holdings(name, Some(network), Some(uid)));
+        Ok(Some(AdoptedGuest { guest, running }))
     }
 }
 

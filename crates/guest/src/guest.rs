@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
 use hearth_guest_protocol::{Reply, Request};
@@ -13,7 +13,9 @@ use hearth_vmm::{
 
 use crate::adopt;
 use crate::artefacts::Artefacts;
+use crate::holdings::{Endings, Holdings};
 use crate::network::{GuestNetwork, Networks};
+pub use crate::restored::restored;
 use crate::uid::{Uid, UidPool};
 
 /// `virtio-blk` serial of the root disk.
@@ -42,6 +44,8 @@ pub struct GuestFactory {
     pub uids: UidPool,
     /// Directory for run-time files of VMM processes.
     pub run_root: PathBuf,
+    /// Guests that are being ended.
+    pub endings: Endings,
 }
 
 /// What distinguishes one guest from another.
@@ -138,13 +142,11 @@ pub enum Error {
     TimedOut(Duration),
 }
 
-/// A running or paused guest with everything it holds.
+/// A running or paused guest with everything it holds. One that is dropped is ended.
 #[derive(Debug)]
 pub struct Guest {
-    pub(crate) vm: Arc<dyn Vm>,
-    pub(crate) network: Box<dyn GuestNetwork>,
-    pub(crate) run_dir: PathBuf,
-    pub(crate) _uid: Uid,
+    vm: Arc<dyn Vm>,
+    holdings: Holdings,
 }
 
 impl GuestFactory {
@@ -152,7 +154,7 @@ impl GuestFactory {
     pub async fn boot(&self, plan: GuestPlan, snapshot_directory: Option<&Path>) -> Result<Guest, Error> {
         let (spec, holdings) = self.prepare(plan).await?;
         let vm = self.vmm.boot(spec, snapshot_directory).await;
-        holdings.complete(vm).await
+        Guest::started(vm, holdings).await
     }
 
     /// Boots a guest and waits until its agent answers, or until `stopped`. One that does not come up is given up and
@@ -190,10 +192,12 @@ impl GuestFactory {
     pub async fn restore(&self, plan: GuestPlan, base: &Path, own: &Path) -> Result<Guest, Error> {
         let (spec, holdings) = self.prepare(plan).await?;
         let vm = self.vmm.restore(spec, base, own).await;
-        holdings.complete(vm).await
+        Guest::started(vm, holdings).await
     }
 
     async fn prepare(&self, plan: GuestPlan) -> Result<(VmSpec, Holdings), Error> {
+        // Two VMMs must never work on the same files.
+        self.end_leftover(&plan.name).await;
         let mut network = self
             .networks
             .acquire(plan.egress)
@@ -207,6 +211,9 @@ impl GuestFactory {
             network.release().await;
             return Err(Error::Directory { path: run_dir, source });
         }
+        let (interfaces, namespace) = (network.take_interfaces(), network.namespace());
+        let (guest_channel, user) = (network.channel(), uid.get());
+        let holdings = self.holdings(&plan.name, Some(network), Some(uid));
         let root = plan.root.map(|root| Drive {
             drive_id: ROOT_DISK.to_owned(),
             image: match root {
@@ -225,40 +232,59 @@ impl GuestFactory {
                 boot_args: BOOT_ARGS.to_owned(),
             },
             drives: root.into_iter().chain(plan.drives).collect(),
-            network_interfaces: network.take_interfaces(),
+            network_interfaces: interfaces,
             isolation: Isolation {
-                uid: uid.get(),
-                network_namespace: network.namespace(),
+                uid: user,
+                network_namespace: namespace,
                 memory_limit_mib: plan.limits.memory_mib,
                 cpu_limit_percent: plan.limits.cpu_percent,
             },
-            guest_channel: network.channel(),
+            guest_channel,
         };
-        Ok((spec, Holdings { network, run_dir, uid }))
+        Ok((spec, holdings))
     }
-}
 
-/// What a guest holds before its VM exists.
-struct Holdings {
-    network: Box<dyn GuestNetwork>,
-    run_dir: PathBuf,
-    uid: Uid,
-}
-
-impl Holdings {
-    async fn complete(self, vm: hearth_vmm::Result<Arc<dyn Vm>>) -> Result<Guest, Error> {
-        match vm {
-            Ok(vm) => Ok(Guest { vm, network: self.network, run_dir: self.run_dir, _uid: self.uid }),
-            Err(error) => {
-                self.network.release().await;
-                remove_run_dir(&self.run_dir);
-                Err(error.into())
-            }
+    /// Waits until nothing that had this name runs any more: neither a guest that is being ended, nor what its record names.
+    /// A VMM that cannot be ended is waited for.
+    pub async fn end_leftover(&self, name: &str) {
+        self.endings.wait(name).await;
+        if self.run_root.join(name).exists() {
+            self.holdings(name, None, None).end().await;
         }
+    }
+
+    /// Reserves the user id of a VMM that an earlier server left and that could not be ended, for as long as it lives.
+    pub fn quarantine(&self, name: &str) {
+        let uid = adopt::recorded_uid(name, &self.run_root.join(name)).and_then(|uid| self.uids.claim(uid));
+        drop(self.holdings(name, None, uid));
+    }
+
+    pub(crate) fn holdings(
+        &self,
+        name: &str,
+        network: Option<Box<dyn GuestNetwork>>,
+        uid: Option<Uid>,
+    ) -> Holdings {
+        Holdings::new(name.to_owned(), self.run_root.join(name), self.endings.clone(), network, uid)
     }
 }
 
 impl Guest {
+    pub(crate) fn new(vm: Arc<dyn Vm>, mut holdings: Holdings) -> Self {
+        holdings.set_vm(vm.clone());
+        Self { vm, holdings }
+    }
+
+    async fn started(vm: hearth_vmm::Result<Arc<dyn Vm>>, holdings: Holdings) -> Result<Self, Error> {
+        match vm {
+            Ok(vm) => Ok(Self::new(vm, holdings)),
+            Err(error) => {
+                holdings.end().await;
+                Err(error.into())
+            }
+        }
+    }
+
     /// The virtual machine.
     pub fn vm(&self) -> &Arc<dyn Vm> {
         &self.vm
@@ -278,7 +304,7 @@ impl Guest {
         if let Err(error) = self.vm.kill().await {
             tracing::warn!(%error, "a VMM process could not be ended");
         }
-        let console = std::fs::read(self.run_dir.join(CONSOLE_FILE)).unwrap_or_default();
+        let console = std::fs::read(self.holdings.run_dir().join(CONSOLE_FILE)).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         tracing::warn!(?timeout, %console, "a guest did not come up and is booted once more");
         self.destroy().await;
@@ -287,16 +313,13 @@ impl Guest {
     /// Leaves the guest as it is, to be taken over by a later server ([`GuestFactory::adopt`]). Only the connections to it
     /// go.
     pub fn leave(self) {
-        self.network.leave();
+        self.holdings.leave();
     }
 
-    /// Ends the VMM process and gives everything back.
+    /// Ends the VMM process and gives everything back. It returns when the process is gone: one that cannot be ended keeps
+    /// its user id and its network, and is tried again. The end goes on if nobody waits for it.
     pub async fn destroy(self) {
-        if let Err(error) = self.vm.kill().await {
-            tracing::error!(error = %error, run_dir = %self.run_dir.display(), "the VMM could not be ended");
-        }
-        self.network.release().await;
-        remove_run_dir(&self.run_dir);
+        self.holdings.end().await;
     }
 }
 
@@ -314,14 +337,6 @@ pub fn describe_exit(reason: &ExitReason) -> String {
     }
 }
 
-fn remove_run_dir(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %path.display(), %error, "a run directory could not be removed");
-    }
-}
-
 /// Asks the agent one thing and waits at most `timeout` for its answer. The agent's own error becomes
 /// [`Error::Refused`].
 pub async fn ask(vm: &Arc<dyn Vm>, request: &Request, timeout: Duration) -> Result<Reply, Error> {
@@ -334,43 +349,6 @@ pub async fn ask(vm: &Arc<dyn Vm>, request: &Request, timeout: Duration) -> Resu
         Ok(Err(Error::Agent(ClientError::Agent(message)))) => Err(Error::Refused(message)),
         Ok(answer) => answer,
     }
-}
-
-/// How long the agent of a restored guest may take to answer.
-const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
-/// The guest's clock is behind by less than an exchange with the agent took; a slower one is followed by another.
-const CLOCK_ERROR: Duration = Duration::from_millis(20);
-/// Further exchanges at most: on a host that is too busy for a quick one, the clock is as good as it gets.
-const CLOCK_CORRECTIONS: usize = 4;
-
-/// Tells the agent the time and mixes host entropy into the guest's RNG; due after every restore, before anything
-/// else reaches the guest. The first exchange is slow, as an emulator has to translate all that it runs, so that the time
-/// in it is outdated on its arrival; the next takes a millisecond or two and sets the clock right.
-///
-/// The connection is given back: the agent takes the next request on it, which spares the first request after a restore the
-/// cold start of another connection.
-pub async fn restored(vm: &Arc<dyn Vm>) -> Result<Box<dyn GuestStream>, Error> {
-    let entropy: [u8; 32] = rand::random();
-    let mut entropy = blake3::Hash::from(entropy).to_hex().to_string();
-    let answer = async {
-        let mut stream = vm.connect_guest().await.map_err(Error::Unreachable)?;
-        for _ in 0..=CLOCK_CORRECTIONS {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let sent = Instant::now();
-            let request = Request::Restored {
-                unix_nanos: now.as_nanos() as u64,
-                entropy: std::mem::take(&mut entropy),
-            };
-            client::ask(&mut stream, &request).await.map_err(Error::Agent)?;
-            let took = sent.elapsed();
-            tracing::debug!(?took, "told the guest the time");
-            if took <= CLOCK_ERROR {
-                break;
-            }
-        }
-        Ok(stream)
-    };
-    tokio::time::timeout(RESTORED_TIMEOUT, answer).await.unwrap_or(Err(Error::TimedOut(RESTORED_TIMEOUT)))
 }
 
 /// A connection to a TCP port of the app.

@@ -255,6 +255,13 @@ impl Body {
     }
 }
 
+impl Drop for Body {
+    /// Whatever became of its supervisor: nobody goes on talking to the guest, which goes with it.
+    fn drop(&mut self) {
+        self.end_life();
+    }
+}
+
 /// Begins once the guest has had time for its first request: after a restore its CPUs are cold, and what else it is
 /// asked then is paid by whoever waits for that request.
 async fn settled(watch: impl Future<Output = ()>) {

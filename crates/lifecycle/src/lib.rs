@@ -4,12 +4,13 @@
 //! acted upon; a step that has begun ends before the next begins; whatever a microVM holds is released before its
 //! row says TERMINATED.
 //!
-//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps` (what a step does), `hooks`, [`registry`] (the way in).
+//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps` (what a step does), `hooks`, [`registry`] (the way in), `lost` (ends without a supervisor).
 
 mod body;
 pub mod clock;
 mod hooks;
 mod ingress;
+mod lost;
 pub mod machine;
 mod output;
 mod passing;

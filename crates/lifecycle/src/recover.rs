@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_api::{MicrovmState, Timestamp};
 use hearth_guest::{AdoptedGuest, Guest};
@@ -16,10 +17,13 @@ use hearth_store::{MicrovmFiles, MicrovmRecord};
 use crate::hooks::Hooks;
 use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
 use crate::registry::Registry;
-use crate::steps::own_manifest;
+use crate::steps::{own_manifest, put_back};
 
 /// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or the host was restarted.
 pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
+
+/// Between two attempts to write a record.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is found of every microVM that has not ended.
 #[derive(Debug)]
@@ -141,6 +145,11 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
         Ok(Some(AdoptedGuest { guest, running: false })) => (Some(guest), GuestFound::Paused),
         Err(error) => (None, GuestFound::Refused(chain(&error))),
     };
+    let gone = matches!(guest_found, GuestFound::Gone | GuestFound::Refused(_));
+    if gone && record.state == MicrovmState::Pending && own.kept.exists() {
+        // It was being resumed and nobody has heard that it runs: that resume did not take place.
+        put_back(&own);
+    }
     let finding = Finding {
         state: record.state,
         has_snapshot: own_manifest(&own).exists(),
@@ -162,11 +171,20 @@ impl Recovery {
     }
 
     /// Goes on with every microVM, and removes the files of all others.
-    pub async fn finish(self, registry: &Arc<Registry>) {
-        for found in self.found {
+    pub async fn finish(mut self, registry: &Arc<Registry>) {
+        for found in std::mem::take(&mut self.found) {
             found.go_on(registry).await;
         }
         sweep(&registry.host().files.microvms(), |id| self.alive.contains(id));
+    }
+}
+
+impl Drop for Recovery {
+    /// A server that cannot start leaves the guests to the next one.
+    fn drop(&mut self) {
+        for guest in self.found.drain(..).filter_map(|found| found.guest) {
+            guest.leave();
+        }
     }
 }
 
@@ -229,8 +247,10 @@ impl Found {
 }
 
 async fn write(registry: &Registry, record: &MicrovmRecord) {
-    if let Err(error) = registry.host().store.update_microvm(record).await {
+    // What is published next must be what the row says.
+    while let Err(error) = registry.host().store.update_microvm(record).await {
         tracing::error!(microvm = %record.id, %error, "the record could not be written");
+        tokio::time::sleep(WRITE_PAUSE).await;
     }
 }
 

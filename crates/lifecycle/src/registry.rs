@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, HostClock};
 use crate::hooks::Hooks;
 use crate::ingress::{HooksPort, Ingress};
-use crate::machine::{DenyReason, Event, Failure, Machine, Phase, Step};
+use crate::machine::{DenyReason, Event, Machine, Phase, Step};
 use crate::payload;
 use crate::published::{Endpoint, Published, RunningMicrovm, Unreachable};
 use crate::records::Records;
@@ -22,6 +22,9 @@ use crate::supervisor::{Message, Supervisor};
 
 /// Longest wait of a request for a microVM that is being launched or resumed.
 const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Between two attempts to read or write a record that a microVM cannot go on without.
+pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a registry needs.
 #[derive(Debug)]
@@ -42,14 +45,14 @@ pub struct RegistryConfig {
 #[derive(Debug)]
 pub struct Registry {
     host: SharedHost,
-    entries: RwLock<HashMap<MicrovmId, Entry>>,
-    tasks: TaskTracker,
+    pub(crate) entries: RwLock<HashMap<MicrovmId, Entry>>,
+    pub(crate) tasks: TaskTracker,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
-    messages_tx: mpsc::Sender<Message>,
-    published_rx: watch::Receiver<Published>,
+pub(crate) struct Entry {
+    pub(crate) messages_tx: mpsc::Sender<Message>,
+    pub(crate) published_rx: watch::Receiver<Published>,
     auto_resume: bool,
     label: Arc<str>,
     ingress: Ingress,
@@ -64,7 +67,7 @@ pub enum Refusal {
     Terminated,
     /// The microVM is in a state that does not allow this now.
     Busy(MicrovmState),
-    /// The database cannot be read.
+    /// The database cannot be read or written, or nobody drives the microVM. Nothing was done.
     Internal,
 }
 
@@ -112,11 +115,16 @@ impl Registry {
         self.supervise(record, guest, Machine::found(phase), first);
     }
 
+    /// Reserves what a VMM holds that an earlier server left and that could not be ended.
+    pub fn quarantine(&self, name: &str) {
+        self.host.guests.quarantine(name);
+    }
+
     pub(crate) fn host(&self) -> &SharedHost {
         &self.host
     }
 
-    fn supervise(
+    pub(crate) fn supervise(
         self: &Arc<Self>,
         record: MicrovmRecord,
         guest: Option<Guest>,
@@ -131,43 +139,54 @@ impl Registry {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             let ingress = Ingress::of(&record.settings.ingress_network_connectors);
-            entries.insert(id.clone(), Entry { messages_tx, published_rx, auto_resume, label, ingress });
+            let entry = Entry { messages_tx, published_rx, auto_resume, label, ingress };
+            if entries.get(&id).is_some_and(|entry| !entry.messages_tx.is_closed()) {
+                tracing::error!(microvm = %id, "a microVM has a supervisor already");
+                return;
+            }
+            entries.insert(id.clone(), entry);
         }
         let registry = self.clone();
         self.tasks.spawn(async move {
             let run = registry.clone().drive((record, guest), machine, first, messages_rx, publish);
             if let Err(error) = tokio::spawn(run).await {
-                tracing::error!(microvm = %id, %error, "the supervisor failed; its microVM is lost");
+                tracing::error!(microvm = %id, %error, "the supervisor failed; its microVM is ended");
+                registry.clone().end_lost(&id).await;
             }
-            let mut entries = registry.entries.write().unwrap_or_else(PoisonError::into_inner);
-            entries.remove(&id);
+            registry.forget(&id);
         });
     }
 
-    async fn drive(
+    /// Removes the entry of a supervisor that has finished.
+    fn forget(&self, id: &MicrovmId) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.get(id).is_some_and(|entry| entry.messages_tx.is_closed()) {
+            entries.remove(id);
+        }
+    }
+
+    pub(crate) async fn drive(
         self: Arc<Self>,
         (record, guest): (MicrovmRecord, Option<Guest>),
-        mut machine: Machine,
-        mut first: Option<Step>,
+        machine: Machine,
+        first: Option<Step>,
         messages_rx: mpsc::Receiver<Message>,
         publish: watch::Sender<Published>,
     ) {
         let host = &self.host;
-        let version = host.store.image_version(&record.image_arn, record.image_version).await;
-        let Ok(Some(version)) = version else {
-            let reason = "The image version of the MicroVM no longer exists.".to_owned();
-            machine.on(Event::StepFailed(Failure::Fatal(reason.clone())));
-            tracing::error!(microvm = %record.id, reason);
-            let mut record = record;
-            record.generation += 1;
-            record.state = MicrovmState::Terminated;
-            record.state_reason = Some(reason);
-            record.terminated_at = Some(host.clock.wall());
-            host.release(&record, guest).await;
-            if let Err(error) = host.store.update_microvm(&record).await {
-                tracing::error!(microvm = %record.id, %error, "the record could not be written");
+        let version = loop {
+            match host.store.image_version(&record.image_arn, record.image_version).await {
+                Ok(version) => break version,
+                // That it cannot be read does not mean that it is gone.
+                Err(error) => tracing::error!(microvm = %record.id, %error, "its image cannot be read"),
             }
-            return;
+            if self.tasks.is_closed() {
+                return;
+            }
+            tokio::time::sleep(READ_PAUSE).await;
+        };
+        let Some(version) = version else {
+            return self.end_without_version(record, guest).await;
         };
         let machine = machine.with_hooks(Hooks::of(&version.configuration).enabled());
         // Without the position, the ring in the guest is read from its beginning: lines twice are better than none.
@@ -177,7 +196,7 @@ impl Registry {
         });
         let supervisor =
             Supervisor::new(host.clone(), machine, (record, guest), version, position, messages_rx, publish);
-        supervisor.run(first.take()).await;
+        supervisor.run(first).await;
     }
 
     /// Suspends a microVM; done when the request is accepted, or when it is suspended already.
@@ -190,15 +209,15 @@ impl Registry {
         self.request(id, Event::Resume).await
     }
 
-    /// Terminates a microVM; success also when it has ended already.
-    pub async fn terminate(&self, id: &MicrovmId) -> Result<(), Refusal> {
-        match self.request(id, Event::Terminate).await {
-            Err(Refusal::Terminated) => Ok(()),
-            other => other,
-        }
+    pub(crate) async fn recorded(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>, Refusal> {
+        self.host.store.microvm(id).await.map_err(|error| {
+            tracing::error!(microvm = %id, %error, "the record could not be read");
+            Refusal::Internal
+        })
     }
 
-    async fn request(&self, id: &MicrovmId, event: Event) -> Result<(), Refusal> {
+    pub(crate) async fn request(&self, id: &MicrovmId, event: Event) -> Result<(), Refusal> {
+        let event_needs_supervisor = event != Event::Terminate;
         if let Some(entry) = self.entry(id) {
             let (verdict_tx, verdict_rx) = oneshot::channel();
             if entry.messages_tx.send((event, Some(verdict_tx))).await.is_ok()
@@ -207,16 +226,17 @@ impl Registry {
                 return verdict.map_err(|reason| match reason {
                     DenyReason::Terminated => Refusal::Terminated,
                     DenyReason::Busy(state) => Refusal::Busy(state),
+                    DenyReason::NotRecorded => Refusal::Internal,
                 });
             }
         }
-        match self.host.store.microvm(id).await {
-            Ok(Some(_)) => Err(Refusal::Terminated),
-            Ok(None) => Err(Refusal::NotFound),
-            Err(error) => {
-                tracing::error!(microvm = %id, %error, "the record could not be read");
+        match self.recorded(id).await? {
+            Some(record) if event_needs_supervisor && is_alive(record.state) => {
+                tracing::error!(microvm = %id, state = ?record.state, "nobody drives a microVM; it can be terminated");
                 Err(Refusal::Internal)
             }
+            Some(_) => Err(Refusal::Terminated),
+            None => Err(Refusal::NotFound),
         }
     }
 
@@ -277,6 +297,10 @@ impl Registry {
     fn entry(&self, id: &MicrovmId) -> Option<Entry> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
+}
+
+fn is_alive(state: MicrovmState) -> bool {
+    !matches!(state, MicrovmState::Terminating | MicrovmState::Terminated)
 }
 
 async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {

@@ -54,7 +54,11 @@ impl Host {
             .map_err(|error| fatal("prepare its directory", &error))?;
         hearth_vmm::snapshot::create_overlay(&image.disk, &own.overlay)
             .map_err(|error| fatal("make its disk", &error))?;
-        self.start(record, version, cut).await.map_err(|error| {
+        let started = match self.restore(record, version).await {
+            Ok(guest) => self.begin(record, guest, cut).await,
+            Err(error) => Err(error),
+        };
+        started.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a launch failed");
             Failure::Fatal(format!("The MicroVM could not be launched: {}.", chain(&error)))
         })
@@ -73,7 +77,21 @@ impl Host {
             let reason = format!("The MicroVM could not be resumed: {} is missing.", manifest.display());
             return Err(Failure::Fatal(reason));
         }
-        self.start(record, version, cut).await.map_err(|error| self.not_resumed(record, &error))
+        // While QEMU starts, which works on the disk only when the guest runs.
+        let keeping = keep_disk(&self.files.microvm(&record.id));
+        let restored = self.restore(record, version).await;
+        let kept = keeping.await.unwrap_or(false);
+        let started = match restored {
+            Ok(guest) => self.begin(record, guest, cut).await,
+            Err(error) => {
+                forget_kept(&self.files.microvm(&record.id));
+                Err(error)
+            }
+        };
+        if !kept && started.is_ok() {
+            tracing::warn!(microvm = %record.id, "it was resumed without a copy of its disk to go back to");
+        }
+        started.map_err(|error| self.not_resumed(record, &error))
     }
 
     /// Whether the microVM can be resumed later, after this one did not succeed.
@@ -85,14 +103,13 @@ impl Host {
         if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
     }
 
-    /// When it is cut short, it no longer waits for the guest's agent; what the driver has begun it ends, in its own
+    /// Restores a guest, which is paused. A step that is cut short waits for it: what the driver has begun it ends, in its own
     /// time limits, because half a VM could not be released.
-    async fn start(
+    async fn restore(
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
-        cut: &CancellationToken,
-    ) -> Result<Started, GuestError> {
+    ) -> Result<Guest, GuestError> {
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
         let app =
@@ -106,8 +123,7 @@ impl Host {
             egress: egress(record),
             limits: self.limits(app, version),
         };
-        let guest = self.guests.restore(plan, &image.snapshot, &own.directory).await?;
-        self.begin(record, guest, cut).await
+        self.guests.restore(plan, &image.snapshot, &own.directory).await
     }
 
     /// Goes on with a guest that an earlier server had restored, and perhaps resumed, when it was killed.
@@ -120,7 +136,8 @@ impl Host {
         self.begin(record, guest, cut).await.map_err(|error| self.not_resumed(record, &error))
     }
 
-    /// Lets a restored guest run and tells it so.
+    /// Lets a restored guest run and tells it so. Until it has answered, a resume can be taken back: what the guest has written to
+    /// its disk goes with it, and the microVM is on disk as it was. When the step is cut short, nobody waits for the agent.
     async fn begin(
         &self,
         record: &MicrovmRecord,
@@ -138,23 +155,33 @@ impl Host {
             Ok(()) => tokio::select! {
                 biased;
                 () = cut.cancelled() => Err(GuestError::Stopped),
-                restored = guest::restored(vm) => restored,
+                // A guest that dies is not waited for.
+                restored = guest.while_it_runs(guest::restored(vm)) => restored.and_then(|restored| restored),
             },
             Err(error) => Err(error.into()),
         };
         match started {
-            Ok(stream) => Ok(Started { guest, stream }),
+            Ok(stream) => {
+                forget_kept(&own);
+                Ok(Started { guest, stream })
+            }
             Err(error) => {
-                if !cut.is_cancelled() {
+                let (resumes, kept) = (own_manifest(&own).exists(), own.kept.exists());
+                if resumes && !kept && !cut.is_cancelled() {
                     self.keep(record, &guest).await;
                 }
+                // Whatever it still writes, it has written when this returns.
                 guest.destroy().await;
+                if resumes && kept {
+                    put_back(&own);
+                }
                 Err(error)
             }
         }
     }
 
-    /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory and disk fit again.
+    /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory and disk fit again. For want
+    /// of space, there was no copy of the disk to go back to.
     async fn keep(&self, record: &MicrovmRecord, guest: &Guest) {
         if let Err(error) = self.write_snapshot(record, guest).await {
             tracing::error!(microvm = %record.id, error = %chain(&error), "a snapshot could not be renewed");
@@ -228,6 +255,8 @@ impl Host {
         if let Some(guest) = guest {
             guest.destroy().await;
         }
+        // A supervisor that was lost had a guest that nobody holds any more.
+        self.guests.end_leftover(record.id.as_str()).await;
         let directory = self.files.microvm(&record.id).directory;
         remove_directory(&directory);
     }
@@ -247,6 +276,40 @@ impl Host {
 /// What exists when a microVM has a snapshot of its own.
 pub(crate) fn own_manifest(own: &MicrovmFiles) -> PathBuf {
     own.directory.join(MANIFEST_FILE)
+}
+
+/// Begins to copy the disk of a suspended microVM; answers whether there is a copy. Without one, for want of space, it is
+/// resumed anyway.
+fn keep_disk(own: &MicrovmFiles) -> tokio::task::JoinHandle<bool> {
+    let (overlay, kept) = (own.overlay.clone(), own.kept.clone());
+    tokio::task::spawn_blocking(move || {
+        // One from an earlier resume is outdated.
+        let _ = std::fs::remove_file(&kept);
+        let copied = hearth_vmm::snapshot::copy_disk(&overlay, &kept);
+        if let Err(error) = &copied {
+            tracing::warn!(error = %chain(error), "a disk could not be copied before a resume");
+        }
+        copied.is_ok()
+    })
+}
+
+/// The guest has answered: its disk goes on from here.
+fn forget_kept(own: &MicrovmFiles) {
+    if let Err(error) = std::fs::remove_file(&own.kept)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %own.kept.display(), %error, "the copy of a disk could not be removed");
+    }
+}
+
+/// Makes the disk what it was before the resume; memory and disk fit each other when this has succeeded.
+pub(crate) fn put_back(own: &MicrovmFiles) {
+    let put = std::fs::rename(&own.kept, &own.overlay).and_then(|()| std::fs::remove_file(&own.diverged));
+    if let Err(error) = put
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(directory = %own.directory.display(), %error, "a disk could not be put back");
+    }
 }
 
 /// What the microVM's egress connectors let it reach.

@@ -93,16 +93,17 @@ impl Supervisor {
                     None => break,
                 },
             };
-            step = self.front.take(event, &self.body).await;
+            let taken = self.front.take(event, &self.body).await;
             if let Some(verdict_tx) = verdict_tx {
                 // What is acknowledged is written and published. The asker may have gone away.
-                let _ = verdict_tx.send(Ok(()));
+                let _ = verdict_tx.send(taken.as_ref().map(|_| ()).map_err(|_| DenyReason::NotRecorded));
             }
+            step = taken.unwrap_or_default();
             let phase = self.front.machine.phase();
             if self.front.stopping == Some(Stop::Suspend) && step.is_none() && phase == Phase::Running {
                 // The suspend failed, and nobody will be there to try again.
                 let lost = Event::VmmExited(REASON_NOT_SUSPENDED.to_owned());
-                step = self.front.take(lost, &self.body).await;
+                step = self.front.take(lost, &self.body).await.unwrap_or_default();
             }
             let over = match self.front.machine.phase() {
                 Phase::Terminated => true,
@@ -203,24 +204,36 @@ impl Front {
 
     async fn answer_during_step(&mut self, (event, verdict_tx): Message) {
         self.note_stop(&event);
+        let before = (self.machine.clone(), self.record.clone());
         let decision = self.machine.on(event);
+        let mut verdict = match decision {
+            Decision::Deny(reason) => Err(reason),
+            Decision::Begin(_) | Decision::Changed | Decision::CutShort | Decision::Ignore => Ok(()),
+        };
         if decision == Decision::CutShort {
-            self.cut.cancel();
-            self.persist().await;
-            self.publish(None);
+            match self.persist().await {
+                Ok(()) => self.publish(None),
+                // The asker hears of it and may ask again.
+                Err(_) if verdict_tx.is_some() => {
+                    (self.machine, self.record) = before;
+                    verdict = Err(DenyReason::NotRecorded);
+                }
+                // Time is over whether it is written or not; the end of the step will be.
+                Err(_) => {}
+            }
+            if verdict.is_ok() {
+                self.cut.cancel();
+            }
         }
         if let Some(verdict_tx) = verdict_tx {
-            let verdict = match decision {
-                Decision::Deny(reason) => Err(reason),
-                Decision::Begin(_) | Decision::Changed | Decision::CutShort | Decision::Ignore => Ok(()),
-            };
-            // The asker may have gone away; the event counts all the same.
+            // The asker may have gone away; the event counts anyway.
             let _ = verdict_tx.send(verdict);
         }
     }
 
-    /// Moves the machine, writes the row, publishes; returns the step to perform.
-    async fn take(&mut self, event: Event, body: &Body) -> Option<Step> {
+    /// Moves the machine, writes the row, publishes; returns the step to perform. What is only asked for does not happen
+    /// when it cannot be written; what has happened is written in the end.
+    async fn take(&mut self, event: Event, body: &Body) -> Result<Option<Step>, hearth_store::Error> {
         let note = match (&event, self.machine.phase()) {
             (Event::StepFailed(Failure::Undone(reason)), _) => Some(reason.clone()),
             // Set only after a suspend that was undone, and still true.
@@ -229,27 +242,61 @@ impl Front {
         };
         self.failed_resumes +=
             u64::from(matches!((&event, self.machine.phase()), (Event::StepFailed(_), Phase::Resuming)));
+        let before = (self.machine.clone(), self.record.clone());
+        let has_happened = event.has_happened();
         let step = match self.machine.on(event) {
             Decision::Begin(step) => Some(step),
             Decision::Changed | Decision::CutShort => None,
-            Decision::Ignore | Decision::Deny(_) => return None,
+            Decision::Ignore | Decision::Deny(_) => return Ok(None),
         };
         self.record.state_reason = match &step {
             Some(Step::Terminate(reason) | Step::TerminateHook(reason)) => Some(reason.clone()),
             _ if self.machine.phase() == Phase::Terminated => self.record.state_reason.take(),
             _ => note,
         };
-        self.persist().await;
+        if has_happened {
+            self.persist_in_the_end().await;
+        } else if let Err(error) = self.persist().await {
+            (self.machine, self.record) = before;
+            // Whoever waits for a change looks again; a timer comes again, but not at once.
+            self.publish(body.running.clone());
+            tokio::time::sleep(PERSIST_PAUSE).await;
+            return Err(error);
+        }
         if self.machine.phase() == Phase::Running
             && let Some(running) = &body.running
         {
             running.begin_idle_time();
         }
         self.publish(body.running.clone());
-        step
+        Ok(step)
     }
 
-    async fn persist(&mut self) {
+    /// Writes the row, again and again if it must. Until it is written, what is published is what the row says, and
+    /// requests are refused. A service that stops leaves the rest to its successor, which looks at what there is.
+    async fn persist_in_the_end(&mut self) {
+        while self.persist().await.is_err() {
+            if self.stopping.is_some() {
+                return;
+            }
+            let pause = tokio::time::sleep(PERSIST_PAUSE);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    Some((event, verdict_tx)) = self.messages.recv() => {
+                        self.note_stop(&event);
+                        if let Some(verdict_tx) = verdict_tx {
+                            // The asker may have gone away.
+                            let _ = verdict_tx.send(Err(DenyReason::NotRecorded));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn persist(&mut self) -> Result<(), hearth_store::Error> {
         let record = &mut self.record;
         record.generation += 1;
         record.state = self.machine.public_state();
@@ -261,14 +308,11 @@ impl Front {
         if record.state == MicrovmState::Terminated {
             record.terminated_at = Some(now);
         }
-        while let Err(error) = self.host.store.update_microvm(record).await {
+        let written = self.host.store.update_microvm(record).await;
+        if let Err(error) = &written {
             tracing::error!(microvm = %record.id, %error, "the record could not be written");
-            // What else is not written is made up for by the next change; after this one there is none.
-            if record.state != MicrovmState::Terminated || self.stopping.is_some() {
-                break;
-            }
-            tokio::time::sleep(PERSIST_PAUSE).await;
         }
+        written
     }
 
     fn publish(&self, running: Option<RunningMicrovm>) {

@@ -143,7 +143,12 @@ async fn start(
     let store = store.with_log_rights(Arc::new(rights));
     let code = Artifacts { storage, identities: identities.clone() };
     let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
-    let qemu = Qemu::new(QemuConfig { program: config.guest.qemu.clone(), ..QemuConfig::default() }).await?;
+    let qemu = Qemu::new(QemuConfig {
+        program: config.guest.qemu.clone(),
+        verdict_file: Some(data_dir.join("accelerator.json")),
+        ..QemuConfig::default()
+    })
+    .await?;
     let capabilities = qemu.capabilities();
     tracing::info!(vmm = capabilities.description, "virtual machines");
     for (limit, enforced) in [("memory", &capabilities.memory_limit), ("CPU", &capabilities.cpu_limit)] {
@@ -207,6 +212,7 @@ async fn start_on(
         artefacts,
         uids,
         run_root: data_dir.join("run"),
+        endings: hearth_guest::Endings::default(),
     };
     let registry = Registry::new(RegistryConfig {
         store: store.clone(),
@@ -238,7 +244,9 @@ async fn start_on(
         refuse_findings: build.refuse_findings,
     });
     let recovery = hearth_lifecycle::recover::find(&registry).await?;
-    hearth_vmm::leftovers::remove(&data_dir.join("run"), &recovery.names());
+    for name in hearth_vmm::leftovers::remove(&data_dir.join("run"), &recovery.names()) {
+        registry.quarantine(&name);
+    }
     builder.recover().await?;
     host_net.sweep().await?;
     recovery.finish(&registry).await;

@@ -30,6 +30,8 @@ pub struct MicrovmFiles {
     pub directory: PathBuf,
     /// Its overlay on the image's disk.
     pub overlay: PathBuf,
+    /// Copy of the overlay from before a resume, until the guest has answered: what the memory snapshot fits.
+    pub kept: PathBuf,
     /// Exists when the run hook has answered, which its payload does not outlive.
     pub run_hook_called: PathBuf,
     /// Exists while the disk may have gone on from what the memory snapshot knows.
@@ -86,6 +88,7 @@ impl Files {
         let directory = self.microvms().join(id.as_str());
         MicrovmFiles {
             overlay: directory.join("disk.qcow2"),
+            kept: directory.join("disk.kept"),
             diverged: directory.join("diverged"),
             run_hook_called: directory.join("run-hook-called"),
             run_hook_payload: directory.join("run-hook-payload"),

@@ -92,16 +92,39 @@ pub enum Error {
         /// Format that is read.
         known: u32,
     },
-    /// A snapshot was taken on another kind of machine.
+    /// A snapshot was taken on another CPU.
     #[error(
-        "the snapshot was taken under {taken} and cannot run here, under {host}; build the image again on this host"
+        "the snapshot was taken on the CPU {taken:?} and this host has {host:?}; move it to a host with the same CPU, or build \
+         the image again on this host"
     )]
-    OtherPlatform {
-        /// Accelerator and CPU of the snapshot.
+    OtherCpu {
+        /// CPU of the snapshot.
         taken: String,
-        /// Those of this host.
+        /// That of this host.
         host: String,
     },
+    /// A snapshot was taken under an accelerator that this server does not use.
+    #[error(
+        "the snapshot was taken under {taken}, and this server runs guests under {host} because {reason}; where {taken} works, \
+         start the server with HEARTH_ACCELERATOR={taken}"
+    )]
+    OtherAccelerator {
+        /// Accelerator of the snapshot.
+        taken: String,
+        /// That of the server.
+        host: String,
+        /// Why the server uses it.
+        reason: String,
+    },
+    /// A snapshot was taken on a CPU that can do more.
+    #[error("the snapshot uses CPU features that this host does not have: {features}")]
+    MissingFeatures {
+        /// Names of them, as QEMU has them.
+        features: String,
+    },
+    /// Guests run under KVM, and it is not there any more.
+    #[error("/dev/kvm cannot be opened, under which guests run here")]
+    NoKvm(#[source] std::io::Error),
     /// There is no space left.
     #[error("no space left for {}", path.display())]
     NoSpace {

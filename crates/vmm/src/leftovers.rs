@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal};
 
+use crate::error::{Error, Result};
 use crate::process::cgroup;
 use crate::process::record::find_any;
 
@@ -17,48 +19,70 @@ use crate::process::record::find_any;
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Ends the VMM of every run directory in `run_root` but those named in `keep`, waits until it is gone, and removes the
-/// directory and its cgroups. What cannot be removed is logged.
-pub fn remove(run_root: &Path, keep: &BTreeSet<String>) {
-    let Ok(entries) = std::fs::read_dir(run_root) else { return };
+/// directory and its cgroups. What cannot be removed is logged. Returns the names of those whose VMM could not be ended; their
+/// directories stay.
+pub fn remove(run_root: &Path, keep: &BTreeSet<String>) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(run_root) else { return Vec::new() };
     let kept = |entry: &std::fs::DirEntry| keep.contains(&*entry.file_name().to_string_lossy());
     let entries: Vec<_> = entries.flatten().filter(|entry| !kept(entry)).collect();
     // All are told to end before the first is waited for.
-    let ending: Vec<_> = entries.iter().filter_map(|entry| end(&entry.path())).collect();
-    for process in &ending {
-        if let Err(error) = wait(process) {
-            tracing::error!(%error, "a VMM that an earlier server left does not end");
+    let ending: Vec<_> = entries.iter().map(|entry| end(&entry.path())).collect();
+    let mut alive = Vec::new();
+    for (entry, process) in entries.into_iter().zip(ending) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Err(error) =
+            process.and_then(|process| process.map_or(Ok(()), |process| wait(&process, &entry.path())))
+        {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "a VMM that an earlier server left does not end");
+            alive.push(name);
+            continue;
         }
-    }
-    for entry in entries {
-        cgroup::remove_named(&entry.file_name().to_string_lossy());
+        cgroup::remove_named(&name);
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(directory = %entry.path().display(), %error, "a run directory could not be removed");
         }
     }
+    alive
 }
 
-/// Ends the VMM of a run directory, if it still runs.
-fn end(directory: &Path) -> Option<OwnedFd> {
-    let (pid, process) = match find_any(directory) {
-        Ok(found) => found?,
-        Err(error) => {
-            tracing::error!(error = %error, "a VMM that an earlier server left may still run");
-            return None;
-        }
-    };
-    tracing::warn!(pid, directory = %directory.display(), "ending a VMM that an earlier server left");
-    if let Err(error) = pidfd_send_signal(&process, Signal::KILL) {
-        tracing::error!(pid, %error, "the process could not be ended");
-        return None;
+/// Ends the VMM that a run directory names, if it still runs, and waits until it is gone. Blocks.
+///
+/// # Errors
+/// When it may still run.
+pub fn end_recorded(run_dir: &Path) -> Result<()> {
+    if let Some(process) = end(run_dir)? {
+        wait(&process, run_dir)?;
+        // Nobody else may be there to ask for the exit status of a child; of others the kernel tells nothing.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let _ = rustix::process::waitid(WaitId::PidFd(process.as_fd()), options);
     }
-    Some(process)
+    if let Some(name) = run_dir.file_name() {
+        cgroup::remove_named(&name.to_string_lossy());
+    }
+    Ok(())
 }
 
-fn wait(process: &OwnedFd) -> io::Result<()> {
+/// Tells the VMM of a run directory to end, if it still runs.
+fn end(directory: &Path) -> Result<Option<OwnedFd>> {
+    let Some((pid, process)) = find_any(directory)? else { return Ok(None) };
+    tracing::warn!(pid, directory = %directory.display(), "ending a VMM that was left");
+    match pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(Some(process)),
+        Err(error) => Err(not_ended(directory, error.into())),
+    }
+}
+
+fn not_ended(directory: &Path, source: io::Error) -> Error {
+    Error::File { action: "end the process in", path: directory.to_owned(), source }
+}
+
+fn wait(process: &OwnedFd, directory: &Path) -> Result<()> {
     let timeout = Timespec { tv_sec: END_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
-    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)) {
+        Ok(0) => Err(not_ended(directory, io::ErrorKind::TimedOut.into())),
+        Ok(_) => Ok(()),
+        Err(error) => Err(not_ended(directory, error.into())),
     }
 }
 
@@ -97,7 +121,8 @@ mod tests {
         }
 
         let reaper = std::thread::spawn(move || ours.wait().unwrap());
-        remove(root.path(), &BTreeSet::from(["kept".to_owned()]));
+        let alive = remove(root.path(), &BTreeSet::from(["kept".to_owned()]));
+        assert_eq!(alive, Vec::<String>::new());
         assert!(!reaper.join().unwrap().success(), "it was ended by a signal");
         for child in [&mut kept, &mut foreign, &mut other] {
             assert!(child.try_wait().unwrap().is_none(), "it still runs");
@@ -107,5 +132,16 @@ mod tests {
         let left: Vec<_> =
             std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["kept"]);
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "that it is reaped is the point")]
+    fn a_start_that_was_lost_is_ended_by_its_record_and_reaped() {
+        let root = tempfile::tempdir().unwrap();
+        let child = vmm(root.path(), "lost", true);
+        end_recorded(&root.path().join("lost")).unwrap();
+        assert!(!Path::new(&format!("/proc/{}", child.id())).exists(), "not even a zombie is left");
+        end_recorded(&root.path().join("lost")).unwrap();
+        end_recorded(&root.path().join("nobody")).unwrap();
     }
 }

@@ -132,6 +132,7 @@ impl Api {
             artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
             run_root: directory.path().join("run"),
+            endings: hearth_guest::Endings::default(),
         };
         let files = Files::new(directory.path());
         let registry = Registry::new(RegistryConfig {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_guest::{
@@ -92,6 +93,7 @@ fn world(first_answer: usize) -> World {
         artefacts: Artefacts::for_tests(),
         uids: UidPool::new(100_000),
         run_root: directory.path().join("run"),
+        endings: hearth_guest::Endings::default(),
     };
     World { vmm, released, factory, _directory: directory }
 }
@@ -137,4 +139,58 @@ async fn nobody_waits_for_one_that_is_not_wanted_any_more() {
     assert!(matches!(error, Error::Stopped), "{error}");
     assert_eq!((boots(&world), world.released.load(Ordering::SeqCst)), (1, 1));
     assert!(world.vmm.names().is_empty());
+}
+
+/// The lowest free user id, and how many networks were returned.
+fn returned(world: &World) -> (u32, usize) {
+    (world.factory.uids.take().get(), world.released.load(Ordering::SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_is_dropped_is_ended_before_its_user_id_and_network_go_to_another() {
+    let world = world(0);
+    let guest = world.factory.boot(plan(), None).await.unwrap();
+    assert_eq!(returned(&world), (100_001, 0));
+
+    let failure = || hearth_vmm::Error::Unsupported { operation: "to end it now" };
+    world.vmm.fail_next(FakeOperation::Kill, failure());
+    world.vmm.fail_next(FakeOperation::Kill, failure());
+    drop(guest);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(world.vmm.names(), ["guest"], "it could not be ended");
+    assert_eq!(returned(&world), (100_001, 0), "and keeps what it has");
+
+    // A guest of the same name has to wait: two must never work on the same files.
+    let again = world.factory.boot(plan(), None).await.unwrap();
+    assert_eq!(world.released.load(Ordering::SeqCst), 1, "the first was ended in the end");
+    again.destroy().await;
+    assert_eq!(returned(&world), (100_000, 2));
+    assert!(world.vmm.names().is_empty());
+    assert!(!world.factory.run_root.join("guest").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vmm_that_ends_by_itself_is_not_waited_for_any_longer() {
+    let world = world(0);
+    let guest = world.factory.boot(plan(), None).await.unwrap();
+    for _ in 0..8 {
+        let failure = hearth_vmm::Error::Unsupported { operation: "to end it now" };
+        world.vmm.fail_next(FakeOperation::Kill, failure);
+    }
+    let ending = tokio::spawn(guest.destroy());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!ending.is_finished(), "an end that did not take place is not told as one");
+    world.vmm.vm("guest").unwrap().exit(hearth_vmm::ExitReason::Stopped);
+    ending.await.unwrap();
+    assert_eq!(returned(&world), (100_000, 1));
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_gives_everything_back() {
+    let world = world(0);
+    world.vmm.delay(FakeOperation::Boot, Duration::from_mins(1));
+    let begun = tokio::time::timeout(Duration::from_millis(100), world.factory.boot(plan(), None)).await;
+    assert!(begun.is_err());
+    world.factory.end_leftover("guest").await;
+    assert_eq!(returned(&world), (100_000, 1));
 }

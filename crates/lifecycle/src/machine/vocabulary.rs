@@ -108,6 +108,20 @@ pub enum Event {
     Leave,
 }
 
+impl Event {
+    /// Whether it tells of something that cannot be refused any more, unlike a request or a timer.
+    pub(crate) fn has_happened(&self) -> bool {
+        matches!(
+            self,
+            Self::StepDone
+                | Self::StepFailed(_)
+                | Self::VmmExited(_)
+                | Self::ContainerExited(_)
+                | Self::Shutdown
+        )
+    }
+}
+
 /// What to do with an idle microVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleAction {
@@ -169,4 +183,6 @@ pub enum DenyReason {
     Terminated,
     /// The microVM is being launched or resumed.
     Busy(MicrovmState),
+    /// It could not be written down, and so is not done.
+    NotRecorded,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,11 +41,19 @@ pub(crate) struct TestAgent {
     pub(crate) output_rx: watch::Receiver<Vec<(u64, String)>>,
     pub(crate) hooks: Arc<Mutex<HookScript>>,
     pub(crate) past_agent: Arc<Mutex<PastAgent>>,
+    /// While it is set, no agent answers that it was restored.
+    pub(crate) silent: Arc<AtomicBool>,
+    /// How many attempts to connect time out from now on.
+    pub(crate) unheard: Arc<AtomicUsize>,
 }
 
 #[async_trait]
 impl GuestChannel for TestAgent {
     async fn connect(&self) -> io::Result<Box<dyn GuestStream>> {
+        let heard = self.unheard.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if heard.is_ok() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let (host, guest) = tokio::io::duplex(64 << 10);
         tokio::spawn(self.clone().answer(guest));
         Ok(Box::new(host))
@@ -69,6 +78,9 @@ impl TestAgent {
             let mut body = vec![0; codec::frame_length(prefix).unwrap()];
             stream.read_exact(&mut body).await.unwrap();
             let reply = match serde_json::from_slice(&body).unwrap() {
+                Request::Restored { .. } if self.silent.load(Ordering::SeqCst) => {
+                    std::future::pending().await
+                }
                 Request::Restored { .. } => Reply::Done,
                 Request::WaitExit => match self.app_exit_rx.wait_for(Option::is_some).await {
                     Ok(code) => Reply::Exited { code: code.unwrap() },

@@ -4,6 +4,7 @@
 
 mod agent;
 mod connections;
+mod ends;
 mod failures;
 mod hooks;
 mod life;
@@ -11,4 +12,5 @@ mod output;
 mod recovery;
 mod simulation;
 mod support;
+mod wakes;
 mod waking;

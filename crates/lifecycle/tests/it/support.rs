@@ -1,7 +1,7 @@
 //! A registry on an in-memory database, the fake driver, and an agent that answers inside this process.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use hearth_api::{
 use hearth_guest::{
     Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool,
 };
+use hearth_lifecycle::clock::HostClock;
+use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{
     AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
@@ -48,6 +50,9 @@ pub(crate) struct World {
     pub(crate) hooks: Arc<Mutex<HookScript>>,
     /// The way to the apps past the agent.
     pub(crate) past_agent: Arc<Mutex<PastAgent>>,
+    /// See [`TestAgent`].
+    pub(crate) silent: Arc<AtomicBool>,
+    pub(crate) unheard: Arc<AtomicUsize>,
     config: Box<dyn Fn() -> RegistryConfig>,
     arn: ImageArn,
     directory: tempfile::TempDir,
@@ -116,6 +121,8 @@ impl World {
     async fn with_hooks(image_hooks: serde_json::Value) -> Self {
         let hooks = Arc::default();
         let past_agent = Arc::default();
+        let silent = Arc::default();
+        let unheard = Arc::default();
         let directory = tempfile::tempdir().unwrap();
         let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
@@ -133,11 +140,14 @@ impl World {
                     output_rx,
                     hooks: Arc::clone(&hooks),
                     past_agent: Arc::clone(&past_agent),
+                    silent: Arc::clone(&silent),
+                    unheard: Arc::clone(&unheard),
                 },
             }),
             artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
             run_root: directory.path().join("run"),
+            endings: hearth_guest::Endings::default(),
         };
         let files = Files::new(directory.path());
         let config: Box<dyn Fn() -> RegistryConfig> = {
@@ -163,12 +173,28 @@ impl World {
             output_tx,
             hooks,
             past_agent,
+            silent,
+            unheard,
             config,
             arn,
             directory,
         };
         world.insert_image(&guests, image_hooks).await;
         world
+    }
+
+    /// A registry that has looked at nothing yet.
+    pub(crate) fn blind(&self) -> Arc<Registry> {
+        Registry::new((self.config)())
+    }
+
+    /// A registry whose records can be made to fail.
+    pub(crate) fn with_records(&self, records: Arc<dyn Records>) -> Arc<Registry> {
+        Registry::with((self.config)(), records, Arc::new(HostClock))
+    }
+
+    pub(crate) fn run_dir(&self, id: &MicrovmId) -> std::path::PathBuf {
+        self.directory.path().join("run").join(id.as_str())
     }
 
     /// A registry as after a restart of the service.

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::commands::QueryStatus;
-use super::full_disk::Wanted;
 use super::instance::{Instance, SOCKET_FILE};
 use super::launch::{Connected, Launcher, connect_again};
 use super::log::{self, Log};
+use super::stopped::{Wanted, hopeless};
 use super::vm::{QemuVm, Ram, end_unwatched};
 use crate::error::{Error, Result};
 use crate::process::Process;
@@ -37,6 +37,13 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
         return Err(Error::Unsupported { operation: "the adoption of a VM that was not restored" });
     };
     let ram = clone_of(&base_directory)?;
+    if let Ram::Clone { base, .. } = &ram
+        && base.platform.accelerator != launcher.platform.accelerator
+    {
+        // It goes on under its own, which its snapshots record too; nothing of how it is driven depends on that.
+        let (own, server) = (&base.platform.accelerator, &launcher.platform.accelerator);
+        warn!(vm = name, own, server, "a VM under another accelerator than the server's is taken over");
+    }
     let error = |source| Error::Spawn { name: name.clone(), source };
     let limits = Limits { memory_mib: record.memory_limit_mib, cpu_percent: record.cpu_limit_percent };
     // The earlier server may have been killed before it had put the process into its groups.
@@ -53,7 +60,7 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
     };
     let found = found(&status)?;
     if found == Found::Ended {
-        end_unwatched(&instance, &qmp).await;
+        end_unwatched(&instance, &qmp, &status).await;
     }
     let wanted = if found == Found::Paused { Wanted::Paused } else { Wanted::Running };
     info!(vm = name, pid = record.process.pid, status, "a VMM of an earlier server is taken over");
@@ -71,7 +78,8 @@ fn found(status: &str) -> Result<Found> {
     match status {
         "running" | "io-error" => Ok(Found::Running),
         "paused" => Ok(Found::Paused),
-        "shutdown" | "guest-panicked" => Ok(Found::Ended),
+        "shutdown" => Ok(Found::Ended),
+        other if hopeless(other).is_some() => Ok(Found::Ended),
         // `inmigrate` above all: nobody knows how much of its state it has.
         other => {
             let message = format!("it was left in the state {other}");
@@ -88,7 +96,9 @@ mod tests {
     fn every_state_is_told_apart() {
         assert_eq!(found("io-error").unwrap(), Found::Running, "a full disk is the driver's business");
         assert_eq!(found("paused").unwrap(), Found::Paused);
-        assert_eq!(found("shutdown").unwrap(), Found::Ended);
+        for ended in ["shutdown", "internal-error", "guest-panicked"] {
+            assert_eq!(found(ended).unwrap(), Found::Ended, "{ended}");
+        }
         let error = found("inmigrate").unwrap_err().to_string();
         assert!(error.contains("inmigrate"), "{error}");
     }

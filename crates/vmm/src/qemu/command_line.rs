@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) architecture: Architecture,
     /// How guest code runs.
     pub(crate) accelerator: Accelerator,
+    /// Whether guests see no virtualization extension.
+    pub(crate) hides_virtualization: bool,
     /// Versioned machine type: `pc-q35-10.0`.
     pub(crate) machine_type: String,
     /// Whether RAM may be mapped without reserving swap space for it (not with `vm.overcommit_memory=2`).
@@ -181,7 +183,7 @@ fn machine(line: &mut Arguments, host: &Host, spec: &VmSpec, start: Start) {
             line.option("-accel", "kvm");
         }
     }
-    line.option("-cpu", host.accelerator.cpu());
+    line.option("-cpu", host.accelerator.cpu_option(host.hides_virtualization));
     let cpus = spec.vcpu_count;
     line.option("-smp", format!("cpus={cpus},sockets=1,cores={cpus},threads=1"));
     line.option("-m", format!("{}M", spec.memory_mib));

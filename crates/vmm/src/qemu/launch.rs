@@ -1,5 +1,6 @@
 //! Starting a QEMU process: opening its files, its jail, its limits, the connection to it.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,6 +20,7 @@ use super::Accelerator;
 use super::command_line::{Descriptors, DriveDescriptors, Host, Start, command_line};
 use super::instance::{Instance, SOCKET_FILE};
 use super::log::{self, Log};
+use super::probe::KVM;
 use super::qmp::{Qmp, QmpError};
 use crate::error::{Error, Result};
 use crate::process::cgroup::{Cgroups, Group, Limits};
@@ -37,6 +39,10 @@ pub(super) struct Launcher {
     pub(super) host: Host,
     /// What snapshots that are taken here fit.
     pub(super) platform: Platform,
+    /// CPU features that guests do not get here, by QEMU's names.
+    pub(super) lacking: BTreeSet<String>,
+    /// Why guests run under this accelerator.
+    pub(super) reason: String,
     pub(super) cgroups: Cgroups,
     pub(super) command_timeout: Duration,
     /// Files of bases that were found whole.
@@ -56,7 +62,7 @@ pub(super) enum Launch {
 #[derive(Debug)]
 pub(super) struct CloneOf {
     pub(super) base_directory: PathBuf,
-    pub(super) machine_type: String,
+    pub(super) platform: Platform,
 }
 
 /// A process that was just started; nobody watches it yet.
@@ -151,7 +157,7 @@ impl Launcher {
             uid: spec.isolation.uid,
             network_namespace,
             scratch_dir: spec.run_dir.clone(),
-            devices: self.devices(),
+            devices: devices(host.accelerator)?,
             program: self.program.clone(),
         };
         let arguments = jail.arguments(&arguments).map_err(spawn_error)?;
@@ -199,19 +205,43 @@ impl Launcher {
         }
     }
 
-    /// A clone gets the machine type that its snapshot was taken of.
-    fn host_for(&self, launch: &Launch) -> Host {
-        match launch.clone_of() {
-            None => self.host.clone(),
-            Some(clone) => Host { machine_type: clone.machine_type.clone(), ..self.host.clone() },
+    /// Refuses a snapshot that cannot run here. One that was taken under TCG can, whatever the server's own accelerator is.
+    pub(super) fn check_fits(&self, taken: &Platform) -> Result<()> {
+        let host = &self.platform;
+        match Accelerator::named(&taken.accelerator) {
+            Some(accelerator) if accelerator == self.host.accelerator => {
+                taken.check_fits(&host.cpu, &self.lacking)
+            }
+            Some(Accelerator::Tcg) => taken.check_fits(Accelerator::Tcg.cpu(), &BTreeSet::new()),
+            _ => Err(Error::OtherAccelerator {
+                taken: taken.accelerator.clone(),
+                host: host.accelerator.clone(),
+                reason: self.reason.clone(),
+            }),
         }
     }
 
-    fn devices(&self) -> Vec<PathBuf> {
-        match self.host.accelerator {
-            Accelerator::Kvm => vec![PathBuf::from("/dev/kvm")],
-            Accelerator::Tcg => Vec::new(),
+    /// A clone gets the machine, the accelerator and the CPU that its snapshot was taken of.
+    fn host_for(&self, launch: &Launch) -> Host {
+        let Some(CloneOf { platform, .. }) = launch.clone_of() else { return self.host.clone() };
+        Host {
+            machine_type: platform.machine_type.clone(),
+            accelerator: Accelerator::named(&platform.accelerator).unwrap_or(self.host.accelerator),
+            hides_virtualization: platform.hides_virtualization,
+            ..self.host.clone()
         }
+    }
+}
+
+/// Devices that QEMU opens by itself, if they are there.
+fn devices(accelerator: Accelerator) -> Result<Vec<PathBuf>> {
+    match accelerator {
+        Accelerator::Kvm => {
+            let opened = OpenOptions::new().read(true).write(true).open(KVM);
+            opened.map_err(Error::NoKvm)?;
+            Ok(vec![PathBuf::from(KVM)])
+        }
+        Accelerator::Tcg => Ok(Vec::new()),
     }
 }
 

@@ -6,7 +6,7 @@
 mod adopt;
 mod command_line;
 mod commands;
-mod full_disk;
+mod features;
 mod instance;
 mod launch;
 mod log;
@@ -14,6 +14,7 @@ mod physical;
 mod probe;
 mod qmp;
 mod snapshots;
+mod stopped;
 mod tsc;
 mod vm;
 
@@ -62,6 +63,20 @@ impl Accelerator {
             Self::Tcg => "max",
         }
     }
+
+    /// The same as QEMU is told. Guests have no use for a virtualization extension, and what emulates one or passes it on
+    /// is the most intricate code between a guest and its host.
+    fn cpu_option(self, hides_virtualization: bool) -> String {
+        match Architecture::HOST {
+            Architecture::X86_64 if hides_virtualization => format!("{},-svm,-vmx", self.cpu()),
+            _ => self.cpu().to_owned(),
+        }
+    }
+
+    /// The accelerator with QEMU's name for it.
+    fn named(name: &str) -> Option<Self> {
+        [Self::Kvm, Self::Tcg].into_iter().find(|accelerator| accelerator.name() == name)
+    }
 }
 
 /// Architecture of the host, and so of its guests.
@@ -89,6 +104,8 @@ pub struct QemuConfig {
     pub jail_program: PathBuf,
     /// How long a QMP command may take, including the start of QEMU.
     pub command_timeout: Duration,
+    /// Where it is remembered that KVM works on this host, until the host, its kernel or QEMU changes.
+    pub verdict_file: Option<PathBuf>,
 }
 
 impl Default for QemuConfig {
@@ -98,6 +115,7 @@ impl Default for QemuConfig {
             accelerator: None,
             jail_program: PathBuf::from("/proc/self/exe"),
             command_timeout: Duration::from_secs(30),
+            verdict_file: None,
         }
     }
 }
@@ -115,8 +133,11 @@ impl Qemu {
     pub async fn new(config: QemuConfig) -> Result<Self> {
         let program = probe::find_program(config.program.as_deref())?;
         let version = probe::version(&program).await?;
-        let accelerator = probe::choose_accelerator(&program, config.accelerator).await?;
+        let verdict_file = config.verdict_file.as_deref();
+        let accelerator =
+            probe::choose_accelerator(&program, config.accelerator, &version, verdict_file).await?;
         let machine_type = probe::machine_type(&program).await?;
+        let features = features::of_guests(&program, accelerator.accelerator).await;
         let cgroups = Cgroups::probe();
         let description = format!("QEMU {version} ({})", accelerator.accelerator.name());
         let capabilities = Capabilities {
@@ -131,11 +152,14 @@ impl Qemu {
             machine_type: machine_type.clone(),
             accelerator: accelerator.accelerator.name().to_owned(),
             cpu: probe::cpu(accelerator.accelerator),
+            hides_virtualization: true,
+            features: features.present,
         };
         let host = command_line::Host {
             architecture: Architecture::HOST,
             accelerator: accelerator.accelerator,
             machine_type,
+            hides_virtualization: true,
             overcommit: probe::overcommit_allowed(),
             tsc_khz: match accelerator.accelerator {
                 Accelerator::Tcg => tsc::khz().await,
@@ -147,6 +171,8 @@ impl Qemu {
             jail_program: config.jail_program,
             host,
             platform,
+            lacking: features.absent,
+            reason: accelerator.reason.clone(),
             cgroups,
             command_timeout: config.command_timeout,
             verified: Verified::default(),
@@ -209,7 +235,7 @@ impl Vmm for Qemu {
         layers_directory: &Path,
     ) -> Result<Arc<dyn Vm>> {
         let base = Manifest::read_existing(base_directory)?;
-        base.platform.check_fits(&self.launcher.platform)?;
+        self.launcher.check_fits(&base.platform)?;
         let layers = Manifest::read(layers_directory)?;
         for manifest in [Some(&base), layers.as_ref()].into_iter().flatten() {
             let expected = u64::from(spec.memory_mib) * 1024 * 1024;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 
@@ -16,8 +17,12 @@ use crate::error::{Error, Result};
 /// `rom=off`).
 const MINIMUM_VERSION: (u32, u32) = (8, 2);
 
-/// How long the trial guest may take for its first sign of life; it needs some 20 ms where KVM works.
-const TRIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the trial guest may take for its first sign of life. It needs some 20 ms where KVM works, and seconds where the host is
+/// busy or is a virtual machine itself; too short a trial would change the accelerator without need.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// KVM's device.
+pub(super) const KVM: &str = "/dev/kvm";
 
 /// The accelerator in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,10 +122,12 @@ pub(super) fn overcommit_allowed() -> bool {
     fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() != "2")
 }
 
-/// Takes what the operator says, or tries.
+/// Takes what the operator says, or what was found out since the host was started, or tries.
 pub(super) async fn choose_accelerator(
     program: &Path,
     configured: Option<Accelerator>,
+    version: &str,
+    verdict_file: Option<&Path>,
 ) -> Result<AcceleratorChoice> {
     let variable = std::env::var(ACCELERATOR_VARIABLE).ok();
     let choice = |accelerator, reason: &str| Ok(AcceleratorChoice { accelerator, reason: reason.to_owned() });
@@ -132,24 +139,81 @@ pub(super) async fn choose_accelerator(
             message: format!("{other} is none of auto, kvm and tcg"),
         }),
         (None, Some(accelerator)) => choice(accelerator, "the configuration says so"),
-        _ => match try_kvm(program).await {
-            Ok(()) => choice(Accelerator::Kvm, "a trial guest runs under KVM"),
-            Err(reason) => choice(Accelerator::Tcg, &reason),
+        _ => match try_kvm(program, &Verdict::here(version), verdict_file).await {
+            Ok(reason) => choice(Accelerator::Kvm, reason),
+            Err(reason) => {
+                if Path::new(KVM).exists() {
+                    tracing::warn!(
+                        reason,
+                        "/dev/kvm exists, and guests run under tcg all the same, which is 10 to 20 times slower. Snapshots that \
+                         were taken under kvm do not run. Set {ACCELERATOR_VARIABLE}=kvm to use it anyway, or \
+                         {ACCELERATOR_VARIABLE}=tcg if this is what you want"
+                    );
+                }
+                choice(Accelerator::Tcg, &reason)
+            }
         },
     }
 }
 
-/// Whether a guest runs under KVM; the error is the reason why not.
-async fn try_kvm(program: &Path) -> std::result::Result<(), String> {
-    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        return Err(format!("/dev/kvm cannot be opened: {error}"));
+/// Whether a guest runs under KVM, and how that is known; the error is the reason why not.
+async fn try_kvm(
+    program: &Path,
+    here: &Verdict,
+    verdict_file: Option<&Path>,
+) -> std::result::Result<&'static str, String> {
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(KVM) {
+        return Err(format!("{KVM} cannot be opened: {error}"));
     }
     // Some hosts offer a /dev/kvm that runs no stock guest although their CPU has no virtualization extension.
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if Architecture::HOST == Architecture::X86_64 && !has_virtualization_flag(&cpu) {
         return Err("the CPU has neither svm nor vmx".to_owned());
     }
-    run_trial_guest(program, Accelerator::Kvm).await
+    if verdict_file.is_some_and(|file| here.is_remembered(file)) {
+        return Ok("a trial guest has run under KVM since this host was started");
+    }
+    run_trial_guest(program, Accelerator::Kvm).await?;
+    if let Some(file) = verdict_file {
+        here.remember(file);
+    }
+    Ok("a trial guest runs under KVM")
+}
+
+/// That KVM works here. Only this is remembered: that it does not may have been the fault of a busy moment.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Verdict {
+    accelerator: String,
+    /// Which start of the host.
+    boot_id: String,
+    kernel: String,
+    qemu: String,
+    cpu: String,
+}
+
+impl Verdict {
+    fn here(qemu: &str) -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        Self {
+            accelerator: Accelerator::Kvm.name().to_owned(),
+            boot_id: read("/proc/sys/kernel/random/boot_id"),
+            kernel: read("/proc/sys/kernel/osrelease"),
+            qemu: qemu.to_owned(),
+            cpu: cpu(Accelerator::Kvm),
+        }
+    }
+
+    fn is_remembered(&self, file: &Path) -> bool {
+        let text = fs::read(file).unwrap_or_default();
+        !self.boot_id.is_empty() && serde_json::from_slice::<Self>(&text).is_ok_and(|found| found == *self)
+    }
+
+    fn remember(&self, file: &Path) {
+        let text = serde_json::to_vec(self).expect("invariant: a verdict is plain data");
+        if let Err(error) = fs::write(file, text) {
+            tracing::warn!(file = %file.display(), %error, "that KVM works could not be written down");
+        }
+    }
 }
 
 fn has_virtualization_flag(cpuinfo: &str) -> bool {
@@ -163,7 +227,7 @@ async fn run_trial_guest(program: &Path, accelerator: Accelerator) -> std::resul
     let mut command = Command::new(program);
     command.args(["-no-user-config", "-nodefaults", "-display", "none", "-m", "64M"]);
     command.args(["-accel", accelerator.name()]);
-    command.args(["-cpu", accelerator.cpu()]);
+    command.args(["-cpu", &accelerator.cpu_option(true)]);
     match Architecture::HOST {
         Architecture::X86_64 => {
             command.args(["-machine", "q35", "-chardev", "stdio,id=debug"]);
@@ -231,6 +295,29 @@ mod tests {
     fn flags_are_whole_words() {
         assert!(has_virtualization_flag("flags\t\t: fpu svm sse\n"));
         assert!(!has_virtualization_flag("flags\t\t: fpu svm_lock vmxoff\nbugs: svm\n"));
+    }
+
+    #[test]
+    fn a_verdict_holds_until_the_host_its_kernel_or_qemu_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("accelerator.json");
+        let here = Verdict::here("10.0.2");
+        assert!(!here.is_remembered(&file));
+        here.remember(&file);
+        assert!(here.is_remembered(&file), "a busy moment later the same is chosen");
+        let change: [fn(&mut Verdict); 4] = [
+            |verdict| verdict.boot_id.push('x'),
+            |verdict| verdict.kernel.push('x'),
+            |verdict| verdict.qemu.push('x'),
+            |verdict| verdict.cpu.push('x'),
+        ];
+        for change in change {
+            let mut other = Verdict::here("10.0.2");
+            change(&mut other);
+            assert!(!other.is_remembered(&file), "{other:?}");
+        }
+        fs::write(&file, "{").unwrap();
+        assert!(!here.is_remembered(&file));
     }
 
     #[tokio::test]

@@ -16,12 +16,12 @@ use super::commands::{
     AddFd, Command, Cont, Event, MigrateIncoming, MigrateSetCapabilities, MigrationCapability, QueryMigrate,
     RemoveFd, RingbufRead, Stop,
 };
-use super::full_disk::{self, Wanted};
 use super::instance::{CONSOLE_FILE, Instance};
 use super::launch::{CloneOf, Connected, Launch, Launcher, translate};
 use super::log::TAIL_BYTES;
 use super::qmp::{Qmp, QmpError, clipped};
 use super::snapshots;
+use super::stopped::{self, Wanted};
 use crate::error::{Error, Result};
 use crate::snapshot::{LayerStack, MANIFEST_FILE, MEMORY_FILE, Manifest, Restoration, file_error};
 use crate::spec::{GuestChannel, GuestStream, VmSpec};
@@ -100,7 +100,7 @@ pub(super) async fn restore(
     let begin = Instant::now();
     let path = snapshot.base_directory.join(MEMORY_FILE);
     let open = || File::open(&path).map_err(|error| file_error("open", &path, error));
-    let (memory, machine_type) = (open()?, snapshot.base.platform.machine_type.clone());
+    let (memory, platform) = (open()?, snapshot.base.platform.clone());
     let (directory, manifest) = match &snapshot.layers {
         Some((directory, manifest)) => (directory, manifest),
         None => (&snapshot.base_directory, &snapshot.base),
@@ -110,7 +110,7 @@ pub(super) async fn restore(
         Some((directory, manifest)) => Some(LayerStack::open(directory, manifest)?.into_restoration()),
         None => None,
     };
-    let clone = CloneOf { base_directory: snapshot.base_directory, machine_type };
+    let clone = CloneOf { base_directory: snapshot.base_directory, platform };
     let launch = match layers {
         Some(_) => Launch::RestoreLayers { memory, clone },
         None => Launch::Restore { memory, clone },
@@ -164,7 +164,7 @@ impl QemuVm {
     ) -> Arc<Self> {
         tokio::spawn(watch_guest(Arc::clone(&instance), Arc::clone(&qmp), qmp.events()));
         let wanted = Arc::new(Mutex::new(wanted));
-        tokio::spawn(full_disk::watch(
+        tokio::spawn(stopped::watch(
             Arc::clone(&instance),
             Arc::clone(&qmp),
             Arc::clone(&wanted),
@@ -293,9 +293,11 @@ async fn watch_guest(instance: Arc<Instance>, qmp: Arc<Qmp>, mut events: broadca
 }
 
 /// Ends the VMM of a guest that ended while no server was there to hear why; only the console can tell.
-pub(super) async fn end_unwatched(instance: &Instance, qmp: &Qmp) {
+pub(super) async fn end_unwatched(instance: &Instance, qmp: &Qmp, status: &str) {
     let console = save_console(instance, qmp).await;
-    let reason = if console.contains(KERNEL_PANIC) {
+    let reason = if let Some(reason) = stopped::hopeless(status) {
+        reason
+    } else if console.contains(KERNEL_PANIC) {
         ExitReason::Failed { status: 0, log_tail: last_lines(&console) }
     } else {
         ExitReason::Stopped

@@ -62,6 +62,7 @@ fn effect(phase: Phase, event: &Event, hooks: EnabledHooks) -> String {
     match machine.on(event.clone()) {
         Decision::Deny(DenyReason::Terminated) => "refused".to_owned(),
         Decision::Deny(DenyReason::Busy(_)) => "409".to_owned(),
+        Decision::Deny(DenyReason::NotRecorded) => unreachable!("the machine writes nothing"),
         Decision::CutShort => "cuts it short".to_owned(),
         Decision::Ignore if machine == before => "·".to_owned(),
         Decision::Ignore => format!("then {:?}", machine.next),

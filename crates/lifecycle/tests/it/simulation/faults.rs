@@ -35,13 +35,15 @@ pub(super) enum Fault {
     VmmExit,
     /// The microVM is to be terminated while it takes long.
     Terminate,
+    /// The supervisor, or whoever comes there, panics.
+    Panic,
     /// The service is killed.
     Crash,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Fail, Self::Slow, Self::Hang, Self::VmmExit, Self::Terminate, Self::Crash];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Fail, Self::Slow, Self::Hang, Self::VmmExit, Self::Terminate, Self::Panic, Self::Crash];
 }
 
 #[derive(Debug)]
@@ -112,8 +114,9 @@ impl Faults {
         let fault = match mode {
             Mode::Random { one_in } if random.random_range(0..*one_in) == 0 => {
                 // Only the driver says whose VMM it is; that of others ends by their users' hands.
-                let kinds = if matches!(site, Site::Driver(_)) { 4 } else { 3 };
-                [Fault::Fail, Fault::Slow, Fault::Hang, Fault::VmmExit][random.random_range(0..kinds)]
+                let kinds = if matches!(site, Site::Driver(_)) { 5 } else { 4 };
+                [Fault::Fail, Fault::Slow, Fault::Hang, Fault::Panic, Fault::VmmExit]
+                    [random.random_range(0..kinds)]
             }
             Mode::Off | Mode::Random { .. } => return None,
             Mode::At { visits_left: 0, fault } => {
@@ -133,8 +136,8 @@ impl Faults {
     /// Waits as the fault wants, if there is one; whether the site is to fail.
     pub(super) async fn visit(&self, site: Site, name: Option<&str>) -> bool {
         let Some(fault) = self.draw(site) else { return false };
-        // What ends a guest or a network is not expected to hang or to fail: the kernel does it.
-        let sure = matches!(site, Site::Driver(FakeOperation::Kill) | Site::NetworkRelease);
+        // What returns a network is not expected to fail: the kernel does it. What ends a guest is tried again.
+        let sure = site == Site::NetworkRelease;
         match fault {
             Fault::Fail => return !sure,
             Fault::Hang if matches!(site, Site::Restored | Site::Hook | Site::Connect) => {
@@ -143,6 +146,8 @@ impl Faults {
             // Only guests can be silent for ever; drivers and kernels have their time limits.
             Fault::Slow | Fault::Hang => tokio::time::sleep(Duration::from_secs(7)).await,
             Fault::VmmExit => self.exit(name),
+            Fault::Panic if sure => {}
+            Fault::Panic => panic!("{site:?} was told to panic"),
             Fault::Terminate => {
                 self.terminate.notify_one();
                 tokio::time::sleep(Duration::from_secs(7)).await;

@@ -144,7 +144,10 @@ async fn whole_life(world: &World, registry: &Arc<Registry>, hooked: bool) -> Mi
     let _ = registry.suspend(&id).await;
     tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
     let _ = request(registry, &id, hooked).await;
-    let _ = registry.terminate(&id).await;
+    // One that could not be written down is refused, and asked for again.
+    while registry.terminate(&id).await.is_err() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
     id
 }

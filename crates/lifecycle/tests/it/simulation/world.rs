@@ -117,6 +117,7 @@ impl World {
             artefacts: Artefacts::for_tests(),
             uids: self.uids.clone(),
             run_root: self.directory.path().join("run"),
+            endings: hearth_guest::Endings::default(),
         }
     }
 

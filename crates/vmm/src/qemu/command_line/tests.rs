@@ -49,6 +49,7 @@ fn host() -> Host {
     Host {
         architecture: Architecture::X86_64,
         accelerator: Accelerator::Tcg,
+        hides_virtualization: true,
         machine_type: "pc-q35-10.0".into(),
         overcommit: true,
         tsc_khz: Some(2_600_000),
@@ -156,7 +157,14 @@ fn every_vm_is_sandboxed_and_reads_no_configuration() {
 #[test]
 fn the_accelerator_and_architecture_decide_cpu_and_machine() {
     let line_kvm = line(&Host { accelerator: Accelerator::Kvm, ..host() }, Start::BootAnonymous);
-    assert_eq!((values(&line_kvm, "-accel"), values(&line_kvm, "-cpu")), (vec!["kvm"], vec!["host"]));
+    assert_eq!(
+        (values(&line_kvm, "-accel"), values(&line_kvm, "-cpu")),
+        (vec!["kvm"], vec!["host,-svm,-vmx"])
+    );
+    assert_eq!(values(&line(&host(), Start::BootAnonymous), "-cpu"), ["max,-svm,-vmx"]);
+    // A snapshot from before gets the CPU that it was taken of.
+    let before = Host { accelerator: Accelerator::Kvm, hides_virtualization: false, ..host() };
+    assert_eq!(values(&line(&before, Start::Restore { memory: 3 }), "-cpu"), ["host"]);
     let arm = Host { architecture: Architecture::Aarch64, machine_type: "virt-10.0".into(), ..host() };
     let line_arm = line(&arm, Start::BootAnonymous);
     assert!(values(&line_arm, "-machine")[0].starts_with("virt-10.0,gic-version=max,"));

@@ -1,0 +1,129 @@
+//! A wake that fails on a host leaves what sleeps as it was, whatever it died of before it answered.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hearth_api::{MicrovmId, MicrovmState};
+use hearth_lifecycle::Unreachable;
+use hearth_vmm::fake::FakeOperation;
+use hearth_vmm::snapshot::sparse_digest;
+use hearth_vmm::{Error, ExitReason};
+
+use crate::support::{WAKES, World};
+
+/// A suspended microVM, and the digests of its files.
+async fn suspended(world: &World) -> (MicrovmId, Vec<(PathBuf, String)>) {
+    let id = world.running(Some(WAKES)).await;
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    let files = files(world, &id);
+    assert!(files.len() >= 3, "{files:?}");
+    (id, files)
+}
+
+fn files(world: &World, id: &MicrovmId) -> Vec<(PathBuf, String)> {
+    let directory = world.files.microvm(id).directory;
+    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.map(|path| (path.clone(), sparse_digest(&path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+/// Begins a wake whose guest writes to its disk and says nothing.
+async fn half_awake(world: &World, id: &MicrovmId) {
+    world.silent.store(true, Ordering::SeqCst);
+    world.registry.resume(id).await.unwrap();
+    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
+    while !world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running()) {
+        assert!(tokio::time::Instant::now() < deadline, "it does not run");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::write(world.files.microvm(id).overlay, "other blocks").unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_that_dies_before_it_answers_leaves_its_microvm_suspended_as_it_was() {
+    let world = World::new().await;
+    let (id, before) = suspended(&world).await;
+    half_awake(&world, &id).await;
+    // As of an agent that met an instruction which this CPU does not have: its kernel panics, and QEMU ends.
+    let died = ExitReason::Failed { status: 0, log_tail: "Attempted to kill init!".to_owned() };
+    world.vmm.vm(id.as_str()).unwrap().exit(died);
+    let record = world.wait_for(&id, MicrovmState::Suspended).await;
+    let reason = record.state_reason.unwrap();
+    assert!(reason.starts_with("The MicroVM could not be resumed: the virtual machine monitor"), "{reason}");
+    assert!(record.suspended_at.is_some());
+    assert_eq!(files(&world, &id), before, "nothing was consumed and nothing is left");
+    world.assert_released(&id);
+
+    world.silent.store(false, Ordering::SeqCst);
+    world.registry.ensure_running(&id).await.unwrap();
+    assert_eq!(world.record(&id).await.state_reason, None);
+    assert!(!world.files.microvm(&id).kept.exists(), "a guest that runs needs no copy of its disk");
+}
+
+#[tokio::test]
+async fn a_service_that_dies_in_a_wake_with_its_guest_finds_the_microvm_as_it_was() {
+    let world = World::new().await;
+    let (id, before) = suspended(&world).await;
+    world.registry.leave().await;
+    // Killed after the guest had written to its disk and before it answered; then the host was started again.
+    let own = world.files.microvm(&id);
+    std::fs::copy(&own.overlay, &own.kept).unwrap();
+    std::fs::write(&own.overlay, "other blocks").unwrap();
+    std::fs::write(&own.diverged, "").unwrap();
+    let mut record = world.record(&id).await;
+    record.state = MicrovmState::Pending;
+    world.store.update_microvm(&record).await.unwrap();
+
+    // The wake was asked for, so that it is begun again, from what there was.
+    let restarted = world.restarted().await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
+    assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1);
+    assert!(!own.kept.exists());
+    restarted.terminate(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wake_that_cannot_happen_here_says_so_and_not_that_the_image_is_to_be_built_again() {
+    let world = World::new().await;
+    let (id, before) = suspended(&world).await;
+    let other = Error::OtherAccelerator {
+        taken: "kvm".to_owned(),
+        host: "tcg".to_owned(),
+        reason: "/dev/kvm cannot be opened".to_owned(),
+    };
+    world.vmm.fail_next(FakeOperation::Restore, other);
+    world.registry.resume(&id).await.unwrap();
+    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
+    let reason = loop {
+        if let Some(reason) = world.record(&id).await.state_reason {
+            break reason;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "no reason is shown");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(world.record(&id).await.state, MicrovmState::Suspended);
+    for part in ["The MicroVM could not be resumed", "/dev/kvm cannot be opened", "HEARTH_ACCELERATOR=kvm"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert!(!reason.contains("build the image again"), "{reason}");
+    assert_eq!(files(&world, &id), before);
+    world.vmm.fail_next(FakeOperation::Restore, Error::MissingFeatures { features: "avx2".to_owned() });
+    assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
+    let reason = world.record(&id).await.state_reason.unwrap();
+    assert!(reason.contains("avx2"), "{reason}");
+}
+
+#[tokio::test]
+async fn one_slow_connect_to_the_agent_does_not_decide_a_launch_or_a_wake() {
+    let world = World::new().await;
+    world.unheard.store(3, Ordering::SeqCst);
+    let id = world.running(Some(WAKES)).await;
+    world.registry.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    world.unheard.store(3, Ordering::SeqCst);
+    world.registry.ensure_running(&id).await.unwrap();
+}
