@@ -159,7 +159,11 @@ async fn vmm() -> Vec<Finding> {
         Accelerator::Tcg => Finding::limited(
             "accelerator",
             format!("tcg, which is slower: {}", choice.reason),
-            "give this machine a /dev/kvm that runs guests",
+            if Path::new("/dev/kvm").exists() {
+                "HEARTH_ACCELERATOR=kvm uses /dev/kvm without a trial, if it works; otherwise give this machine one that runs guests"
+            } else {
+                "give this machine a /dev/kvm that runs guests (modprobe kvm_amd or kvm_intel)"
+            },
         ),
     };
     let version = cgroup_version();

@@ -5,5 +5,6 @@
 mod adopt;
 mod damage;
 mod guest;
+mod hosts;
 mod network;
 mod qemu;

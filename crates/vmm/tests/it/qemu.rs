@@ -361,6 +361,7 @@ async fn every_end_is_noticed_and_nothing_is_lost_or_left_behind() {
 
     a_full_disk_stops_nothing(&host, &base).await;
     crate::damage::is_found(&host, &base).await;
+    crate::hosts::are_told_apart(&host, &base).await;
 
     assert_eq!(groups(&host), Vec::<PathBuf>::new());
     for number in 1..host.next.load(Ordering::Relaxed) {
