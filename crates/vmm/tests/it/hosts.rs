@@ -38,7 +38,7 @@ pub(crate) async fn are_told_apart(host: &Host, base: &Path) {
     let own = Manifest::read(&host.path("elsewhere")).unwrap().unwrap().platform;
     assert_eq!(own, taken, "a layer has been taken where its base was");
 
-    pretend(base, |platform| platform.accelerator = "another".to_owned());
+    pretend(base, |platform| "another".clone_into(&mut platform.accelerator));
     let error = host.restore("elsewhere", base).await.unwrap_err();
     assert!(matches!(error, Error::OtherAccelerator { .. }), "{error}");
     let text = error.to_string();
@@ -55,7 +55,7 @@ pub(crate) async fn are_told_apart(host: &Host, base: &Path) {
     );
 
     fs::write(base.join("manifest.json"), &manifest).unwrap();
-    pretend(base, |platform| platform.cpu = "Another CPU".to_owned());
+    pretend(base, |platform| "Another CPU".clone_into(&mut platform.cpu));
     let error = host.restore("elsewhere", base).await.unwrap_err();
     assert!(error.to_string().contains("Another CPU"), "{error}");
 
