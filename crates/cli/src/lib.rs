@@ -21,6 +21,9 @@ mod render;
 mod resolve;
 mod storage;
 mod terminal;
+mod visible;
+
+pub use visible::visible;
 
 use std::io;
 use std::process::ExitCode;

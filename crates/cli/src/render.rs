@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use crate::visible::visible;
+
 /// Shown where there is nothing.
 const NO_VALUE: &str = "-";
 
@@ -25,8 +27,13 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes a line to standard output.
+/// Writes a line to standard output. What a terminal would obey is made visible: much of the text comes from apps.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    raw_line(&visible(text))
+}
+
+/// Writes a line as it is: where the user asked for that.
+pub(crate) fn raw_line(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout().lock(), "{text}")?;
     Ok(())
 }
@@ -34,7 +41,7 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
 /// Says something beside the output.
 pub(crate) fn warn(text: &str) {
     // Without a standard error there is nobody to tell.
-    let _ = writeln!(io::stderr(), "hearth: {text}");
+    let _ = writeln!(io::stderr(), "hearth: {}", visible(text));
 }
 
 /// Writes the API's JSON, indented.

@@ -3,6 +3,7 @@
 mod access;
 mod adapters;
 mod api_listener;
+mod backup;
 mod certificate;
 mod config;
 mod data_dir;
@@ -32,6 +33,8 @@ enum Command {
     Serve(config::ServeArgs),
     /// Print the environment that AWS clients need, as export lines
     Env(env::EnvArgs),
+    /// Write a data directory into one file; `tar -xf FILE -C DIR` makes it again
+    Backup(backup::BackupArgs),
     /// Say what this host can do, and what to install
     Doctor {
         /// Print JSON
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Serve(args) => runtime.block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Env(args) => env::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Backup(args) => backup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor { json } => runtime.block_on(doctor::run(json)),
         Command::Client(command) => runtime.block_on(hearth_cli::run(command)),
     };
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("hearth: {error:#}");
+    // An error may have words of an app's or a registry's in it.
+    eprintln!("hearth: {}", hearth_cli::visible(&format!("{error:#}")));
     ExitCode::FAILURE
 }

@@ -16,6 +16,9 @@ use crate::endpoint::{self, AppRequest};
 use crate::microvms;
 use crate::render;
 
+/// Names the reason in an answer that is the endpoint's and not the app's.
+const PROXY_ERROR: &str = "x-aws-proxy-error";
+
 /// Arguments of `hearth curl`; the options are those of curl.
 #[derive(Debug, Args)]
 pub struct CurlArgs {
@@ -39,7 +42,7 @@ pub struct CurlArgs {
     /// Print status and headers too
     #[arg(short, long)]
     include: bool,
-    /// Exit with 1 when the status is 400 or above
+    /// Exit with 1 when the app's status is 400 or above; always so when the endpoint itself refuses
     #[arg(short, long)]
     fail: bool,
     /// Print status, headers and body as JSON
@@ -62,19 +65,20 @@ pub(crate) async fn run(client: &Client, args: CurlArgs) -> anyhow::Result<ExitC
     };
     let response = endpoint::send(client, &id, request).await?;
     let failed = response.status().is_client_error() || response.status().is_server_error();
+    let refused = response.headers().get(PROXY_ERROR).cloned();
     if args.json {
         print_json(response).await?;
     } else {
         if args.include {
             print_head(&response)?;
-        } else if let Some(code) = response.headers().get("x-aws-proxy-error") {
+        } else if let Some(code) = &refused {
             // The endpoint's own refusals may have an empty body.
             let code = String::from_utf8_lossy(code.as_bytes());
             render::warn(&format!("the endpoint answered {} ({code})", response.status()));
         }
         print_body(response.into_body()).await?;
     }
-    Ok(if failed && args.fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if refused.is_some() || (failed && args.fail) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn print_head(response: &Response<Incoming>) -> anyhow::Result<()> {

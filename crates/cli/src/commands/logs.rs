@@ -29,6 +29,9 @@ pub struct LogsArgs {
     /// Print the API's JSON, one event per line
     #[arg(long)]
     json: bool,
+    /// Print lines as the app wrote them; escape sequences in them reach the terminal
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
 }
 
 /// Whether lines are marked with their stream.
@@ -45,7 +48,8 @@ pub(crate) async fn run(client: &Client, args: LogsArgs) -> anyhow::Result<ExitC
     let form = if args.json { Form::Json } else { form };
     loop {
         for event in tail.poll(client).await? {
-            render::line(&format_event(&event, form))?;
+            let line = format_event(&event, form);
+            if args.raw { render::raw_line(&line)? } else { render::line(line.trim_end_matches('\r'))? }
         }
         if !args.follow {
             return Ok(ExitCode::SUCCESS);

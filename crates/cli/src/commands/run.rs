@@ -1,5 +1,6 @@
 //! `hearth run`.
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::images;
 use crate::microvms;
 use crate::render;
 
+/// When a microVM is suspended unless the user says otherwise: as in AWS's walk through the service.
+const IDLE_SECONDS: u32 = 900;
 /// How long `--wait` waits.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -20,15 +23,8 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 pub struct RunArgs {
     /// Name or ARN of an image, or the beginning of its name
     image: String,
-    /// Suspend after this many seconds without a byte through the endpoint; never by default
-    #[arg(long, value_name = "SECONDS")]
-    idle: Option<u32>,
-    /// Terminate after this many seconds in suspension
-    #[arg(long, value_name = "SECONDS", requires = "idle", default_value_t = 28_800)]
-    suspended: u32,
-    /// Requests do not wake the microVM when it is suspended
-    #[arg(long, requires = "idle")]
-    no_auto_resume: bool,
+    #[command(flatten)]
+    policy: IdleArgs,
     /// Terminate this many seconds after the start
     #[arg(long, value_name = "SECONDS")]
     max_duration: Option<u32>,
@@ -41,6 +37,23 @@ pub struct RunArgs {
     /// Print the API's JSON
     #[arg(long)]
     json: bool,
+}
+
+/// The idle policy.
+#[derive(Debug, Args)]
+struct IdleArgs {
+    /// Suspend after this many seconds without a byte through the endpoint
+    #[arg(long, value_name = "SECONDS", default_value_t = IDLE_SECONDS)]
+    idle: u32,
+    /// Terminate after this many seconds in suspension
+    #[arg(long, value_name = "SECONDS", default_value_t = 28_800)]
+    suspended: u32,
+    /// Requests do not wake the microVM when it is suspended
+    #[arg(long)]
+    no_auto_resume: bool,
+    /// Run without an idle policy, as RunMicrovm without `idlePolicy` does: never suspended by itself, never woken by a request
+    #[arg(long, conflicts_with_all = ["idle", "suspended", "no_auto_resume"])]
+    no_idle_policy: bool,
 }
 
 /// The managed ingress connectors.
@@ -81,16 +94,35 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCo
     } else {
         render::line(&id)?;
     }
+    if io::stderr().is_terminal() {
+        render::warn(&args.policy.describe());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+impl IdleArgs {
+    /// What will become of the microVM, for people who did not ask.
+    fn describe(&self) -> String {
+        if self.no_idle_policy {
+            return "it runs until it is terminated; once suspended, only `hearth resume` wakes it"
+                .to_owned();
+        }
+        let wakes =
+            if self.no_auto_resume { "`hearth resume` wakes it" } else { "the next request wakes it" };
+        format!(
+            "it is suspended after {} s without traffic; {wakes}; after {} s of suspension it is terminated",
+            self.idle, self.suspended
+        )
+    }
 }
 
 fn request(args: &RunArgs, arn: &str, region: &str) -> Value {
     let mut request = json!({ "imageIdentifier": arn });
-    if let Some(idle) = args.idle {
+    if !args.policy.no_idle_policy {
         request["idlePolicy"] = json!({
-            "maxIdleDurationSeconds": idle,
-            "suspendedDurationSeconds": args.suspended,
-            "autoResumeEnabled": !args.no_auto_resume,
+            "maxIdleDurationSeconds": args.policy.idle,
+            "suspendedDurationSeconds": args.policy.suspended,
+            "autoResumeEnabled": !args.policy.no_auto_resume,
         });
     }
     if let Some(seconds) = args.max_duration {
@@ -111,9 +143,7 @@ mod tests {
     fn the_idle_policy_is_complete_or_absent() {
         let mut args = RunArgs {
             image: "app".to_owned(),
-            idle: None,
-            suspended: 600,
-            no_auto_resume: false,
+            policy: IdleArgs { idle: 90, suspended: 600, no_auto_resume: false, no_idle_policy: true },
             max_duration: Some(60),
             ingress: Vec::new(),
             wait: false,
@@ -121,7 +151,7 @@ mod tests {
         };
         let expected = json!({ "imageIdentifier": "arn", "maximumDurationInSeconds": 60 });
         assert_eq!(request(&args, "arn", "r"), expected);
-        args.idle = Some(90);
+        args.policy.no_idle_policy = false;
         let policy = json!({
             "maxIdleDurationSeconds": 90, "suspendedDurationSeconds": 600, "autoResumeEnabled": true,
         });

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::visible::visible;
+
 /// Shows what a build does.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -27,13 +29,14 @@ impl Progress {
     /// What is being done now.
     pub(super) fn step(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
+            Some(bar) => bar.set_message(visible(text).into_owned()),
             None => self.line(text),
         }
     }
 
     /// A line that stays.
     pub(super) fn line(&self, text: &str) {
+        let text = visible(text);
         match &self.bar {
             Some(bar) => bar.println(text),
             // Nobody reads it when standard error is closed.
@@ -46,7 +49,7 @@ impl Progress {
         let text = last_overwrite(text);
         self.line(text);
         if let (Some(bar), Some((number, count, instruction))) = (&self.bar, parse_step(text)) {
-            bar.set_message(format!("[{number}/{count}] {instruction}"));
+            bar.set_message(format!("[{number}/{count}] {}", visible(instruction)));
         }
     }
 

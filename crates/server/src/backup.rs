@@ -1,0 +1,135 @@
+//! `hearth backup`: a data directory as one file. Its disks and memory files are mostly holes; an archive that writes them out
+//! is fifty times as large as what is there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::data_dir;
+
+/// What only means something to running processes.
+const LEFT_OUT: [&str; 2] = ["lock", "run"];
+
+/// Arguments of `hearth backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Data directory; no server and no microVM may be running on it
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// File to write, or `-` for standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Writes the archive: a tar of GNU's form, with sparse files as such. It holds the keys of all users, so only its owner may
+/// read it.
+pub(crate) fn run(args: &BackupArgs) -> anyhow::Result<()> {
+    let directory = &args.data_dir;
+    if !directory.join("hearth.db").exists() {
+        bail!("{} is no data directory of a hearth server: there is no hearth.db in it", directory.display());
+    }
+    let _lock = data_dir::lock(directory)?;
+    if let Some(name) = running(directory)? {
+        bail!(
+            "{name} is still running, and a copy of its disk would not fit its memory: suspend or terminate it, or stop the \
+             server with `--on-stop suspend`"
+        );
+    }
+    if args.file == Path::new("-") {
+        return write(directory, io::stdout().lock()).context("cannot write the archive");
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
+    let file = file.with_context(|| format!("cannot make {}", args.file.display()))?;
+    let written = write(directory, &file).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // What is incomplete is no backup. That it could not be written is said below.
+        let _ = std::fs::remove_file(&args.file);
+    }
+    written.with_context(|| format!("cannot write {}", args.file.display()))
+}
+
+/// A microVM or build that an earlier server left running, or did not clean up after.
+fn running(directory: &Path) -> anyhow::Result<Option<String>> {
+    match std::fs::read_dir(directory.join("run")) {
+        Ok(mut entries) => {
+            let first =
+                entries.next().transpose().context("cannot read the directory of running microVMs")?;
+            Ok(first.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("cannot read the directory of running microVMs"),
+    }
+}
+
+fn write(directory: &Path, output: impl Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 20, output));
+    archive.follow_symlinks(false);
+    archive.sparse(true);
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if LEFT_OUT.iter().any(|left_out| name == *left_out) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            archive.append_dir_all(&name, entry.path())?;
+        } else {
+            archive.append_file(&name, &mut File::open(entry.path())?)?;
+        }
+    }
+    archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn holes_stay_holes_and_secrets_stay_private() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (data, backup) = (temporary.path().join("data"), temporary.path().join("backup.tar"));
+        std::fs::create_dir_all(data.join("images/1/app")).unwrap();
+        std::fs::write(data.join("hearth.db"), "rows").unwrap();
+        let disk = File::create(data.join("images/1/app/disk.raw")).unwrap();
+        disk.set_len(8 << 30).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&disk, b"in the middle", 5 << 30).unwrap();
+        run(&BackupArgs { data_dir: data.clone(), file: backup.clone() }).unwrap();
+        let archive = backup.metadata().unwrap();
+        assert!(archive.len() < 1 << 20, "{} bytes", archive.len());
+        assert_eq!(archive.mode() & 0o777, 0o600);
+
+        let restored = temporary.path().join("restored");
+        std::fs::create_dir(&restored).unwrap();
+        let tar = Command::new("tar").arg("-xf").arg(&backup).arg("-C").arg(&restored).status().unwrap();
+        assert!(tar.success());
+        let disk = File::open(restored.join("images/1/app/disk.raw")).unwrap();
+        let metadata = disk.metadata().unwrap();
+        assert_eq!(metadata.len(), 8 << 30);
+        assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+        let mut text = [0; 13];
+        std::os::unix::fs::FileExt::read_exact_at(&disk, &mut text, 5 << 30).unwrap();
+        assert_eq!(&text, b"in the middle");
+        assert!(!restored.join("lock").exists());
+    }
+
+    #[test]
+    fn what_runs_or_is_no_data_directory_is_refused_with_a_sentence() {
+        let temporary = tempfile::tempdir().unwrap();
+        let args = BackupArgs { data_dir: temporary.path().to_owned(), file: temporary.path().join("b.tar") };
+        assert!(run(&args).unwrap_err().to_string().contains("no hearth.db"));
+        std::fs::write(temporary.path().join("hearth.db"), "").unwrap();
+        std::fs::create_dir_all(temporary.path().join("run/microvm-1")).unwrap();
+        assert!(run(&args).unwrap_err().to_string().starts_with("microvm-1 is still running"));
+        std::fs::remove_dir_all(temporary.path().join("run")).unwrap();
+        let _server = data_dir::lock(temporary.path()).unwrap();
+        assert!(run(&args).unwrap_err().to_string().contains("in use by another hearth server"));
+        assert!(!args.file.exists());
+    }
+}
