@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// Destinations that are closed to guests unless the operator allows them: "this network", private (RFC 1918),
 /// shared (RFC 6598), loopback, link-local with the metadata services of clouds (RFC 3927), benchmarking (RFC 2544,
 /// also our own default), multicast and reserved (RFC 1112).
-const CLOSED_RANGES: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, \
+pub(crate) const CLOSED_RANGES: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, \
                              192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4";
 
 /// Flows that one microVM may have under way. Each has an entry in the host's table of connections, whose size
