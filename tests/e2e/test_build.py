@@ -2,6 +2,7 @@
 import os
 import platform
 import signal
+import socket
 import time
 
 import pytest
@@ -150,6 +151,21 @@ def test_a_base_image_from_a_registry_that_only_the_ca_bundle_vouches_for(build,
     _, state, reason, lines = build("FROM secure.hearth.test/library/small:2\nRUN echo pulled; exit 9\n", "")
     assert state == "CREATE_FAILED" and reason.startswith("CONTAINER_BUILD_FAILED"), reason
     assert "pulled" in lines
+
+
+def test_no_base_image_is_asked_for_inside_the_host(build):
+    """Whoever writes the Dockerfile names the registry: an open port of the host looks like a closed one."""
+    reasons = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for port in (listener.getsockname()[1], closed.getsockname()[1]):
+            _, state, reason, _ = build(f"FROM 127.0.0.1:{port}/internal:1\n", "")
+            assert state == "CREATE_FAILED", reason
+            reasons.append(reason.replace(str(port), "PORT"))
+        listener.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert reasons[0] == reasons[1] and "could not be reached" in reasons[0], reasons
 
 
 def test_a_ready_hook_that_never_succeeds(clients, build):

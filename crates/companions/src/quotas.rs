@@ -39,6 +39,12 @@ pub struct QuotaValues {
     pub versions_per_image: u32,
     /// Builds that have not ended.
     pub concurrent_builds: u32,
+    /// Builds that run at the same time.
+    pub running_builds: u32,
+    /// Pulls of base images at the same time.
+    pub concurrent_pulls: u32,
+    /// MiB of disks of pulled base images.
+    pub base_images_mib: u64,
     /// Seconds that a microVM may live; 0 is no limit, here and below.
     pub maximum_duration_seconds: u32,
     /// RunMicrovm per second.
@@ -62,13 +68,17 @@ pub struct QuotaValues {
 /// One quota: its code, its name, its unit, and which value it is.
 type Definition = (&'static str, &'static str, &'static str, fn(&QuotaValues) -> f64);
 
-/// Codes as published (behaviour.md section 9). Operations have a rate and a burst, which are the same number here.
-const DEFINITIONS: [Definition; 15] = [
+/// Codes as published (behaviour.md section 9), but for those with HEARTH in them, which are ours. Operations have a rate and a
+/// burst, which are the same number here.
+const DEFINITIONS: [Definition; 18] = [
     ("L-CD1C0CC4", "MicroVM memory", "Gigabytes", |values| values.memory_mib as f64 / 1024.0),
     ("L-B430C318", "MicroVM maximum duration", "Seconds", |values| limit(values.maximum_duration_seconds)),
     ("L-942E56BE", "MicroVM images", "None", |values| values.images.into()),
     ("L-F8BECE9C", "Versions per MicroVM image", "None", |values| values.versions_per_image.into()),
     ("L-72E0D058", "Concurrent MicroVM image builds", "None", |values| values.concurrent_builds.into()),
+    ("L-HEARTHBR", "Running MicroVM image builds", "None", |values| values.running_builds.into()),
+    ("L-HEARTHBP", "Concurrent pulls of base images", "None", |values| values.concurrent_pulls.into()),
+    ("L-HEARTHBD", "Disks of pulled base images", "Megabytes", |values| values.base_images_mib as f64),
     ("L-535CA9B6", "Rate of RunMicrovm requests", "None", |values| limit(values.run_microvm)),
     ("L-91B95582", "Burst of RunMicrovm requests", "None", |values| limit(values.run_microvm)),
     ("L-90045317", "Rate of SuspendMicrovm requests", "None", |values| limit(values.suspend_microvm)),

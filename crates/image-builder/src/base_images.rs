@@ -1,22 +1,25 @@
 //! Where the images of FROM come from: a mirror table of prepared stores, or a registry.
 //!
 //! A prepared store is an ext4 disk with a read-only containers-storage, which the build microVM mounts as it is: no
-//! import, whatever the image's size. What comes from a registry is pulled once, by digest, and made into such a disk
-//! by `guest/store-image.sh`, which never runs or unpacks anything of it as root.
+//! import, whatever the image's size. What comes from a registry is pulled once by each account (`pulls`) and made into such
+//! a disk.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use hearth_guest_protocol::chain;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::manifest::{OciDescriptor, OciImageManifest};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use hearth_api::AccountId;
+use hearth_guest::GuestFactory;
+use hearth_image_pull::{Proxy, PullLimits};
+use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
 use crate::failure::{BuildFailure, FailureCode};
+use crate::logins::RegistryLogin;
+use crate::slots::FairSlots;
+use crate::store_cache::{Lease, StoreCache};
+
+/// Most images of registries that one Dockerfile may name. Each becomes a disk of the build microVM.
+const IMAGES_PER_BUILD: usize = 16;
 
 /// Settings of [`BaseImages`].
 #[derive(Debug, Clone)]
@@ -27,21 +30,78 @@ pub struct BaseImagesConfig {
     pub registry_mirrors: Vec<(String, String)>,
     /// The program `guest/store-image.sh`.
     pub store_tool: PathBuf,
-    /// Where pulled images are kept, by digest.
+    /// Where pulled images are kept, by account and digest.
     pub cache: PathBuf,
     /// PEM file of further certificates to trust when pulling.
     pub ca_bundle: Option<PathBuf>,
+    /// Program to run for a pull, which calls [`hearth_image_pull::run_if_requested`]: this program itself.
+    pub pull_program: PathBuf,
+    /// Registries that may be named; `None`: all. `*.example.com` stands for everything below.
+    pub allowed_registries: Option<Vec<String>>,
+    /// Logins of private registries.
+    pub logins: Vec<RegistryLogin>,
+    /// The proxy to pull through.
+    pub proxy: Option<Proxy>,
+    /// Private ranges that guests may reach, in CIDR notation.
+    pub allowed_ranges: Vec<String>,
+    /// What one image may be.
+    pub limits: PullLimits,
+    /// Bytes of disks that an account may keep.
+    pub account_bytes: u64,
+    /// Bytes that stay free on the disk.
+    pub free_bytes: u64,
+    /// Pulls at the same time.
+    pub concurrent_pulls: usize,
+    /// Pulls at the same time for one account.
+    pub concurrent_pulls_per_account: usize,
 }
 
-/// How long a registry may take for its next byte.
-const REGISTRY_TIMEOUT: Duration = Duration::from_secs(30);
+impl BaseImagesConfig {
+    /// Settings that are the same in tests and by default.
+    pub fn new(mirror_table: PathBuf, store_tool: PathBuf, cache: PathBuf) -> Self {
+        Self {
+            mirror_table,
+            store_tool,
+            cache,
+            registry_mirrors: Vec::new(),
+            ca_bundle: None,
+            pull_program: "/proc/self/exe".into(),
+            allowed_registries: None,
+            logins: Vec::new(),
+            proxy: None,
+            allowed_ranges: Vec::new(),
+            limits: PullLimits { image_bytes: 8 << 30, seconds: 1800 },
+            account_bytes: 64 << 30,
+            free_bytes: 2 << 30,
+            concurrent_pulls: 6,
+            concurrent_pulls_per_account: 2,
+        }
+    }
+}
+
+/// On whose behalf images are pulled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    /// Account of the image that is built.
+    pub(crate) account: &'a AccountId,
+    /// ARN of the build role.
+    pub(crate) role: &'a str,
+}
+
+/// Store disks of a build; they stay while this lives.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    /// The disks.
+    pub(crate) paths: Vec<PathBuf>,
+    _leases: Vec<Lease>,
+}
 
 /// Finds base images.
 #[derive(Debug)]
 pub struct BaseImages {
-    config: BaseImagesConfig,
-    /// One pull at a time: two builds from the same new image pull it once.
-    pulling: Mutex<()>,
+    pub(crate) config: BaseImagesConfig,
+    pub(crate) cache: StoreCache,
+    pub(crate) pulls: FairSlots,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,25 +113,47 @@ struct Mirror {
 impl BaseImages {
     /// With these settings.
     pub fn new(config: BaseImagesConfig) -> Self {
-        Self { config, pulling: Mutex::new(()) }
+        Self {
+            cache: StoreCache::new(config.cache.clone(), config.account_bytes),
+            pulls: FairSlots::new(config.concurrent_pulls, config.concurrent_pulls_per_account),
+            config,
+        }
     }
 
     /// The store disks that a build from `images` needs, without duplicates.
-    pub(crate) async fn stores(&self, images: &BTreeSet<String>) -> Result<Vec<PathBuf>, BuildFailure> {
+    pub(crate) async fn stores(
+        &self,
+        asker: Asker<'_>,
+        images: &BTreeSet<String>,
+        guests: &GuestFactory,
+    ) -> Result<Stores, BuildFailure> {
         let table = self.mirror_table()?;
-        let mut stores = BTreeSet::new();
+        let (mut paths, mut leases) = (BTreeSet::new(), Vec::new());
         for image in images {
             let reference: Reference = image
                 .parse()
-                .map_err(|error| unknown(image, &format!("it is no image reference ({error})")))?;
+                .map_err(|error| unavailable(image, &format!("it is no image reference ({error})")))?;
             let name = reference.whole();
-            let prepared = table.iter().find(|mirror| mirror.reference == name);
-            stores.insert(match prepared {
-                Some(mirror) => mirror.store.clone(),
-                None => self.pulled(image, &reference).await?,
-            });
+            if let Some(prepared) = table.iter().find(|mirror| mirror.reference == name) {
+                paths.insert(prepared.store.clone());
+                continue;
+            }
+            if leases.len() == IMAGES_PER_BUILD {
+                let detail = format!("a Dockerfile may name {IMAGES_PER_BUILD} images of registries at most");
+                return Err(unavailable(image, &detail));
+            }
+            let (path, lease) = self.pulled(asker, image, &reference, guests).await?;
+            paths.insert(path);
+            leases.push(lease);
         }
-        Ok(stores.into_iter().collect())
+        Ok(Stores { paths: paths.into_iter().collect(), _leases: leases })
+    }
+
+    /// Removes what a former process has left. To be called before the first build.
+    pub(crate) fn sweep(&self) {
+        if let Err(error) = self.cache.sweep() {
+            tracing::error!(%error, "what former pulls have left could not be removed");
+        }
     }
 
     fn mirror_table(&self) -> Result<Vec<Mirror>, BuildFailure> {
@@ -83,99 +165,10 @@ impl BaseImages {
             Err(error) => Err(BuildFailure::platform("read the mirror table of base images", &error)),
         }
     }
-
-    async fn pulled(&self, image: &str, reference: &Reference) -> Result<PathBuf, BuildFailure> {
-        let _one_at_a_time = self.pulling.lock().await;
-        let (client, source) = self.client(reference)?;
-        let auth = RegistryAuth::Anonymous;
-        let (manifest, digest) = client
-            .pull_image_manifest(&source, &auth)
-            .await
-            .map_err(|error| unknown(image, &chain(&error)))?;
-        let digest = digest.replace(':', "-");
-        // The name is part of the store: the same image under two names makes two stores.
-        let name = blake3::hash(reference.whole().as_bytes()).to_hex();
-        let store = self.config.cache.join(format!("{digest}-{}.ext4", &name[..16]));
-        if store.exists() {
-            return Ok(store);
-        }
-        let failed =
-            |error: &dyn std::error::Error| BuildFailure::platform("keep a pulled base image", error);
-        std::fs::create_dir_all(&self.config.cache).map_err(|error| failed(&error))?;
-        let layout = tempfile::tempdir_in(&self.config.cache).map_err(|error| failed(&error))?;
-        pull_layout(&client, &source, &manifest, layout.path())
-            .await
-            .map_err(|error| unknown(image, &chain(&*error)))?;
-        self.make_store(layout.path(), &reference.whole(), &store).await?;
-        Ok(store)
-    }
-
-    async fn make_store(&self, layout: &Path, name: &str, store: &Path) -> Result<(), BuildFailure> {
-        // The tool's own users have to read what it makes; the server's umask is for the server's files.
-        let output = tokio::process::Command::new("sh")
-            .args(["-c", r#"umask 022 && exec "$0" "$@""#])
-            .arg(&self.config.store_tool)
-            .args([layout.as_os_str(), name.as_ref(), store.as_os_str()])
-            .kill_on_drop(true)
-            .output()
-            .await
-            .map_err(|error| BuildFailure::platform("start guest/store-image.sh", &error))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(BuildFailure::new(
-            FailureCode::ContainerBuildFailed,
-            format!("The base image {name} could not be used: {}.", said.trim().trim_end_matches('.')),
-        ))
-    }
-
-    /// A client for the image, and its reference in the registry that is really asked.
-    fn client(&self, reference: &Reference) -> Result<(Client, Reference), BuildFailure> {
-        let mirror = self.config.registry_mirrors.iter().find(|(name, _)| name == reference.registry());
-        let mut protocol = ClientProtocol::Https;
-        let mut source = reference.clone();
-        if let Some((_, address)) = mirror {
-            let host =
-                address.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
-            if address.starts_with("http://") {
-                protocol = ClientProtocol::HttpsExcept(vec![host.to_owned()]);
-            }
-            let repository = reference.repository().to_owned();
-            source = if let Some(digest) = reference.digest() {
-                Reference::with_digest(host.to_owned(), repository, digest.to_owned())
-            } else {
-                let tag = reference.tag().unwrap_or("latest").to_owned();
-                Reference::with_tag(host.to_owned(), repository, tag)
-            };
-        }
-        let extra_root_certificates = match &self.config.ca_bundle {
-            None => Vec::new(),
-            Some(path) => certificates(path)?,
-        };
-        let config = ClientConfig {
-            protocol,
-            extra_root_certificates,
-            connect_timeout: Some(REGISTRY_TIMEOUT),
-            read_timeout: Some(REGISTRY_TIMEOUT),
-            ..ClientConfig::default()
-        };
-        Ok((Client::new(config), source))
-    }
 }
 
-/// Splits a PEM bundle, because a certificate of the client is one certificate.
-fn certificates(path: &Path) -> Result<Vec<Certificate>, BuildFailure> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| BuildFailure::platform("read the configured CA bundle", &error))?;
-    let pieces = text.split_inclusive(END).filter(|piece| piece.contains("-----BEGIN CERTIFICATE-----"));
-    let pem =
-        |piece: &str| Certificate { encoding: CertificateEncoding::Pem, data: piece.as_bytes().to_vec() };
-    Ok(pieces.map(pem).collect())
-}
-
-fn unknown(image: &str, detail: &str) -> BuildFailure {
+/// The failure of a build whose base image cannot be had.
+pub(crate) fn unavailable(image: &str, detail: &str) -> BuildFailure {
     BuildFailure::new(
         FailureCode::ContainerBuildFailed,
         format!(
@@ -183,69 +176,4 @@ fn unknown(image: &str, detail: &str) -> BuildFailure {
             detail.trim().trim_end_matches('.')
         ),
     )
-}
-
-/// Writes an OCI image layout (OCI image specification, "Image Layout") with one image.
-async fn pull_layout(
-    client: &Client,
-    source: &Reference,
-    manifest: &OciImageManifest,
-    layout: &Path,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let blobs = layout.join("blobs/sha256");
-    std::fs::create_dir_all(&blobs)?;
-    for descriptor in manifest.layers.iter().chain([&manifest.config]) {
-        pull_blob(client, source, descriptor, &blobs).await?;
-    }
-    let text = serde_json::to_vec(manifest)?;
-    let digest = sha256_hex(&text);
-    std::fs::write(blobs.join(&digest), &text)?;
-    let media_type = manifest.media_type.as_deref().unwrap_or("application/vnd.oci.image.manifest.v1+json");
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "manifests": [{ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": text.len() }],
-    });
-    std::fs::write(layout.join("index.json"), serde_json::to_vec(&index)?)?;
-    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    readable_by_all(layout)?;
-    Ok(())
-}
-
-async fn pull_blob(
-    client: &Client,
-    source: &Reference,
-    descriptor: &OciDescriptor,
-    blobs: &Path,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let digest = descriptor.digest.strip_prefix("sha256:").ok_or("a layer has no SHA-256 digest")?;
-    if digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err("a layer has a malformed digest".into());
-    }
-    let file = tokio::fs::File::create(blobs.join(digest)).await?;
-    client.pull_blob(source, descriptor, file).await?;
-    Ok(())
-}
-
-fn sha256_hex(data: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data);
-    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
-}
-
-/// The tool that reads the layout runs as nobody.
-fn readable_by_all(layout: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    for directory in [layout.to_owned(), layout.join("blobs"), layout.join("blobs/sha256")] {
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o644))?;
-            }
-        }
-    }
-    Ok(())
 }

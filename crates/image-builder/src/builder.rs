@@ -9,7 +9,6 @@ use hearth_api::{
 };
 use hearth_guest::GuestFactory;
 use hearth_store::{AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, Store};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,11 +17,14 @@ use crate::base_images::BaseImages;
 use crate::build_guest::stopped_failure;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
+use crate::cancellation::Builds;
 use crate::deletion::remove_cache;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
+use crate::preparation::Prepared;
 use crate::readers::Readers;
 use crate::rounds::BuildInputs;
+use crate::slots::FairSlots;
 use crate::source::ArtifactSource;
 use crate::validation::Validation;
 
@@ -47,6 +49,8 @@ pub struct ImageBuilderConfig {
     pub ca_bundle: Option<PathBuf>,
     /// Builds at the same time.
     pub concurrent_builds: usize,
+    /// Builds at the same time for one account.
+    pub concurrent_builds_per_account: usize,
     /// Memory of a build microVM in MiB.
     pub build_memory_mib: u32,
     /// Seconds until a Dockerfile's build is stopped.
@@ -61,7 +65,11 @@ pub struct ImageBuilderConfig {
 #[derive(Debug)]
 pub struct ImageBuilder {
     pub(crate) config: ImageBuilderConfig,
-    slots: Semaphore,
+    /// For what keeps the host busy: build and snapshot microVMs.
+    pub(crate) slots: FairSlots,
+    /// For what comes before: fetching and checking the zip.
+    pub(crate) preparations: FairSlots,
+    pub(crate) builds: Builds,
     pub(crate) stopped: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -69,9 +77,12 @@ pub struct ImageBuilder {
 impl ImageBuilder {
     /// With these settings.
     pub fn new(config: ImageBuilderConfig) -> Arc<Self> {
+        let stopped = CancellationToken::new();
         Arc::new(Self {
-            slots: Semaphore::new(config.concurrent_builds),
-            stopped: CancellationToken::new(),
+            slots: FairSlots::new(config.concurrent_builds, config.concurrent_builds_per_account),
+            preparations: crate::preparation::places(),
+            builds: Builds::new(stopped.clone()),
+            stopped,
             tasks: TaskTracker::new(),
             config,
         })
@@ -103,20 +114,13 @@ impl ImageBuilder {
         ) else {
             return Ok(());
         };
-        let outcome = match tokio::select! {
-            permit = self.slots.acquire() => permit.ok(),
-            () = self.stopped.cancelled() => None,
-        } {
-            None => Err(stopped_failure()),
-            Some(_slot) => {
-                build.state = BuildState::InProgress;
-                row.state = ImageVersionState::InProgress;
-                store.begin_build(&row, &build).await?;
-                self.pipeline(&image.id, &row, &mut build).await
-            }
-        };
+        let listed = self.builds.list(arn, id);
+        let outcome = self.pipeline(&image.id, &mut row, &mut build, &listed.token).await;
         let scratch = self.config.files.build(id);
-        let outcome = outcome.map_err(|failure| if_disk_is_full(&scratch, failure));
+        let outcome = outcome.map_err(|failure| match failure {
+            _ if listed.token.is_cancelled() => self.builds.failure(),
+            failure => if_disk_is_full(&scratch, failure),
+        });
         remove(&scratch);
         self.finish(&mut image, &mut row, &mut build, outcome).await
     }
@@ -161,15 +165,36 @@ impl ImageBuilder {
     async fn pipeline(
         &self,
         image_id: &str,
-        row: &ImageVersionRecord,
+        row: &mut ImageVersionRecord,
         build: &mut BuildRecord,
+        stopped: &CancellationToken,
     ) -> Result<AppRecord, BuildFailure> {
         let config = &self.config;
         let scratch = config.files.build(&build.id);
         std::fs::create_dir_all(&scratch)
             .map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
         let mut log = self.log(row, build, Phase::Build);
-        let result = self.container(image_id, row, build, &scratch, &mut log).await;
+        let prepared = tokio::select! {
+            prepared = self.prepare(row, build, &scratch, &mut log) => prepared,
+            () = stopped.cancelled() => Err(self.builds.failure()),
+        };
+        let mut prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => return log.end(Err(failure)).await,
+        };
+        if !self.slots.is_free_for(&row.arn.account) {
+            log.line("Waiting for other builds to end").await;
+        }
+        match self.place(&row.arn.account, stopped).await {
+            Ok(slot) => prepared.slot = Some(slot),
+            Err(failure) => return log.end(Err(failure)).await,
+        }
+        build.state = BuildState::InProgress;
+        row.state = ImageVersionState::InProgress;
+        let begun = config.store.begin_build(row, build).await;
+        begun.map_err(|error| BuildFailure::platform("record the begin of the build", &error))?;
+        let row = &*row;
+        let result = self.container(image_id, row, build, &scratch, &mut prepared, &mut log).await;
         let (container, class) = log.end(result).await?;
         let code_bytes = Some(container.root_bytes);
         build.snapshot =
@@ -190,7 +215,7 @@ impl ImageBuilder {
             listen_timeout_seconds: config.listen_timeout_seconds,
         };
         let mut log = self.log(row, build, Phase::Snapshot);
-        let taken = snapshot.take(&config.guests, &container.oci_config, &mut log, &self.stopped).await;
+        let taken = snapshot.take(&config.guests, &container.oci_config, &mut log, stopped).await;
         let taken = log.end(taken).await?;
         let app = AppRecord {
             guest_key: config.guests.artefacts.key.clone(),
@@ -232,7 +257,7 @@ impl ImageBuilder {
             output_position: app.output_position,
         };
         let mut log = self.log(row, build, Phase::Validate);
-        let result = validation.run(&self.config.guests, &mut log, &self.stopped).await;
+        let result = validation.run(&self.config.guests, &mut log, &self.builds.token(&build.id)).await;
         log.end(result).await
     }
 
@@ -247,24 +272,18 @@ impl ImageBuilder {
         row: &ImageVersionRecord,
         build: &BuildRecord,
         scratch: &Path,
+        prepared: &mut Prepared,
         log: &mut BuildLog,
     ) -> Result<(crate::container_build::ContainerImage, SizeClass), BuildFailure> {
         let config = &self.config;
         let class = SizeClass::for_baseline(row.configuration.minimum_memory_mib()).ok_or_else(|| {
             BuildFailure::new(FailureCode::InternalPlatformError, "The version has no valid size class.")
         })?;
-        let (zip, tar) = (scratch.join("code.zip"), scratch.join("context.tar"));
-        log.line(&format!("Fetching {}", row.configuration.code_artifact.uri)).await;
-        self.fetch(row, build, &zip).await?;
-        let context = tokio::select! {
-            context = config.readers.to_tar(&zip, &tar, &config.archive_limits) => context?,
-            () = self.stopped.cancelled() => return Err(stopped_failure()),
-        };
         let inputs = BuildInputs {
-            context: &tar,
+            context: &scratch.join("context.tar"),
             cache: &config.files.build_cache(&row.arn, image_id),
             disk_bytes: class.disk_bytes,
-            scan: context.scan,
+            prepared,
         };
         let image = self.container_image(row, build, inputs, log).await?;
         log.line("The container image is built; starting the app in a clean microVM.").await;
@@ -273,6 +292,7 @@ impl ImageBuilder {
 
     /// Ends builds that a former process left unfinished and removes their files.
     pub async fn recover(&self) -> hearth_store::Result<()> {
+        self.config.base_images.sweep();
         let store = &self.config.store;
         for mut build in store.unfinished_builds().await? {
             let image = store.image(&build.arn).await?;

@@ -4,16 +4,22 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hearth_api::{Error, ImageArn, ImageVersion, Timestamp};
+use hearth_api::{Error, ImageArn, ImageState, ImageVersion, Timestamp};
 use hearth_store::Change;
 
 use crate::builder::{ImageBuilder, remove};
 
 impl ImageBuilder {
-    /// Marks an image DELETING and removes it in the background. The errors are the service's (behaviour.md section 1,
-    /// wire-facts.md section 4).
+    /// Marks an image DELETING and removes it in the background. A build that is under way ends first: who has begun it can
+    /// always end it, also while it waits or pulls. The errors are the service's (behaviour.md section 1, wire-facts.md section
+    /// 4).
     pub async fn delete(self: &Arc<Self>, arn: &ImageArn) -> Result<(), Error> {
-        let change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
+        let mut change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
+        if matches!(change, Ok(Change::Busy(ImageState::Creating | ImageState::Updating)))
+            && self.builds.cancel(arn).await
+        {
+            change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
+        }
         match change.map_err(|error| failed(arn, &error))? {
             Change::Busy(_) => {
                 let message = format!("Cannot delete MicroVM image in its current state: {arn}");

@@ -1,7 +1,7 @@
 //! From a zip with a Dockerfile to an image version with a snapshot.
 //!
 //! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images it starts from
-//! (`dockerfile`, `base_images`), run it in a build microVM (`container_build`) and again
+//! (`dockerfile`, `base_images`, `pulls`), wait for a place (`slots`), run it in a build microVM (`container_build`) and again
 //! when the builder there names further ones (`rounds`), start the result in a second, clean
 //! microVM, wait until it is ready and take the snapshot (`image_snapshot`), try it out (`validation`) and look
 //! what it holds (`reporting`). `builder` drives this and is the only
@@ -18,16 +18,23 @@ mod build_hook;
 mod build_log;
 mod build_output;
 mod builder;
+mod cancellation;
 mod container_build;
 mod deletion;
 mod dockerfile;
 mod failure;
 mod fetch;
 mod image_snapshot;
+mod logins;
+mod preparation;
+mod pulls;
 mod readers;
 mod reporting;
 mod rounds;
+mod slots;
 mod source;
+mod store_cache;
+mod store_tool;
 mod validation;
 
 pub use archive::{ArchiveLimits, Context};
@@ -36,5 +43,7 @@ pub use builder::{ImageBuilder, ImageBuilderConfig};
 pub use deletion::refusal;
 pub use dockerfile::Scan;
 pub use failure::{BuildFailure, FailureCode};
+pub use hearth_image_pull::{Proxy, PullLimits};
+pub use logins::RegistryLogin;
 pub use readers::{CONFINED_WORKS, Readers, SnapshotQuestion};
 pub use source::{ArtifactError, ArtifactSource, Reader};

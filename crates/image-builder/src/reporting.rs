@@ -8,7 +8,6 @@ use hearth_image_report::Report;
 use hearth_store::{BuildRecord, ImageVersionRecord};
 use serde::Serialize;
 
-use crate::build_guest::stopped_failure;
 use crate::build_log::Phase;
 use crate::builder::ImageBuilder;
 use crate::failure::{BuildFailure, FailureCode};
@@ -45,9 +44,10 @@ impl ImageBuilder {
         let files = self.config.files.image(&row.arn, row.version);
         let (disk, memory) = (files.disk, files.snapshot.join(hearth_vmm::snapshot::MEMORY_FILE));
         let question = SnapshotQuestion { inspection: taken.inspection, environment: taken.environment };
+        let stopped = self.builds.token(&build.id);
         let report = tokio::select! {
             report = self.config.readers.report(&question, &disk, &memory) => report?,
-            () = self.stopped.cancelled() => return Err(stopped_failure()),
+            () = stopped.cancelled() => return Err(self.builds.failure()),
         };
         let stored = StoredReport {
             image_arn: &row.arn,

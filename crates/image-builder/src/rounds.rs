@@ -4,12 +4,11 @@ use std::path::Path;
 
 use hearth_store::{BuildRecord, ImageVersionRecord};
 
-use crate::build_guest::stopped_failure;
 use crate::build_log::BuildLog;
 use crate::builder::{ImageBuilder, host_capped};
 use crate::container_build::{BuildEnd, ContainerBuild, ContainerImage, egress};
-use crate::dockerfile::Scan;
 use crate::failure::{BuildFailure, FailureCode};
+use crate::preparation::Prepared;
 
 /// Most images that the builder may name one after the other. Each costs the boot of a microVM; the layers before are cached.
 const MAX_ROUNDS: usize = 8;
@@ -23,7 +22,8 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) cache: &'a Path,
     /// Bytes of the root disk to be.
     pub(crate) disk_bytes: u64,
-    pub(crate) scan: Scan,
+    /// The images that the scan found, and a place among the builds.
+    pub(crate) prepared: &'a mut Prepared,
 }
 
 impl ImageBuilder {
@@ -36,18 +36,24 @@ impl ImageBuilder {
         log: &mut BuildLog,
     ) -> Result<ContainerImage, BuildFailure> {
         let config = &self.config;
-        let BuildInputs { context, cache, disk_bytes, scan } = inputs;
+        let BuildInputs { context, cache, disk_bytes, prepared } = inputs;
+        let stopped = self.builds.token(&build.id);
         let ca_bundle = match &config.ca_bundle {
             None => String::new(),
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| BuildFailure::platform("read the configured CA bundle", &error))?,
         };
-        let mut images = scan.images;
-        for _ in 0..MAX_ROUNDS {
-            let stores = tokio::select! {
-                stores = config.base_images.stores(&images) => stores?,
-                () = self.stopped.cancelled() => return Err(stopped_failure()),
-            };
+        let mut images = std::mem::take(&mut prepared.scan.images);
+        for round in 0..MAX_ROUNDS {
+            if round > 0 {
+                // A registry may take its time, and others wait for the place.
+                prepared.slot = None;
+                prepared.stores = tokio::select! {
+                    stores = self.stores(row, &images) => stores?,
+                    () = stopped.cancelled() => return Err(self.builds.failure()),
+                };
+                prepared.slot = Some(self.place(&row.arn.account, &stopped).await?);
+            }
             log.line("Starting the build microVM").await;
             let container = ContainerBuild {
                 name: format!("build-{}", build.id),
@@ -55,15 +61,15 @@ impl ImageBuilder {
                 cache,
                 disk: &config.files.image(&row.arn, row.version).disk,
                 disk_bytes,
-                stores,
+                stores: prepared.stores.paths.clone(),
                 ca_bundle: &ca_bundle,
-                dockerfile: scan.rewritten.as_deref(),
+                dockerfile: prepared.scan.rewritten.as_deref(),
                 vcpu_count: host_capped(4),
                 memory_mib: config.build_memory_mib,
                 egress: egress(&row.configuration),
                 timeout_seconds: config.build_timeout_seconds,
             };
-            match container.run(&config.guests, log, &self.stopped).await? {
+            match container.run(&config.guests, log, &stopped).await? {
                 BuildEnd::Built(image) => return Ok(image),
                 BuildEnd::Missing(image) => {
                     log.line(&format!(

@@ -9,6 +9,7 @@ use hearth_companions::{LOG_RETENTIONS, StorageLimits};
 use hearth_control_plane::Rates;
 use serde::Deserialize;
 
+use crate::build_config::BuildConfig;
 use crate::endpoint_config::{AcmeConfig, CertificateConfig, DnsConfig, EndpointConfig};
 
 /// Beyond this, bytes would not fit the database's integers.
@@ -121,32 +122,6 @@ pub(crate) struct GuestConfig {
     pub(crate) first_uid: Option<u32>,
 }
 
-/// `[build]`: how images are built.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct BuildConfig {
-    /// Table of prepared base images.
-    pub(crate) mirror_table: PathBuf,
-    /// Registries asked instead of the named ones: `"docker.io" = "http://127.0.0.1:5000"`.
-    pub(crate) registry_mirrors: std::collections::BTreeMap<String, String>,
-    /// Program that makes a pulled image into a store disk.
-    pub(crate) store_tool: PathBuf,
-    /// PEM file that RUN lines and pulls trust besides the usual certificates.
-    pub(crate) ca_bundle: Option<PathBuf>,
-    /// Builds at the same time.
-    pub(crate) concurrent_builds: usize,
-    /// Memory of a build microVM in MiB.
-    pub(crate) memory_mib: u32,
-    /// Seconds until a Dockerfile's build is stopped.
-    pub(crate) timeout_seconds: u64,
-    /// Seconds to wait for a listening port when there is no ready hook.
-    pub(crate) listen_timeout_seconds: u64,
-    /// Fail builds whose snapshot holds secrets.
-    pub(crate) refuse_findings: bool,
-    /// Largest zip in bytes.
-    pub(crate) zip_bytes: u64,
-}
-
 /// `[network]`: what guests may reach.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -171,6 +146,12 @@ pub(crate) struct QuotaConfig {
     pub(crate) versions_per_image: u32,
     /// Builds that have not ended.
     pub(crate) concurrent_builds: u32,
+    /// Builds that run at the same time.
+    pub(crate) running_builds: Option<usize>,
+    /// Pulls of base images at the same time.
+    pub(crate) concurrent_pulls: usize,
+    /// Disks of pulled base images.
+    pub(crate) base_images_mib: u64,
     /// Baseline memory of all microVMs that have not ended.
     pub(crate) memory_mib: u64,
     /// Longest life of a microVM; 0 is no limit.
@@ -241,6 +222,9 @@ impl Default for QuotaConfig {
             images,
             versions_per_image,
             concurrent_builds,
+            running_builds: None,
+            concurrent_pulls: 2,
+            base_images_mib: 64 << 10,
             memory_mib,
             maximum_duration_seconds: 28_800,
             minimum_available_memory_mib: 512,
@@ -290,25 +274,6 @@ impl Default for GuestConfig {
     fn default() -> Self {
         let directory = cache_dir().join("guest/1");
         Self { initrd: cache_dir().join("initrd.img"), directory, qemu: None, first_uid: None }
-    }
-}
-
-impl Default for BuildConfig {
-    fn default() -> Self {
-        Self {
-            mirror_table: cache_dir().join("bases/mirror.json"),
-            registry_mirrors: std::collections::BTreeMap::new(),
-            store_tool: cache_dir().join("guest-tools/store-image.sh"),
-            ca_bundle: None,
-            // A build is busy all the time; too many at once run into their time limits.
-            concurrent_builds: std::thread::available_parallelism()
-                .map_or(1, |cpus| (cpus.get() / 2).clamp(1, 5)),
-            memory_mib: 4096,
-            timeout_seconds: 3600,
-            listen_timeout_seconds: 60,
-            refuse_findings: false,
-            zip_bytes: 1 << 30,
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use hearth_guest::Artefacts;
 use hearth_vmm::{Accelerator, Qemu, QemuConfig, Vmm as _};
 use serde::Serialize;
 
-use crate::config::{BuildConfig, Config, GuestConfig, cache_dir};
+use crate::build_config::BuildConfig;
+use crate::config::{Config, GuestConfig, cache_dir};
 
 /// Below this much free space builds are likely to fail.
 const LOW_DISK_BYTES: u64 = 10 << 30;

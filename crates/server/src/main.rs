@@ -4,6 +4,7 @@ mod access;
 mod adapters;
 mod api_listener;
 mod backup;
+mod build_config;
 mod certificate;
 mod config;
 mod data_dir;
@@ -11,6 +12,7 @@ mod doctor;
 mod endpoint_config;
 mod endpoints;
 mod env;
+mod pulls;
 mod retention;
 mod serve;
 mod token_keys;
@@ -46,9 +48,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // The server starts every VMM and every confined reader through itself; nothing else may happen in those processes.
+    // The server starts every VMM, every confined reader and every fetch of an image through itself; nothing else may happen in
+    // those processes.
     hearth_vmm::jail::run_if_requested();
     hearth_confined::run_if_requested(&hearth_image_builder::CONFINED_WORKS);
+    hearth_image_pull::run_if_requested();
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

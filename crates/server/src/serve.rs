@@ -9,13 +9,11 @@ use anyhow::{Context as _, bail};
 use hearth_api::AccountId;
 use hearth_companions::{ObjectStorage, QuotaValues};
 use hearth_confined::Confinement;
-use hearth_control_plane::{ControlPlaneConfig, Rates, Services};
+use hearth_control_plane::{ControlPlaneConfig, Services};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, PolicyLogRights, RootKey};
-use hearth_image_builder::{
-    ArchiveLimits, BaseImages, BaseImagesConfig, ImageBuilder, ImageBuilderConfig, Readers,
-};
+use hearth_image_builder::{ArchiveLimits, BaseImages, ImageBuilder, ImageBuilderConfig, Readers};
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
 use hearth_store::{Files, LogQuotas, Quotas, Store};
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
@@ -24,10 +22,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{Artifacts, OurEndpoints};
-use crate::config::{Config, OnStop, QuotaConfig, ServeArgs};
+use crate::config::{Config, OnStop, ServeArgs};
 use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
-use crate::{access, api_listener, data_dir, retention};
+use crate::{access, api_listener, data_dir, pulls, retention};
 
 /// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
 /// logged by us.
@@ -226,18 +224,13 @@ async fn start_on(
         store: store.clone(),
         guests,
         files,
-        base_images: BaseImages::new(BaseImagesConfig {
-            mirror_table: build.mirror_table.clone(),
-            registry_mirrors: build.registry_mirrors.clone().into_iter().collect(),
-            store_tool: build.store_tool.clone(),
-            cache: data_dir.join("base-images"),
-            ca_bundle: build.ca_bundle.clone(),
-        }),
+        base_images: BaseImages::new(pulls::config(config, data_dir)?),
         artifacts: Arc::new(code),
         readers: Readers::new(confinement),
         archive_limits: ArchiveLimits { zip_bytes: build.zip_bytes, ..ArchiveLimits::default() },
         ca_bundle: build.ca_bundle.clone(),
         concurrent_builds: build.concurrent_builds,
+        concurrent_builds_per_account: pulls::per_account(config).0,
         build_memory_mib: build.memory_mib,
         build_timeout_seconds: build.timeout_seconds,
         listen_timeout_seconds: build.listen_timeout_seconds,
@@ -279,7 +272,7 @@ async fn serve(
         parts.store.clone(),
         identities.clone(),
         &config.region,
-        (quota_values(&config.quotas, config.rates), quota_values(&QuotaConfig::default(), Rates::default())),
+        (quota_values(config), quota_values(&Config::default())),
         &config.api_names,
     );
     let control_plane = ControlPlaneConfig {
@@ -324,12 +317,17 @@ async fn serve(
     Ok(())
 }
 
-fn quota_values(quotas: &QuotaConfig, rates: Rates) -> QuotaValues {
+fn quota_values(config: &Config) -> QuotaValues {
+    let (quotas, rates) = (&config.quotas, config.rates);
+    let (running_builds, concurrent_pulls) = pulls::per_account(config);
     QuotaValues {
         memory_mib: quotas.memory_mib,
         images: quotas.images,
         versions_per_image: quotas.versions_per_image,
         concurrent_builds: quotas.concurrent_builds,
+        running_builds: running_builds as u32,
+        concurrent_pulls: concurrent_pulls as u32,
+        base_images_mib: quotas.base_images_mib,
         maximum_duration_seconds: quotas.maximum_duration_seconds,
         run_microvm: rates.run_microvm,
         suspend_microvm: rates.suspend_microvm,

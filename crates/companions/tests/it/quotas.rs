@@ -48,7 +48,7 @@ async fn lists_come_in_pages() {
             }
             request["NextToken"] = page["NextToken"].clone();
         }
-        assert_eq!((pages, codes.len()), (3, 15));
+        assert_eq!((pages, codes.len()), (3, 18));
     }
     let services = quotas("ListServices", json!({})).await.1;
     assert_eq!(services["Services"][0], json!({ "ServiceCode": "lambda", "ServiceName": "AWS Lambda" }));

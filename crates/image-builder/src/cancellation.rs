@@ -1,0 +1,129 @@
+//! Builds that are under way, and ending those of an image that is deleted.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hearth_api::{BuildId, ImageArn};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{BuildFailure, FailureCode};
+
+/// The builds under way.
+#[derive(Debug)]
+pub(crate) struct Builds {
+    stopped: CancellationToken,
+    running: Mutex<BTreeMap<BuildId, Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    arn: ImageArn,
+    token: CancellationToken,
+    /// Closed when the build has ended.
+    ended: watch::Sender<()>,
+}
+
+/// Takes a build off the list when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Listed<'a> {
+    builds: &'a Builds,
+    id: BuildId,
+    /// Cancelled when the build has to end.
+    pub(crate) token: CancellationToken,
+}
+
+impl Builds {
+    /// None yet; all end when `stopped` is cancelled.
+    pub(crate) fn new(stopped: CancellationToken) -> Self {
+        Self { stopped, running: Mutex::default() }
+    }
+
+    /// Lists a build for as long as the answer lives.
+    pub(crate) fn list(&self, arn: &ImageArn, id: &BuildId) -> Listed<'_> {
+        let token = self.stopped.child_token();
+        let running = Running { arn: arn.clone(), token: token.clone(), ended: watch::Sender::new(()) };
+        self.running().insert(id.clone(), running);
+        Listed { builds: self, id: id.clone(), token }
+    }
+
+    /// What is cancelled when this build has to end.
+    pub(crate) fn token(&self, id: &BuildId) -> CancellationToken {
+        self.running().get(id).map_or_else(|| self.stopped.clone(), |running| running.token.clone())
+    }
+
+    /// Ends the builds of an image, and waits until they have ended. Returns whether there were any.
+    pub(crate) async fn cancel(&self, arn: &ImageArn) -> bool {
+        let ended: Vec<_> = {
+            let running = self.running();
+            let of_image = running.values().filter(|running| running.arn == *arn);
+            of_image
+                .map(|running| {
+                    running.token.cancel();
+                    running.ended.subscribe()
+                })
+                .collect()
+        };
+        let any = !ended.is_empty();
+        for mut ended in ended {
+            // An error says that the build has ended.
+            while ended.changed().await.is_ok() {}
+        }
+        any
+    }
+
+    /// The failure of a build whose token was cancelled.
+    pub(crate) fn failure(&self) -> BuildFailure {
+        if self.stopped.is_cancelled() {
+            return crate::build_guest::stopped_failure();
+        }
+        BuildFailure::new(FailureCode::InternalPlatformError, "The image was deleted during its build.")
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<BuildId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.builds.running().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deletion_ends_the_builds_of_its_image_and_no_others() {
+        let builds = Arc::new(Builds::new(CancellationToken::new()));
+        let arn = |name: &str| {
+            ImageArn::parse(&format!("arn:aws:lambda:us-east-1:222222222222:microvm-image:{name}")).unwrap()
+        };
+        let other = BuildId::new();
+        let other = builds.list(&arn("other"), &other);
+        let build = {
+            let builds = builds.clone();
+            tokio::spawn(async move {
+                let id = BuildId::new();
+                let listed = builds.list(&arn("own"), &id);
+                builds.token(&id).cancelled().await;
+                drop(listed);
+            })
+        };
+        while builds.running().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(builds.cancel(&arn("own")).await);
+        build.await.unwrap();
+        assert!(!builds.cancel(&arn("own")).await);
+        assert!(!other.token.is_cancelled());
+        assert!(builds.failure().message.contains("deleted"));
+        builds.stopped.cancel();
+        assert!(other.token.is_cancelled());
+        assert!(builds.failure().message.contains("stopped"));
+    }
+}
