@@ -8,6 +8,7 @@
 mod adopt;
 mod egress;
 mod life;
+mod process;
 mod resolver;
 mod shared_tables;
 mod taken_away;
