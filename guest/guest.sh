@@ -3,6 +3,7 @@
 #
 #   vmlinuz             Debian 13's kernel, cloud flavour
 #   initramfs.cpio      directories, /dev/console and kernel modules; pack-agent.sh adds /init
+#   modules-all.cpio    more kernel modules, for apps with all capabilities
 #   builder.ext4        root file system of build microVMs (Debian 13 with Debian 14's buildah), used read-only
 #   builder/            the same as a directory; store-image.sh borrows its mke2fs
 #   manifest.json       version, kernel release, SHA-256 of each file
@@ -78,7 +79,7 @@ make_builder_root() {
 print_manifest() {
   local file separator=
   printf '{"version":"%s","architecture":"%s","kernel":"%s","files":{' "$version" "$arch" "$1"
-  for file in vmlinuz initramfs.cpio builder.ext4; do
+  for file in vmlinuz initramfs.cpio modules-all.cpio builder.ext4; do
     printf '%s"%s":{"sha256":"%s","size":%s}' "$separator" "$file" "$(sha256sum <"$file" | cut -d' ' -f1)" "$(stat -c %s "$file")"
     separator=,
   done
@@ -93,7 +94,7 @@ if [ ! -e "$target/manifest.json" ]; then
   dpkg -x "$work/kernel.deb" "$work/kernel"
   release=$(basename "$work"/kernel/boot/vmlinuz-* | sed 's/^vmlinuz-//')
   install -m 644 "$work/kernel/boot/vmlinuz-$release" "$work/vmlinuz"
-  "$here/initramfs.sh" "$work/kernel" "$release" "$work/initramfs.cpio"
+  "$here/initramfs.sh" "$work/kernel" "$release" "$work/initramfs.cpio" "$work/modules-all.cpio"
   # Without a journal: nobody writes to it after this.
   truncate -s "$(($(du -sm "$work/builder" | cut -f1) * 11 / 10 + 16))M" "$work/builder.ext4"
   mke2fs -q -t ext4 -O ^has_journal -m 0 -L builder -d "$work/builder" "$work/builder.ext4"

@@ -77,8 +77,9 @@ pub(crate) fn wait_listening(peer: &TcpStream, timeout_ms: u64) -> std::io::Resu
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let ended = children::ENDED.listen()?;
     loop {
-        if let Some(port) = listening::first_port() {
-            return Ok(Some(Reply::Listening { port }));
+        let ports = listening::ports();
+        if let Some(&port) = ports.first() {
+            return Ok(Some(Reply::Listening { port, ports }));
         }
         if let Some(reply) = exited() {
             return Ok(Some(reply));

@@ -38,7 +38,7 @@ fn open_console() {
     }
 }
 
-/// Loads `/lib/modules/NN-name.ko` in the order of their names, then deletes them to free the memory they
+/// Loads `/lib/modules/NNN-name.ko` in the order of their names, then deletes them to free the memory they
 /// take.
 fn load_modules() -> Result<(), Error> {
     let Ok(entries) = fs::read_dir(MODULES) else {

@@ -1,18 +1,23 @@
 //! Which TCP ports the app listens on.
 
+use std::collections::BTreeSet;
 use std::fs;
+
+use hearth_guest_protocol::MAX_LISTENING;
 
 /// `st` of a listening socket in `/proc/net/tcp` (`TCP_LISTEN` of the kernel's `tcp_states.h`, proc(5)).
 const LISTEN: &str = "0A";
 
-/// The lowest TCP port that somebody listens on in the network namespace of the calling thread.
-pub(crate) fn first_port() -> Option<u16> {
+/// The TCP ports that somebody listens on in the network namespace of the calling thread, in ascending order.
+pub(crate) fn ports() -> Vec<u16> {
     let tables = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
-    tables.iter().filter_map(|path| lowest_port(&fs::read_to_string(path).ok()?)).min()
+    let texts: Vec<_> = tables.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+    let ports: BTreeSet<_> = texts.iter().flat_map(|table| listening_ports(table)).collect();
+    ports.into_iter().take(MAX_LISTENING).collect()
 }
 
-fn lowest_port(table: &str) -> Option<u16> {
-    table.lines().filter_map(listening_port).min()
+fn listening_ports(table: &str) -> impl Iterator<Item = u16> {
+    table.lines().filter_map(listening_port)
 }
 
 /// The port of a line `sl: ADDRESS:PORT REMOTE:PORT st …` when its socket listens.
@@ -39,9 +44,9 @@ mod tests {
 ";
 
     #[test]
-    fn the_lowest_listening_port_is_found() {
-        assert_eq!(lowest_port(TABLE), Some(5000));
-        assert_eq!(lowest_port(TABLE_V6), Some(3000));
-        assert_eq!(lowest_port(TABLE.lines().next().unwrap()), None);
+    fn listening_ports_are_found() {
+        assert_eq!(listening_ports(TABLE).collect::<Vec<_>>(), [8080, 5000]);
+        assert_eq!(listening_ports(TABLE_V6).collect::<Vec<_>>(), [3000]);
+        assert_eq!(listening_ports(TABLE.lines().next().unwrap()).count(), 0);
     }
 }

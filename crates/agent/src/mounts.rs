@@ -22,8 +22,21 @@ use crate::error::Error;
 /// Device files of a container (the OCI runtime specification's default devices).
 const DEVICES: [&CStr; 6] =
     [c"/dev/null", c"/dev/zero", c"/dev/full", c"/dev/random", c"/dev/urandom", c"/dev/tty"];
-/// Besides, with all capabilities.
-const FUSE: &CStr = c"/dev/fuse";
+/// Besides, with all capabilities, where the guest's kernel has them.
+const ALL_DEVICES: [&CStr; 12] = [
+    c"/dev/fuse",
+    c"/dev/kmsg",
+    c"/dev/net/tun",
+    c"/dev/loop-control",
+    c"/dev/loop0",
+    c"/dev/loop1",
+    c"/dev/loop2",
+    c"/dev/loop3",
+    c"/dev/loop4",
+    c"/dev/loop5",
+    c"/dev/loop6",
+    c"/dev/loop7",
+];
 const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -83,14 +96,14 @@ pub(crate) fn isolate() -> Result<(), Error> {
 }
 
 /// Makes the file system mounted at `root` the root of this process and builds a container's `/proc`, `/sys`
-/// and `/dev` on it. With all capabilities nothing is read-only or hidden, and there are cgroups and FUSE, as
+/// and `/dev` on it. With all capabilities nothing is read-only or hidden, and there are cgroups and more devices, as
 /// Docker's `--privileged` has it. Every target is looked up after the change of root, so that no link in an image leads
 /// out of it.
 pub(crate) fn enter_container(root: &str, capabilities: Capabilities) -> Result<(), Error> {
     let all = capabilities == Capabilities::All;
-    // The guest's kernel may lack it.
-    let fuse = Some(FUSE).filter(|path| all && Path::new(path.to_string_lossy().as_ref()).exists());
-    let devices = DEVICES.into_iter().chain(fuse).map(Device::take).collect::<Result<Vec<_>, _>>()?;
+    let there = |path: &&CStr| all && Path::new(path.to_string_lossy().as_ref()).exists();
+    let more = ALL_DEVICES.into_iter().filter(there);
+    let devices = DEVICES.into_iter().chain(more).map(Device::take).collect::<Result<Vec<_>, _>>()?;
     enter_root(root)?;
     create_dir("/proc")?;
     mount_on("proc", "/proc", NOTHING, None)?;
@@ -189,6 +202,9 @@ impl Device {
 
     fn attach(&self) -> Result<(), Error> {
         let path = self.path.to_string_lossy().into_owned();
+        if let Some(directory) = Path::new(&path).parent() {
+            create_dir(&directory.to_string_lossy())?;
+        }
         fs::write(&path, "").map_err(|source| Error::Write { path: path.clone(), source })?;
         // SAFETY: both paths are C strings and the descriptor is open.
         let result = unsafe {

@@ -49,6 +49,8 @@ fn configure_app_network(has_nic: bool) -> Result<(), Error> {
     write_sysctl("net/ipv4/ping_group_range", "0 2147483647");
     let mut netlink = Netlink::open().map_err(step("open netlink in the app's namespace"))?;
     netlink.set_up(interface_index("lo").map_err(step("find lo"))?).map_err(step("bring up the app's lo"))?;
+    // The kernel's command line disables IPv6, but apps that listen on ::1 only are common, and nothing leaves by lo.
+    write_sysctl("net/ipv6/conf/lo/disable_ipv6", "0");
     if has_nic {
         write_sysctl(&format!("net/ipv6/conf/{APP_INTERFACE}/disable_ipv6"), "1");
         let index = interface_index(APP_INTERFACE).map_err(step("find the app's eth0"))?;

@@ -36,6 +36,8 @@ pub const HOST_MAC: [u8; 6] = [0x02, 0x48, 0x45, 0x41, 0x52, 0xfe];
 pub const FORWARD_CONNECTED: u8 = 0;
 /// First byte of the answer to [`Request::Forward`]: nothing listens on that port; the connection is closed.
 pub const FORWARD_REFUSED: u8 = 1;
+/// Longest list of listening ports in a [`Reply::Listening`].
+pub const MAX_LISTENING: usize = 256;
 
 /// A frame that the host sends. `Forward`, `Output`, `Shell` and `Build` use up their connection; after the reply to
 /// any other request the next may follow.
@@ -129,10 +131,13 @@ pub enum Reply {
         /// What went wrong.
         message: String,
     },
-    /// The first listening TCP port of the app.
+    /// The app listens.
     Listening {
-        /// TCP port.
+        /// The lowest of the TCP ports.
         port: u16,
+        /// All of them, in ascending order, at most [`MAX_LISTENING`]. Agents of older images do not send them.
+        #[serde(default)]
+        ports: Vec<u16>,
     },
     /// The app's first process ended.
     Exited {

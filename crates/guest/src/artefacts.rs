@@ -11,6 +11,8 @@ pub struct Artefacts {
     pub kernel: PathBuf,
     /// Initial RAM file system with the agent as `/init`.
     pub initrd: PathBuf,
+    /// The same with more kernel modules, for apps with all capabilities: `initrd-all.img` beside `initrd.img`.
+    pub initrd_all: PathBuf,
     /// Read-only ext4 disk with the Debian root that builds run in.
     pub builder_disk: PathBuf,
     /// Version of the managed base image that these files are (`1`).
@@ -54,6 +56,7 @@ impl Artefacts {
         Self {
             kernel: nowhere.clone(),
             initrd: nowhere.clone(),
+            initrd_all: nowhere.clone(),
             builder_disk: nowhere,
             version: "1".to_owned(),
             key: "key".to_owned(),
@@ -70,18 +73,38 @@ impl Artefacts {
         let manifest: Manifest = serde_json::from_slice(&text)
             .map_err(|source| ArtefactsError::Manifest { path: manifest_path.clone(), source })?;
         let mut hasher = blake3::Hasher::new();
+        // The modules for all capabilities are named by their hash in the manifest.
         hasher.update(&text).update(&read(initrd)?);
         let artefacts = Self {
             kernel: directory.join("vmlinuz"),
             initrd: initrd.to_owned(),
+            initrd_all: with_all_modules(initrd),
             builder_disk: directory.join("builder.ext4"),
             version: manifest.version,
             key: hasher.finalize().to_hex()[..16].to_owned(),
         };
-        for path in [&artefacts.kernel, &artefacts.builder_disk] {
+        for path in [&artefacts.kernel, &artefacts.builder_disk, &artefacts.initrd_all] {
             std::fs::File::open(path)
                 .map_err(|source| ArtefactsError::Unreadable { path: path.clone(), source })?;
         }
         Ok(artefacts)
+    }
+}
+
+/// `DIR/NAME-all.img` for `DIR/NAME.img`, as `scripts/pack-agent.sh` writes it.
+fn with_all_modules(initrd: &Path) -> PathBuf {
+    let stem = initrd.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = initrd.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
+    initrd.with_file_name(format!("{stem}-all{}", extension.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_initrd_with_all_modules_lies_beside_the_other() {
+        assert_eq!(with_all_modules(Path::new("/c/initrd.img")), Path::new("/c/initrd-all.img"));
+        assert_eq!(with_all_modules(Path::new("/c/initrd")), Path::new("/c/initrd-all"));
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
 use hearth_guest_protocol::{Reply, Request};
-use hearth_host_net::Egress;
 use hearth_vmm::{
     BootSource, CONSOLE_FILE, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm,
 };
@@ -15,6 +14,7 @@ use crate::adopt;
 use crate::artefacts::Artefacts;
 use crate::holdings::{Endings, Holdings};
 use crate::network::{GuestNetwork, Networks};
+use crate::plan::{GuestPlan, KernelModules, RootDisk};
 pub use crate::restored::restored;
 use crate::uid::{Uid, UidPool};
 
@@ -46,48 +46,6 @@ pub struct GuestFactory {
     pub run_root: PathBuf,
     /// Guests that are being ended.
     pub endings: Endings,
-}
-
-/// What distinguishes one guest from another.
-#[derive(Debug)]
-pub struct GuestPlan {
-    /// Name: a microVM's or build's id; also of its run directory.
-    pub name: String,
-    /// vCPUs.
-    pub vcpu_count: u8,
-    /// RAM in MiB.
-    pub memory_mib: u32,
-    /// Root disk; `None` in a build microVM.
-    pub root: Option<RootDisk>,
-    /// Further disks.
-    pub drives: Vec<Drive>,
-    /// What it may reach.
-    pub egress: Egress,
-    /// Limits on the host.
-    pub limits: Limits,
-}
-
-/// The root disk of a guest.
-#[derive(Debug, Clone)]
-pub enum RootDisk {
-    /// Written in place: while the image's snapshot is being made.
-    Base(PathBuf),
-    /// Copy-on-write on the image's disk.
-    Clone {
-        /// The image's disk.
-        base: PathBuf,
-        /// The microVM's own qcow2 file.
-        overlay: PathBuf,
-    },
-}
-
-/// Limits of the VMM process where the host's cgroups allow.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Limits {
-    /// Host memory in MiB.
-    pub memory_mib: Option<u32>,
-    /// Hundredths of a CPU.
-    pub cpu_percent: Option<u32>,
 }
 
 /// A guest could not be started, or does not answer.
@@ -214,10 +172,14 @@ impl GuestFactory {
         let (interfaces, namespace) = (network.take_interfaces(), network.namespace());
         let (guest_channel, user) = (network.channel(), uid.get());
         let holdings = self.holdings(&plan.name, Some(network), Some(uid));
+        let initrd = match plan.root {
+            Some(RootDisk::Base { modules: KernelModules::All, .. }) => &self.artefacts.initrd_all,
+            _ => &self.artefacts.initrd,
+        };
         let root = plan.root.map(|root| Drive {
             drive_id: ROOT_DISK.to_owned(),
             image: match root {
-                RootDisk::Base(path) => DriveImage::Raw(path),
+                RootDisk::Base { path, .. } => DriveImage::Raw(path),
                 RootDisk::Clone { base, overlay } => DriveImage::Overlay { base, overlay },
             },
         });
@@ -228,7 +190,7 @@ impl GuestFactory {
             memory_mib: plan.memory_mib,
             boot_source: BootSource {
                 kernel_image_path: self.artefacts.kernel.clone(),
-                initrd_path: self.artefacts.initrd.clone(),
+                initrd_path: initrd.clone(),
                 boot_args: BOOT_ARGS.to_owned(),
             },
             drives: root.into_iter().chain(plan.drives).collect(),

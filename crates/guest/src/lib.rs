@@ -5,19 +5,21 @@
 //! [`Guest::destroy`] gives all of them back, [`Guest::leave`] leaves all of them to a later server. Nothing goes back
 //! before the VMM is gone, and a guest that is dropped is ended.
 //!
-//! Reading order: [`artefacts`], [`network`], [`guest`], `holdings`, `adopt`.
+//! Reading order: [`artefacts`], [`network`], `plan`, [`guest`], `holdings`, `adopt`.
 
 mod adopt;
 pub mod artefacts;
 pub mod guest;
 mod holdings;
 pub mod network;
+mod plan;
 mod restored;
 
 pub use adopt::AdoptedGuest;
 pub use artefacts::Artefacts;
-pub use guest::{Error, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+pub use guest::{Error, Guest, GuestFactory};
 pub use hearth_confined::uid::{self, Uid, UidPool};
 pub use hearth_host_net::Egress;
 pub use holdings::Endings;
 pub use network::{GuestNetwork, HostNetworks, Networks};
+pub use plan::{GuestPlan, KernelModules, Limits, RootDisk};

@@ -70,6 +70,11 @@ impl<'a> AppOutput<'a> {
         }
     }
 
+    /// Writes a line of ours behind what was copied.
+    pub(crate) async fn note(&mut self, text: &str) {
+        self.log.line(text).await;
+    }
+
     async fn take(&mut self, reply: &Reply) {
         if let Reply::Output { position, data, .. } = reply {
             self.log.write(data).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hearth_api::{ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::{ROOT_DISK, ask};
-use hearth_guest::{Guest, GuestFactory, GuestPlan, RootDisk};
+use hearth_guest::{Guest, GuestFactory, GuestPlan, KernelModules, RootDisk};
 use hearth_guest_protocol::{AppSpec, Capabilities, Inspection, Reply, Request, chain};
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{SnapshotInfo, SnapshotTarget};
@@ -19,15 +19,16 @@ use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
 use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
+use crate::readiness::{Look, Readiness, Started};
 
+const WATCH: &str = "watch the app in the snapshot microVM";
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the agent may look at processes and their page tables; a second is usual under TCG.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A guest that used less than this share of one CPU over [`QUIET_WINDOW`] has finished starting.
-const QUIET_SHARE: f64 = 0.2;
-const QUIET_WINDOW: Duration = Duration::from_secs(1);
-/// Longest wait for a guest to become quiet; an app that is always busy is snapshotted then.
-const QUIET_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at an app that starts.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Of the ports that an image exposes so many are looked for.
+const EXPOSED_PORTS: usize = 64;
 
 /// What a snapshot is taken of.
 #[derive(Debug)]
@@ -73,6 +74,23 @@ struct OciConfig {
     env: Option<Vec<String>>,
     working_dir: Option<String>,
     user: Option<String>,
+    /// `8080/tcp` and the like, each with an empty object.
+    exposed_ports: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl OciConfig {
+    /// TCP ports that the Dockerfile exposes. A port without a protocol is one of TCP.
+    fn exposed_tcp_ports(&self) -> Vec<u16> {
+        let names = self.exposed_ports.iter().flatten().map(|(name, _)| name.as_str());
+        names
+            .filter_map(|name| match name.split_once('/') {
+                None => name.parse().ok(),
+                Some((port, "tcp")) => port.parse().ok(),
+                Some(_) => None,
+            })
+            .take(EXPOSED_PORTS)
+            .collect()
+    }
 }
 
 impl ImageSnapshot<'_> {
@@ -84,14 +102,17 @@ impl ImageSnapshot<'_> {
         log: &mut BuildLog,
         stopped: &tokio_util::sync::CancellationToken,
     ) -> Result<TakenSnapshot, BuildFailure> {
-        let app = self.app(oci_config)?;
+        let image: OciImage = serde_json::from_str(oci_config)
+            .map_err(|error| BuildFailure::platform("read the configuration of the built image", &error))?;
+        let exposed = self.ports_to_wait_for(&image.config);
+        let app = self.app(image.config)?;
         std::fs::create_dir_all(self.directory)
             .map_err(|error| BuildFailure::platform("make the snapshot's directory", &error))?;
         let plan = || GuestPlan {
             name: self.name.clone(),
             vcpu_count: self.vcpu_count,
             memory_mib: self.memory_mib,
-            root: Some(RootDisk::Base(self.disk.to_owned())),
+            root: Some(RootDisk::Base { path: self.disk.to_owned(), modules: self.modules() }),
             drives: Vec::new(),
             egress: egress(self.configuration),
             limits: limits(self.memory_mib),
@@ -100,8 +121,13 @@ impl ImageSnapshot<'_> {
             .boot_until_up(plan, Some(self.directory), stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the snapshot microVM", &error))?;
-        let result =
-            until_stopped("run the snapshot microVM", &guest, self.take_in(&guest, app, log), stopped).await;
+        let result = until_stopped(
+            "run the snapshot microVM",
+            &guest,
+            self.take_in(&guest, (app, exposed), log),
+            stopped,
+        )
+        .await;
         guest.destroy().await;
         result
     }
@@ -109,7 +135,7 @@ impl ImageSnapshot<'_> {
     async fn take_in(
         &self,
         guest: &Guest,
-        app: AppSpec,
+        (app, exposed): (AppSpec, Vec<u16>),
         log: &mut BuildLog,
     ) -> Result<TakenSnapshot, BuildFailure> {
         let vm = guest.vm();
@@ -119,7 +145,9 @@ impl ImageSnapshot<'_> {
             BuildFailure::new(FailureCode::NotReady, format!("The container could not be started: {error}."))
         })?;
         let mut output = AppOutput::new(log, 0);
-        output.copy_during(vm, self.wait_until_ready(guest)).await?;
+        if let Some(started) = output.copy_during(vm, self.wait_until_ready(guest, exposed)).await? {
+            output.note(&started.to_string()).await;
+        }
         let inspection = inspect(guest).await;
         ask(vm, &Request::PrepareSnapshot, START_TIMEOUT)
             .await
@@ -134,35 +162,58 @@ impl ImageSnapshot<'_> {
         Ok(TakenSnapshot { info, inspection, environment, output_position: position })
     }
 
-    async fn wait_until_ready(&self, guest: &Guest) -> Result<(), BuildFailure> {
+    /// Waits for the `ready` hook; without one, until the app listens and has started, and tells why it thinks so. An app
+    /// that listens on nothing is given its time.
+    async fn wait_until_ready(
+        &self,
+        guest: &Guest,
+        exposed: Vec<u16>,
+    ) -> Result<Option<Started>, BuildFailure> {
         if let Some(hook) = BuildHook::ready(self.configuration) {
-            tokio::select! {
-                result = hook.poll(guest) => result,
+            return tokio::select! {
+                result = hook.poll(guest) => result.map(|()| None),
                 failure = container_exit(guest) => Err(failure),
-            }
-        } else {
-            self.wait_for_listener(guest).await?;
-            tokio::select! {
-                () = wait_until_quiet(guest) => Ok(()),
-                failure = container_exit(guest) => Err(failure),
-            }
+            };
+        }
+        if !self.wait_for_listener(guest).await? {
+            return Ok(None);
+        }
+        tokio::select! {
+            started = wait_until_started(guest, exposed) => started,
+            failure = container_exit(guest) => Err(failure),
         }
     }
 
-    async fn wait_for_listener(&self, guest: &Guest) -> Result<(), BuildFailure> {
+    /// Whether a port listens; if not, the time was over.
+    async fn wait_for_listener(&self, guest: &Guest) -> Result<bool, BuildFailure> {
         let request = Request::WaitListening { timeout_ms: self.listen_timeout_seconds * 1000 };
         let patience = Duration::from_secs(self.listen_timeout_seconds + 30);
         match ask(guest.vm(), &request, patience).await {
             Ok(Reply::Exited { code }) => Err(exited(code)),
-            Ok(_) => Ok(()),
-            Err(error) => Err(BuildFailure::platform("watch the app in the snapshot microVM", &error)),
+            Ok(reply) => Ok(matches!(reply, Reply::Listening { .. })),
+            Err(error) => Err(BuildFailure::platform(WATCH, &error)),
         }
     }
 
-    fn app(&self, oci_config: &str) -> Result<AppSpec, BuildFailure> {
-        let image: OciImage = serde_json::from_str(oci_config)
-            .map_err(|error| BuildFailure::platform("read the configuration of the built image", &error))?;
-        let OciConfig { entrypoint, cmd, env, working_dir, user } = image.config;
+    /// Ports that the app is expected to serve: the hooks' port of a version without a `ready` hook (`hearth image build
+    /// --port`), else those that the Dockerfile exposes.
+    fn ports_to_wait_for(&self, image: &OciConfig) -> Vec<u16> {
+        match self.configuration.hooks.as_ref().and_then(|hooks| hooks.port) {
+            Some(port) => vec![port],
+            None => image.exposed_tcp_ports(),
+        }
+    }
+
+    fn has_all_capabilities(&self) -> bool {
+        self.configuration.additional_os_capabilities.as_ref().is_some_and(|list| !list.is_empty())
+    }
+
+    fn modules(&self) -> KernelModules {
+        if self.has_all_capabilities() { KernelModules::All } else { KernelModules::Needed }
+    }
+
+    fn app(&self, image: OciConfig) -> Result<AppSpec, BuildFailure> {
+        let OciConfig { entrypoint, cmd, env, working_dir, user, exposed_ports: _ } = image;
         let argv: Vec<String> =
             entrypoint.unwrap_or_default().into_iter().chain(cmd.unwrap_or_default()).collect();
         if argv.is_empty() {
@@ -171,7 +222,6 @@ impl ImageSnapshot<'_> {
                 "The Dockerfile has neither ENTRYPOINT nor CMD: there is nothing to start.",
             ));
         }
-        let all = self.configuration.additional_os_capabilities.as_ref().is_some_and(|list| !list.is_empty());
         Ok(AppSpec {
             root_disk: ROOT_DISK.to_owned(),
             argv,
@@ -179,7 +229,7 @@ impl ImageSnapshot<'_> {
             working_dir: working_dir.unwrap_or_default(),
             user: user.unwrap_or_default(),
             hostname: "localhost".to_owned(),
-            capabilities: if all { Capabilities::All } else { Capabilities::Default },
+            capabilities: if self.has_all_capabilities() { Capabilities::All } else { Capabilities::Default },
         })
     }
 
@@ -229,18 +279,26 @@ pub(crate) async fn container_exit(guest: &Guest) -> BuildFailure {
     }
 }
 
-/// Waits until the guest's CPUs are idle: a server that listens may still be starting its workers.
-async fn wait_until_quiet(guest: &Guest) {
-    let Some(pid) = guest.vm().pid() else { return };
-    let deadline = Instant::now() + QUIET_LIMIT;
-    let mut before = cpu_seconds(pid);
-    while Instant::now() < deadline {
-        tokio::time::sleep(QUIET_WINDOW).await;
-        let now = cpu_seconds(pid);
-        match (before, now) {
-            (Some(before), Some(now)) if (now - before) / QUIET_WINDOW.as_secs_f64() < QUIET_SHARE => return,
-            (_, None) => return,
-            _ => before = now,
+/// Looks at ports and CPUs until the app has started. `None` when the VMM has no process to look at.
+async fn wait_until_started(guest: &Guest, exposed: Vec<u16>) -> Result<Option<Started>, BuildFailure> {
+    let mut readiness = Readiness::new(exposed);
+    let began = Instant::now();
+    let mut before = (began, guest.vm().pid().and_then(cpu_seconds));
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let now = (Instant::now(), guest.vm().pid().and_then(cpu_seconds));
+        let (Some(used_before), Some(used)) = (before.1, now.1) else { return Ok(None) };
+        let cpu_share = (used - used_before) / (now.0 - before.0).as_secs_f64();
+        before = now;
+        let request = Request::WaitListening { timeout_ms: 0 };
+        let ports = match ask(guest.vm(), &request, START_TIMEOUT).await {
+            Ok(Reply::Listening { ports, .. }) => ports,
+            Ok(Reply::Exited { code }) => return Err(exited(code)),
+            Ok(_) => Vec::new(),
+            Err(error) => return Err(BuildFailure::platform(WATCH, &error)),
+        };
+        if let Some(started) = readiness.look(Look { at: now.0 - began, ports: &ports, cpu_share }) {
+            return Ok(Some(started));
         }
     }
 }

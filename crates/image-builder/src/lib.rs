@@ -29,6 +29,7 @@ mod logins;
 mod preparation;
 mod pulls;
 mod readers;
+mod readiness;
 mod reporting;
 mod rounds;
 mod slots;

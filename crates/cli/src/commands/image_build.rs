@@ -43,6 +43,9 @@ pub struct BuildArgs {
     /// Take the snapshot when the ready hook on this port answers 200, not when the app first listens
     #[arg(long, value_name = "PORT")]
     ready_port: Option<u16>,
+    /// Take the snapshot when the app listens on this port, rather than on one that the Dockerfile exposes, or on any
+    #[arg(long, value_name = "PORT", conflicts_with = "ready_port")]
+    port: Option<u16>,
     /// How long the ready hook may take
     #[arg(long, value_name = "SECONDS", requires = "ready_port")]
     ready_timeout: Option<u32>,
@@ -205,6 +208,8 @@ fn create_request(args: &BuildArgs, region: &str, account: &str, artifact_uri: &
             hooks["readyTimeoutInSeconds"] = json!(seconds);
         }
         request["hooks"] = json!({ "port": port, "microvmImageHooks": hooks });
+    } else if let Some(port) = args.port {
+        request["hooks"] = json!({ "port": port });
     }
     request
 }
@@ -225,6 +230,7 @@ mod tests {
             memory: 1024,
             variables: vec![parse_variable("A=b=c").unwrap()],
             ready_port: None,
+            port: None,
             ready_timeout: None,
             description: None,
             build_role: None,
@@ -241,6 +247,11 @@ mod tests {
         assert_eq!(request["resources"], json!([{ "minimumMemoryInMiB": 1024 }]));
         assert_eq!(request["baseImageArn"], "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1");
         assert!(request.get("hooks").is_none() && request.get("description").is_none());
+        args.port = Some(3000);
+        assert_eq!(
+            create_request(&args, "us-east-1", "000000000000", "s3://b/k")["hooks"],
+            json!({ "port": 3000 })
+        );
         args.ready_port = Some(9000);
         args.ready_timeout = Some(30);
         let hooks = json!({

@@ -11,7 +11,8 @@ use hearth_api::{
     ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
 };
 use hearth_guest::{
-    Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, RootDisk, UidPool,
+    Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, KernelModules, Limits, Networks, RootDisk,
+    UidPool,
 };
 use hearth_lifecycle::clock::HostClock;
 use hearth_lifecycle::records::Records;
@@ -213,7 +214,7 @@ impl World {
             name: "snapshot".to_owned(),
             vcpu_count: 1,
             memory_mib: MEMORY_MIB,
-            root: Some(RootDisk::Base(files.disk.clone())),
+            root: Some(RootDisk::Base { path: files.disk.clone(), modules: KernelModules::Needed }),
             drives: Vec::new(),
             egress: Egress::Internet,
             limits: Limits::default(),

@@ -9,7 +9,7 @@ use hearth_api::{
     AccountId, IdlePolicy, ImageArn, ImageConfiguration, ImageVersion, ImageVersionState, Logging, MicrovmId,
     MicrovmState, Timestamp,
 };
-use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, Limits, RootDisk, UidPool};
+use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Limits, RootDisk, UidPool};
 use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store};
@@ -130,7 +130,7 @@ impl World {
                 name: "snapshot".to_owned(),
                 vcpu_count: 1,
                 memory_mib: 1,
-                root: Some(RootDisk::Base(files.disk.clone())),
+                root: Some(RootDisk::Base { path: files.disk.clone(), modules: KernelModules::Needed }),
                 drives: Vec::new(),
                 egress: Egress::Internet,
                 limits: Limits::default(),
