@@ -53,10 +53,12 @@ fn become_app(spec: &AppSpec) -> Result<(), Error> {
 fn write_etc(hostname: &str) -> Result<(), Error> {
     let failed = |path: &str, source| Error::Write { path: path.into(), source };
     fs::create_dir_all("/etc").map_err(|source| failed("/etc", source))?;
-    let hosts = format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{}\t{hostname}\n",
-        Ipv4Addr::from(APP_GUEST)
-    );
+    // A second IPv4 address of `localhost` would be listened on by servers that take all of them.
+    let own = match hostname {
+        "localhost" => String::new(),
+        name => format!("{}\t{name}\n", Ipv4Addr::from(APP_GUEST)),
+    };
+    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}");
     let resolv_conf = format!("nameserver {}\n", Ipv4Addr::from(RESOLVER));
     let files = [
         ("/etc/hosts", hosts),

@@ -124,7 +124,7 @@ impl ImageSnapshot<'_> {
         let result = until_stopped(
             "run the snapshot microVM",
             &guest,
-            self.take_in(&guest, (app, exposed), log),
+            Box::pin(self.take_in(&guest, (app, exposed), log)),
             stopped,
         )
         .await;

@@ -63,8 +63,9 @@ impl Kind {
     /// as long at worst; an error is a sentence, with the name of a file in it perhaps.
     pub(super) fn limit(self) -> usize {
         match self {
-            Self::Done | Self::Listening | Self::Exited | Self::TimedOut | Self::Hook => 256,
-            Self::Hello => 4 << 10,
+            Self::Done | Self::Exited | Self::TimedOut | Self::Hook => 256,
+            // With MAX_LISTENING ports of five digits.
+            Self::Hello | Self::Listening => 4 << 10,
             Self::Error => 16 << 10,
             Self::Output => 32 << 10,
             Self::Inspection | Self::Built => crate::codec::MAX_FRAME_BYTES,
@@ -144,7 +145,7 @@ mod tests {
             Reply::Hello(Hello { protocol: 1, kernel: "6.1".into(), app: AppState::Exited(1) }),
             Reply::Done,
             Reply::Error { message: "no".into() },
-            Reply::Listening { port: 80 },
+            Reply::Listening { port: 80, ports: vec![u16::MAX; crate::MAX_LISTENING] },
             Reply::Exited { code: -1 },
             Reply::TimedOut,
             Reply::Output { position: 1, stream: OutputStream::Stdout, data: "x".into() },
