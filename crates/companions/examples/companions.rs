@@ -39,6 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         log_groups: 10_000,
         log_mib: 10_240,
         live_tail_sessions: 15,
+        s3_buckets: 1000,
+        s3_gib: 7,
     };
     let identities = Arc::new(Identities::open(store.clone(), vec![root]).await?);
     let router = hearth_companions::router(&storage, store, identities, "us-east-1", (quotas, quotas), &[]);

@@ -14,5 +14,5 @@ mod sts;
 
 pub use logs::RETENTIONS as LOG_RETENTIONS;
 pub use quotas::QuotaValues;
-pub use router::router;
+pub use router::{before, router};
 pub use s3::{ObjectStorage, StorageError, StorageLimits};

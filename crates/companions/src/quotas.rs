@@ -14,7 +14,8 @@ pub(crate) const TARGET_PREFIX: &str = "ServiceQuotasV20190624.";
 /// Codes and names of the services that have quotas here.
 const LAMBDA: Service = ("lambda", "AWS Lambda");
 const LOGS: Service = ("logs", "Amazon CloudWatch Logs");
-const SERVICES: [Service; 2] = [LAMBDA, LOGS];
+const S3: Service = ("s3", "Amazon Simple Storage Service (Amazon S3)");
+const SERVICES: [Service; 3] = [LAMBDA, LOGS, S3];
 
 /// Code and name.
 type Service = (&'static str, &'static str);
@@ -63,6 +64,10 @@ pub struct QuotaValues {
     pub log_mib: u64,
     /// StartLiveTail sessions at the same time.
     pub live_tail_sessions: u32,
+    /// Buckets.
+    pub s3_buckets: u32,
+    /// GiB of objects, versions and unfinished uploads.
+    pub s3_gib: u64,
 }
 
 /// One quota: its code, its name, its unit, and which value it is.
@@ -105,9 +110,24 @@ const LOG_DEFINITIONS: [Definition; 3] = [
     ("L-HEARTHLT", "Concurrent Live Tail sessions", "None", |values| limit(values.live_tail_sessions)),
 ];
 
+/// Quotas of S3: the first has the service's code, the second one of ours.
+const S3_DEFINITIONS: [Definition; 2] = [
+    ("L-DC2B2D3D", "General purpose buckets", "None", |values| limit(values.s3_buckets)),
+    ("L-HEARTHSB", "Bytes of objects, versions and unfinished uploads", "Gigabytes", |values| {
+        match values.s3_gib {
+            0 => UNLIMITED,
+            gib => gib as f64,
+        }
+    }),
+];
+
 /// The quotas of a service.
 fn definitions(service: Service) -> &'static [Definition] {
-    if service == LOGS { &LOG_DEFINITIONS } else { &DEFINITIONS }
+    match service {
+        LOGS => &LOG_DEFINITIONS,
+        S3 => &S3_DEFINITIONS,
+        _ => &DEFINITIONS,
+    }
 }
 
 fn limit(value: u32) -> f64 {

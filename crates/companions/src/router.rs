@@ -8,16 +8,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_auth::sigv4::claimed_service;
+use hearth_auth::sigv4::{claimed_access_key, claimed_service};
 use hearth_identity::{Caller, Identities};
 use hearth_store::Store;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use s3s::service::S3Service;
+use tower::ServiceExt as _;
 
 use crate::ObjectStorage;
 use crate::json::Refusal;
@@ -65,6 +67,24 @@ pub fn router(
         identities,
     };
     Router::new().fallback(dispatch).with_state(companions)
+}
+
+/// Puts `companions` before `control_plane` for requests whose host is a bucket: in those, all paths are keys.
+pub fn before(control_plane: Router, companions: Router, names: &[String]) -> Router {
+    let names = Names::new(names);
+    let buckets = companions.clone();
+    let choose = move |request: Request, next: Next| {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let of_bucket = host.is_some_and(|host| names.bucket(host).is_some());
+        let buckets = of_bucket.then(|| buckets.clone());
+        async move {
+            match buckets {
+                Some(buckets) => buckets.oneshot(request).await.unwrap_or_else(|never| match never {}),
+                None => next.run(request).await,
+            }
+        }
+    };
+    control_plane.fallback_service(companions).layer(axum::middleware::from_fn(choose))
 }
 
 /// A neighbour.
@@ -159,6 +179,8 @@ impl Companions {
 
     async fn s3_answer(&self, mut parts: Parts, body: Body) -> Response {
         version_2::move_token(&mut parts);
+        // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
+        let body = if self.is_known(&parts) { body } else { Body::empty() };
         let refuse = |spoiled: Spoiled| respond(StatusCode::BAD_REQUEST, "application/xml", spoiled.to_xml());
         let (body, broke_off) = match body::prepare(&parts, body).await {
             Ok(prepared) => prepared,
@@ -174,6 +196,14 @@ impl Companions {
                 respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")
             }
         }
+    }
+
+    /// Whether there is the access key that claims to have signed a request to S3.
+    fn is_known(&self, parts: &Parts) -> bool {
+        let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let query = parts.uri.query().unwrap_or("");
+        let key = claimed_access_key(authorization, query).or_else(|| version_2::access_key(query));
+        key.is_some_and(|key| self.identities.credential(&key).is_ok())
     }
 
     async fn logs(&self, operation: &str, parts: &Parts, body: Body) -> Response {

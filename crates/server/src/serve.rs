@@ -299,7 +299,8 @@ async fn serve(
             token_keys: endpoints.tokens.clone(),
         }),
     };
-    let router = hearth_control_plane::router(control_plane, services).fallback_service(companions);
+    let router = hearth_control_plane::router(control_plane, services);
+    let router = hearth_companions::before(router, companions, &config.api_names);
     let stopping = CancellationToken::new();
     let api = tokio::spawn(api_listener::serve(api_listener, router, stopping.clone()));
     let limits = retention::Limits::new(config);
@@ -337,6 +338,8 @@ fn quota_values(config: &Config) -> QuotaValues {
         log_groups: quotas.log_groups,
         log_mib: quotas.log_mib,
         live_tail_sessions: quotas.live_tail_sessions,
+        s3_buckets: quotas.s3_buckets,
+        s3_gib: quotas.s3_gib,
     }
 }
 

@@ -129,11 +129,21 @@ impl Claim {
 
 /// The service in the credential scope of a request, unverified; for choosing who answers it.
 pub fn claimed_service(authorization: Option<&str>, query: &str) -> Option<String> {
-    let credential = match authorization {
-        Some(text) => text.split_once("Credential=")?.1.split([',', ' ']).next()?.to_owned(),
-        None => query_value(query, "X-Amz-Credential")?,
-    };
-    credential.split('/').nth(3).map(str::to_owned)
+    claimed_credential(authorization, query)?.split('/').nth(3).map(str::to_owned)
+}
+
+/// The access key in the credential scope of a request, unverified; `None` when the request names none, or one of version
+/// 2, which has no scope.
+pub fn claimed_access_key(authorization: Option<&str>, query: &str) -> Option<String> {
+    let credential = claimed_credential(authorization, query)?;
+    credential.split('/').next().filter(|key| !key.is_empty()).map(str::to_owned)
+}
+
+fn claimed_credential(authorization: Option<&str>, query: &str) -> Option<String> {
+    match authorization {
+        Some(text) => Some(text.split_once("Credential=")?.1.split([',', ' ']).next()?.to_owned()),
+        None => query_value(query, "X-Amz-Credential"),
+    }
 }
 
 /// Decoded value of the first query parameter of this name.

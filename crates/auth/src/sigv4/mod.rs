@@ -11,7 +11,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use claim::claimed_service;
+pub use claim::{claimed_access_key, claimed_service};
 pub use coverage::{header_names, signed_headers, unsigned_header};
 pub use sign::{Scope, sign};
 pub use signing_key::SigningKeys;

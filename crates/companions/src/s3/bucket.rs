@@ -47,9 +47,12 @@ pub(super) struct BucketRecord {
     /// The bucket policy as it was put.
     #[serde(default)]
     pub(super) policy: Option<String>,
-    /// In S3's XML, and so are the next two.
+    /// In S3's XML, and so are `cors` and `notification`.
     #[serde(default)]
     pub(super) lifecycle: Option<String>,
+    /// Smallest object that changes its storage class; only shown again.
+    #[serde(default)]
+    pub(super) transition_minimum: Option<String>,
     #[serde(default)]
     pub(super) cors: Option<String>,
     #[serde(default)]
@@ -70,6 +73,7 @@ impl BucketRecord {
             ownership_controls: true,
             policy: None,
             lifecycle: None,
+            transition_minimum: None,
             cors: None,
             notification: None,
         }

@@ -7,12 +7,13 @@ use s3s::dto::{
     GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
     NotificationConfiguration, PutBucketCorsInput, PutBucketCorsOutput, PutBucketLifecycleConfigurationInput,
     PutBucketLifecycleConfigurationOutput, PutBucketNotificationConfigurationInput,
-    PutBucketNotificationConfigurationOutput,
+    PutBucketNotificationConfigurationOutput, TransitionDefaultMinimumObjectSize,
 };
 use s3s::xml::{DeserializeContent, Deserializer, SerializeContent, Serializer};
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::access::Asker;
+use super::bucket::BucketRecord;
 use super::{ObjectStorage, cors, lifecycle};
 
 /// Longest setting in bytes; a lifecycle of 1,000 rules has some 300 KB.
@@ -35,20 +36,34 @@ pub(super) fn read<T: for<'xml> DeserializeContent<'xml>>(xml: &str) -> S3Result
     deserializer.named_element(ROOT, DeserializeContent::deserialize_content).map_err(S3Error::internal_error)
 }
 
+fn usual_minimum() -> TransitionDefaultMinimumObjectSize {
+    TransitionDefaultMinimumObjectSize::from_static(
+        TransitionDefaultMinimumObjectSize::ALL_STORAGE_CLASSES_128K,
+    )
+}
+
 impl ObjectStorage {
     pub(super) async fn put_bucket_lifecycle_configuration(
         &self,
         request: S3Request<PutBucketLifecycleConfigurationInput>,
     ) -> S3Result<PutBucketLifecycleConfigurationOutput> {
         let bucket = Asker::bucket_of(&request)?;
+        let minimum = request.input.transition_default_minimum_object_size;
         let mut setting = request
             .input
             .lifecycle_configuration
             .ok_or_else(|| s3_error!(MalformedXML, "The XML you provided was not well-formed"))?;
         lifecycle::check(&mut setting)?;
         let xml = write(&setting)?;
-        self.change(bucket, move |record| record.lifecycle = Some(xml)).await?;
-        Ok(PutBucketLifecycleConfigurationOutput::default())
+        let kept = minimum.as_ref().map(|minimum| minimum.as_str().to_owned());
+        let change = move |record: &mut BucketRecord| {
+            record.lifecycle = Some(xml);
+            record.transition_minimum = kept;
+        };
+        self.change(bucket, change).await?;
+        Ok(PutBucketLifecycleConfigurationOutput {
+            transition_default_minimum_object_size: Some(minimum.unwrap_or_else(usual_minimum)),
+        })
     }
 
     #[expect(clippy::unused_async, reason = "awaited as all operations are")]
@@ -64,7 +79,11 @@ impl ObjectStorage {
             ));
         };
         let setting: BucketLifecycleConfiguration = read(xml)?;
-        Ok(GetBucketLifecycleConfigurationOutput { rules: Some(setting.rules), ..Default::default() })
+        let minimum = bucket.record.transition_minimum.clone().map(TransitionDefaultMinimumObjectSize::from);
+        Ok(GetBucketLifecycleConfigurationOutput {
+            rules: Some(setting.rules),
+            transition_default_minimum_object_size: Some(minimum.unwrap_or_else(usual_minimum)),
+        })
     }
 
     pub(super) async fn delete_bucket_lifecycle(

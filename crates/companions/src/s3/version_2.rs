@@ -23,6 +23,12 @@ pub(crate) fn move_token(parts: &mut Parts) {
     }
 }
 
+/// The access key of a presigned URL.
+pub(crate) fn access_key(query: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(name, _)| name == "AWSAccessKeyId").map(|(_, value)| value.into_owned())
+}
+
 /// Refuses the form in a header, as S3 does for buckets made since 2020: its date is not bound to be a recent one, so
 /// whoever saw such a request could send it for ever.
 pub(super) fn check_header(headers: &HeaderMap) -> S3Result<()> {

@@ -55,6 +55,16 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test]
+async fn what_an_account_may_have_in_s3_is_shown() {
+    for (code, value) in [("L-DC2B2D3D", 1000.0), ("L-HEARTHSB", 7.0)] {
+        let request = json!({ "ServiceCode": "s3", "QuotaCode": code });
+        assert_eq!(quotas("GetServiceQuota", request).await.1["Quota"]["Value"], value, "{code}");
+    }
+    let all = quotas("ListServiceQuotas", json!({ "ServiceCode": "s3" })).await.1;
+    assert_eq!(all["Quotas"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_refused_honestly() {
     for (operation, body, expected) in [
         ("GetServiceQuota", json!({ "ServiceCode": "ec2", "QuotaCode": "L-1" }), "NoSuchResourceException"),

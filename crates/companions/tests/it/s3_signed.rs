@@ -1,6 +1,7 @@
 //! What a signature must cover, and what a right to copy does not include.
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{Request, StatusCode};
 
 use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
@@ -42,6 +43,20 @@ async fn an_upload_is_no_copy_and_has_no_metadata_unless_that_was_signed() {
     assert_eq!(neighbours.call("s3", "GET", "/incoming/x", &[], b"").await.status, StatusCode::NOT_FOUND);
     let harmless = with_header(put("/incoming/x"), "x-amzn-trace-id", "Root=1");
     assert_eq!(neighbours.send(with_header(harmless, "user-agent", "x")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_body_of_an_unknown_caller_is_not_read() {
+    let neighbours = with_secret().await;
+    let nobody = Keys { id: "AKNOBODY".to_owned(), secret: "secret".to_owned(), token: None };
+    let anonymous = Request::builder().method("PUT").uri("/incoming/x").header("host", "127.0.0.1:9400");
+    let anonymous = anonymous.header("content-length", "3").body(Body::empty()).unwrap();
+    for request in [signed_by(&nobody, "s3", "PUT", "/incoming/x", &[], b"abc"), anonymous] {
+        let read = |()| -> Option<(Result<Bytes, std::convert::Infallible>, ())> { panic!("it was read") };
+        let unread = Body::from_stream(futures::stream::unfold((), move |state| async move { read(state) }));
+        let request = Request::from_parts(request.into_parts().0, unread);
+        assert_eq!(neighbours.send(request).await.status, StatusCode::FORBIDDEN);
+    }
 }
 
 #[tokio::test]

@@ -123,11 +123,17 @@ impl Neighbours {
             log_groups: 10_000,
             log_mib: 10_240,
             live_tail_sessions: 15,
+            s3_buckets: 1000,
+            s3_gib: 7,
         };
         let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
         let quotas = (quotas, defaults);
         let router =
             hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas, &[]);
+        // What stands for the control plane.
+        let control_plane = axum::Router::new()
+            .route("/2025-09-09/{*rest}", axum::routing::any(|| async { StatusCode::IM_A_TEAPOT }));
+        let router = hearth_companions::before(control_plane, router, &[]);
         Self { directory, storage, store, identities, router }
     }
 
@@ -198,15 +204,28 @@ pub(crate) fn signed_by(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Request<Body> {
+    signed_to(HOST, keys, service, method, target, headers, body)
+}
+
+/// A request to this host.
+pub(crate) fn signed_to(
+    host: &str,
+    keys: &Keys,
+    service: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request<Body> {
     let token = keys.token.iter().map(|token| ("x-amz-security-token", token.as_str()));
     let headers: Vec<(&str, &str)> = headers.iter().copied().chain(token).collect();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut all: Vec<(&str, &[u8])> = vec![("host", HOST.as_bytes())];
+    let mut all: Vec<(&str, &[u8])> = vec![("host", host.as_bytes())];
     all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
     let scope = Scope { access_key: &keys.id, secret: &keys.secret, region: "us-east-1", service };
     let request = SignedRequest { method, path, query, headers: &all, body };
     let added = sign(&request, &scope, jiff::Timestamp::now());
-    let mut builder = Request::builder().method(method).uri(target).header("host", HOST);
+    let mut builder = Request::builder().method(method).uri(target).header("host", host);
     for (name, value) in headers {
         builder = builder.header(name, value);
     }
