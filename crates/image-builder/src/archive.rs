@@ -13,7 +13,6 @@ mod plan;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use zip::ZipArchive;
@@ -45,6 +44,11 @@ const RATIO_FREE_BYTES: u64 = 64 << 20;
 const DOCKERFILE_BYTES: u64 = 1 << 20;
 /// Longest target of a symbolic link in bytes, as on Linux (PATH_MAX without its NUL).
 const LINK_BYTES: u64 = 4095;
+
+/// Longest name or target that a header of a tar has room for.
+const SHORT_NAME_BYTES: usize = 100;
+/// What GNU tar calls an entry that is the name of the next.
+const LONG_NAME: &[u8] = b"././@LongLink";
 
 impl Default for ArchiveLimits {
     fn default() -> Self {
@@ -167,8 +171,11 @@ impl<W: Write> Rewriter<W> {
                 header.set_entry_type(tar::EntryType::Symlink);
                 header.set_size(0);
                 let target = read_link(&mut entry, item)?;
-                let target = Path::new(std::ffi::OsStr::from_bytes(&target));
-                self.tar.append_link(&mut header, item.path(), target).map_err(|error| full(&error))
+                self.name(tar::EntryType::GNULongLink, &target).map_err(|error| full(&error))?;
+                let short = &mut header.as_old_mut().linkname;
+                let most = target.len().min(short.len());
+                short[..most].copy_from_slice(&target[..most]);
+                self.append(&mut header, item, io::empty())
             }
             Kind::File => {
                 header.set_entry_type(tar::EntryType::Regular);
@@ -199,12 +206,36 @@ impl<W: Write> Rewriter<W> {
     }
 
     fn append(&mut self, header: &mut tar::Header, item: &Item, data: impl Read) -> Result<(), BuildFailure> {
-        self.tar.append_data(header, item.path(), data).map_err(|error| match error.kind() {
+        let name = item.path().as_os_str().as_bytes();
+        self.name(tar::EntryType::GNULongName, name).map_err(|error| full(&error))?;
+        let short = &mut header.as_old_mut().name;
+        let most = name.len().min(short.len());
+        short[..most].copy_from_slice(&name[..most]);
+        header.set_cksum();
+        self.tar.append(header, data).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
                 invalid(format!("The entry {} of the zip archive is damaged: {error}.", item.shown()))
             }
             _ => full(&error),
         })
+    }
+
+    /// Writes a name or target that is too long for a header in front of it (tar(5), "GNU tar archives"), whatever bytes it
+    /// has: the library's own way is for text only.
+    fn name(&mut self, kind: tar::EntryType, name: &[u8]) -> io::Result<()> {
+        if name.len() <= SHORT_NAME_BYTES {
+            return Ok(());
+        }
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..LONG_NAME.len()].copy_from_slice(LONG_NAME);
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(name.len() as u64 + 1);
+        header.set_cksum();
+        self.tar.append(&header, name.chain([0].as_slice()))
     }
 
     fn finish(self) -> Result<(), BuildFailure> {

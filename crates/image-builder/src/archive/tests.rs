@@ -1,6 +1,7 @@
 //! Good archives become tars with the same content; bad ones are refused with a sentence.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use zip::write::SimpleFileOptions;
 
@@ -92,6 +93,23 @@ fn names_are_taken_as_unzip_takes_them() {
     assert_eq!(context.dockerfile, "FROM scratch\n");
     let names: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
     assert_eq!(names, ["Dockerfile", "app/main.py", "srv/absolute", "back\\slash"]);
+}
+
+#[test]
+fn names_are_bytes_of_any_length() {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    add(&mut writer, "Dockerfile", b"FROM scratch\n");
+    let long = format!("{}/{}", "d".repeat(150), "f".repeat(150));
+    add(&mut writer, &long, b"1");
+    add(&mut writer, &"Q".repeat(150), b"2");
+    writer.add_symlink("l", "t".repeat(150), SimpleFileOptions::default()).unwrap();
+    let mut zip = writer.finish().unwrap().into_inner();
+    zip.iter_mut().filter(|byte| **byte == b'Q').for_each(|byte| *byte = 0xe9);
+    let (_, entries) = convert_bytes(&zip).unwrap();
+    let found: Vec<_> = entries[1..].iter().map(|entry| (entry.0.clone(), entry.2.clone())).collect();
+    let latin = "\u{fffd}".repeat(150);
+    let link = "t".repeat(150).into_bytes();
+    assert_eq!(found, [(long, b"1".to_vec()), (latin, b"2".to_vec()), ("l".into(), link)]);
 }
 
 #[test]
