@@ -8,7 +8,7 @@ import footprint
 from endpoint import Clients
 from harness import wait_until
 
-LIMITS = {"connections_per_vcpu": 4, "requests_per_second_per_vcpu": 20, "bytes_per_second_per_vcpu": 1_000_000}
+LIMITS = {"limits": "aws", "connections_per_vcpu": 4, "requests_per_second_per_vcpu": 20, "bytes_per_second_per_vcpu": 1_000_000}
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ pub(crate) enum Admitted<A> {
 pub(crate) struct Found<A> {
     pub(crate) microvm: MicrovmId,
     pub(crate) ingress: Ingress,
+    /// Whether it has not ended.
+    pub(crate) is_alive: bool,
     /// If it is running.
     pub(crate) running: Option<A>,
 }
@@ -68,10 +70,13 @@ pub(crate) async fn admit<B: Backend>(
         _ => Refusal::TokenRejected,
     })?;
     let label = label.filter(|_| claims.is_valid_at(now_seconds)).ok_or(Refusal::TokenRejected)?;
-    let (is_endpoint, ingress, running) = match shared.backend.endpoint(&claims.microvm) {
-        Some(Endpoint { label: its, ingress, running }) => (*its == *label, ingress, running),
+    let found = shared.backend.endpoint(&claims.microvm);
+    let is_alive = found.is_some();
+    let (is_endpoint, ingress, running) = if let Some(Endpoint { label: its, ingress, running }) = found {
+        (*its == *label, ingress, running)
+    } else {
         // In a box, as most requests have no use for its state, but would have to carry it.
-        None => (Box::pin(has_been_endpoint_of(label, &claims.microvm, shared)).await, ENDED, None),
+        (Box::pin(has_been_endpoint_of(label, &claims.microvm, shared)).await, ENDED, None)
     };
     if !is_endpoint {
         return Err(Refusal::TokenRejected);
@@ -83,7 +88,7 @@ pub(crate) async fn admit<B: Backend>(
     if !claims.opens(port) {
         return Err(Refusal::PortDenied);
     }
-    let found = Found { microvm: claims.microvm.clone(), ingress, running };
+    let found = Found { microvm: claims.microvm.clone(), ingress, is_alive, running };
     Ok(match claims.kind {
         TokenKind::Http => Admitted::ToApp(found, port),
         TokenKind::Shell => Admitted::ToShell(found),

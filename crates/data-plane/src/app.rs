@@ -132,9 +132,10 @@ impl AppConnections {
     }
 
     async fn stream<R: RunningApp>(&self, running: &R, port: u16) -> Result<Counted<R>, Refusal> {
-        let stream = connect(running, port).await?;
         let usage = self.usages.of(running.id(), running.vcpus());
-        Ok(Counted::new(stream, running.clone(), usage))
+        let permit = usage.app_connection().await?;
+        let stream = connect(running, port).await?;
+        Ok(Counted::new(stream, running.clone(), usage, permit))
     }
 
     async fn reconnect<R: RunningApp>(
@@ -379,14 +380,19 @@ pub(crate) fn has_ended<R: RunningApp>(running: &R) -> bool {
 
 /// Whether nobody listens on the port.
 fn was_refused(error: &hyper::Error) -> bool {
+    io_cause(error) == Some(std::io::ErrorKind::ConnectionRefused)
+}
+
+/// What went wrong below HTTP, if something did.
+pub(crate) fn io_cause(error: &hyper::Error) -> Option<std::io::ErrorKind> {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return error.kind() == std::io::ErrorKind::ConnectionRefused;
+            return Some(error.kind());
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// An app that closes the connection or answers in another protocol is as good as none.

@@ -1,6 +1,7 @@
 //! What the endpoints need of microVMs. The server's is [`Registry`]; tests bring their own.
 
 use std::io;
+use std::sync::Arc;
 
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::ShellSpec;
@@ -15,6 +16,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The endpoint of a microVM, if it has not ended. Called for every request: never waits.
     fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<Self::App>>;
+
+    /// The account of a microVM, if that has not ended. Called once for each connection.
+    fn account(&self, id: &MicrovmId) -> Option<Arc<str>>;
 
     /// Whether this label began the host name of the endpoint of this microVM, which has ended.
     fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> impl Future<Output = bool> + Send;
@@ -66,6 +70,10 @@ impl Backend for Registry {
 
     fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint> {
         self.endpoint(id)
+    }
+
+    fn account(&self, id: &MicrovmId) -> Option<Arc<str>> {
+        self.account(id)
     }
 
     async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {

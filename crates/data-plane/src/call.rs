@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::access_log::{AccessLog, Entry};
 use crate::counters::{Counters, MicrovmCounters};
+use crate::places::Busy;
 use crate::refusal::Refusal;
 use crate::wake::Place;
 
@@ -43,6 +44,8 @@ pub(crate) type OpenStream = Arc<AtomicU64>;
 struct State {
     observation: Arc<Observation>,
     _open: Option<OpenStream>,
+    /// Its connection is not idle.
+    _busy: Busy,
     began: Instant,
     /// Only for the log.
     head: Option<Head>,
@@ -84,7 +87,7 @@ impl Observation {
         request: &Request<B>,
         request_id: &HeaderValue,
         client: SocketAddr,
-        open: Option<OpenStream>,
+        (open, busy): (Option<OpenStream>, Busy),
     ) -> Call {
         let head = self.access_log.is_some().then(|| Head {
             time: Timestamp::now(),
@@ -97,6 +100,7 @@ impl Observation {
         Call(Arc::new(State {
             observation: Arc::clone(self),
             _open: open,
+            _busy: busy,
             began: Instant::now(),
             head,
             admitted: OnceLock::new(),

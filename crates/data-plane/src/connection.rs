@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::abandoned::Abandoned;
 use crate::backend::{Backend, RunningApp as _};
@@ -23,7 +24,7 @@ use crate::chatter::{Chatter, PING_BYTES};
 use crate::head::HEAD_BYTES_MAX;
 use crate::limits::{Counting, Usage};
 use crate::pass::answer;
-use crate::places::Place;
+use crate::places::{Busy, Place};
 use crate::refusal::Refusal;
 use crate::serve::{Accepted, Shared};
 use crate::sources::FromSource;
@@ -34,6 +35,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time until the next request's head is complete, waiting for the request included; and for which an HTTP/2
 /// connection without streams is kept, give or take half of it.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long the client of an HTTP/2 connection that is to end may take for its part.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Streams that a client may open at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
 /// What a client may send on one stream before the app has taken any of it, in bytes: with a round trip of 50 ms, enough
@@ -51,6 +54,7 @@ pub(crate) struct Client {
     /// Name that the TLS handshake asked for (SNI).
     pub(crate) server_name: Option<String>,
     place: Place,
+    hung_up: CancellationToken,
     _from_source: FromSource,
     _on_worker: OnWorker,
     /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
@@ -60,9 +64,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A request has shown a good token.
-    pub(crate) fn admitted(&self) {
-        self.place.keep();
+    /// A request has shown a good token for a microVM that has not ended.
+    pub(crate) fn prove<B: Backend>(&self, microvm: &MicrovmId, shared: &Shared<B>) -> Result<(), Refusal> {
+        self.place.prove(microvm, || shared.backend.account(microvm).unwrap_or_else(|| "".into()))
+    }
+
+    /// A request is under way, until this is dropped.
+    pub(crate) fn busy(&self) -> Busy {
+        self.place.busy()
+    }
+
+    /// Whether a request of it was let in and counted.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.place.is_proven() && self.counting.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Ends it when what is under way is over.
+    pub(crate) fn hang_up(&self) {
+        self.hung_up.cancel();
     }
 
     /// A request has been let in to this microVM, whose all requests on this connection are.
@@ -116,6 +135,7 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
         let client = Arc::new(Client {
             address,
             server_name: session.server_name().map(Into::into),
+            hung_up: place.gives_way(),
             place,
             _from_source: from_source,
             _on_worker: on_worker,
@@ -145,7 +165,7 @@ async fn serve_http1<B: Backend>(
     client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
-    let soon = shared.stop.soon.clone();
+    let (soon, hung_up) = (shared.stop.soon.clone(), client.hung_up.clone());
     let service = service_fn(|request| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         // In a box, as hyper keeps room for it between requests, too, when most connections do nothing.
@@ -161,8 +181,10 @@ async fn serve_http1<B: Backend>(
     );
     tokio::select! {
         result = connection.as_mut() => return result,
-        () = soon.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = soon.cancelled() => {}
+        () = hung_up.cancelled() => {}
     }
+    connection.as_mut().graceful_shutdown();
     connection.await
 }
 
@@ -171,7 +193,7 @@ async fn serve_http2<B: Backend>(
     client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
-    let soon = shared.stop.soon.clone();
+    let (soon, hung_up) = (shared.stop.soon.clone(), client.hung_up.clone());
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
     let abandoned = Abandoned::new();
@@ -205,6 +227,7 @@ async fn serve_http2<B: Backend>(
     tokio::select! {
         result = connection.as_mut() => return result,
         () = soon.cancelled() => {}
+        () = hung_up.cancelled() => {}
         () = idle(&requests) => {}
         () = abandoned.too_many() => return Ok(()),
     }
@@ -214,6 +237,18 @@ async fn serve_http2<B: Backend>(
         () = abandoned.too_many() => Ok(()),
         // An orderly end takes a client that has said hello and answers a PING.
         () = idle(&requests) => Ok(()),
+        () = left_alone(&hung_up, &client) => Ok(()),
+    }
+}
+
+/// Resolves when a connection that is to end has no request under way, and its client has had the time to end it.
+async fn left_alone(hung_up: &CancellationToken, client: &Client) {
+    hung_up.cancelled().await;
+    loop {
+        tokio::time::sleep(FAREWELL_TIMEOUT).await;
+        if client.place.is_idle() {
+            return;
+        }
     }
 }
 
@@ -243,7 +278,7 @@ mod tests {
     #[test]
     fn first_requests_that_come_together_count_their_connection_once() {
         const REQUESTS: usize = 4;
-        let usages = Usages::new(MicrovmLimits { connections: Some(1), ..MicrovmLimits::NONE });
+        let usages = Usages::new(MicrovmLimits { connections: Some(1), ..MicrovmLimits::NONE }, 64);
         for _ in 0..500 {
             let (counting, together) = (Mutex::default(), Barrier::new(REQUESTS));
             let request = || {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::backend::RunningApp;
-use crate::limits::Usage;
+use crate::limits::{AppPermit, Usage};
 
 /// A connection to an app that reports every byte in either direction as traffic.
 ///
@@ -22,6 +22,8 @@ pub(crate) struct Counted<R: RunningApp> {
     running: R,
     usage: Arc<Usage>,
     takes_more: bool,
+    /// The right to be one of the connections that there may be.
+    _permit: AppPermit,
     reading: Rest,
     writing: Rest,
 }
@@ -47,8 +49,17 @@ impl Rest {
 }
 
 impl<R: RunningApp> Counted<R> {
-    pub(crate) fn new(stream: R::Stream, running: R, usage: Arc<Usage>) -> Self {
-        Self { stream, running, usage, takes_more: true, reading: Rest::default(), writing: Rest::default() }
+    pub(crate) fn new(stream: R::Stream, running: R, usage: Arc<Usage>, permit: AppPermit) -> Self {
+        Self {
+            stream,
+            running,
+            usage,
+            takes_more: true,
+
+            _permit: permit,
+            reading: Rest::default(),
+            writing: Rest::default(),
+        }
     }
 
     /// Counts bytes; how long their direction must rest.
@@ -123,10 +134,16 @@ impl<R: RunningApp> AsyncWrite for Counted<R> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.takes_more { Pin::new(&mut self.stream).poll_flush(context) } else { Poll::Ready(Ok(())) }
+        if !self.takes_more {
+            return Poll::Ready(Ok(()));
+        }
+        let done = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        self.takes_more &= done.is_ok();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let done = ready!(Pin::new(&mut self.stream).poll_shutdown(context));
+        Poll::Ready(if self.takes_more { done } else { Ok(()) })
     }
 }

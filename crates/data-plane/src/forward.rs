@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_lifecycle::Passing;
-use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 
@@ -92,6 +94,7 @@ pub(crate) async fn forward<B: Backend>(
     passing.answered();
     let app = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
+    fold_length(&mut head.headers)?;
     let app_protocol = head.headers.get(UPGRADE).cloned();
     remove_hop_by_hop(&mut head.headers);
     head.version = if client_version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
@@ -169,6 +172,27 @@ fn is_framed_plainly(headers: &HeaderMap) -> bool {
         (None, _) => true,
         (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
+    }
+}
+
+/// Makes one field of several that give the same length, which is all that may be made of them (RFC 9110, section 8.6).
+fn fold_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut fields = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = fields.next() else { return Ok(()) };
+    if fields.next().is_none() && !first.as_bytes().contains(&b',') {
+        return Ok(());
+    }
+    let all = || {
+        headers.get_all(CONTENT_LENGTH).iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+    };
+    let length = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    let is_one = length.iter().all(u8::is_ascii_digit) && all().all(|other| other.trim_ascii() == length);
+    match HeaderValue::from_bytes(length) {
+        Ok(length) if is_one && !length.is_empty() => {
+            headers.insert(CONTENT_LENGTH, length);
+            Ok(())
+        }
+        _ => Err(Refusal::AppUnreachable),
     }
 }
 

@@ -4,6 +4,7 @@
 //! answer, then while reading its body. So a request costs no switch between tasks.
 
 use std::collections::HashMap;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -11,13 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_lifecycle::Passing;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::SendError;
+use crate::app::{SendError, io_cause};
 use crate::body::AppBody;
 use crate::target::Place;
 
@@ -109,6 +111,9 @@ impl std::fmt::Debug for Http1Connection {
 pub(crate) struct Http1Answer {
     body: Incoming,
     ended: bool,
+    /// A reset of the connection is as good an end as any: an app that closes it with a request unread resets it, and has said all
+    /// that it wants to say before.
+    is_cut_by_reset: bool,
     /// None when the connection is moved by a task, or is of no more use.
     connection: Option<Lease>,
     /// As long as it has not been read, its microVM is not suspended.
@@ -155,6 +160,11 @@ impl Http1Connection {
             let request = failure.take_message();
             Box::new(SendError { request, error: failure.into_error() })
         })?;
+        // Of a body that goes to its connection's end nobody knows how long it is.
+        let is_cut_by_reset = unsent.is_some()
+            && [CONTENT_LENGTH, TRANSFER_ENCODING]
+                .iter()
+                .all(|field| !response.headers().contains_key(field));
         let sending = unsent.is_some_and(|unsent| Arc::strong_count(&unsent) > 1);
         let connection = if sending || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // The two directions go on independently of each other.
@@ -165,7 +175,13 @@ impl Http1Connection {
         } else {
             Some(Lease { connection: self, place, kept: kept.clone() })
         };
-        Ok(response.map(|body| Http1Answer { body, ended: false, connection, passing: None }))
+        Ok(response.map(|body| Http1Answer {
+            body,
+            ended: false,
+            is_cut_by_reset,
+            connection,
+            passing: None,
+        }))
     }
 }
 
@@ -190,6 +206,12 @@ impl Body for Http1Answer {
         {
             drive(&mut lease.connection.driver, context);
             frame = Pin::new(&mut self.body).poll_frame(context);
+        }
+        if self.is_cut_by_reset
+            && let Poll::Ready(Some(Err(error))) = &frame
+            && io_cause(error) == Some(io::ErrorKind::ConnectionReset)
+        {
+            return Poll::Ready(None);
         }
         self.ended |= matches!(frame, Poll::Ready(None));
         frame

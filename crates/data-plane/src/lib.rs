@@ -36,6 +36,7 @@ mod reach;
 mod refusal;
 mod route;
 mod serve;
+mod shares;
 mod shell;
 mod shell_session;
 mod sources;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -37,7 +38,9 @@ pub(crate) async fn answer<B: Backend>(
     shared: &Shared<B>,
 ) -> Answer {
     let mut request_id = request_id();
-    let call = shared.observation.begin(&request, &request_id, client.address, open);
+    let call = shared.observation.begin(&request, &request_id, client.address, (open, client.busy()));
+    let is_of_http2 = request.version() == Version::HTTP_2;
+    let has_no_body = request.method() == Method::HEAD;
     let request = AppBody::of_client(request, &call);
     let mut response = match pass(request, client, &request_id, &call, shared).await {
         Ok(response) => {
@@ -47,7 +50,15 @@ pub(crate) async fn answer<B: Backend>(
         Err(refusal) => {
             call.refused(refusal);
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
-            refusal.response().map(AnswerBody::Own)
+            let mut response = refusal.response(has_no_body).map(AnswerBody::Own);
+            if !client.is_counted() {
+                // Whoever was never let in shall not keep a place.
+                client.hang_up();
+                if !is_of_http2 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
+            response
         }
     };
     // HTTP/2 would put it into the table of fields that come again (RFC 7541, section 7.1.3), in the place of one that does.
@@ -79,7 +90,6 @@ async fn pass<B: Backend>(
     let now_seconds = Timestamp::now().as_second();
     let subprotocols = offer.for_app();
     let admitted = admit(token, label.as_deref(), port, now_seconds, shared).await?;
-    client.admitted();
     let (found, port) = match admitted {
         Admitted::ToApp(found, port) if found.ingress.http => (found, port),
         Admitted::ToApp(..) => return Err(Refusal::PortDenied),
@@ -97,6 +107,10 @@ async fn pass<B: Backend>(
     client.let_in(&found.microvm);
     let target = Target { port, wanted: wanted(&request, &switch), authority: &authority };
     let mut way = Way::new(&found.microvm, target, (client, call), shared);
+    if found.is_alive && found.running.is_none() {
+        // It keeps its place while it waits.
+        client.prove(&found.microvm, shared)?;
+    }
     let reached = way.reach(found.running).await?;
     request.headers_mut().insert(REQUEST_ID, request_id.clone());
     let route = Route { switch, subprotocols, client: Arc::clone(client) };

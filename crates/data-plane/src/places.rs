@@ -1,19 +1,34 @@
 //! The places for client connections, and who gives up his when there are none left.
 //!
 //! Whoever connects takes a place before anything is known of him. So that nobody can keep others out by connecting and being
-//! slow, a connection that has shown no good token is cut when its place is needed, the oldest first.
+//! slow, a connection that has shown no good token is cut when its place is needed, the oldest first. Those that have shown one
+//! count for their microVM and its account, which may have a part of all places each; when every place is taken by such
+//! connections, the one gives way that has been idle longest among those of the account with the most.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_api::MicrovmId;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::refusal::Refusal;
+
 /// For how long a connection keeps its place in any case: clients that come in a rush, each with a token, get their turn.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How many places there are; `None` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) all: usize,
+    /// Of the proven connections of one microVM.
+    pub(crate) microvm: Option<u32>,
+    /// Of the proven connections to all microVMs of one account.
+    pub(crate) account: Option<u32>,
+}
 
 /// A limited number of places; clones share them.
 #[derive(Debug, Clone)]
@@ -21,9 +36,9 @@ pub(crate) struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    maximum: usize,
+    limits: Limits,
     state: Mutex<State>,
-    /// A place has become free.
+    /// A place has become free, or somebody can be made to give up his.
     freed: Notify,
 }
 
@@ -33,7 +48,32 @@ struct State {
     next_number: u64,
     /// Those that have shown no good token, in their order of arrival.
     unproven: BTreeMap<u64, (Instant, CancellationToken)>,
+    /// The others, but for those that are giving way.
+    proven: BTreeMap<u64, Proven>,
+    of_microvm: HashMap<MicrovmId, u32>,
+    of_account: HashMap<Arc<str>, u32>,
 }
+
+#[derive(Debug)]
+struct Proven {
+    account: Arc<str>,
+    gives_way: CancellationToken,
+    activity: Arc<Activity>,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+struct Activity {
+    since: Instant,
+    /// Requests under way.
+    busy: AtomicU32,
+    /// When the last one ended, in milliseconds after `since`.
+    idle_since: AtomicU64,
+}
+
+/// A request that is under way on a connection until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Activity>);
 
 /// The place of one connection, which is free again when this is dropped.
 #[derive(Debug)]
@@ -41,38 +81,33 @@ pub(crate) struct Place {
     places: Places,
     number: u64,
     needed: CancellationToken,
+    gives_way: CancellationToken,
+    activity: Arc<Activity>,
     /// A good token has been shown: nothing is left to be noted of the requests that follow.
     is_proven: AtomicBool,
+    holder: Mutex<Option<(MicrovmId, Arc<str>)>>,
 }
 
 impl Places {
-    pub(crate) fn new(maximum: usize) -> Self {
-        Self(Arc::new(Inner { maximum, state: Mutex::default(), freed: Notify::new() }))
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(Arc::new(Inner { limits, state: Mutex::default(), freed: Notify::new() }))
     }
 
     /// Takes a place; waits while there is none that anybody could be made to give up.
     pub(crate) async fn take(&self) -> Place {
         loop {
             let freed = self.0.freed.notified();
-            let oldest = {
+            let again_at = {
                 let mut state = self.lock();
-                if state.taken < self.0.maximum {
+                if state.taken < self.0.limits.all {
                     return self.taken(&mut state);
                 }
-                let oldest = state.unproven.first_entry();
-                oldest.and_then(|oldest| {
-                    let over_at = oldest.get().0 + GRACE;
-                    if over_at > Instant::now() {
-                        return Some(over_at);
-                    }
-                    oldest.remove().1.cancel();
-                    None
-                })
+                state.make_room()
             };
-            match oldest {
-                Some(over_at) => tokio::select! {
+            match again_at {
+                Some(again_at) => tokio::select! {
                     () = freed => {}
-                    () = sleep_until(over_at) => {}
+                    () = sleep_until(again_at) => {}
                 },
                 None => freed.await,
             }
@@ -84,7 +119,17 @@ impl Places {
         state.taken += 1;
         state.next_number += 1;
         state.unproven.insert(number, (Instant::now(), needed.clone()));
-        Place { places: self.clone(), number, needed, is_proven: AtomicBool::new(false) }
+        let activity =
+            Activity { since: Instant::now(), busy: AtomicU32::new(0), idle_since: AtomicU64::new(0) };
+        Place {
+            places: self.clone(),
+            number,
+            needed,
+            gives_way: CancellationToken::new(),
+            activity: Arc::new(activity),
+            is_proven: AtomicBool::new(false),
+            holder: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,83 +137,149 @@ impl Places {
     }
 }
 
-impl Place {
-    /// It is kept from now on: whose it is has shown a good token.
-    pub(crate) fn keep(&self) {
-        if !self.is_proven.swap(true, Ordering::Relaxed) {
-            self.places.lock().unproven.remove(&self.number);
+impl State {
+    /// Makes somebody give up his place; when to try again if nobody was found.
+    fn make_room(&mut self) -> Option<Instant> {
+        let Some(oldest) = self.unproven.first_entry() else {
+            self.make_the_greatest_give_way();
+            // Whoever is busy now may be idle then.
+            return Some(Instant::now() + GRACE);
+        };
+        let over_at = oldest.get().0 + GRACE;
+        if over_at > Instant::now() {
+            return Some(over_at);
+        }
+        oldest.remove().1.cancel();
+        None
+    }
+
+    fn make_the_greatest_give_way(&mut self) {
+        let idle = self.proven.iter().filter(|(_, proven)| proven.activity.is_idle());
+        let of_greatest = idle.max_by_key(|(_, proven)| {
+            let count = self.of_account.get(&proven.account).copied().unwrap_or_default();
+            (count, proven.activity.idle_for())
+        });
+        if let Some(number) = of_greatest.map(|(number, _)| *number)
+            && let Some(proven) = self.proven.remove(&number)
+        {
+            proven.gives_way.cancel();
         }
     }
 
-    /// Cancelled when somebody else needs it.
+    /// Counts a connection for its microVM and account.
+    fn count(&mut self, limits: &Limits, microvm: &MicrovmId, account: &Arc<str>) -> Result<(), Refusal> {
+        let of_microvm = self.of_microvm.get(microvm).copied().unwrap_or_default();
+        let of_account = self.of_account.get(account).copied().unwrap_or_default();
+        let is_full = |count: u32, limit: Option<u32>| limit.is_some_and(|limit| count >= limit);
+        if is_full(of_microvm, limits.microvm) || is_full(of_account, limits.account) {
+            return Err(Refusal::TooManyRequests);
+        }
+        self.of_microvm.insert(microvm.clone(), of_microvm + 1);
+        self.of_account.insert(Arc::clone(account), of_account + 1);
+        Ok(())
+    }
+
+    fn discount(&mut self, microvm: &MicrovmId, account: &Arc<str>) {
+        less(&mut self.of_microvm, microvm);
+        less(&mut self.of_account, account);
+    }
+}
+
+fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+impl Activity {
+    fn is_idle(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0
+    }
+
+    fn idle_for(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.idle_since.load(Ordering::Relaxed)))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now = self.0.since.elapsed().as_millis() as u64;
+        self.0.idle_since.store(now, Ordering::Relaxed);
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// It is kept from now on: whose it is has shown a good token for this microVM. Refused when the microVM, or the account
+    /// that `account` names, has as many as it may.
+    pub(crate) fn prove(
+        &self,
+        microvm: &MicrovmId,
+        account: impl FnOnce() -> Arc<str>,
+    ) -> Result<(), Refusal> {
+        if self.is_proven.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if holder.is_some() {
+            return Ok(());
+        }
+        let account = account();
+        let mut state = self.places.lock();
+        state.count(&self.places.0.limits, microvm, &account)?;
+        // It may have been told to go in this moment; it counts until it has gone.
+        if state.unproven.remove(&self.number).is_some() {
+            let (gives_way, activity) = (self.gives_way.clone(), Arc::clone(&self.activity));
+            state.proven.insert(self.number, Proven { account: Arc::clone(&account), gives_way, activity });
+        }
+        *holder = Some((microvm.clone(), account));
+        self.is_proven.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+    }
+
+    /// Cancelled when somebody else needs it and no good token was shown.
     pub(crate) fn needed(&self) -> CancellationToken {
         self.needed.clone()
+    }
+
+    /// Cancelled when its connection is to be ended in an orderly way.
+    pub(crate) fn gives_way(&self) -> CancellationToken {
+        self.gives_way.clone()
+    }
+
+    /// A request is under way.
+    pub(crate) fn busy(&self) -> Busy {
+        self.activity.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(&self.activity))
+    }
+
+    /// Whether none is.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.activity.is_idle()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let holder = self.holder.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let mut state = self.places.lock();
         state.taken -= 1;
         state.unproven.remove(&self.number);
+        state.proven.remove(&self.number);
+        if let Some((microvm, account)) = holder {
+            state.discount(&microvm, &account);
+        }
         drop(state);
         self.places.0.freed.notify_one();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::{advance, timeout};
-
-    use super::*;
-
-    /// Whether a place can be had while `place`'s holder gives it up if it is needed.
-    async fn needs(places: &Places, place: Place) -> Place {
-        let holder = async {
-            place.needed().cancelled().await;
-            drop(place);
-        };
-        tokio::join!(places.take(), holder).0
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_oldest_without_a_token_gives_up_its_place() {
-        let places = Places::new(3);
-        let (kept, oldest, other) = (places.take().await, places.take().await, places.take().await);
-        kept.keep();
-        let began = Instant::now();
-        let fourth = needs(&places, oldest).await;
-        assert_eq!(began.elapsed(), GRACE, "everybody has a moment to show a token");
-        assert!(!kept.needed.is_cancelled() && !other.needed.is_cancelled());
-        // The next is not the one who came last.
-        let fifth = needs(&places, other).await;
-        assert!(!fourth.needed.is_cancelled());
-        assert_eq!(places.lock().taken, 3);
-        drop((kept, fourth, fifth));
-        let state = places.lock();
-        assert_eq!((state.taken, state.unproven.len()), (0, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_shown_a_token_keeps_its_place() {
-        let places = Places::new(1);
-        let kept = places.take().await;
-        kept.keep();
-        advance(GRACE * 10).await;
-        assert!(timeout(GRACE * 10, places.take()).await.is_err());
-        assert!(!kept.needed.is_cancelled());
-        drop(kept);
-        places.take().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_place_that_becomes_free_is_taken_at_once() {
-        let places = Places::new(2);
-        let (first, _second) = (places.take().await, places.take().await);
-        let began = Instant::now();
-        let leaving = async { drop(first) };
-        let (third, ()) = tokio::join!(places.take(), leaving);
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        assert!(!third.needed.is_cancelled());
-    }
-}
+mod tests;

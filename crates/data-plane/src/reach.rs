@@ -22,6 +22,9 @@ use crate::wake::Woken;
 pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 /// The first pause between two attempts; each is twice as long as the one before.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// How long a request waits until it is within its microVM's limits, unless they are the service's, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const COUNT_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Where a request goes, and whose it is.
@@ -65,7 +68,7 @@ impl<'request, B: Backend> Way<'request, B> {
         if let Some(running) = running
             && let Some(passing) = running.enter()
         {
-            self.count(&running)?;
+            self.count(&running).await?;
             match self.shared.apps.connect(&running, self.target, &self.shared.stop).await {
                 Ok(connection) => return Ok(Reached { running, passing, connection }),
                 Err(Refusal::MicrovmUnreachable) => {}
@@ -101,7 +104,7 @@ impl<'request, B: Backend> Way<'request, B> {
     async fn try_once(&mut self, woken: Woken<B::App>) -> Result<Reached<B::App>, Refusal> {
         let Woken { running, on_its_way, place } = woken;
         let passing = running.enter().ok_or(Refusal::MicrovmUnreachable)?;
-        self.count(&running)?;
+        self.count(&running).await?;
         let mut on_its_way = Some(on_its_way);
         let mut connecting = Box::pin(self.shared.apps.connect(&running, self.target, &self.shared.stop));
         let connection = std::future::poll_fn(|context| {
@@ -116,10 +119,28 @@ impl<'request, B: Backend> Way<'request, B> {
     }
 
     /// Counts the request with its microVM, once.
-    fn count(&mut self, running: &B::App) -> Result<(), Refusal> {
+    async fn count(&mut self, running: &B::App) -> Result<(), Refusal> {
         if std::mem::replace(&mut self.is_counted, true) {
             return Ok(());
         }
-        self.client.count(running, self.shared)
+        match self.client.count(running, self.shared) {
+            Err(Refusal::TooManyRequests) if self.shared.usages.are_patient() => {
+                Box::pin(self.wait_to_be_counted(running)).await?;
+            }
+            counted => counted?,
+        }
+        self.client.prove(self.microvm, self.shared)
+    }
+
+    /// Waits until the microVM may have one more.
+    async fn wait_to_be_counted(&self, running: &B::App) -> Result<(), Refusal> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            sleep(COUNT_PAUSE).await;
+            match self.client.count(running, self.shared) {
+                Err(Refusal::TooManyRequests) if Instant::now() < until => {}
+                counted => return counted,
+            }
+        }
     }
 }

@@ -61,9 +61,11 @@ impl Refusal {
         (status, code)
     }
 
-    pub(crate) fn response(self) -> Response<Full<Bytes>> {
+    /// What the client gets. The answer to a HEAD has the length of a body and none: over HTTP/2 that is not seen to by hyper.
+    pub(crate) fn response(self, is_to_head: bool) -> Response<Full<Bytes>> {
         let (status, code, body) = self.parts();
-        let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+        let sent = if is_to_head { "" } else { body };
+        let mut response = Response::new(Full::new(Bytes::from_static(sent.as_bytes())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(PROXY_ERROR, HeaderValue::from_static(code));

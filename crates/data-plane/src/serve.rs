@@ -19,7 +19,7 @@ use crate::call::Observation;
 use crate::connection;
 use crate::limits::{MicrovmLimits, Usages};
 use crate::liveness;
-use crate::places::{Place, Places};
+use crate::places::{Limits, Place, Places};
 use crate::route::EndpointHosts;
 use crate::sources::{FromSource, Sources};
 use crate::tls;
@@ -43,9 +43,15 @@ pub enum StartError {
 /// How much is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneConfig {
-    /// Client connections at a time. When there are more, those are cut that have shown no good token; if all have, the
-    /// others wait in the listeners' queues.
+    /// Client connections at a time. When there are more, those are cut that have shown no good token; if all have, an idle
+    /// one of the account with the most.
     pub connections: usize,
+    /// Connections to apps at a time; one microVM may have half of them. More wait for a moment, and are refused then.
+    pub app_connections: usize,
+    /// Of those that have shown a good token for one microVM. More are refused, and closed.
+    pub connections_per_microvm: Option<u32>,
+    /// The same for all microVMs of one account.
+    pub connections_per_account: Option<u32>,
     /// Of one source: an IPv4 address, or a /64 of IPv6. More are closed at once.
     pub connections_per_source: Option<u32>,
     /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until its connection is cut.
@@ -130,7 +136,7 @@ impl DataPlane {
     ) -> Result<Self, StartError> {
         let tls = TlsAcceptor::from(Arc::new(tls::server_config(certificate)?));
         let stop = Stop::default();
-        let usages = Arc::new(Usages::new(config.microvm_limits));
+        let usages = Arc::new(Usages::new(config.microvm_limits, config.app_connections));
         let server = Handle::current();
         let waiting = Arc::new(Waiting::new(Arc::clone(&backend), server.clone()));
         let (workers, threads) = config.workers.start(&server).map_err(StartError::Workers)?;
@@ -156,7 +162,11 @@ impl DataPlane {
             (worker, shared)
         };
         let workers: Arc<[_]> = workers.into_iter().enumerate().map(with_shared).collect();
-        let places = Places::new(config.connections);
+        let places = Places::new(Limits {
+            all: config.connections,
+            microvm: config.connections_per_microvm,
+            account: config.connections_per_account,
+        });
         let sources = Sources::new(config.connections_per_source);
         for listener in listeners {
             if let Some(timeout) = config.client_timeout

@@ -53,7 +53,7 @@ pub(crate) struct Handshake {
 pub(crate) async fn open<B: Backend, T>(
     mut request: Request<T>,
     handshake: Handshake,
-    Found { microvm, ingress, running }: Found<B::App>,
+    Found { microvm, ingress, is_alive, running }: Found<B::App>,
     (client, call): (&Arc<Client>, &Call),
     shared: &Shared<B>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -65,8 +65,13 @@ pub(crate) async fn open<B: Backend, T>(
     if !ingress.shell {
         return Err(Refusal::PortDenied);
     }
+    if is_alive && running.is_none() {
+        // It keeps its place while it waits.
+        client.prove(&microvm, shared)?;
+    }
     let running = reach(running, &microvm, call, shared).await?;
     client.count(&running, shared)?;
+    client.prove(&microvm, shared)?;
     let (running, shell) = start_in_any_life(running, &microvm, &wanted.spec, call, shared).await?;
     let upgrade = hyper::upgrade::on(&mut request);
     let (stop, call, client) = (shared.stop.clone(), call.clone(), Arc::clone(client));

@@ -55,6 +55,7 @@ pub(crate) struct Entry {
     pub(crate) published_rx: watch::Receiver<Published>,
     auto_resume: bool,
     label: Arc<str>,
+    account: Arc<str>,
     ingress: Ingress,
 }
 
@@ -139,7 +140,8 @@ impl Registry {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             let ingress = Ingress::of(&record.settings.ingress_network_connectors);
-            let entry = Entry { messages_tx, published_rx, auto_resume, label, ingress };
+            let account = record.account.as_str().into();
+            let entry = Entry { messages_tx, published_rx, auto_resume, label, account, ingress };
             if entries.get(&id).is_some_and(|entry| !entry.messages_tx.is_closed()) {
                 tracing::error!(microvm = %id, "a microVM has a supervisor already");
                 return;
@@ -247,6 +249,12 @@ impl Registry {
         let published = entry.published_rx.borrow();
         let running = published.running.clone().filter(|_| published.state == MicrovmState::Running);
         Some(Endpoint { label: Arc::clone(&entry.label), ingress: entry.ingress, running })
+    }
+
+    /// The account of a microVM that has not ended.
+    pub fn account(&self, id: &MicrovmId) -> Option<Arc<str>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(id).map(|entry| Arc::clone(&entry.account))
     }
 
     /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`. Only the microVM is looked

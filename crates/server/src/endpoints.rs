@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::certificate::{self, EndpointCertificate};
 use crate::config::Config;
+use crate::open_files;
 use crate::token_keys::TokenKeyFile;
 
 /// Between two looks for microVMs that have ended.
@@ -69,7 +70,7 @@ impl Endpoints {
             certificate,
             hang_up,
             hurry,
-            limits: config.endpoint.data_plane(),
+            limits: config.endpoint.data_plane(open_files::provide(config.endpoint.wanted_connections())),
         })
     }
 

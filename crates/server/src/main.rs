@@ -12,6 +12,7 @@ mod doctor;
 mod endpoint_config;
 mod endpoints;
 mod env;
+mod open_files;
 mod pulls;
 mod retention;
 mod serve;

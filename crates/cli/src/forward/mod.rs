@@ -3,6 +3,7 @@
 //!
 //! HTTP/1.1 with whatever it is upgraded to. Each local connection has one to the endpoint behind it.
 
+mod patience;
 mod rewrite;
 mod tokens;
 
@@ -24,11 +25,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 pub(crate) use tokens::Tokens;
 
 use crate::endpoint::Endpoint;
 use crate::render;
+use patience::{PATIENCE, Repeatable, wait_before_retry};
 use rewrite::Places;
 
 /// Pause after a failed accept, which mostly means that descriptors ran out.
@@ -43,7 +46,7 @@ pub(crate) struct Forwarder {
 }
 
 /// The connection to the endpoint that a local one uses.
-type Upstream = Mutex<Option<SendRequest<Incoming>>>;
+type Upstream = Mutex<Option<SendRequest<Body>>>;
 type Body = Either<Incoming, Full<Bytes>>;
 
 impl Forwarder {
@@ -108,7 +111,7 @@ impl Forwarder {
         rewrite::request(&mut parts, &places, self.app_port)?;
         let (name, token) = self.tokens.header().await?;
         parts.headers.insert(name, token);
-        let mut response = self.send(Request::from_parts(parts, body), upstream).await?;
+        let mut response = self.send_patiently(Request::from_parts(parts, body), upstream).await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let app = hyper::upgrade::on(&mut response);
         let (mut parts, body) = response.into_parts();
@@ -119,12 +122,28 @@ impl Forwarder {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// Sends on the connection in use, or on a fresh one when that has been closed before anything was sent.
-    async fn send(
+    /// Sends a request, again when the endpoint had too many and says when there may be more.
+    async fn send_patiently(
         &self,
         request: Request<Incoming>,
         upstream: &Upstream,
     ) -> anyhow::Result<Response<Incoming>> {
+        let until = Instant::now() + PATIENCE;
+        let mut repeatable = Repeatable::of(request).await?;
+        loop {
+            let request = repeatable.next().context("a request that cannot be repeated was repeated")?;
+            let response = self.send(request, upstream).await?;
+            match wait_before_retry(&response) {
+                Some(pause) if repeatable.is_whole() && Instant::now() + pause < until => {
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Ok(response),
+            }
+        }
+    }
+
+    /// Sends on the connection in use, or on a fresh one when that has been closed before anything was sent.
+    async fn send(&self, request: Request<Body>, upstream: &Upstream) -> anyhow::Result<Response<Incoming>> {
         let broke = || format!("the connection to {} broke", self.endpoint.authority());
         let mut kept = upstream.lock().await;
         let mut request = request;

@@ -55,6 +55,10 @@ impl Backend for Upstreams {
         Some(Endpoint { label, ingress, running: Some(upstream) })
     }
 
+    fn account(&self, _: &MicrovmId) -> Option<Arc<str>> {
+        None
+    }
+
     async fn was_endpoint_of(&self, _: &str, _: &MicrovmId) -> bool {
         false
     }
@@ -136,6 +140,9 @@ pub(crate) async fn serve(
     // As many as come: what is compared is the work, not the limits.
     let config = DataPlaneConfig {
         connections: 16384,
+        app_connections: 16384,
+        connections_per_microvm: None,
+        connections_per_account: None,
         connections_per_source: None,
         client_timeout: None,
         microvm_limits: MicrovmLimits::NONE,

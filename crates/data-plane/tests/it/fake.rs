@@ -42,6 +42,9 @@ const SUFFIX: &str = "lambda-microvm.us-east-1.localhost";
 /// No limits but one that no test reaches; threads as the server has them.
 pub(crate) const CONFIG: DataPlaneConfig = DataPlaneConfig {
     connections: 4096,
+    app_connections: 4096,
+    connections_per_microvm: None,
+    connections_per_account: None,
     connections_per_source: None,
     client_timeout: None,
     microvm_limits: MicrovmLimits::NONE,
@@ -204,6 +207,10 @@ impl Backend for FakeBackend {
         self.verified.fetch_add(1, Ordering::SeqCst);
         let running = self.state.borrow().clone().and_then(Result::ok);
         Some(Endpoint { label: LABEL.into(), ingress, running })
+    }
+
+    fn account(&self, id: &MicrovmId) -> Option<Arc<str>> {
+        Some(if *id == self.id { "first" } else { "second" }.into())
     }
 
     async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {

@@ -29,14 +29,23 @@ async fn connections_are_limited_until_one_is_closed() {
         assert_eq!(response.status(), 200);
         response.into_body().collect().await.unwrap();
     }
-    // A refused connection may be used for a later request.
+    // A connection whose first request was refused is closed.
     let mut third = connect(&world, LABEL).await;
     let ask = || request(&world, "/").body(empty()).unwrap();
-    assert_too_many(&soon(third.send_request(ask())).await.unwrap());
+    let refused = soon(third.send_request(ask())).await.unwrap();
+    assert_too_many(&refused);
+    assert_eq!(refused.headers()["connection"], "close");
+    drop(refused);
+    soon(async {
+        while third.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     drop(first);
     let freed = async {
         loop {
-            third.ready().await.unwrap();
+            let mut third = connect(&world, LABEL).await;
             let response: Response<Incoming> = third.send_request(ask()).await.unwrap();
             let status = response.status();
             response.into_body().collect().await.unwrap();

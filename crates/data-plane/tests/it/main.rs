@@ -3,6 +3,7 @@
 
 mod client;
 mod connections;
+mod early_answers;
 mod fairness;
 mod fake;
 mod floods;

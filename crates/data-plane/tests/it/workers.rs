@@ -37,12 +37,11 @@ async fn what_has_ended_is_looked_up_elsewhere() {
     let world = World::start().await;
     let ended = MicrovmId::new();
     world.backend.ended.lock().unwrap().insert(ended.clone(), ENDED.to_owned());
-    let mut sender = connect(&world, ENDED).await;
     // The endpoint was not the first one's.
     for (microvm, status) in [(MicrovmId::new(), 403), (ended, 502)] {
         let token = world.issue(&Claims { microvm, ..world.claims() });
         let asked = Request::builder().uri("/").header("host", host(ENDED)).header("x-aws-proxy-auth", token);
-        sender.ready().await.unwrap();
+        let mut sender = connect(&world, ENDED).await;
         let answer = soon(sender.send_request(asked.body(empty()).unwrap())).await.unwrap();
         assert_eq!(answer.status(), status);
         text(answer).await;

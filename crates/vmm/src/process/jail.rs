@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 /// First argument of the program when it is to be a jail.
 pub const SUBCOMMAND: &str = "vmm-jail";
 
+/// Files that a VMM may have open: its disks, its sockets, a few for each of its threads.
+const OPEN_FILES: u64 = 1024;
+
 /// Makes the kernel end a VMM rather than the server when memory runs out; see `proc_pid_oom_score_adj(5)`.
 const OOM_SCORE_ADJUSTMENT: &str = "500";
 
@@ -101,6 +104,9 @@ fn detach() -> io::Result<()> {
         Resource::Core,
         rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
     )?;
+    // The server's own limit is for the connections of its clients.
+    let files = rustix::process::Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
+    rustix::process::setrlimit(Resource::Nofile, files)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     Ok(())
 }
