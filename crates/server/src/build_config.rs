@@ -66,7 +66,7 @@ impl Default for BuildConfig {
         Self {
             mirror_table: cache_dir().join("bases/mirror.json"),
             registry_mirrors: std::collections::BTreeMap::new(),
-            store_tool: cache_dir().join("guest-tools/store-image.sh"),
+            store_tool: "/usr/local/lib/hearth/guest-tools/store-image.sh".into(),
             ca_bundle: None,
             allowed_registries: None,
             registry_logins: Vec::new(),

@@ -13,6 +13,7 @@ mod endpoint_config;
 mod endpoints;
 mod env;
 mod open_files;
+mod owned;
 mod pulls;
 mod retention;
 mod serve;

@@ -140,6 +140,7 @@ async fn start(
     let rights = PolicyLogRights { identities: identities.clone(), region: config.region.clone() };
     let store = store.with_log_rights(Arc::new(rights));
     let code = Artifacts { storage, identities: identities.clone() };
+    crate::owned::check(&config.build.store_tool)?;
     let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
     let qemu = Qemu::new(QemuConfig {
         program: config.guest.qemu.clone(),
