@@ -51,9 +51,12 @@ impl FairSlots {
     /// Whether a place would be had at once.
     pub(crate) fn is_free_for(&self, account: &AccountId) -> bool {
         let state = self.state();
-        let held: usize = state.held.values().sum();
-        let own = state.held.get(account).copied().unwrap_or_default();
-        held < self.total && own < self.per_account && state.waiting.is_empty()
+        let own = |account| state.held.get(account).copied().unwrap_or_default();
+        let waits = |(other, waiters): &(AccountId, VecDeque<oneshot::Sender<Slot>>)| {
+            own(other) < self.per_account && waiters.iter().any(|waiter| !waiter.is_closed())
+        };
+        let all: usize = state.held.values().sum();
+        all < self.total && own(account) < self.per_account && !state.waiting.iter().any(waits)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
