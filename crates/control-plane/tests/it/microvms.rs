@@ -40,6 +40,7 @@ async fn running_answers_pending_at_once_with_defaults_and_nulls() {
         "startedAt": body["startedAt"],
         "terminatedAt": null,
         "stateReason": null,
+        "kmsKeyIdentifier": null,
         "terminationReasonCode": null,
         "ingressNetworkConnectors": [connector("HTTP_INGRESS")],
         "egressNetworkConnectors": [connector("INTERNET_EGRESS")],
