@@ -51,7 +51,7 @@ impl FairSlots {
     /// Whether a place would be had at once.
     pub(crate) fn is_free_for(&self, account: &AccountId) -> bool {
         let state = self.state();
-        let own = |account| state.held.get(account).copied().unwrap_or_default();
+        let own = |account: &AccountId| state.held.get(account).copied().unwrap_or_default();
         let waits = |(other, waiters): &(AccountId, VecDeque<oneshot::Sender<Slot>>)| {
             own(other) < self.per_account && waiters.iter().any(|waiter| !waiter.is_closed())
         };
