@@ -37,8 +37,11 @@ make_layout() {
   local layer_size
   layer_size=$(stat -c %s "$tar")
   mv "$tar" "$layout/blobs/sha256/$layer"
-  config=$(add_blob "$layout" '{"architecture":"%s","os":"linux","created":"%s","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["bash"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created_by":"hearth: mmdebstrap %s"}]}' \
-    "$arch" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$layer" "$suite")
+  # buildah takes no step from its cache whose base has a history without times: images in Docker's format have them.
+  local now
+  now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+  config=$(add_blob "$layout" '{"architecture":"%s","os":"linux","created":"%s","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["bash"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created":"%s","created_by":"hearth: mmdebstrap %s"}]}' \
+    "$arch" "$now" "$layer" "$now" "$suite")
   manifest=$(add_blob "$layout" '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:%s","size":%s}]}' \
     "$config" "$(stat -c %s "$layout/blobs/sha256/$config")" "$layer" "$layer_size")
   printf '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"

@@ -88,8 +88,8 @@ class Registry:
         diff_id = "sha256:" + hashlib.sha256(layer).hexdigest()
         image = {"architecture": architecture(), "os": "linux", "config": config,
                  "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-                 # Without it buildah never takes a step from its cache.
-                 "history": [{"created_by": "the files of some Debian packages"}]}
+                 # Without it, and its time, buildah never takes a step from its cache.
+                 "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "the files of some Debian packages"}]}
         kind = "application/vnd.oci.image"
         manifest = {
             "schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json",
