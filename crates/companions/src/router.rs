@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hearth_auth::sigv4::{claimed_access_key, claimed_service};
 use hearth_identity::{Caller, Identities};
 use hearth_store::Store;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -180,7 +180,12 @@ impl Companions {
     async fn s3_answer(&self, mut parts: Parts, body: Body) -> Response {
         version_2::move_token(&mut parts);
         // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
-        let body = if self.is_known(&parts) { body } else { Body::empty() };
+        let body = if self.is_known(&parts) {
+            body
+        } else {
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            Body::empty()
+        };
         let refuse = |spoiled: Spoiled| respond(StatusCode::BAD_REQUEST, "application/xml", spoiled.to_xml());
         let (body, broke_off) = match body::prepare(&parts, body).await {
             Ok(prepared) => prepared,

@@ -102,7 +102,11 @@ async fn one_token_does_not_keep_others_out() {
     for sender in &mut held[..4] {
         left += usize::from(sender.ready().await.is_ok());
     }
-    assert_eq!(left, 2, "the longest idle ones have given way");
+    // Two places were free, if those of the refused connections were given back already; else one more gave way.
+    assert!(
+        (1..=2).contains(&left),
+        "the longest idle ones give way, and no more than are needed: {left} are left"
+    );
 }
 
 /// Whoever was never let in keeps no place: with a bad token, for a microVM that has ended, over its limits.

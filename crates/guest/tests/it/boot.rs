@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use hearth_guest::{
     Artefacts, Egress, Error, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, UidPool,
 };
-use hearth_guest_protocol::{Reply, codec};
+use hearth_guest_protocol::{AppState, Hello, Reply, codec};
 use hearth_vmm::fake::{FakeOperation, FakeVmm};
 use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,7 +70,8 @@ impl GuestChannel for TestAgent {
         tokio::spawn(async move {
             let mut request = [0; 256];
             let _ = guest.read(&mut request).await;
-            guest.write_all(&codec::encode(&Reply::Done).unwrap()).await.unwrap();
+            let hello = Hello { protocol: 1, kernel: "6.12".to_owned(), app: AppState::NotStarted };
+            guest.write_all(&codec::encode(&Reply::Hello(hello)).unwrap()).await.unwrap();
         });
         Ok(Box::new(host))
     }
