@@ -180,14 +180,14 @@ impl Companions {
     async fn s3_answer(&self, mut parts: Parts, body: Body) -> Response {
         version_2::move_token(&mut parts);
         // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
-        let body = if self.is_known(&parts) {
-            body
+        let prepared = if self.is_known(&parts) {
+            body::prepare(&parts, body).await
         } else {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            Body::empty()
+            Ok(body::unread())
         };
         let refuse = |spoiled: Spoiled| respond(StatusCode::BAD_REQUEST, "application/xml", spoiled.to_xml());
-        let (body, broke_off) = match body::prepare(&parts, body).await {
+        let (body, broke_off) = match prepared {
             Ok(prepared) => prepared,
             Err(spoiled) => return refuse(spoiled),
         };
