@@ -24,11 +24,12 @@ KNOWN = {
     "connectors/update/VersionArn": _VERSIONS,
     "connectors/delete/Version": _VERSIONS,
     "connectors/delete/VersionArn": _VERSIONS,
+    "images-lifecycle/list-versions/items.0.kmsKeyIdentifier": _NEWER,
     **{f"{step}/kmsKeyIdentifier": _NEWER for step in (
         *(f"{case}/{step}" for case in ("vms-lifecycle", "tokens")
           for step in ("create-image", "version-until-built", "run", "get-until-running", "get-until-terminated")),
         *(f"images-lifecycle/{step}" for step in (
-            "create", "version-until-built", "list-versions/items.0", "update-image", "update-version-status")),
+            "create", "version-until-built", "update-image", "update-version-status")),
         "tags-api/create-image", "tags-api/version-until-built",
     )},
 }

@@ -11,7 +11,7 @@ use super::views::{self, Detail};
 use super::{Call, On, Operation, Outcome, Run, boundaries, documents, operation, quota, tags};
 use crate::query::page::Page;
 use crate::query::shape::{
-    Kind::{Integer, Text},
+    Kind::{Boolean, Integer, Text},
     Member, TAGS, optional, required,
 };
 use crate::query::texts::{ARN, DOCUMENT, NAME, PATH, PATH_PREFIX, ROLE_DESCRIPTION};
@@ -21,6 +21,8 @@ use crate::query::{Code, Refusal};
 /// `RoleName`.
 pub(super) const ROLE: Member = required("RoleName", Text(NAME));
 const DURATION: Member = optional("MaxSessionDuration", Integer(3600, 43_200));
+/// Of sign-ins to AWS's console, which is not here: checked, and of no effect.
+const SIGNIN_DURATION: Member = optional("MaxSigninSessionDuration", Integer(3600, 7_776_000));
 
 pub(super) const OPERATIONS: &[Operation] = &[
     operation(
@@ -32,6 +34,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             required("AssumeRolePolicyDocument", Text(DOCUMENT)),
             optional("Description", Text(ROLE_DESCRIPTION)),
             DURATION,
+            SIGNIN_DURATION,
             optional("PermissionsBoundary", Text(ARN)),
             optional("Tags", TAGS),
         ],
@@ -47,7 +50,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation(
         "UpdateRole",
         On::Role,
-        &[ROLE, optional("Description", Text(ROLE_DESCRIPTION)), DURATION],
+        &[
+            ROLE,
+            optional("Description", Text(ROLE_DESCRIPTION)),
+            DURATION,
+            SIGNIN_DURATION,
+            optional("ResetMaxSigninSessionDuration", Boolean),
+        ],
         Run::Change(|account, call| {
             update(account, call)?;
             Ok(Some(Xml::default()))

@@ -55,12 +55,13 @@ pub(crate) const TAG_KEY: Text = text(1, 128, r"[\p{L}\p{Z}\p{N}_.:/=+\-@]+", |t
 pub(crate) const TAG_VALUE: Text =
     text(0, 256, r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*", |text| text.chars().all(is_in_tag));
 pub(crate) const SESSION_NAME: Text = text(2, 64, r"[\w+=,.@-]*", |text| text.chars().all(is_name));
+pub(crate) const SOURCE_IDENTITY: Text = text(2, 256, r"[\w+=,.@-]*", |text| text.chars().all(is_name));
 pub(crate) const EXTERNAL_ID: Text =
     text(2, 1224, r"[\w+=,.@:\/-]*", |text| text.chars().all(|c| is_name(c) || ":/".contains(c)));
 pub(crate) const SERIAL_NUMBER: Text =
     text(9, 256, r"[\w+=/:,.@-]*", |text| text.chars().all(|c| is_name(c) || ":/".contains(c)));
 pub(crate) const TOKEN_CODE: Text = text(6, 6, r"[\d]*", |text| text.chars().all(|c| c.is_ascii_digit()));
-pub(crate) const CONTEXT_ASSERTION: Text = Text { min: 4, max: 2048, pattern: None };
+pub(crate) const CONTEXT_ASSERTION: Text = Text { min: 4, max: 3072, pattern: None };
 
 fn some(text: &str, fits: fn(char) -> bool) -> bool {
     !text.is_empty() && text.chars().all(fits)

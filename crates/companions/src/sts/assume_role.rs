@@ -10,8 +10,8 @@ use crate::query::shape::{
     Member, TAGS, optional, required,
 };
 use crate::query::texts::{
-    CONTEXT_ASSERTION, EXTERNAL_ID, SERIAL_NUMBER, SESSION_DOCUMENT, SESSION_NAME, STS_ARN, TAG_KEY,
-    TOKEN_CODE,
+    CONTEXT_ASSERTION, EXTERNAL_ID, SERIAL_NUMBER, SESSION_DOCUMENT, SESSION_NAME, SOURCE_IDENTITY, STS_ARN,
+    TAG_KEY, TOKEN_CODE,
 };
 use crate::query::xml::Xml;
 use crate::query::{Code, Refusal};
@@ -27,7 +27,7 @@ pub(super) const MEMBERS: &[Member] = &[
     optional("ExternalId", Text(EXTERNAL_ID)),
     optional("SerialNumber", Text(SERIAL_NUMBER)),
     optional("TokenCode", Text(TOKEN_CODE)),
-    optional("SourceIdentity", Text(SESSION_NAME)),
+    optional("SourceIdentity", Text(SOURCE_IDENTITY)),
     optional("ProvidedContexts", Structures(PROVIDED, 1, 5)),
     optional("MinimumSessionTokenSize", Integer(0, 4096)),
 ];
