@@ -57,7 +57,11 @@ pub(crate) fn authorize(
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     // Clients leave the body out when there are no members.
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| Refusal::new("SerializationException", error.to_string()))
+    serde_json::from_slice(body).map_err(|error| {
+        let mut message = error.to_string();
+        message.truncate(message.floor_char_boundary(500));
+        Refusal::new("SerializationException", message)
+    })
 }
 
 pub(crate) fn to_json(output: &impl Serialize) -> Bytes {
@@ -74,15 +78,27 @@ pub(crate) struct Text {
     pub(crate) allowed: fn(char) -> bool,
 }
 
-/// Everything that is wrong with a request, in Smithy's sentence.
+/// Violations that one answer names: a body of millions must not be answered with as many sentences.
+const MAXIMUM_VIOLATIONS: usize = 20;
+/// Longest value that a sentence repeats, in bytes.
+const MAXIMUM_SHOWN: usize = 2048;
+
+/// What is wrong with a request, in Smithy's sentence.
 #[derive(Debug, Default)]
 pub(crate) struct Violations(Vec<String>);
 
 impl Violations {
     /// Adds one. `value` is as the sentence shows it.
     pub(crate) fn add(&mut self, member: &str, value: Option<&str>, constraint: &str) {
-        let value = value.map_or_else(|| "null".to_owned(), |value| format!("'{value}'"));
-        self.0.push(format!("Value {value} at '{member}' failed to satisfy constraint: {constraint}"));
+        if self.0.len() >= MAXIMUM_VIOLATIONS {
+            return;
+        }
+        let value = match value {
+            None => " null".to_owned(),
+            Some(value) if value.len() <= MAXIMUM_SHOWN => format!(" '{value}'"),
+            Some(_) => String::new(),
+        };
+        self.0.push(format!("Value{value} at '{member}' failed to satisfy constraint: {constraint}"));
     }
 
     /// Checks a text that must be there.

@@ -17,7 +17,6 @@ use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt as _;
 use s3s::service::S3Service;
 use tower::ServiceExt as _;
 
@@ -181,7 +180,7 @@ impl Companions {
         version_2::move_token(&mut parts);
         // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
         let prepared = if self.is_known(&parts) {
-            body::prepare(&parts, body).await
+            body::prepare(&parts, body, self.identities.intake()).await
         } else {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(body::unread())
@@ -257,13 +256,7 @@ impl Companions {
         body: Body,
         maximum_bytes: usize,
     ) -> Result<(Caller, Bytes), hearth_api::Error> {
-        let body = http_body_util::Limited::new(body, maximum_bytes)
-            .collect()
-            .await
-            .map_err(|_| hearth_api::Error::validation("The body of the request is too long or broke off."))?
-            .to_bytes();
-        let caller = self.identities.authenticate(parts, &body, service, jiff::Timestamp::now())?;
-        Ok((caller, body))
+        self.identities.receive(parts, body, service, maximum_bytes).await
     }
 }
 

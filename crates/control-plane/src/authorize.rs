@@ -3,7 +3,7 @@
 
 use hearth_api::{Error, ErrorKind, NetworkConnectorArn};
 use hearth_iam::{Decision, PolicyType, Request};
-use hearth_identity::{ServiceRole, log_questions};
+use hearth_identity::{OnBehalf, ServiceRole, log_questions};
 use hearth_store::{LogActions, MicrovmRecord, Taggable, WrittenFor};
 
 use crate::call::Call;
@@ -64,12 +64,14 @@ impl Context {
     }
 
     /// Refuses a role that the caller may not hand to the service, or that does not let the service have it: the caller
-    /// is told the same (behaviour of RunMicrovm on the service).
-    pub(crate) fn authorize_pass_role(&self, call: &Call, role: &str) -> Result<(), Error> {
+    /// is told the same (behaviour of RunMicrovm on the service). `source` is the ARN of what the role is for.
+    pub(crate) fn authorize_pass_role(&self, call: &Call, role: &str, source: &str) -> Result<(), Error> {
         let identities = &self.services.identities;
-        let request = call.caller.request("iam:PassRole", role);
+        let request =
+            call.caller.request("iam:PassRole", role).with("iam:PassedToService", ["lambda.amazonaws.com"]);
         identities.authorize(&call.caller, &request)?;
-        match identities.service_role(role) {
+        let account = &call.caller.account;
+        match identities.service_role(&OnBehalf { role, session: "", account, source }) {
             ServiceRole::Assumable => Ok(()),
             ServiceRole::NeverMade if call.caller.is_root() => Ok(()),
             ServiceRole::NeverMade | ServiceRole::Refused => {

@@ -7,17 +7,18 @@ use bytes::Bytes;
 use hearth_api::Error;
 use hearth_identity::Caller;
 use http::Uri;
-use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::answer::Refused;
 use crate::config::Context;
-use crate::validate::{Location, Member, Shape};
+use crate::validate::{Location, Member, Shape, shortened};
 
 /// Longest body ("Lambda quotas", synchronous request).
 const MAXIMUM_BODY_BYTES: usize = 6 * 1024 * 1024;
+/// Values in a body; the longest that an operation takes have some hundred.
+const MAXIMUM_JSON_VALUES: usize = 20_000;
 /// Signing name of the service.
 const SERVICE: &str = "lambda";
 
@@ -38,17 +39,8 @@ impl FromRequest<Arc<Context>> for Call {
 
     async fn from_request(request: Request, context: &Arc<Context>) -> Result<Self, Refused> {
         let (mut parts, body) = request.into_parts();
-        let body = Limited::new(body, MAXIMUM_BODY_BYTES).collect().await.map_err(|error| {
-            Error::validation(if error.is::<http_body_util::LengthLimitError>() {
-                format!("The body of the request must not be longer than {MAXIMUM_BODY_BYTES} bytes.")
-            } else {
-                "The body of the request ended early.".to_owned()
-            })
-        })?;
-        let body = body.to_bytes();
         let identities = &context.services.identities;
-        let caller =
-            identities.authenticate(&parts, &body, SERVICE, jiff::Timestamp::now()).map_err(Error::from)?;
+        let (caller, body) = identities.receive(&parts, body, SERVICE, MAXIMUM_BODY_BYTES).await?;
         let path = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|_| Error::validation("The path of the request is not valid percent-encoded UTF-8."))?;
@@ -56,6 +48,21 @@ impl FromRequest<Arc<Context>> for Call {
         let query = decode_query(parts.uri.query().unwrap_or(""))?;
         Ok(Self { caller, uri: parts.uri, path, query, body })
     }
+}
+
+/// About how many values a JSON text has: each takes many times its length in memory.
+fn json_values(text: &[u8]) -> usize {
+    let (mut values, mut in_string, mut escaped) = (1, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 fn decode_query(query: &str) -> Result<Vec<(String, String)>, Error> {
@@ -96,8 +103,11 @@ impl Call {
 
     /// The request, checked against the shape of its operation.
     pub(crate) fn input<T: DeserializeOwned>(&self, shape: &Shape) -> Result<T, Error> {
-        serde_json::from_value(self.checked(shape)?)
-            .map_err(|error| Error::validation(format!("The body of the request cannot be read: {error}")))
+        serde_json::from_value(self.checked(shape)?).map_err(|error| {
+            let error = error.to_string();
+            let error = shortened(&error, 500);
+            Error::validation(format!("The body of the request cannot be read: {error}"))
+        })
     }
 
     /// Refuses a request that is not of this shape.
@@ -126,6 +136,11 @@ impl Call {
 
     fn json(&self) -> Result<Value, Error> {
         let text: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        if json_values(text) > MAXIMUM_JSON_VALUES {
+            return Err(Error::validation(format!(
+                "The body of the request must not have more than {MAXIMUM_JSON_VALUES} values."
+            )));
+        }
         serde_json::from_slice(text)
             .map_err(|error| Error::validation(format!("The body of the request is not valid JSON: {error}")))
     }

@@ -71,10 +71,26 @@ pub(crate) struct Member {
     pub(crate) location: Location,
 }
 
+/// Violations that one answer names: a body of millions must not be answered with as many sentences.
+const MAXIMUM_VIOLATIONS: usize = 20;
+/// Longest value that a sentence repeats, in bytes.
+const MAXIMUM_SHOWN: usize = 2048;
+/// Longest name of a map's entry in a path, in bytes.
+const MAXIMUM_NAME: usize = 256;
+
+/// The beginning of a text.
+pub(crate) fn shortened(text: &str, bytes: usize) -> std::borrow::Cow<'_, str> {
+    if text.len() <= bytes {
+        return text.into();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(bytes)]).into()
+}
+
 /// Refuses `value` with one error that names every violation.
 pub(crate) fn check(value: &Value, shape: &Shape) -> Result<(), Error> {
     let mut found = Vec::new();
     visit(value, shape, "", &mut found);
+    found.truncate(MAXIMUM_VIOLATIONS);
     refuse(&found)
 }
 
@@ -93,6 +109,9 @@ fn summary(found: &[String]) -> Error {
 }
 
 fn visit(value: &Value, shape: &Shape, path: &str, found: &mut Vec<String>) {
+    if found.len() >= MAXIMUM_VIOLATIONS {
+        return;
+    }
     let mut wrong_type = |expected: &str| {
         let place = if path.is_empty() { "the body".to_owned() } else { format!("'{path}'") };
         found.push(format!("Value at {place} failed to satisfy constraint: Member must be {expected}"));
@@ -124,7 +143,7 @@ fn visit(value: &Value, shape: &Shape, path: &str, found: &mut Vec<String>) {
             check_length(entries.len(), 0, *maximum, None, path, found);
             for (name, entry) in entries {
                 visit(&Value::String(name.clone()), key, &format!("{path}.key"), found);
-                visit(entry, value, &format!("{path}.{name}"), found);
+                visit(entry, value, &format!("{path}.{}", shortened(name, MAXIMUM_NAME)), found);
             }
         }
         (Shape::Map { .. }, _) => wrong_type("a map"),
@@ -168,7 +187,15 @@ fn shown_list(items: &[Value], member: &Shape) -> Option<String> {
     if matches!(member, Shape::Text(Text { sensitive: true, .. })) {
         return None;
     }
-    let texts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+    let mut length = 0;
+    let texts: Option<Vec<&str>> = items
+        .iter()
+        .map(|item| {
+            let text = item.as_str()?;
+            length += text.len() + 2;
+            (length <= MAXIMUM_SHOWN).then_some(text)
+        })
+        .collect();
     texts.map(|texts| format!("[{}]", texts.join(", ")))
 }
 
@@ -215,7 +242,7 @@ fn check_integer(number: i64, minimum: i64, maximum: i64, path: &str, found: &mu
 
 /// The value is left out when it is secret or longer than anybody wants to read again.
 fn sentence(shown: Option<&str>, path: &str, rule: &str) -> String {
-    match shown.filter(|text| text.len() <= 2048) {
+    match shown.filter(|text| text.len() <= MAXIMUM_SHOWN) {
         Some(text) => format!("Value '{text}' at '{path}' failed to satisfy constraint: {rule}"),
         None => format!("Value at '{path}' failed to satisfy constraint: {rule}"),
     }

@@ -89,6 +89,7 @@ impl Principal {
             return vec![
                 ("aws:PrincipalIsAWSService", "true".to_owned()),
                 ("aws:PrincipalServiceName", self.arn()),
+                ("aws:PrincipalServiceNamesList", self.arn()),
             ];
         };
         let mut keys = vec![

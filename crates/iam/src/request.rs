@@ -30,6 +30,11 @@ impl Request {
         self
     }
 
+    /// Values of a condition key; none when it is absent.
+    pub fn values(&self, key: &str) -> &[String] {
+        self.context.values(key)
+    }
+
     /// Who asks.
     pub fn principal(&self) -> &Principal {
         &self.principal

@@ -1,12 +1,15 @@
 //! Who made a request, and under which circumstances.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hearth_api::AccountId;
 use hearth_iam::{Principal, Request};
 use hearth_store::Author;
 use jiff::Timestamp;
 
+use crate::conditions::Circumstances;
+use crate::entities::Tags;
 use crate::session::Session;
 
 /// Who made a request, and under which circumstances.
@@ -22,8 +25,16 @@ pub struct Caller {
     pub session: Option<std::sync::Arc<Session>>,
     /// Where the request came from, when that is known.
     pub source_ip: Option<IpAddr>,
+    /// Whether it came over TLS, to a proxy of ours.
+    pub secure: bool,
     /// `User-Agent` of the request.
     pub user_agent: Option<String>,
+    /// `Referer` of the request.
+    pub referer: Option<String>,
+    /// Region that the request is for.
+    pub region: Arc<str>,
+    /// Tags of the user, or of the session and its role.
+    pub tags: Tags,
     /// When it came.
     pub at: Timestamp,
 }
@@ -55,22 +66,18 @@ impl Caller {
     /// actions that have none. The global condition keys of the request are set (IAM user guide, "AWS global condition
     /// context keys"); keys of the resource and of the parameters are to be added with [`Request::with`].
     pub fn request(&self, action: impl Into<String>, resource: impl Into<String>) -> Request {
-        let mut request = Request::new(self.principal.clone(), action, resource)
-            .with("aws:CurrentTime", [self.at.to_string()])
-            .with("aws:EpochTime", [self.at.as_second().to_string()])
-            .with("aws:SecureTransport", ["false"])
-            .with("aws:ViaAWSService", ["false"]);
-        if let Some(address) = self.source_ip {
-            request = request.with("aws:SourceIp", [address.to_canonical().to_string()]);
-        }
-        if let Some(agent) = &self.user_agent {
-            request = request.with("aws:UserAgent", [agent.clone()]);
-        }
-        if let Some(session) = &self.session {
-            request = request
-                .with("aws:TokenIssueTime", [session.issued_at.0.to_string()])
-                .with("aws:MultiFactorAuthPresent", ["false"]);
-        }
-        request
+        let circumstances = Circumstances {
+            at: self.at,
+            region: &self.region,
+            secure: self.secure,
+            issued_at: self.session.as_ref().map(|session| session.issued_at.0),
+            principal_tags: &self.tags,
+            account: Some(&self.account),
+        };
+        circumstances
+            .add_to(Request::new(self.principal.clone(), action, resource))
+            .with("aws:SourceIp", self.source_ip.map(|address| address.to_canonical().to_string()))
+            .with("aws:UserAgent", self.user_agent.clone())
+            .with("aws:referer", self.referer.clone())
     }
 }

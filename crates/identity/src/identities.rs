@@ -5,15 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, verify};
+use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, verify};
 use hearth_auth::{Credential, Lookup};
 use hearth_iam::Principal;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
-use http::header::USER_AGENT;
+use http::header::{REFERER, USER_AGENT};
 
 use crate::account::{Account, to_json};
 use crate::caller::Caller;
-use crate::entities::{Role, User};
+use crate::entities::{Role, Tags, User};
+use crate::intake::Intake;
 use crate::session::{Origin, Session, SessionOf};
 
 /// Key of an account's root user.
@@ -77,6 +78,9 @@ pub struct Identities {
     /// Changes come one after the other.
     changing: tokio::sync::Mutex<()>,
     signing_keys: SigningKeys,
+    /// Region that requests are for.
+    region: Arc<str>,
+    pub(crate) intake: Intake,
 }
 
 impl Identities {
@@ -104,7 +108,24 @@ impl Identities {
         }
         let changing = tokio::sync::Mutex::default();
         let signing_keys = SigningKeys::default();
-        Ok(Self { store, directory: RwLock::new(directory), changing, signing_keys })
+        let (directory, region) = (RwLock::new(directory), "us-east-1".into());
+        Ok(Self { store, directory, changing, signing_keys, region, intake: Intake::default() })
+    }
+
+    /// The same in another Region than `us-east-1`.
+    #[must_use]
+    pub fn in_region(self, region: &str) -> Self {
+        Self { region: region.into(), ..self }
+    }
+
+    /// Region that requests are for.
+    pub(crate) fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The budget of bodies whose signatures are still to be checked.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     /// An account as it is now.
@@ -189,6 +210,11 @@ impl Identities {
         let directory = self.read();
         let key = directory.keys.get(access_key)?;
         let (account, principal) = directory.principal(key)?;
+        let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        let mut tags = directory.tags_of(&principal);
+        if let KeyOf::Session(session) = key {
+            tags.extend(session.tags.clone());
+        }
         Some(Caller {
             access_key: access_key.to_owned(),
             account,
@@ -198,9 +224,33 @@ impl Identities {
                 _ => None,
             },
             source_ip: source.map(SourceAddress::ip),
-            user_agent: headers.get(USER_AGENT).and_then(|agent| Some(agent.to_str().ok()?.to_owned())),
+            secure: source.is_some_and(|source| source.secure),
+            user_agent: text(USER_AGENT),
+            referer: text(REFERER),
+            region: self.region.clone(),
+            tags,
             at,
         })
+    }
+
+    /// Checks what the headers say of a signature before anything of the body is read: a key in force, at about `now`,
+    /// for `service`.
+    pub fn check_head(
+        &self,
+        parts: &http::request::Parts,
+        service: &str,
+        now: jiff::Timestamp,
+    ) -> Result<(), Denial> {
+        let headers: Vec<(&str, &[u8])> =
+            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let request = SignedRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or(""),
+            headers: &headers,
+            body: &[],
+        };
+        check_head(&request, service, now, |key| self.credential(key))
     }
 
     /// Verifies that a known key signed this request for `service` at about `now`. `body` is the whole body.
@@ -231,12 +281,22 @@ impl Identities {
 
 /// Where a request came from; the server puts it into the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourceAddress(pub SocketAddr);
+pub struct SourceAddress {
+    /// Address of the client.
+    pub address: IpAddr,
+    /// Whether it came over TLS, to a proxy of ours.
+    pub secure: bool,
+}
 
 impl SourceAddress {
+    /// A client that came without TLS.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address: address.ip(), secure: false }
+    }
+
     /// The address without its port.
     pub fn ip(self) -> IpAddr {
-        self.0.ip()
+        self.address
     }
 }
 
@@ -310,6 +370,18 @@ impl Directory {
             SessionOf::User { name, id } => self.user(&account, name, id)?.principal(),
             SessionOf::Role { name, id, session } => self.role_with_id(&account, name, id)?.session(session),
         })
+    }
+
+    /// Tags of a user, or of a session's role.
+    pub(crate) fn tags_of(&self, principal: &Principal) -> Tags {
+        let tags = match principal {
+            Principal::User { account, name, id, .. } => self.user(account, name, id).map(|user| &user.tags),
+            Principal::AssumedRole { account, role, id, .. } => {
+                self.role_with_id(account, role, id).map(|role| &role.tags)
+            }
+            Principal::Root { .. } | Principal::Service { .. } => None,
+        };
+        tags.cloned().unwrap_or_default()
     }
 
     /// The user of this name, unless it is another one by now.

@@ -4,14 +4,17 @@
 //! user or role that it is of, and with whoever asked for it, and another one of the same name does not inherit it; only the root user of an account has rights that no policy gives.
 //!
 //! Reading order: [`entities`] (what there is), [`account`] (an account and how it changes), [`session`] (temporary
-//! credentials), [`identities`] (the whole, and authentication), `authorize` (what a caller may do), [`service_role`]
+//! credentials), [`identities`] (the whole, and authentication), `authorize` (what a caller may do), [`conditions`]
+//! (the condition keys of its requests), [`service_role`]
 //! (what a role may do in the hands of the service).
 
 pub mod account;
 mod authorize;
 pub mod caller;
+pub mod conditions;
 pub mod entities;
 pub mod identities;
+mod intake;
 mod log_rights;
 mod managed;
 pub mod service_role;
@@ -22,8 +25,9 @@ pub use account::Account;
 pub use caller::Caller;
 pub use entities::{AccessKey, ManagedPolicy, Policy, PolicyVersion, Role, User};
 pub use identities::{Identities, IdentityError, RootKey, SourceAddress};
+pub use intake::{Intake, Share, drain};
 pub use log_rights::{PolicyLogRights, log_questions};
-pub use service_role::ServiceRole;
+pub use service_role::{OnBehalf, ServiceRole};
 pub use session::{Origin, Session, SessionOf};
 pub use unique::{secret, unique_id};
 

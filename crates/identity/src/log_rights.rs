@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hearth_store::{LogActions, LogDestination, LogRights, WrittenFor};
 
 use crate::identities::Identities;
-use crate::service_role::RoleArn;
+use crate::service_role::{OnBehalf, RoleArn};
 
 /// Name of the service's sessions of roles that write output.
 const SESSION: &str = "Lambda-microvmsLogs";
@@ -46,7 +46,9 @@ impl LogRights for PolicyLogRights {
                 WrittenFor::Service => (true, String::new()),
                 WrittenFor::Role(role) => {
                     let own = RoleArn::parse(role).is_some_and(|arn| *arn.account() == destination.account);
-                    (own && self.identities.service_role_may(role, SESSION, action, &resource), role.clone())
+                    let (account, source) = (&destination.account, destination.image.as_str());
+                    let use_of = OnBehalf { role, session: SESSION, account, source };
+                    (own && self.identities.service_role_may(&use_of, action, &resource), role.clone())
                 }
                 WrittenFor::Author(author) => {
                     let (arn, id) = (&author.arn, author.id.as_deref());

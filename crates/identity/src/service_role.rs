@@ -3,7 +3,8 @@
 use hearth_api::AccountId;
 use hearth_iam::{Principal, Request, evaluate, evaluate_trust};
 
-use crate::entities::{Role, User};
+use crate::conditions::Circumstances;
+use crate::entities::{Role, Tags, User};
 use crate::identities::{Directory, Identities};
 
 /// The service as trust policies name it.
@@ -97,28 +98,45 @@ impl Identities {
         };
         principal.is_some_and(|principal| {
             let policies = directory.policies_of(&principal);
-            evaluate(&policies, &Request::new(principal, action, resource)).is_allowed()
+            let tags = directory.tags_of(&principal);
+            let circumstances =
+                Circumstances { principal_tags: &tags, account: Some(&account), ..of_service(self.region()) };
+            evaluate(&policies, &circumstances.add_to(Request::new(principal, action, resource))).is_allowed()
         })
     }
 
     /// How a role stands with the service.
-    pub fn service_role(&self, arn: &str) -> ServiceRole {
-        match self.read().standing(arn) {
+    pub fn service_role(&self, use_of: &OnBehalf<'_>) -> ServiceRole {
+        match self.read().standing(use_of, self.region()) {
             Standing::Assumable(_) => ServiceRole::Assumable,
             Standing::NeverMade => ServiceRole::NeverMade,
             Standing::Refused => ServiceRole::Refused,
         }
     }
 
+    /// The request that the service would make as this role.
+    #[cfg(test)]
+    pub(crate) fn role_request(
+        &self,
+        use_of: &OnBehalf<'_>,
+        action: &str,
+        resource: &str,
+    ) -> Option<Request> {
+        let directory = self.read();
+        match directory.standing(use_of, self.region()) {
+            Standing::Assumable(role) => Some(use_of.request(role, self.region(), action, resource)),
+            Standing::NeverMade | Standing::Refused => None,
+        }
+    }
+
     /// Whether the service may do `action` to `resource` as this role. A role that was never made may do everything in
     /// its account: only the root user can have named it.
-    pub fn service_role_may(&self, arn: &str, session: &str, action: &str, resource: &str) -> bool {
+    pub fn service_role_may(&self, use_of: &OnBehalf<'_>, action: &str, resource: &str) -> bool {
         let directory = self.read();
-        match directory.standing(arn) {
+        match directory.standing(use_of, self.region()) {
             Standing::Assumable(role) => {
-                let principal = role.session(session);
-                let policies = directory.policies_of(&principal);
-                evaluate(&policies, &Request::new(principal, action, resource)).is_allowed()
+                let policies = directory.policies_of(&role.session(use_of.session));
+                evaluate(&policies, &use_of.request(role, self.region(), action, resource)).is_allowed()
             }
             Standing::NeverMade => true,
             Standing::Refused => false,
@@ -138,11 +156,15 @@ impl Directory {
         self.account(&arn.account)?.role(&arn.name).filter(|role| role.arn() == arn.text)
     }
 
-    fn standing(&self, arn: &str) -> Standing<'_> {
-        let Some(arn) = RoleArn::parse(arn) else { return Standing::Refused };
+    fn standing(&self, use_of: &OnBehalf<'_>, region: &str) -> Standing<'_> {
+        let Some(arn) = RoleArn::parse(use_of.role) else { return Standing::Refused };
         let Some(account) = self.account(&arn.account) else { return Standing::Refused };
         match self.role(&arn) {
-            Some(role) if trusts_service(role) => Standing::Assumable(role),
+            Some(role)
+                if evaluate_trust(role.trust.document(), &use_of.question(role, region)).is_allowed() =>
+            {
+                Standing::Assumable(role)
+            }
             None if !account.role_is_gone(&arn.name) && account.role(&arn.name).is_none() => {
                 Standing::NeverMade
             }
@@ -151,8 +173,55 @@ impl Directory {
     }
 }
 
-fn trusts_service(role: &Role) -> bool {
-    let service = Principal::Service { name: SERVICE.to_owned() };
-    let request = Request::new(service, "sts:AssumeRole", role.arn());
-    evaluate_trust(role.trust.document(), &request).is_allowed()
+/// A role in the hands of the service, and what for.
+#[derive(Debug, Clone, Copy)]
+pub struct OnBehalf<'a> {
+    /// ARN of the role.
+    pub role: &'a str,
+    /// Name of the service's session.
+    pub session: &'a str,
+    /// Account of the image or network connector that the role is for (`aws:SourceAccount`).
+    pub account: &'a AccountId,
+    /// ARN of the image or network connector (`aws:SourceArn`).
+    pub source: &'a str,
+}
+
+impl OnBehalf<'_> {
+    /// A request that the service makes as the role.
+    fn request(&self, role: &Role, region: &str, action: &str, resource: &str) -> Request {
+        let circumstances = Circumstances {
+            issued_at: Some(jiff::Timestamp::now()),
+            principal_tags: &role.tags,
+            account: Some(&role.account),
+            ..of_service(region)
+        };
+        circumstances.add_to(Request::new(role.session(self.session), action, resource))
+    }
+
+    /// The question that the service asks the role's trust policy.
+    pub(crate) fn question(&self, role: &Role, region: &str) -> Request {
+        let service = Principal::Service { name: SERVICE.to_owned() };
+        let request = Request::new(service, "sts:AssumeRole", role.arn());
+        of_service(region)
+            .add_to(request)
+            .with(
+                "aws:PrincipalServiceNamesList",
+                [SERVICE.to_owned(), format!("lambda.{region}.amazonaws.com")],
+            )
+            .with("aws:SourceAccount", [self.account.to_string()])
+            .with("aws:SourceArn", [self.source])
+    }
+}
+
+/// The circumstances of what the service does by itself.
+fn of_service(region: &str) -> Circumstances<'_> {
+    static NO_TAGS: Tags = Tags::new();
+    Circumstances {
+        at: jiff::Timestamp::now(),
+        region,
+        secure: true,
+        issued_at: None,
+        principal_tags: &NO_TAGS,
+        account: None,
+    }
 }

@@ -8,8 +8,8 @@ use hearth_store::{LogActions, LogDestination, LogRights as _, Store, WrittenFor
 use crate::entities::{Attachments, Tags};
 use crate::service_role::ServiceRole;
 use crate::{
-    AccessKey, Caller, Identities, IdentityError, Policy, PolicyLogRights, Role, RootKey, Session, SessionOf,
-    User,
+    AccessKey, Caller, Identities, IdentityError, OnBehalf, Policy, PolicyLogRights, Role, RootKey, Session,
+    SessionOf, User,
 };
 
 const ACCOUNT: &str = "111122223333";
@@ -71,6 +71,11 @@ fn role(service: &str, policies: Attachments) -> Role {
         maximum_session_seconds: 3600,
         tags: Tags::new(),
     }
+}
+
+fn use_of(role: &str) -> OnBehalf<'_> {
+    static ACCOUNT_ID: std::sync::LazyLock<AccountId> = std::sync::LazyLock::new(account);
+    OnBehalf { role, session: "s", account: &ACCOUNT_ID, source: IMAGE }
 }
 
 async fn put(identities: &Identities, put: impl FnOnce(&mut crate::Account)) {
@@ -265,29 +270,29 @@ async fn an_empty_list_of_session_policies_allows_nothing() {
 async fn a_role_serves_the_service_only_if_it_trusts_it() {
     let store = Store::temporary().await.unwrap();
     let identities = open(&store).await;
-    let may = |identities: &Identities| identities.service_role_may(ROLE, "s", RUN, IMAGE);
-    assert_eq!(identities.service_role(ROLE), ServiceRole::NeverMade);
+    let may = |identities: &Identities| identities.service_role_may(&use_of(ROLE), RUN, IMAGE);
+    assert_eq!(identities.service_role(&use_of(ROLE)), ServiceRole::NeverMade);
     assert!(may(&identities));
     put(&identities, |account| account.put_role(role("ec2.amazonaws.com", may_run()))).await;
-    assert_eq!(identities.service_role(ROLE), ServiceRole::Refused);
+    assert_eq!(identities.service_role(&use_of(ROLE)), ServiceRole::Refused);
     put(&identities, |account| account.put_role(role("lambda.amazonaws.com", Attachments::default()))).await;
-    assert_eq!(identities.service_role(ROLE), ServiceRole::Assumable);
+    assert_eq!(identities.service_role(&use_of(ROLE)), ServiceRole::Assumable);
     assert!(!may(&identities));
     put(&identities, |account| account.put_role(role("lambda.amazonaws.com", may_run()))).await;
     assert!(may(&identities));
-    assert_eq!(identities.service_role(&ROLE.replace("role/", "role/x/")), ServiceRole::Refused);
+    assert_eq!(identities.service_role(&use_of(&ROLE.replace("role/", "role/x/"))), ServiceRole::Refused);
 
     put(&identities, |account| account.remove_role("Build")).await;
     for identities in [&identities, &open(&store).await] {
         assert_eq!(
-            identities.service_role(ROLE),
+            identities.service_role(&use_of(ROLE)),
             ServiceRole::Refused,
             "what was deleted is not free for all"
         );
         assert!(!may(identities));
     }
     for other in ["arn:aws:iam::999999999999:role/build", "build", "arn:aws:iam::111122223333:user/build"] {
-        assert_eq!(identities.service_role(other), ServiceRole::Refused, "{other}");
+        assert_eq!(identities.service_role(&use_of(other)), ServiceRole::Refused, "{other}");
     }
 }
 
@@ -319,4 +324,97 @@ fn the_arn_of_a_session_is_that_of_its_role() {
         session: "s".into(),
     };
     assert_eq!(principal.arn(), format!("arn:aws:sts::{ACCOUNT}:assumed-role/build/s"));
+}
+
+/// Values of a key for whoever makes the request; every key of the table for everybody.
+#[tokio::test]
+async fn global_condition_keys_are_present_as_the_table_says() {
+    use crate::conditions::{By, GLOBAL_KEYS, Present};
+    let identities = open(&Store::temporary().await.unwrap()).await.in_region("eu-west-1");
+    let tags: Tags = [("team".to_owned(), "a".to_owned())].into();
+    put(&identities, |account| {
+        account.put_user(User { tags: tags.clone(), ..user("AIDA1", may_run()) });
+        account.put_role(Role { tags: tags.clone(), ..role("lambda.amazonaws.com", may_run()) });
+    })
+    .await;
+    let start = async |of: SessionOf| {
+        let mut session = Session::new(account(), of, None, 900);
+        session.tags = [("stage".to_owned(), "test".to_owned())].into();
+        let key = session.access_key.clone();
+        identities.add_session(session).await.unwrap();
+        key
+    };
+    let of_user = start(SessionOf::User { name: "Ann".into(), id: "AIDA1".into() }).await;
+    let of_role =
+        start(SessionOf::Role { name: "build".into(), id: "AROA1".into(), session: "s".into() }).await;
+    let request = |key: &str| {
+        let (mut parts, ()) = http::Request::builder()
+            .header("user-agent", "test")
+            .header("referer", "http://test")
+            .body(())
+            .unwrap()
+            .into_parts();
+        parts.extensions.insert(crate::SourceAddress::plain(([192, 0, 2, 1], 1).into()));
+        let caller = identities.caller(key, &parts, jiff::Timestamp::now()).unwrap();
+        // What the operations add where there is some.
+        caller
+            .request(RUN, IMAGE)
+            .with("aws:TagKeys", ["k"])
+            .with("aws:RequestTag/k", ["v"])
+            .with("aws:ResourceTag/k", ["v"])
+    };
+    let service = {
+        let directory = identities.read();
+        let role = directory.role_with_id(&account(), "build", "AROA1").unwrap();
+        use_of(ROLE).question(role, "eu-west-1")
+    };
+    let service_role = identities.role_request(&use_of(ROLE), RUN, IMAGE).unwrap();
+    for (by, request) in [
+        (By::Root, request("AKIAROOT")),
+        (By::User, request("AKIAUSER")),
+        (By::UserSession, request(&of_user)),
+        (By::RoleSession, request(&of_role)),
+        (By::ServiceRole, service_role),
+        (By::Service, service),
+    ] {
+        for (key, present) in GLOBAL_KEYS {
+            let name = match *key {
+                "aws:PrincipalTag/…" => "aws:PrincipalTag/team".to_owned(),
+                key => key.replace('…', "k"),
+            };
+            let expected = matches!(present, Present::By(all, _) if all.contains(&by));
+            assert_eq!(!request.values(&name).is_empty(), expected, "{key} of {by:?}");
+        }
+        assert_eq!(request.values("aws:RequestedRegion"), ["eu-west-1"]);
+        assert_eq!(request.values("aws:ResourceAccount"), [ACCOUNT], "{by:?}");
+    }
+    let session = request(&of_role);
+    assert_eq!(session.values("aws:PrincipalTag/stage"), ["test"]);
+    assert_eq!(session.values("aws:MultiFactorAuthPresent"), ["false"]);
+    let ann = caller(&identities, "AKIAUSER");
+    assert_eq!(ann.request("iam:GetUser", "*").values("aws:RequestedRegion"), ["us-east-1"]);
+    assert_eq!(ann.request("s3:ListAllMyBuckets", "*").values("aws:ResourceAccount"), [ACCOUNT]);
+    let managed = "arn:aws:lambda:eu-west-1:aws:network-connector:aws-network-connector:ALL_INGRESS";
+    assert!(ann.request("lambda:PassNetworkConnector", managed).values("aws:ResourceAccount").is_empty());
+}
+
+#[tokio::test]
+async fn a_trust_policy_may_ask_for_account_and_resource_that_the_role_is_for() {
+    let identities = open(&Store::temporary().await.unwrap()).await;
+    for (condition, trusted) in [
+        (format!(r#""StringEquals":{{"aws:SourceAccount":"{ACCOUNT}"}}"#), true),
+        (r#""StringEquals":{"aws:SourceAccount":"999999999999"}"#.to_owned(), false),
+        (format!(r#""ArnLike":{{"aws:SourceArn":"arn:aws:lambda:*:{ACCOUNT}:microvm-image:*"}}"#), true),
+        (format!(r#""ArnLike":{{"aws:SourceArn":"arn:aws:lambda:*:{ACCOUNT}:microvm-image:other"}}"#), false),
+        (r#""Null":{"aws:SourceOrgID":"true"},"Bool":{"aws:SecureTransport":"true"}"#.to_owned(), true),
+    ] {
+        let trust = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{{"Service":"lambda.amazonaws.com"}},"Condition":{{{condition}}}}}}}"#
+        );
+        let trust = Policy::parse(&trust, DocumentKind::Trust, 2048).unwrap();
+        put(&identities, |account| account.put_role(Role { trust, ..role("x.example", may_run()) })).await;
+        let expected = if trusted { ServiceRole::Assumable } else { ServiceRole::Refused };
+        assert_eq!(identities.service_role(&use_of(ROLE)), expected, "{condition}");
+        assert_eq!(identities.service_role_may(&use_of(ROLE), RUN, IMAGE), trusted, "{condition}");
+    }
 }

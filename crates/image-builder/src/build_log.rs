@@ -45,8 +45,7 @@ impl BuildLog {
             Some(configuration) => WrittenFor::Role(configuration.build_role_arn.clone()),
             None => WrittenFor::Nobody,
         };
-        let destination =
-            LogDestination::new(logging, arn.account.clone(), arn.name.as_str(), stream, written_for);
+        let destination = LogDestination::new(logging, arn.account.clone(), arn, stream, written_for);
         let writer = destination.map(|destination| LogWriter::start(store.clone(), destination));
         Self { writer, buffer: LineBuffer::default() }
     }

@@ -21,7 +21,7 @@ impl ImageBuilder {
         let (bucket, key) = parse_uri(uri)
             .ok_or_else(|| invalid(format!("{uri} is not of the form s3://<bucket>/<key>.")))?;
         let max_bytes = self.config.archive_limits.zip_bytes;
-        let reader = Reader { account: &row.arn.account, role, session: build.id.as_str() };
+        let reader = Reader { account: &row.arn.account, image: &row.arn, role, session: build.id.as_str() };
         let Err(error) = self.config.artifacts.fetch(reader, bucket, key, to, max_bytes).await else {
             return Ok(());
         };

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use hearth_api::AccountId;
+use hearth_api::{AccountId, ImageArn};
 
 /// On whose behalf a build reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reader<'a> {
     /// Account of the image.
     pub account: &'a AccountId,
+    /// Image that is built.
+    pub image: &'a ImageArn,
     /// ARN of the build role.
     pub role: &'a str,
     /// Name of the role's session.

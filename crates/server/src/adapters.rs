@@ -8,8 +8,8 @@ use hearth_api::{EndpointCounters, EndpointTokenKeys, MicrovmId};
 use hearth_companions::{ObjectStorage, StorageError};
 use hearth_control_plane::{Endpoints, RotationError};
 use hearth_data_plane::Counters;
-use hearth_identity::Identities;
 use hearth_identity::service_role::RoleArn;
+use hearth_identity::{Identities, OnBehalf};
 use hearth_image_builder::{ArtifactError, ArtifactSource, Reader};
 
 use crate::token_keys::TokenKeyFile;
@@ -33,7 +33,10 @@ impl ArtifactSource for Artifacts {
     ) -> Result<u64, ArtifactError> {
         let own = RoleArn::parse(reader.role).is_some_and(|role| role.account() == reader.account);
         let object = format!("arn:aws:s3:::{bucket}/{key}");
-        if !own || !self.identities.service_role_may(reader.role, reader.session, "s3:GetObject", &object) {
+        let source = reader.image.to_string();
+        let Reader { account, role, session, .. } = reader;
+        let use_of = OnBehalf { role, session, account, source: &source };
+        if !own || !self.identities.service_role_may(&use_of, "s3:GetObject", &object) {
             return Err(ArtifactError::AccessDenied);
         }
         let fetched = self.storage.fetch(reader.account, bucket, key, to, max_bytes).await;
@@ -104,7 +107,9 @@ mod tests {
     /// What comes of reading `s3://<bucket>/app.zip`, which is nowhere: `NoSuchBucket` is what an allowed reader is told.
     async fn read(artifacts: &Artifacts, role: &str, bucket: &str) -> ArtifactError {
         let account = AccountId::from_stored("111122223333");
-        let reader = Reader { account: &account, role, session: "s" };
+        let image = "arn:aws:lambda:us-east-1:111122223333:microvm-image:app";
+        let image = hearth_api::ImageArn::parse(image).unwrap();
+        let reader = Reader { account: &account, image: &image, role, session: "s" };
         artifacts.fetch(reader, bucket, "app.zip", Path::new("/nonexistent/zip"), 1).await.unwrap_err()
     }
 

@@ -53,7 +53,7 @@ async fn serve_connection(
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Policies ask for it (`aws:SourceIp`).
-        request.extensions_mut().insert(SourceAddress(address));
+        request.extensions_mut().insert(SourceAddress::plain(address));
         router.call(request)
     });
     let mut connection = std::pin::pin!(

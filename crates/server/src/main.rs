@@ -15,6 +15,7 @@ mod env;
 mod open_files;
 mod owned;
 mod pulls;
+mod quota_config;
 mod retention;
 mod serve;
 mod token_keys;

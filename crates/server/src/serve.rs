@@ -136,7 +136,8 @@ async fn start(
             bytes: Some(config.quotas.log_mib << 20).filter(|bytes| *bytes > 0),
         });
     store.adopt_log_groups(&access.account).await?;
-    let identities = Arc::new(Identities::open(store.clone(), access.root_keys.clone()).await?);
+    let identities = Identities::open(store.clone(), access.root_keys.clone()).await?;
+    let identities = Arc::new(identities.in_region(&config.region));
     let rights = PolicyLogRights { identities: identities.clone(), region: config.region.clone() };
     let store = store.with_log_rights(Arc::new(rights));
     let code = Artifacts { storage, identities: identities.clone() };

@@ -184,8 +184,8 @@ impl MicrovmRecord {
             (None, Some(author)) => WrittenFor::Author(author.clone()),
             (None, None) => WrittenFor::Nobody,
         };
-        let (account, image) = (self.account.clone(), self.image_arn.name.as_str());
-        LogDestination::new(settings.logging.as_ref(), account, image, stream, written_for)
+        let logging = settings.logging.as_ref();
+        LogDestination::new(logging, self.account.clone(), &self.image_arn, stream, written_for)
     }
 
     /// A new microVM: PENDING, started now, with an id and an endpoint of its own.

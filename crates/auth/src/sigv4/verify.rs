@@ -123,22 +123,8 @@ pub fn verify(
     lookup: impl FnOnce(&str) -> Lookup,
 ) -> Result<Identity, Denial> {
     let claim = Claim::read(request)?;
+    let credential = examine(&claim, request, service, now, lookup)?;
     let (access_key, scope) = claim.credential()?;
-    if scope.service != service {
-        return Err(Denial::WrongService { expected: service.to_owned() });
-    }
-    if !claim.amz_date.starts_with(scope.date) {
-        return Err(Denial::Incomplete("The date of the credential is not that of X-Amz-Date.".to_owned()));
-    }
-    if !claim.signed_headers.iter().any(|name| name == "host") {
-        return Err(Denial::Incomplete("The 'Host' header must be signed.".to_owned()));
-    }
-    let names = request.headers.iter().map(|(name, _)| *name);
-    if let Some(name) = unsigned_header(names, &claim.signed_headers) {
-        return Err(Denial::HeaderNotSigned(name.to_ascii_lowercase()));
-    }
-    check_time(&claim, now)?;
-    let credential = lookup(access_key)?;
     let payload_hash = payload_hash(request, service, claim.form)?;
     let key = keys.get(&credential.secret, &scope);
     let matches = PathEncoding::of_service(service).candidates(request.path).any(|path| {
@@ -155,6 +141,45 @@ pub fn verify(
         account: credential.account,
         region: scope.region.to_owned(),
     })
+}
+
+/// What [`verify`] checks that needs no body: a key that `lookup` knows with its session token, scope and date. The body
+/// of `request` is not looked at.
+pub fn check_head(
+    request: &SignedRequest<'_>,
+    service: &str,
+    now: Timestamp,
+    lookup: impl FnOnce(&str) -> Lookup,
+) -> Result<(), Denial> {
+    let claim = Claim::read(request)?;
+    let credential = examine(&claim, request, service, now, lookup)?;
+    check_token(claim.session_token.as_deref(), credential.session_token.as_deref())
+}
+
+/// The credential of a claim for `service` at about `now`.
+fn examine(
+    claim: &Claim,
+    request: &SignedRequest<'_>,
+    service: &str,
+    now: Timestamp,
+    lookup: impl FnOnce(&str) -> Lookup,
+) -> Lookup {
+    let (access_key, scope) = claim.credential()?;
+    if scope.service != service {
+        return Err(Denial::WrongService { expected: service.to_owned() });
+    }
+    if !claim.amz_date.starts_with(scope.date) {
+        return Err(Denial::Incomplete("The date of the credential is not that of X-Amz-Date.".to_owned()));
+    }
+    if !claim.signed_headers.iter().any(|name| name == "host") {
+        return Err(Denial::Incomplete("The 'Host' header must be signed.".to_owned()));
+    }
+    let names = request.headers.iter().map(|(name, _)| *name);
+    if let Some(name) = unsigned_header(names, &claim.signed_headers) {
+        return Err(Denial::HeaderNotSigned(name.to_ascii_lowercase()));
+    }
+    check_time(claim, now)?;
+    lookup(access_key)
 }
 
 /// Compares the token that was sent with the one that belongs to the key.

@@ -142,9 +142,16 @@ impl Problems {
         Ok(())
     }
 
+    /// Adds a sentence, as long as there are few: a form of thousands must not be answered with as many.
+    fn push(&mut self, sentence: String) {
+        if self.0.len() < MAXIMUM_VIOLATIONS {
+            self.0.push(sentence);
+        }
+    }
+
     fn missing(&mut self, member: &Member, path: &str) {
         if member.required {
-            self.0.push(sentence("Value null", path, "not be null"));
+            self.push(sentence("Value null", path, "not be null"));
         }
     }
 
@@ -152,16 +159,16 @@ impl Problems {
     fn length(&mut self, path: &str, length: usize, min: usize, max: usize) {
         if length < min {
             let says = format!("have length greater than or equal to {min}");
-            self.0.push(sentence("Value", path, &says));
+            self.push(sentence("Value", path, &says));
         }
         if length > max {
-            self.0.push(sentence("Value", path, &format!("have length less than or equal to {max}")));
+            self.push(sentence("Value", path, &format!("have length less than or equal to {max}")));
         }
     }
 
     fn scalar(&mut self, kind: Kind, value: &str, path: &str) -> Result<(), Refusal> {
-        let quoted = format!("Value '{value}'");
-        let mut refuse = |says: String| self.0.push(sentence(&quoted, path, &says));
+        let quoted = shown(value);
+        let mut refuse = |says: String| self.push(sentence(&quoted, path, &says));
         match kind {
             Kind::Text(text) => {
                 let length = value.chars().count();
@@ -194,6 +201,16 @@ impl Problems {
         }
         Ok(())
     }
+}
+
+/// Sentences that one answer has.
+const MAXIMUM_VIOLATIONS: usize = 20;
+/// Longest value that a sentence repeats, in bytes.
+const MAXIMUM_SHOWN: usize = 2048;
+
+/// How a sentence repeats a value.
+fn shown(value: &str) -> String {
+    if value.len() <= MAXIMUM_SHOWN { format!("Value '{value}'") } else { "Value".to_owned() }
 }
 
 fn malformed(path: &str, what: &str) -> Refusal {

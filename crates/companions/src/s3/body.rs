@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use hearth_auth::sigv4::sha256_hex;
+use hearth_identity::Intake;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
@@ -49,12 +50,16 @@ impl BrokeOff {
 }
 
 /// Makes a body for `s3s`: a small one is read and checked first.
-pub(crate) async fn prepare(parts: &Parts, body: Body) -> Result<(s3s::Body, BrokeOff), Spoiled> {
+pub(crate) async fn prepare(
+    parts: &Parts,
+    body: Body,
+    intake: &Intake,
+) -> Result<(s3s::Body, BrokeOff), Spoiled> {
     let broke_off = BrokeOff::default();
     let length =
         parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length <= SMALL_BYTES) {
-        let bytes = body.collect().await.map_err(|_| Spoiled::Incomplete)?.to_bytes();
+        let bytes = intake.read(parts, body, SMALL_BYTES as usize).await.map_err(|_| Spoiled::Incomplete)?.0;
         return match signed_hash(parts) {
             Some(hash) if hash != sha256_hex(&bytes) => Err(Spoiled::Mismatch),
             _ => Ok((s3s::Body::from(bytes), broke_off)),

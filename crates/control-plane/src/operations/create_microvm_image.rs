@@ -37,7 +37,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     check_tags(&tags)?;
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
-    pass(&context, &call, &configuration, request.configuration.egress_network_connectors.as_deref()).await?;
+    pass(&context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
+        .await?;
 
     let now = Timestamp::now();
     let image = ImageRecord {

@@ -1,6 +1,6 @@
 //! What CreateMicrovmImage and UpdateMicrovmImage check of a version's configuration beyond its shape.
 
-use hearth_api::{Architecture, Error, HookState, Hooks, ImageConfiguration, Resources, SizeClass};
+use hearth_api::{Architecture, Error, HookState, Hooks, ImageArn, ImageConfiguration, Resources, SizeClass};
 
 use super::managed_images;
 use crate::call::Call;
@@ -30,10 +30,11 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
 pub(crate) async fn pass(
     context: &Context,
     call: &Call,
+    image: &ImageArn,
     configuration: &ImageConfiguration,
     named: Option<&[String]>,
 ) -> Result<(), Error> {
-    context.authorize_pass_role(call, &configuration.build_role_arn)?;
+    context.authorize_pass_role(call, &configuration.build_role_arn, &image.to_string())?;
     context.authorize_pass_connectors(call, named.unwrap_or_default()).await?;
     let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
     context.check_connectors(&call.caller.account, connectors).await

@@ -55,7 +55,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         run_by: request.execution_role_arn.is_none().then(|| call.caller.author()),
     };
     if let Some(role) = &settings.execution_role_arn {
-        context.authorize_pass_role(&call, role)?;
+        context.authorize_pass_role(&call, role, &arn.to_string())?;
     }
     context.authorize_pass_connectors(&call, &settings.ingress_network_connectors).await?;
     context.authorize_pass_connectors(&call, &settings.egress_network_connectors).await?;

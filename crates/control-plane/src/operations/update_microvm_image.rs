@@ -34,7 +34,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     customer_managed_key(request.kms_key_identifier.as_ref())?;
     let mut configuration = request.configuration.clone();
     complete(&context, &mut configuration)?;
-    pass(&context, &call, &configuration, request.configuration.egress_network_connectors.as_deref()).await?;
+    pass(&context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
+        .await?;
 
     let image = store.image(&arn).await.map_err(|error| store_failed(&error))?;
     let mut image = image.ok_or_else(|| Error::image_not_found(&arn))?;

@@ -3,7 +3,7 @@
 //! The group that is named after an image is the service's own. Any other group or stream is somebody's choice, so it is
 //! written only as long as that somebody may write to it.
 
-use hearth_api::{AccountId, CloudWatchLogging, Logging};
+use hearth_api::{AccountId, CloudWatchLogging, ImageArn, Logging};
 use serde::{Deserialize, Serialize};
 
 /// Somebody who asked for something, to be asked about later.
@@ -53,6 +53,8 @@ pub struct LogDestination {
     pub group: String,
     /// Stream.
     pub stream: String,
+    /// ARN of the image whose output it is.
+    pub image: String,
     /// On whose behalf.
     pub written_for: WrittenFor,
     /// Group and stream of the service for the same output: there it is said when nothing may be written.
@@ -63,7 +65,8 @@ impl LogDestination {
     /// A stream of the service.
     pub fn own(account: AccountId, group: String, stream: String) -> Self {
         let own = (group.clone(), stream.clone());
-        Self { account, group, stream, written_for: WrittenFor::Service, own }
+        let (image, written_for) = (String::new(), WrittenFor::Service);
+        Self { account, group, stream, image, written_for, own }
     }
 
     /// Where the output of something of this image goes; `None` when logging is disabled. `stream` is the one that it
@@ -71,7 +74,7 @@ impl LogDestination {
     pub fn new(
         logging: Option<&Logging>,
         account: AccountId,
-        image: &str,
+        image: &ImageArn,
         stream: String,
         named: impl FnOnce() -> WrittenFor,
     ) -> Option<Self> {
@@ -80,7 +83,8 @@ impl LogDestination {
             Some(Logging::CloudWatch(wanted)) => wanted.clone(),
             None => CloudWatchLogging::default(),
         };
-        let mut destination = Self::own(account, format!("/aws/lambda-microvms/{image}"), stream);
+        let mut destination = Self::own(account, format!("/aws/lambda-microvms/{}", image.name), stream);
+        destination.image = image.to_string();
         if let Some(group) = wanted.log_group {
             destination.group = group;
         }

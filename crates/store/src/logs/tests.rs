@@ -256,6 +256,10 @@ async fn logs_of_a_database_of_before_accounts_belong_to_the_account_that_opens_
     assert!(used > 1_700_000_000_000);
 }
 
+fn image() -> hearth_api::ImageArn {
+    hearth_api::ImageArn::parse("arn:aws:lambda:us-east-1:111111111111:microvm-image:app").unwrap()
+}
+
 /// Lets only what `0` says be written.
 #[derive(Debug)]
 struct Rights(std::sync::atomic::AtomicBool);
@@ -276,7 +280,7 @@ async fn nothing_is_written_to_a_named_group_without_the_right_to() {
     let wanted = hearth_api::CloudWatchLogging { log_group: Some("/audit".into()), log_stream: None };
     let wanted = hearth_api::Logging::CloudWatch(wanted);
     let named = || crate::WrittenFor::Nobody;
-    let to = LogDestination::new(Some(&wanted), account(), "app", "a".into(), named).unwrap();
+    let to = LogDestination::new(Some(&wanted), account(), &image(), "a".into(), named).unwrap();
     let writer = LogWriter::start(store.clone(), to);
     let send = async |line: &str| {
         writer.room().await.unwrap().send(vec![line.to_owned()]);
@@ -308,9 +312,9 @@ async fn nothing_is_written_to_a_named_group_without_the_right_to() {
     // Another stream of the service's own group is a choice as well.
     let stream = hearth_api::CloudWatchLogging { log_group: None, log_stream: Some("b".into()) };
     let stream = hearth_api::Logging::CloudWatch(stream);
-    let to = LogDestination::new(Some(&stream), account(), "app", "a".into(), named).unwrap();
+    let to = LogDestination::new(Some(&stream), account(), &image(), "a".into(), named).unwrap();
     assert_eq!(to.written_for, crate::WrittenFor::Nobody);
-    let own = LogDestination::new(None, account(), "app", "a".into(), named).unwrap();
+    let own = LogDestination::new(None, account(), &image(), "a".into(), named).unwrap();
     assert_eq!(own.written_for, crate::WrittenFor::Service);
 }
 

@@ -29,10 +29,10 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let mut configuration = request.configuration.clone();
     requirements::complete(&mut configuration)?;
     let operator_role = requirements::operator_role(request.operator_role.clone())?;
-    context.authorize_pass_role(&call, &operator_role)?;
+    let arn = NetworkConnectorArn::new(&context.config.region, &call.caller.account);
+    context.authorize_pass_role(&call, &operator_role, &arn.to_string())?;
 
     let now = now();
-    let arn = NetworkConnectorArn::new(&context.config.region, &call.caller.account);
     let connector = NetworkConnectorRecord {
         arn: arn.clone(),
         name: request.name.clone(),

@@ -39,7 +39,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         return Ok(Answer::text(StatusCode::ACCEPTED, answer));
     }
     if let Some(role) = &request.operator_role {
-        context.authorize_pass_role(&call, role)?;
+        context.authorize_pass_role(&call, role, &connector.arn.to_string())?;
     }
     check_state(&connector, now)?;
     let changed = change(&connector, &request, now)?;

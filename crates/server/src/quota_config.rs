@@ -1,0 +1,74 @@
+//! `[quotas]`: how much an account may have, and what the host keeps.
+
+use hearth_companions::StorageLimits;
+use serde::Deserialize;
+
+/// `[quotas]`: of the account, and what the host keeps.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct QuotaConfig {
+    /// Images.
+    pub(crate) images: u32,
+    /// Versions of an image.
+    pub(crate) versions_per_image: u32,
+    /// Builds that have not ended.
+    pub(crate) concurrent_builds: u32,
+    /// Builds that run at the same time.
+    pub(crate) running_builds: Option<usize>,
+    /// Pulls of base images at the same time.
+    pub(crate) concurrent_pulls: usize,
+    /// Disks of pulled base images.
+    pub(crate) base_images_mib: u64,
+    /// Baseline memory of all microVMs that have not ended.
+    pub(crate) memory_mib: u64,
+    /// Longest life of a microVM; 0 is no limit.
+    pub(crate) maximum_duration_seconds: u32,
+    /// Memory that the host keeps available.
+    pub(crate) minimum_available_memory_mib: u64,
+    /// Log groups; 0 is no limit, here and below.
+    pub(crate) log_groups: u32,
+    /// MiB in all log groups together.
+    pub(crate) log_mib: u64,
+    /// StartLiveTail sessions at the same time.
+    pub(crate) live_tail_sessions: u32,
+    /// Objects, versions and unfinished uploads of an account; 0 is no limit.
+    pub(crate) s3_gib: u64,
+    /// Buckets of an account; 0 is no limit.
+    pub(crate) s3_buckets: u32,
+    /// Disk that uploads to S3 leave free, whoever makes them.
+    pub(crate) minimum_free_disk_mib: u64,
+}
+
+impl QuotaConfig {
+    pub(crate) fn storage_limits(&self) -> StorageLimits {
+        StorageLimits {
+            bytes: self.s3_gib.saturating_mul(1 << 30),
+            buckets: self.s3_buckets,
+            free_bytes: self.minimum_free_disk_mib.saturating_mul(1 << 20),
+        }
+    }
+}
+
+impl Default for QuotaConfig {
+    fn default() -> Self {
+        let hearth_store::Quotas { images, versions_per_image, concurrent_builds, memory_mib } =
+            hearth_store::Quotas::default();
+        Self {
+            images,
+            versions_per_image,
+            concurrent_builds,
+            running_builds: None,
+            concurrent_pulls: 2,
+            base_images_mib: 64 << 10,
+            memory_mib,
+            maximum_duration_seconds: 28_800,
+            minimum_available_memory_mib: 512,
+            s3_gib: StorageLimits::default().bytes >> 30,
+            s3_buckets: StorageLimits::default().buckets,
+            minimum_free_disk_mib: StorageLimits::default().free_bytes >> 20,
+            log_groups: 10_000,
+            log_mib: 10_240,
+            live_tail_sessions: 15,
+        }
+    }
+}
