@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::CONNECTION;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -51,7 +51,10 @@ pub(crate) async fn answer<B: Backend>(
             call.refused(refusal);
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
             let mut response = refusal.response(has_no_body).map(AnswerBody::Own);
-            if !client.is_counted() {
+            // A browser's first request of HTTP/2 often has no token (a preflight, an icon), and its WebSocket goes by the same
+            // connection: that stays, and gives way to others.
+            let may_stay = is_of_http2 && response.status() == StatusCode::FORBIDDEN;
+            if !client.is_counted() && !may_stay {
                 // Whoever was never let in shall not keep a place.
                 client.hang_up();
                 if !is_of_http2 {
