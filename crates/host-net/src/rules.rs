@@ -43,25 +43,33 @@ fn elements<T: Display>(of: impl IntoIterator<Item = T>) -> String {
     if listed.is_empty() { String::new() } else { format!("elements = {{ {listed} }}") }
 }
 
-/// The host's table. `veth_prefix` is what the names of this instance's veths begin with; `hv*` are the veths of
-/// every instance. One table per instance, and no rule that touches packets of others, so instances do not meet.
-///
-/// Closed destinations are rejected, not dropped: a client in the guest then fails at once instead of waiting.
-pub(crate) fn host_table(table: &str, veth_prefix: &str, range: Ipv4Cidr, allowed: &[Ipv4Cidr]) -> String {
+/// The sets of the operator's allowed ranges and of those that are closed to guests otherwise, for either table.
+fn range_sets(allowed: &[Ipv4Cidr]) -> String {
     let allowed = elements(allowed);
     format!(
-        r#"
-table inet {table}
-delete table inet {table}
-table inet {table} {{
-  set allowed {{
+        "  set allowed {{
     type ipv4_addr; flags interval; auto-merge
     {allowed}
   }}
   set closed {{
     type ipv4_addr; flags interval
     elements = {{ {CLOSED_RANGES} }}
-  }}
+  }}"
+    )
+}
+
+/// The host's table. `veth_prefix` is what the names of this instance's veths begin with; `hv*` are the veths of
+/// every instance. One table per instance, and no rule that touches packets of others, so instances do not meet.
+///
+/// Closed destinations are rejected, not dropped: a client in the guest then fails at once instead of waiting.
+pub(crate) fn host_table(table: &str, veth_prefix: &str, range: Ipv4Cidr, allowed: &[Ipv4Cidr]) -> String {
+    let ranges = range_sets(allowed);
+    format!(
+        r#"
+table inet {table}
+delete table inet {table}
+table inet {table} {{
+{ranges}
   chain refuse {{
     meta l4proto tcp reject with tcp reset
     reject with icmpx admin-prohibited
@@ -111,20 +119,13 @@ pub(crate) fn namespace_table(closed: &Closed<'_>) -> String {
     let control_guest = Ipv4Addr::from(CONTROL_GUEST);
     let resolver = Ipv4Addr::from(RESOLVER);
     let (gateway, loopback) = (Ipv4Addr::from(APP_GATEWAY), Ipv4Addr::from(APP_LOOPBACK));
-    let (allowed, host) = (elements(closed.allowed), host_elements(closed.range, closed.host));
+    let (ranges, host) = (range_sets(closed.allowed), host_elements(closed.range, closed.host));
     format!(
         r#"
 table inet hearth
 delete table inet hearth
 table inet hearth {{
-  set allowed {{
-    type ipv4_addr; flags interval; auto-merge
-    {allowed}
-  }}
-  set closed {{
-    type ipv4_addr; flags interval
-    elements = {{ {CLOSED_RANGES} }}
-  }}
+{ranges}
   set host {{
     type ipv4_addr; flags interval; auto-merge
     elements = {{ {host} }}
