@@ -241,15 +241,8 @@ impl Identities {
         service: &str,
         now: jiff::Timestamp,
     ) -> Result<(), Denial> {
-        let headers: Vec<(&str, &[u8])> =
-            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = SignedRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or(""),
-            headers: &headers,
-            body: &[],
-        };
+        let headers = headers(parts);
+        let request = signed_request(parts, &headers, &[]);
         check_head(&request, service, now, |key| self.credential(key))
     }
 
@@ -261,21 +254,33 @@ impl Identities {
         service: &str,
         now: jiff::Timestamp,
     ) -> Result<Caller, Denial> {
-        let headers: Vec<(&str, &[u8])> =
-            parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let request = SignedRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or(""),
-            headers: &headers,
-            body,
-        };
+        let headers = headers(parts);
+        let request = signed_request(parts, &headers, body);
         let identity = verify(&request, service, now, &self.signing_keys, |key| self.credential(key))?;
         self.caller(&identity.access_key, parts, now).ok_or(Denial::UnknownAccessKey)
     }
 
     pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn headers(parts: &http::request::Parts) -> Vec<(&str, &[u8])> {
+    parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+}
+
+/// The request as signatures see it.
+fn signed_request<'a>(
+    parts: &'a http::request::Parts,
+    headers: &'a [(&'a str, &'a [u8])],
+    body: &'a [u8],
+) -> SignedRequest<'a> {
+    SignedRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or(""),
+        headers,
+        body,
     }
 }
 
