@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter;
 use crate::limits::Limits;
-use crate::privileges::drop_privileges;
+use crate::privileges::{drop_privileges, end_with_parent, step};
 
 /// First argument of the program when it is to be a confined process.
 pub(crate) const SUBCOMMAND: &str = "confined";
@@ -101,10 +101,6 @@ fn run(spec: &[u8], works: &[Work]) -> io::Result<()> {
     io::stdout().lock().flush()
 }
 
-fn step<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("cannot {name}: {error}")))
-}
-
 /// Leaves the server's session and priority.
 fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
@@ -113,13 +109,7 @@ fn detach() -> io::Result<()> {
     end_with_parent()
 }
 
-/// The thread that has started this process waits for its end. To be called again after a change of user, which undoes it
-/// (prctl(2), PR_SET_PDEATHSIG).
-fn end_with_parent() -> io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
-}
-
-/// The PID namespace is made by whoever started this process.
+/// The PID namespace exists already: the server makes it when it starts this process.
 fn leave_namespaces() -> io::Result<()> {
     let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET

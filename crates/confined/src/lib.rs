@@ -4,9 +4,10 @@
 //! program starts itself again as `confined`; that process gives up everything but the descriptors it was handed (`child`),
 //! does one of the works that the program knows ([`Work`]) and answers with bytes. The server reads a bounded answer within
 //! a bounded time ([`Confinement::run`]). A panic, an abort, a crash, a loop or a flood ends the child, and is an [`Error`]
-//! with a sentence for whoever brought the file.
+//! with a sentence for the owner of the file.
 //!
-//! What VMM processes have in common with that is here too: [`spawn`], [`cgroup`], [`uid`], [`drop_privileges`].
+//! What VMM processes and pulls have in common with that is here too: [`spawn`], [`cgroup`], [`uid`], and what a child
+//! does to itself: [`drop_privileges`], [`limit`], [`end_with_parent`].
 //!
 //! Invariants: a child has a user id that no other process has, no capability, no file system, no network, and limits of
 //! memory, CPU time, bytes written and wall-clock time; when the server goes, its children go.
@@ -23,7 +24,7 @@ mod watch;
 
 pub use child::{Task, Work, run_if_requested};
 pub use limits::Limits;
-pub use privileges::drop_privileges;
+pub use privileges::{drop_privileges, end_with_parent, limit, step};
 pub use run::{Confinement, Job};
 
 /// Why a child gave no answer.
@@ -59,7 +60,7 @@ pub enum Error {
         /// The limit.
         bytes: usize,
     },
-    /// Whoever wanted the answer wants it no longer.
+    /// The caller has given up waiting for the answer.
     #[error("the work was given up")]
     Stopped,
 }

@@ -3,8 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
+
+use crate::privileges::limit;
 
 /// What a child may take.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ impl Limits {
     /// Puts this process under the limits that the kernel enforces. `processes` is how many the user may have.
     pub(crate) fn enforce(&self, processes: u64) -> io::Result<()> {
         let address_space = address_space_bytes()?.saturating_add(self.memory_bytes);
-        for (resource, most) in [
+        limit([
             (Resource::As, address_space),
             (Resource::Cpu, self.cpu_seconds),
             (Resource::Fsize, self.written_bytes),
@@ -37,10 +39,7 @@ impl Limits {
             (Resource::Core, 0),
             (Resource::Memlock, 0),
             (Resource::Msgqueue, 0),
-        ] {
-            setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
-        }
-        Ok(())
+        ])
     }
 }
 

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_confined::{drop_privileges, end_with_parent, limit, step};
 use hearth_host_net::{RESOLVER_ADDRESS, admit_process};
 use nix::sched::{CloneFlags, setns};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::Resource;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -68,10 +69,9 @@ fn run() -> io::Result<()> {
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     step("change the root directory", rustix::process::chroot(&spec.layout).map_err(io::Error::from))?;
     rustix::process::chdir("/")?;
-    step("set limits", limit(&spec))?;
-    step("give up privileges", hearth_confined::drop_privileges(spec.uid))?;
-    // The change of the user has cleared it; see PR_SET_PDEATHSIG(2const).
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    step("set limits", limit_by(&spec))?;
+    step("give up privileges", drop_privileges(spec.uid))?;
+    end_with_parent()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on, what this process says comes as messages only: text could be the registry's.
     rustix::stdio::dup2_stderr(&null)?;
@@ -83,12 +83,8 @@ fn run() -> io::Result<()> {
     messages::send(reply.as_fd(), &message, None)
 }
 
-fn step<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("cannot {name}: {error}")))
-}
-
 fn leave() -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    end_with_parent()?;
     rustix::process::setsid()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
@@ -111,19 +107,16 @@ fn tls(ca_bundle: Option<&Path>) -> io::Result<Arc<rustls::ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-fn limit(spec: &PullSpec) -> io::Result<()> {
+fn limit_by(spec: &PullSpec) -> io::Result<()> {
     let largest_file = spec.limits.image_bytes.max(crate::spec::MANIFEST_BYTES);
-    for (resource, most) in [
+    limit([
         (Resource::Data, MEMORY_BYTES),
         (Resource::Fsize, largest_file),
         (Resource::Nofile, DESCRIPTORS),
         (Resource::Nproc, 0),
         (Resource::Core, 0),
         (Resource::Cpu, spec.limits.seconds),
-    ] {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
-    }
-    Ok(())
+    ])
 }
 
 async fn fetch(

@@ -19,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hearth_confined::drop_privileges;
+use hearth_confined::{drop_privileges, limit, step};
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Resource;
@@ -92,21 +92,12 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<std::convert
     Err(io::Error::new(error.kind(), format!("cannot execute {}: {error}", spec.program.display())))
 }
 
-fn step<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("cannot {name}: {error}")))
-}
-
 /// Leaves the server's session, and what else is inherited that a VMM must not have.
 fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)?;
-    rustix::process::setrlimit(
-        Resource::Core,
-        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
-    )?;
-    // The server's own limit is for the connections of its clients.
-    let files = rustix::process::Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
-    rustix::process::setrlimit(Resource::Nofile, files)?;
+    // The server's own limit of files is for the connections of its clients.
+    limit([(Resource::Core, 0), (Resource::Nofile, OPEN_FILES)])?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     Ok(())
 }
