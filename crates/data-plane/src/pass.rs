@@ -55,7 +55,7 @@ pub(crate) async fn answer<B: Backend>(
             // connection: that stays, and gives way to others.
             let may_stay = is_of_http2 && response.status() == StatusCode::FORBIDDEN;
             if !client.is_counted() && !may_stay {
-                // Whoever was never let in shall not keep a place.
+                // A client that was never let in shall not keep a place.
                 client.hang_up();
                 if !is_of_http2 {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -142,7 +142,7 @@ impl State {
     fn make_room(&mut self) -> Option<Instant> {
         let Some(oldest) = self.unproven.first_entry() else {
             self.make_the_greatest_give_way();
-            // Whoever is busy now may be idle then.
+            // A connection that is busy now may be idle then.
             return Some(Instant::now() + GRACE);
         };
         let over_at = oldest.get().0 + GRACE;

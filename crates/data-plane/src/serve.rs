@@ -50,7 +50,7 @@ pub struct DataPlaneConfig {
     pub app_connections: usize,
     /// Of those that have shown a good token for one microVM. More are refused, and closed.
     pub connections_per_microvm: Option<u32>,
-    /// The same for all microVMs of one account.
+    /// Proven connections to all microVMs of one account, at most.
     pub connections_per_account: Option<u32>,
     /// Of one source: an IPv4 address, or a /64 of IPv6. More are closed at once.
     pub connections_per_source: Option<u32>,

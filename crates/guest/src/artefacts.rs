@@ -11,7 +11,7 @@ pub struct Artefacts {
     pub kernel: PathBuf,
     /// Initial RAM file system with the agent as `/init`.
     pub initrd: PathBuf,
-    /// The same with more kernel modules, for apps with all capabilities: `initrd-all.img` beside `initrd.img`.
+    /// Initial RAM file system with more kernel modules, for apps with all capabilities: `initrd-all.img` beside `initrd.img`.
     pub initrd_all: PathBuf,
     /// Read-only ext4 disk with the Debian root that builds run in.
     pub builder_disk: PathBuf,

@@ -9,13 +9,13 @@ use std::time::Duration;
 const QUIET_SHARE: f64 = 0.2;
 /// How long it has to be at rest once a port listens that the image exposes: a server may still be starting its workers.
 const QUIET_EXPOSED: Duration = Duration::from_secs(1);
-/// The same without an exposed port: what listens may not be all that is to come.
+/// How long without an exposed port: what listens may not be all that is to come.
 const QUIET_ANY: Duration = Duration::from_secs(2);
-/// The same while no exposed port listens. Many images inherit an EXPOSE that they do not serve.
+/// How long while no exposed port listens: many images inherit an EXPOSE that they do not serve.
 const QUIET_OTHER: Duration = Duration::from_secs(15);
 /// A guest that is never at rest has started when no further port begins to listen for this long.
 const BUSY: Duration = Duration::from_secs(30);
-/// The same while no exposed port listens.
+/// How long no further port may begin to listen while no exposed one does.
 const BUSY_OTHER: Duration = Duration::from_mins(2);
 
 /// What one look at the guest showed.

@@ -1,4 +1,4 @@
-//! Places that accounts share fairly: whoever waits gets one in turn by account, and no account holds more than its part.
+//! Places that accounts share fairly: accounts that wait get one in turn, and none holds more than its part.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,7 +65,7 @@ impl FairSlots {
 
     fn hand_out(&self) {
         while let Some((waiter, slot)) = self.next() {
-            // Whoever has given up meanwhile drops the place, which hands it out again.
+            // A waiter that has given up meanwhile drops the place, which hands it out again.
             drop(waiter.send(slot));
         }
     }

@@ -1,7 +1,7 @@
 //! Which headers a signature must cover.
 //!
 //! A header `x-amz-*` changes what a request does: `x-amz-copy-source` turns an upload into a copy, `x-amz-meta-*` and
-//! `x-amz-tagging` describe the object, `x-amz-target` names the operation. So whoever holds a presigned URL, or sees a
+//! `x-amz-tagging` describe the object, `x-amz-target` names the operation. So a client that holds a presigned URL, or sees a
 //! signed request, must not be able to add one. The rule has no exceptions: botocore, the AWS CLI and the SDKs for Go,
 //! Java, JavaScript and Rust sign every such header, or move it into the query string of a presigned URL, which is
 //! signed as a whole. What they leave unsigned (`user-agent`, `x-amzn-trace-id`, `expect`, `amz-sdk-*` of some) does

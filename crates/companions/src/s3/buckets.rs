@@ -161,7 +161,7 @@ impl ObjectStorage {
     }
 }
 
-/// The bucket that `hearth image build` uses by itself has the account in its name: whoever could make another account's
+/// The bucket that `hearth image build` uses by itself has the account in its name: a user who could make another account's
 /// would get to see its code, and give it code to build.
 fn check_reserved(name: &str, caller: &AccountId) -> S3Result<()> {
     let account = name.strip_prefix(RESERVED_PREFIX).filter(|account| is_account(account));

@@ -231,7 +231,7 @@ impl Disk {
         Reservation::new(&self.usage, &bucket.owner, &self.root, bytes)
     }
 
-    /// The same for bytes that the account has already and that move into another file.
+    /// Claims room for bytes that the account has already and that move into another file.
     pub(super) fn reserve_for_moving(
         &self,
         bucket: &Bucket,

@@ -26,7 +26,7 @@ pub struct StorageLimits {
     pub bytes: u64,
     /// Buckets.
     pub buckets: u32,
-    /// What stays free of the disk, whoever asks for it, in bytes.
+    /// Bytes of the disk that stay free; no account's upload may take them.
     pub free_bytes: u64,
 }
 

@@ -134,7 +134,7 @@ impl Disk {
         self.delete_if(bucket, key, version, None)
     }
 
-    /// The same; when `expected` is given, only while the current version is still that one.
+    /// Deletes as [`Self::delete`] does, but only while the current version is still `expected`, if that is given.
     pub(super) fn delete_if(
         &self,
         bucket: &Bucket,
