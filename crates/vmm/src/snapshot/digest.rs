@@ -49,10 +49,15 @@ pub(super) fn check_content(path: &Path, bytes: u64, blake3: &str) -> Result<()>
 
 /// Position of the first byte at or after `offset` that is not in a hole.
 fn next_data(file: &File, path: &Path, offset: u64) -> Result<Option<u64>> {
-    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+    seek(file, SeekFrom::Data(offset)).map_err(|error| file_error("seek", path, error))
+}
+
+/// Seeks data or a hole; `None` where the file has no more of it (lseek(2)).
+pub(super) fn seek(file: &File, position: SeekFrom) -> std::io::Result<Option<u64>> {
+    match rustix::fs::seek(file, position) {
         Ok(position) => Ok(Some(position)),
         Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(file_error("seek", path, error.into())),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 
+use super::digest::seek;
 use super::file_error;
 use crate::error::Result;
 
@@ -52,14 +52,6 @@ fn copy_range(source: &File, copy: &File, start: u64, end: u64) -> std::io::Resu
         }
     }
     Ok(())
-}
-
-fn seek(file: &File, position: SeekFrom) -> std::io::Result<Option<u64>> {
-    match rustix::fs::seek(file, position) {
-        Ok(position) => Ok(Some(position)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]
