@@ -327,7 +327,7 @@ const FULL_BYTES: u64 = 64 << 20;
 /// A full disk shows in a guest as I/O errors, and kills a VMM whose memory file cannot grow: whatever broke first,
 /// the disk is what the user has to know of.
 fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
-    let free_bytes = rustix::fs::statvfs(directory).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+    let free_bytes = hearth_store::free_bytes(directory).unwrap_or(u64::MAX);
     if free_bytes >= FULL_BYTES || failure.code == FailureCode::DiskStorageFull {
         return failure;
     }

@@ -274,8 +274,8 @@ fn existing(path: &Path) -> PathBuf {
 
 fn disk_space() -> Finding {
     let directory = existing(&cache_dir());
-    let free = match rustix::fs::statvfs(&directory) {
-        Ok(stat) => stat.f_bavail * stat.f_frsize,
+    let free = match hearth_store::free_bytes(&directory) {
+        Ok(free) => free,
         Err(error) => {
             return Finding::limited("disk space", format!("{}: {error}", directory.display()), "make room");
         }

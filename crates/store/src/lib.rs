@@ -50,6 +50,7 @@ pub use network_connectors::{
 };
 pub use quotas::{Quota, Quotas};
 pub use records::*;
+pub use reserve::free_bytes;
 pub use tags::Taggable;
 
 use readers::Readers;

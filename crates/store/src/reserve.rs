@@ -4,6 +4,8 @@
 //! already; nobody else can take that. Output of apps and builds, which would use it up, is refused when little is left on
 //! the disk.
 
+use std::path::Path;
+
 use crate::{Error, Result, Store};
 
 /// Bytes kept inside of the database: some ten thousand changes of microVMs.
@@ -32,9 +34,15 @@ impl Store {
     /// [`Error::NoRoom`] when the disk is nearly full, and what is no record must not be written.
     pub fn check_room(&self) -> Result<()> {
         // A file system that does not say what it has is not full.
-        let found = rustix::fs::statvfs(&*self.path).ok().map(|found| found.f_bavail * found.f_frsize);
-        if found.is_some_and(|bytes| bytes < MINIMUM_ROOM_MIB << 20) { Err(Error::NoRoom) } else { Ok(()) }
+        let found = free_bytes(&self.path);
+        if found.is_ok_and(|bytes| bytes < MINIMUM_ROOM_MIB << 20) { Err(Error::NoRoom) } else { Ok(()) }
     }
+}
+
+/// Bytes that an unprivileged user may still write to the file system that `path` is on (statvfs(3)).
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// `SQLITE_FULL` (SQLite's result codes).

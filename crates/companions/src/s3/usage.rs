@@ -146,9 +146,7 @@ impl Reservation {
     }
 
     fn check_disk(&self, bytes: u64) -> Result<(), StorageError> {
-        let disk = rustix::fs::statvfs(&*self.root)
-            .map_err(|error| StorageError::io(&self.root)(std::io::Error::from(error)))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = hearth_store::free_bytes(&self.root).map_err(StorageError::io(&self.root))?;
         if free < self.usage.limits.free_bytes.saturating_add(bytes) {
             return Err(StorageError::DiskFull);
         }
