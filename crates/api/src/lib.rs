@@ -15,7 +15,7 @@ pub mod operation;
 
 pub use arn::{ImageArn, Region, managed_base_image_arn, managed_connector_arn};
 pub use endpoint::*;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
 pub use id::{AccountId, BuildId, EndpointLabel, ImageName, ImageVersion, MicrovmId};
 pub use image::*;
 pub use microvm::*;

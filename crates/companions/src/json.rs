@@ -1,6 +1,7 @@
 //! What the services that speak JSON 1.1 have in common: refusals, authorisation, constraints of members.
 
 use bytes::Bytes;
+use hearth_api::{MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
 use hearth_identity::{Caller, Identities};
 use http::StatusCode;
 use serde::Serialize;
@@ -77,11 +78,6 @@ pub(crate) struct Text {
     pub(crate) pattern: &'static str,
     pub(crate) allowed: fn(char) -> bool,
 }
-
-/// Violations that one answer names: a body of millions must not be answered with as many sentences.
-const MAXIMUM_VIOLATIONS: usize = 20;
-/// Longest value that a sentence repeats, in bytes.
-const MAXIMUM_SHOWN: usize = 2048;
 
 /// What is wrong with a request, in Smithy's sentence.
 #[derive(Debug, Default)]

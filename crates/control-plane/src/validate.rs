@@ -1,6 +1,6 @@
 //! Checks a JSON value against a declared shape, with the sentences of Smithy services.
 
-use hearth_api::Error;
+use hearth_api::{Error, MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
 use serde_json::{Map, Value};
 
 /// A regular expression of the service model and a function that decides it.
@@ -71,10 +71,6 @@ pub(crate) struct Member {
     pub(crate) location: Location,
 }
 
-/// Violations that one answer names: a body of millions must not be answered with as many sentences.
-const MAXIMUM_VIOLATIONS: usize = 20;
-/// Longest value that a sentence repeats, in bytes.
-const MAXIMUM_SHOWN: usize = 2048;
 /// Longest name of a map's entry in a path, in bytes.
 const MAXIMUM_NAME: usize = 256;
 

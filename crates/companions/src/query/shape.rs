@@ -1,6 +1,8 @@
 //! What the input of an operation must look like, in tables, and the sentence for what does not (the one of Coral, AWS's
 //! framework: "1 validation error detected: Value 'x' at 'userName' failed to satisfy constraint: …").
 
+use hearth_api::{MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
+
 use super::form::Form;
 use super::texts::{TAG_KEY, TAG_VALUE, Text};
 use super::{Code, Refusal};
@@ -202,11 +204,6 @@ impl Problems {
         Ok(())
     }
 }
-
-/// Sentences that one answer has.
-const MAXIMUM_VIOLATIONS: usize = 20;
-/// Longest value that a sentence repeats, in bytes.
-const MAXIMUM_SHOWN: usize = 2048;
 
 /// How a sentence repeats a value.
 fn shown(value: &str) -> String {
