@@ -3,6 +3,7 @@
 Members that are null on the service are null here, not absent; others must not be there at all.
 """
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_members_of_images_versions_and_builds(clients, image):
     assert (version["baseImageVersion"], version["state"], version["status"]) == ("1.0", "SUCCESSFUL", "ACTIVE")
     assert version["versionStateTimeBucket"].startswith("SUCCESSFUL#")
     versions = call(clients, "GET", f"{IMAGES}/{image}/versions")
-    assert versions["items"] == [version]
+    assert version["environmentVariables"] and versions["items"] == [version | {"environmentVariables": None}]
 
     builds = call(clients, "GET", f"{IMAGES}/{image}/versions/1.0/builds")["items"]
     assert all(build.keys() == BUILD_SUMMARY for build in builds)
@@ -88,7 +89,7 @@ def test_members_of_a_microvm_from_pending_to_terminated(clients, image):
         assert started["maximumDurationInSeconds"] == 28_800
         assert started["egressNetworkConnectors"] == [f"{MANAGED_CONNECTOR}:INTERNET_EGRESS"]
         assert started["ingressNetworkConnectors"] == [f"{MANAGED_CONNECTOR}:HTTP_INGRESS"]
-        items = call(clients, "GET", f"{MICROVMS}?imageIdentifier={image}")["items"]
+        items = call(clients, "GET", f"{MICROVMS}?imageIdentifier={quote(image, safe='')}")["items"]
         assert {tuple(sorted(item)) for item in items} == {("imageArn", "imageVersion", "microvmId", "startedAt", "state")}
 
         token = call(clients, "POST", f"{path}/auth-token", {"expirationInMinutes": 60, "allowedPorts": [{"allPorts": {}}]})
@@ -110,7 +111,8 @@ def test_statuses_and_members_of_connectors(clients):
         "SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"], "NetworkProtocol": "IPv4",
         "AssociatedComputeResourceTypes": ["MicroVm"]}}
     role = f"arn:aws:iam::{ACCOUNT}:role/operator"
-    made = call(clients, "POST", CONNECTORS, {"Name": "facts", "Configuration": configuration, "OperatorRole": role}, 202)
+    wanted = {"Name": "facts", "Configuration": configuration, "OperatorRole": role, "ClientToken": "facts"}
+    made = call(clients, "POST", CONNECTORS, wanted, 202)
     path = f"{CONNECTORS}/{made['Id']}"
     try:
         assert made.keys() - CONNECTOR_VERSIONS == CONNECTOR and made["State"] == "PENDING"

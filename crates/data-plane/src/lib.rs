@@ -55,4 +55,5 @@ pub use counters::Counters;
 pub use limits::MicrovmLimits;
 pub use route::EndpointHosts;
 pub use serve::{DataPlane, DataPlaneConfig, StartError};
+pub use sources::{FromSource, Sources};
 pub use workers::Workers;

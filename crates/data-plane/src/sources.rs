@@ -6,26 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The connections of all sources.
 #[derive(Debug, Clone)]
-pub(crate) struct Sources {
+pub struct Sources {
     maximum: Option<u32>,
     counts: Arc<Mutex<HashMap<IpAddr, u32>>>,
 }
 
 /// A connection that counts for its source while this lives.
 #[derive(Debug)]
-pub(crate) struct FromSource {
+pub struct FromSource {
     sources: Sources,
     source: IpAddr,
 }
 
 impl Sources {
     /// At most so many of one source; `None` is no limit.
-    pub(crate) fn new(maximum: Option<u32>) -> Self {
+    pub fn new(maximum: Option<u32>) -> Self {
         Self { maximum, counts: Arc::default() }
     }
 
     /// Counts a connection from this address; `None` when its source has as many as it may.
-    pub(crate) fn connection(&self, address: IpAddr) -> Option<FromSource> {
+    pub fn connection(&self, address: IpAddr) -> Option<FromSource> {
         let source = source_of(address);
         let mut counts = self.lock();
         let count = counts.entry(source).or_default();

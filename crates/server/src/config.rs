@@ -9,6 +9,7 @@ use hearth_companions::LOG_RETENTIONS;
 use hearth_control_plane::Rates;
 use serde::Deserialize;
 
+use crate::api_config::ApiConfig;
 use crate::build_config::BuildConfig;
 use crate::endpoint_config::{AcmeConfig, CertificateConfig, DnsConfig, EndpointConfig};
 use crate::quota_config::QuotaConfig;
@@ -95,6 +96,8 @@ pub(crate) struct Config {
     pub(crate) acme: Option<AcmeConfig>,
     /// Name server for the endpoints' domain.
     pub(crate) dns: Option<DnsConfig>,
+    /// Connections to the API.
+    pub(crate) api: ApiConfig,
     /// How much the endpoints serve.
     pub(crate) endpoint: EndpointConfig,
     /// Guest files.
@@ -191,6 +194,7 @@ impl Default for Config {
             certificate: None,
             acme: None,
             dns: None,
+            api: ApiConfig::default(),
             endpoint: EndpointConfig::default(),
             guest: GuestConfig::default(),
             build: BuildConfig::default(),

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn one_microvm_and_one_account_have_a_part_of_the_places() {
-        let possible = Connections { clients: 400, apps: 400 };
+        let possible = Connections { clients: 400, apps: 400, api: 100 };
         let config = |text: &str| toml::from_str::<EndpointConfig>(text).unwrap().data_plane(possible);
         let parts =
             |config: DataPlaneConfig| (config.connections_per_microvm, config.connections_per_account);

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::certificate::{self, EndpointCertificate};
 use crate::config::Config;
-use crate::open_files;
+use crate::open_files::Connections;
 use crate::token_keys::TokenKeyFile;
 
 /// Between two looks for microVMs that have ended.
@@ -49,8 +49,14 @@ pub(crate) struct RunningEndpoints {
 }
 
 impl Endpoints {
-    /// Reads keys, certificate and settings; `address` is where the endpoints listen.
-    pub(crate) async fn open(config: &Config, data_dir: &Path, address: SocketAddr) -> anyhow::Result<Self> {
+    /// Reads keys, certificate and settings; `address` is where the endpoints listen, `possible` how many
+    /// connections there can be.
+    pub(crate) async fn open(
+        config: &Config,
+        data_dir: &Path,
+        address: SocketAddr,
+        possible: Connections,
+    ) -> anyhow::Result<Self> {
         let hosts = EndpointHosts::new(&config.region, &config.endpoint_domain);
         let (hang_up, hurry) = (signal(SignalKind::hangup())?, Arc::new(Notify::new()));
         let zone = zone(config, hosts.suffix(), address)?;
@@ -70,7 +76,7 @@ impl Endpoints {
             certificate,
             hang_up,
             hurry,
-            limits: config.endpoint.data_plane(open_files::provide(config.endpoint.wanted_connections())),
+            limits: config.endpoint.data_plane(possible),
         })
     }
 

@@ -2,7 +2,9 @@
 
 mod access;
 mod adapters;
+mod api_config;
 mod api_listener;
+mod api_places;
 mod backup;
 mod build_config;
 mod certificate;
@@ -12,6 +14,7 @@ mod doctor;
 mod endpoint_config;
 mod endpoints;
 mod env;
+mod forwarded;
 mod open_files;
 mod owned;
 mod pulls;

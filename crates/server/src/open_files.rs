@@ -10,13 +10,15 @@ const OWN: u64 = 2048;
 /// The least that is left for it when there are few.
 const OWN_MIN: u64 = 512;
 
-/// How many connections the endpoints may have.
+/// How many connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Connections {
     /// Of clients.
     pub(crate) clients: usize,
     /// To apps.
     pub(crate) apps: usize,
+    /// To the API: half of what the server keeps for itself.
+    pub(crate) api: usize,
 }
 
 /// Raises the limit to what so many client connections need, as far as this process may; `None` is as many as there can be.
@@ -24,14 +26,16 @@ pub(crate) fn provide(wanted: Option<u64>) -> Connections {
     let limits = getrlimit(Resource::Nofile);
     let (soft, hard) = (limits.current.unwrap_or(u64::MAX), limits.maximum.unwrap_or(u64::MAX));
     let needed = wanted.map(needed_for);
-    let now = needed.unwrap_or(hard).min(hard).max(soft);
-    let now = match setrlimit(Resource::Nofile, Rlimit { current: Some(now), maximum: limits.maximum }) {
-        Ok(()) => now,
-        Err(error) => {
-            tracing::warn!(%error, "the limit of open files (RLIMIT_NOFILE) could not be raised");
-            soft
-        }
+    let set = |files: u64| {
+        let maximum = limits.maximum.map(|maximum| maximum.max(files));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum }).map(|()| files)
     };
+    // Beyond the hard limit only with CAP_SYS_RESOURCE, and never beyond fs.nr_open.
+    let highest = needed.unwrap_or(hard).max(soft);
+    let now = set(highest).or_else(|_| set(highest.min(hard))).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files (RLIMIT_NOFILE) could not be raised");
+        soft
+    });
     let connections = divide(now, wanted);
     if let Some(needed) = needed.filter(|needed| *needed > now) {
         tracing::warn!(
@@ -57,7 +61,7 @@ fn divide(files: u64, wanted: Option<u64>) -> Connections {
     let clients = wanted.unwrap_or(each).min(each).max(1);
     // Streams of HTTP/2 have a connection each to an app of HTTP/1.1.
     let apps = files.saturating_sub(own + clients).max(1);
-    Connections { clients: clients as usize, apps: apps as usize }
+    Connections { clients: clients as usize, apps: apps as usize, api: (own / 2) as usize }
 }
 
 #[cfg(test)]
@@ -68,13 +72,20 @@ mod tests {
     fn what_clients_can_take_is_always_less_than_there_is() {
         for files in [1024, 4096, 10_240, 524_288] {
             for wanted in [None, Some(1), Some(64), Some(4096), Some(1 << 40)] {
-                let Connections { clients, apps } = divide(files, wanted);
+                let Connections { clients, apps, api } = divide(files, wanted);
                 assert!(clients >= 1 && apps >= clients, "{files} {wanted:?}");
                 assert!((clients + apps) as u64 + OWN_MIN <= files, "{files} {wanted:?}");
+                assert!(
+                    api as u64 >= OWN_MIN / 2 && (clients + apps + 2 * api) as u64 <= files,
+                    "{files} {wanted:?}"
+                );
                 assert!(wanted.is_none_or(|wanted| clients as u64 <= wanted));
             }
         }
-        assert_eq!(divide(needed_for(4096), Some(4096)), Connections { clients: 4096, apps: 4096 });
+        assert_eq!(
+            divide(needed_for(4096), Some(4096)),
+            Connections { clients: 4096, apps: 4096, api: 1024 }
+        );
         assert_eq!(divide(1024, Some(4096)).clients, 256);
     }
 

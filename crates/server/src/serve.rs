@@ -22,10 +22,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::{Artifacts, OurEndpoints};
+use crate::api_listener::Admission;
 use crate::config::{Config, OnStop, ServeArgs};
 use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
-use crate::{access, api_listener, data_dir, pulls, retention};
+use crate::{access, api_listener, data_dir, open_files, pulls, retention};
 
 /// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
 /// logged by us.
@@ -67,7 +68,10 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let api_listener = bind(config.api_addr, "--api-addr").await?;
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
     let access = access(&config, &data_dir)?;
-    let endpoints = Endpoints::open(&config, &data_dir, endpoint_listeners[0].local_addr()?).await?;
+    let possible = open_files::provide(config.endpoint.wanted_connections());
+    let admission = Admission::new(&config.api, possible.api.min(config.api.connections as usize).max(1))?;
+    let endpoints =
+        Endpoints::open(&config, &data_dir, endpoint_listeners[0].local_addr()?, possible).await?;
     let storage = ObjectStorage::open(
         &data_dir.join("s3"),
         &config.region,
@@ -84,7 +88,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
         &access,
         storage,
         &parts,
-        api_listener,
+        (admission, api_listener),
         (endpoints, endpoint_listeners),
         stop,
     )
@@ -255,7 +259,7 @@ async fn serve(
     access: &Access,
     storage: ObjectStorage,
     parts: &Parts,
-    api_listener: TcpListener,
+    (admission, api_listener): (Admission, TcpListener),
     (endpoints, endpoint_listeners): (Endpoints, Vec<TcpListener>),
     mut stop: StopSignal,
 ) -> anyhow::Result<()> {
@@ -304,7 +308,7 @@ async fn serve(
     let router = hearth_control_plane::router(control_plane, services);
     let router = hearth_companions::before(router, companions, &config.api_names);
     let stopping = CancellationToken::new();
-    let api = tokio::spawn(api_listener::serve(api_listener, router, stopping.clone()));
+    let api = tokio::spawn(api_listener::serve(api_listener, router, admission, stopping.clone()));
     let limits = retention::Limits::new(config);
     let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), storage.clone(), limits));
     announce(config, data_dir, api_addr, endpoint_addr)?;
