@@ -20,7 +20,7 @@ PATH = "/2025-09-09/microvms"
 
 
 @pytest.fixture
-def server(another_server):
+def own_server(another_server):
     return another_server(footprint.SETTINGS | {"api": SETTINGS})
 
 
@@ -49,22 +49,22 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
-def test_silent_clients_keep_nobody_out(server):
+def test_silent_clients_keep_nobody_out(own_server):
     with contextlib.ExitStack() as stack:
         def silent(source):
-            return stack.enter_context(contextlib.closing(connect(server, source)))
+            return stack.enter_context(contextlib.closing(connect(own_server, source)))
         first = [silent("127.0.3.1") for _ in range(12)]
         assert is_closed(silent("127.0.3.1")), "one source has its share"
         silent_others = [silent("127.0.3.2") for _ in range(4)]
         time.sleep(2)
         # All places are taken; the oldest that asks for nothing gives way.
-        with contextlib.closing(connect(server, "127.0.3.3")) as client:
-            assert ask(client, server) == 403
+        with contextlib.closing(connect(own_server, "127.0.3.3")) as client:
+            assert ask(client, own_server) == 403
         assert is_closed(first[0]) and not is_closed(silent_others[-1])
 
 
-def test_the_client_s_address_is_what_a_trusted_proxy_tells(server):
-    iam = Clients(server).boto("iam")
+def test_the_client_s_address_is_what_a_trusted_proxy_tells(own_server):
+    iam = Clients(own_server).boto("iam")
     iam.create_user(UserName="one")
     condition = {"IpAddress": {"aws:SourceIp": "203.0.113.9/32"}, "Bool": {"aws:SecureTransport": "true"}}
     statement = {"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": condition}
@@ -75,11 +75,11 @@ def test_the_client_s_address_is_what_a_trusted_proxy_tells(server):
     keys = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
     def status(source: str, *told: str, protocol: str = "https") -> int:
-        request = AWSRequest("GET", server.api_url + PATH)
+        request = AWSRequest("GET", own_server.api_url + PATH)
         botocore.auth.SigV4Auth(keys, "lambda", REGION).add_auth(request)
         headers = dict(request.headers) | {"X-Forwarded-For": ", ".join(told), "X-Forwarded-Proto": protocol}
-        with contextlib.closing(connect(server, source)) as client:
-            return ask(client, server, headers)
+        with contextlib.closing(connect(own_server, source)) as client:
+            return ask(client, own_server, headers)
 
     assert status("127.0.0.2", "127.0.0.1", "203.0.113.9") == 200
     assert status("127.0.0.2", "203.0.113.9", protocol="http") == 403
@@ -87,8 +87,8 @@ def test_the_client_s_address_is_what_a_trusted_proxy_tells(server):
     assert status("127.0.0.1", "203.0.113.9") == 403
 
 
-def test_a_proxy_s_connections_are_those_of_many(server):
+def test_a_proxy_s_connections_are_those_of_many(own_server):
     with contextlib.ExitStack() as stack:
-        many = [stack.enter_context(contextlib.closing(connect(server, "127.0.0.2"))) for _ in range(15)]
-        wait_until(lambda: ask(many[-1], server) == 403, 5, "the last of them is served")
+        many = [stack.enter_context(contextlib.closing(connect(own_server, "127.0.0.2"))) for _ in range(15)]
+        wait_until(lambda: ask(many[-1], own_server) == 403, 5, "the last of them is served")
         assert not any(map(is_closed, many[:-1]))

@@ -11,7 +11,9 @@ import pytest
 
 from harness import REGION, Server, wait_until
 
-CONNECTIONS, SOURCES = 10_000, 20
+_, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
+# Each takes two of the server's open files, which keeps 2048 for itself (open_files.rs). Not every host lets root have more.
+CONNECTIONS, SOURCES = 10_000 if HARD == resource.RLIM_INFINITY else min(10_000, (HARD - 2048) // 2 - 10), 20
 # Of them so many finish the TLS handshake and are slow with the head of a request.
 WITH_TLS = 6_000
 HOST = f"00000000-0000-4000-8000-000000000000.lambda-microvm.{REGION}.localhost"
@@ -23,7 +25,7 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 def descriptors():
     """Enough of them for this process; its child takes the limit over."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < CONNECTIONS + 500:
+    if CONNECTIONS <= WITH_TLS:
         pytest.skip(f"{hard} open files are too few")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -87,9 +89,8 @@ def resident_bytes(server: Server) -> int:
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
-def test_ten_thousand_at_a_time(server_with):
-    # The server is root, and raises its limit of open files to what so many need.
-    server = server_with({"connections": CONNECTIONS + 1000, "connections_per_source": 1024})
+def test_thousands_at_a_time(server_with):
+    server = server_with({"connections": 0, "connections_per_source": 1024})
     files = connections(server)
     refused(server)
     wait_until(lambda: connections(server) <= files, 5, "the first client is gone")
