@@ -126,7 +126,15 @@ async fn serve_connection(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = place.needed().cancelled() => Ok(()),
+        // A request may have come in the moment in which its connection was told to go: it is answered.
+        () = place.needed().cancelled() => {
+            if place.is_busy() {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            } else {
+                Ok(())
+            }
+        }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "an API connection broke");

@@ -1,6 +1,6 @@
 //! The places for connections to the API, and which of them give way.
 //!
-//! Whoever connects takes a place before anything is known of them. A connection without a request under way, whatever it has
+//! A client takes a place before anything is known of it. A connection without a request under way, whatever it has
 //! asked before, is cut when its place is needed, the one first that has been without for longest: clients of AWS open another.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// For how long a connection without a request keeps its place in any case.
@@ -52,7 +52,10 @@ impl Places {
     /// Takes a place; waits while there is none that could be made free.
     pub(crate) async fn take(&self) -> Arc<Place> {
         loop {
-            if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            if self.free.available_permits() == 0 {
+                self.make_room();
+            }
+            if let Ok(Ok(permit)) = timeout(PAUSE, Arc::clone(&self.free).acquire_owned()).await {
                 let place = Arc::new(Place {
                     idle: Arc::clone(&self.idle),
                     needed: CancellationToken::new(),
@@ -62,8 +65,6 @@ impl Places {
                 place.rest();
                 return place;
             }
-            self.make_room();
-            sleep(PAUSE).await;
         }
     }
 
@@ -81,6 +82,11 @@ impl Place {
     /// Cancelled when the connection has to give way.
     pub(crate) fn needed(&self) -> &CancellationToken {
         &self.needed
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        lock(&self.number).is_none()
     }
 
     /// A request begins.
@@ -120,7 +126,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, timeout};
+    use tokio::time::advance;
 
     use super::*;
 
