@@ -3,13 +3,13 @@ import contextlib
 import json
 import re
 import socket
-import ssl
 import time
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from endpoint import Microvm
+from locked_tls import client_context
 
 MANAGED = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:"
 HTTP_AND_SHELL = [MANAGED + "HTTP_INGRESS", MANAGED + "SHELL_INGRESS"]
@@ -31,7 +31,7 @@ class Shell:
         if port:
             headers["x-aws-proxy-port"] = str(port)
         plain = socket.create_connection(("127.0.0.1", microvm.clients.server.endpoint_port), timeout=60)
-        context = ssl.create_default_context(cafile=microvm.clients.env["HEARTH_CA_BUNDLE"])
+        context = client_context(microvm.clients.env["HEARTH_CA_BUNDLE"])
         self.open = contextlib.ExitStack()
         self.socket = self.open.enter_context(connect(
             f"wss://{microvm.endpoint}{path}", sock=plain, ssl=context, open_timeout=90,
