@@ -27,7 +27,7 @@ pub use entities::{AccessKey, ManagedPolicy, Policy, PolicyVersion, Role, User};
 pub use identities::{Identities, IdentityError, RootKey, SourceAddress};
 pub use intake::{Intake, Share, drain};
 pub use log_rights::{PolicyLogRights, log_questions};
-pub use service_role::{OnBehalf, ServiceRole};
+pub use service_role::{OnBehalf, Owned, ServiceRole};
 pub use session::{Origin, Session, SessionOf};
 pub use unique::{secret, unique_id};
 

@@ -1,7 +1,7 @@
 //! What a role may do in the hands of the service: build roles and execution roles.
 
 use hearth_api::AccountId;
-use hearth_iam::{Principal, Request, evaluate, evaluate_trust};
+use hearth_iam::{Document, Policies, Principal, Request, evaluate, evaluate_trust};
 
 use crate::conditions::Circumstances;
 use crate::entities::{Role, Tags, User};
@@ -109,7 +109,7 @@ impl Identities {
     pub fn service_role(&self, use_of: &OnBehalf<'_>) -> ServiceRole {
         match self.read().standing(use_of, self.region()) {
             Standing::Assumable(_) => ServiceRole::Assumable,
-            Standing::NeverMade => ServiceRole::NeverMade,
+            Standing::NeverMade(_) => ServiceRole::NeverMade,
             Standing::Refused => ServiceRole::Refused,
         }
     }
@@ -125,29 +125,53 @@ impl Identities {
         let directory = self.read();
         match directory.standing(use_of, self.region()) {
             Standing::Assumable(role) => Some(use_of.request(role, self.region(), action, resource)),
-            Standing::NeverMade | Standing::Refused => None,
+            Standing::NeverMade(_) | Standing::Refused => None,
         }
     }
 
     /// Whether the service may do `action` to `resource` as this role. A role that was never made may do everything in
     /// its account: only the root user can have named it.
     pub fn service_role_may(&self, use_of: &OnBehalf<'_>, action: &str, resource: &str) -> bool {
+        self.service_role_may_with(use_of, action, resource, None)
+    }
+
+    /// The same where the ARN does not say whose the resource is, and the resource may have a policy of its own: in the
+    /// account of the role either side's consent is enough, in another both are needed.
+    pub fn service_role_may_with(
+        &self,
+        use_of: &OnBehalf<'_>,
+        action: &str,
+        resource: &str,
+        owned: Option<Owned<'_>>,
+    ) -> bool {
         let directory = self.read();
+        let mut policies;
+        let mut request;
         match directory.standing(use_of, self.region()) {
             Standing::Assumable(role) => {
-                let policies = directory.policies_of(&role.session(use_of.session));
-                evaluate(&policies, &use_of.request(role, self.region(), action, resource)).is_allowed()
+                policies = directory.policies_of(&role.session(use_of.session));
+                request = use_of.request(role, self.region(), action, resource);
             }
-            Standing::NeverMade => true,
-            Standing::Refused => false,
+            Standing::NeverMade(account) => {
+                let circumstances = Circumstances { account: Some(&account), ..of_service(self.region()) };
+                let root = Principal::Root { account: account.clone() };
+                policies = Policies::default();
+                request = circumstances.add_to(Request::new(root, action, resource));
+            }
+            Standing::Refused => return false,
         }
+        if let Some(Owned { owner, policy }) = owned {
+            request = request.with("aws:ResourceAccount", [owner.to_string()]);
+            policies.resource = policy;
+        }
+        evaluate(&policies, &request).is_allowed()
     }
 }
 
 /// [`ServiceRole`] with the role itself.
 enum Standing<'a> {
     Assumable(&'a Role),
-    NeverMade,
+    NeverMade(AccountId),
     Refused,
 }
 
@@ -166,11 +190,20 @@ impl Directory {
                 Standing::Assumable(role)
             }
             None if !account.role_is_gone(&arn.name) && account.role(&arn.name).is_none() => {
-                Standing::NeverMade
+                Standing::NeverMade(arn.account)
             }
             _ => Standing::Refused,
         }
     }
+}
+
+/// Whose a resource is, and what it has to say itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Owned<'a> {
+    /// Its account.
+    pub owner: &'a AccountId,
+    /// Its policy, if it has one.
+    pub policy: Option<&'a Document>,
 }
 
 /// A role in the hands of the service, and what for.

@@ -9,7 +9,7 @@ use hearth_companions::{ObjectStorage, StorageError};
 use hearth_control_plane::{Endpoints, RotationError};
 use hearth_data_plane::Counters;
 use hearth_identity::service_role::RoleArn;
-use hearth_identity::{Identities, OnBehalf};
+use hearth_identity::{Identities, OnBehalf, Owned};
 use hearth_image_builder::{ArtifactError, ArtifactSource, Reader};
 
 use crate::token_keys::TokenKeyFile;
@@ -32,24 +32,35 @@ impl ArtifactSource for Artifacts {
         max_bytes: u64,
     ) -> Result<u64, ArtifactError> {
         let own = RoleArn::parse(reader.role).is_some_and(|role| role.account() == reader.account);
-        let object = format!("arn:aws:s3:::{bucket}/{key}");
-        let source = reader.image.to_string();
-        let Reader { account, role, session, .. } = reader;
-        let use_of = OnBehalf { role, session, account, source: &source };
-        if !own || !self.identities.service_role_may(&use_of, "s3:GetObject", &object) {
+        if !own {
             return Err(ArtifactError::AccessDenied);
         }
-        let fetched = self.storage.fetch(reader.account, bucket, key, to, max_bytes).await;
+        let may = may_read(Arc::clone(&self.identities), reader, format!("arn:aws:s3:::{bucket}/{key}"));
+        let fetched = self.storage.fetch((bucket, key), reader.account, may, to, max_bytes).await;
         fetched.map_err(|error| match error {
             StorageError::NoSuchBucket(_) => ArtifactError::NoSuchBucket,
             StorageError::NoSuchKey(_) => ArtifactError::NoSuchKey,
-            StorageError::ForeignBucket(_) => ArtifactError::AccessDenied,
+            StorageError::AccessDenied(_) => ArtifactError::AccessDenied,
             StorageError::TooLarge { max_bytes, .. } => ArtifactError::TooLarge { max_bytes },
             other @ (StorageError::Io { .. }
             | StorageError::BucketNotEmpty(_)
             | StorageError::QuotaExceeded(_)
             | StorageError::DiskFull) => ArtifactError::Io(io::Error::other(other)),
         })
+    }
+}
+
+/// Whether the build role may read the object, also as the policy of its bucket sees it.
+fn may_read(
+    identities: Arc<Identities>,
+    reader: Reader<'_>,
+    object: String,
+) -> impl Fn(Option<Owned<'_>>) -> bool + Send + 'static {
+    let (account, source) = (reader.account.clone(), reader.image.to_string());
+    let (role, session) = (reader.role.to_owned(), reader.session.to_owned());
+    move |bucket| {
+        let use_of = OnBehalf { role: &role, session: &session, account: &account, source: &source };
+        identities.service_role_may_with(&use_of, "s3:GetObject", &object, bucket)
     }
 }
 
@@ -147,13 +158,29 @@ mod tests {
         put(None).await;
         assert!(matches!(read(&artifacts, ROLE, "code").await, ArtifactError::AccessDenied), "deleted");
 
-        std::fs::create_dir_all(directory.path().join("theirs")).unwrap();
-        let record = r#"{"created_ms":0,"owner":"999999999999"}"#;
-        std::fs::write(directory.path().join("theirs/bucket.json"), record).unwrap();
+        let bucket = |name: &str, owner: &str, effect: &str| {
+            let allow = format!(
+                r#"{{"Version":"2012-10-17","Statement":{{"Effect":"{effect}","Action":"s3:GetObject","Principal":{{"AWS":"111122223333"}},"Resource":"arn:aws:s3:::{name}/*"}}}}"#
+            );
+            let policy = if effect.is_empty() { None } else { Some(allow) };
+            let record = serde_json::json!({"created_ms": 0, "owner": owner, "policy": policy});
+            std::fs::create_dir_all(directory.path().join(name).join("objects")).unwrap();
+            std::fs::write(directory.path().join(name).join("bucket.json"), record.to_string()).unwrap();
+        };
+        bucket("theirs", "999999999999", "");
+        bucket("shared", "999999999999", "Allow");
+        bucket("own", "111122223333", "Allow");
+        bucket("closed", "111122223333", "Deny");
         put(Some(role("lambda.amazonaws.com", "*"))).await;
+        let told = async |name: &str| read(&artifacts, ROLE, name).await;
+        assert!(matches!(told("theirs").await, ArtifactError::AccessDenied), "nobody there agreed");
+        assert!(matches!(told("shared").await, ArtifactError::NoSuchKey), "both accounts agree");
+        assert!(matches!(told("closed").await, ArtifactError::AccessDenied), "the bucket's policy says no");
+        put(Some(role("lambda.amazonaws.com", "arn:aws:s3:::other/*"))).await;
         assert!(
-            matches!(read(&artifacts, ROLE, "theirs").await, ArtifactError::AccessDenied),
-            "foreign bucket"
+            matches!(told("shared").await, ArtifactError::AccessDenied),
+            "its own account does not agree"
         );
+        assert!(matches!(told("own").await, ArtifactError::AccessDenied), "an account is not its roles");
     }
 }

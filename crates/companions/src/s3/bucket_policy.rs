@@ -14,6 +14,22 @@ use super::ObjectStorage;
 use super::access::Asker;
 use super::bucket::{Bucket, MAXIMUM_POLICY};
 
+/// The policy that has a say in a request to a bucket, which is the account's `own` or not; or why the request is refused
+/// whatever it says.
+pub(super) fn deciding(bucket: &Bucket, own: bool) -> Result<Option<Document>, &'static str> {
+    let policy = bucket.policy().map_err(|error| {
+        tracing::error!(bucket = bucket.name, %error, "a bucket policy cannot be read");
+        "The bucket policy cannot be read; put it again or delete it."
+    })?;
+    let restricted = !own
+        && bucket.record.public_access_block.is_some_and(|block| block.restrict_public_buckets)
+        && bucket.record.policy.as_deref().is_some_and(is_public);
+    if restricted {
+        return Err("The bucket policy is public, and RestrictPublicBuckets keeps other accounts out.");
+    }
+    Ok(policy)
+}
+
 /// Why the caller may not do what it asks for; `None` when it may. In its own account either side's consent is enough, in
 /// another's both are needed.
 pub(super) fn decide(
@@ -23,22 +39,10 @@ pub(super) fn decide(
     bucket: &Bucket,
     own: bool,
 ) -> Option<String> {
-    let policy = match bucket.policy() {
-        Ok(policy) => policy,
-        Err(error) => {
-            tracing::error!(bucket = bucket.name, %error, "a bucket policy cannot be read");
-            return Some("The bucket policy cannot be read; put it again or delete it.".to_owned());
-        }
-    };
-    let restricted = !own
-        && bucket.record.public_access_block.is_some_and(|block| block.restrict_public_buckets)
-        && bucket.record.policy.as_deref().is_some_and(is_public);
-    if restricted {
-        return Some(
-            "The bucket policy is public, and RestrictPublicBuckets keeps other accounts out.".to_owned(),
-        );
+    match deciding(bucket, own) {
+        Ok(policy) => identities.decide(caller, request, policy.as_ref()).denial(request),
+        Err(sentence) => Some(sentence.to_owned()),
     }
-    identities.decide(caller, request, policy.as_ref()).denial(request)
 }
 
 impl ObjectStorage {

@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use hearth_api::AccountId;
 use hearth_auth::sigv4::Denial;
-use hearth_identity::Identities;
+use hearth_identity::{Identities, Owned};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -78,9 +78,9 @@ pub enum StorageError {
     /// What is to stay free of the disk would not.
     #[error("the disk is nearly full")]
     DiskFull,
-    /// Another account's bucket.
-    #[error("bucket {0} is another account's")]
-    ForeignBucket(String),
+    /// Who asks may not read it.
+    #[error("what is in bucket {0} may not be read")]
+    AccessDenied(String),
     /// More bytes than the caller takes.
     #[error("object {key} has {size_bytes} bytes, more than {max_bytes}")]
     TooLarge {
@@ -134,7 +134,7 @@ impl From<StorageError> for S3Error {
                     "The disk of this server is nearly full. Please try again later."
                 )
             }
-            StorageError::ForeignBucket(_) => s3_error!(AccessDenied),
+            StorageError::AccessDenied(_) => s3_error!(AccessDenied),
             StorageError::TooLarge { .. } => s3_error!(EntityTooLarge),
             StorageError::Io { path, source } => {
                 tracing::error!(path = %path.display(), error = %source, "S3 storage failed");
@@ -165,22 +165,29 @@ impl ObjectStorage {
         Ok(Self { disk, work: Arc::new(Work::default()), region: region.to_owned() })
     }
 
-    /// Copies an object of a bucket of `account` to the file `to` and returns its size in bytes; nothing is written when
-    /// it has more than `max_bytes`. What else the account's roles may do is not asked.
+    /// Copies an object to the file `to` and returns its size in bytes; nothing is written when it has more than
+    /// `max_bytes`. `may` says whether who asks may read it, given the bucket if there is one, and account `reader` is
+    /// whose that is.
     pub async fn fetch(
         &self,
-        account: &AccountId,
-        bucket: &str,
-        key: &str,
+        (bucket, key): (&str, &str),
+        reader: &AccountId,
+        may: impl Fn(Option<Owned<'_>>) -> bool + Send + 'static,
         to: &Path,
         max_bytes: u64,
     ) -> Result<u64, StorageError> {
         let (disk, bucket, key, to) = (self.disk.clone(), bucket.to_owned(), key.to_owned(), to.to_owned());
-        let account = account.clone();
+        let reader = reader.clone();
         disk::blocking(move || {
-            let bucket = disk.find(&bucket)?;
-            if bucket.owner != account {
-                return Err(StorageError::ForeignBucket(bucket.name));
+            let denied = || StorageError::AccessDenied(bucket.clone());
+            let bucket = match disk.find(&bucket) {
+                // That it is missing is told to those who might read it.
+                Err(StorageError::NoSuchBucket(_)) if !may(None) => return Err(denied()),
+                found => found?,
+            };
+            let policy = bucket_policy::deciding(&bucket, bucket.owner == reader).map_err(|_| denied())?;
+            if !may(Some(Owned { owner: &bucket.owner, policy: policy.as_ref() })) {
+                return Err(denied());
             }
             let mut object = disk.object(&bucket, &key)?;
             let size_bytes = object.record.size;

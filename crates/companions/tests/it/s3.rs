@@ -4,7 +4,7 @@ use hearth_api::AccountId;
 use hearth_companions::StorageError;
 use http::StatusCode;
 
-use crate::support::{ACCOUNT, Neighbours, OTHER_ACCOUNT, Reply, signed};
+use crate::support::{ACCOUNT, Neighbours, Reply, signed};
 
 async fn s3(neighbours: &Neighbours, method: &str, target: &str, body: &[u8]) -> Reply {
     neighbours.call("s3", method, target, &[], body).await
@@ -157,18 +157,23 @@ async fn the_image_builder_fetches_within_its_limit() {
     s3(&neighbours, "PUT", "/demo/code.zip", b"0123456789").await;
     let to = neighbours.directory.path().join("fetched");
     let (storage, account) = (&neighbours.storage, AccountId::from_stored(ACCOUNT));
-    assert_eq!(storage.fetch(&account, "demo", "code.zip", &to, 10).await.unwrap(), 10);
+    let fetch = async |bucket: &str, key: &str, may: bool, most| {
+        storage.fetch((bucket, key), &account, move |_| may, &to, most).await
+    };
+    assert_eq!(fetch("demo", "code.zip", true, 10).await.unwrap(), 10);
     assert_eq!(std::fs::read(&to).unwrap(), b"0123456789");
     std::fs::remove_file(&to).unwrap();
-    let too_large = storage.fetch(&account, "demo", "code.zip", &to, 9).await;
+    let too_large = fetch("demo", "code.zip", true, 9).await;
     assert!(matches!(too_large, Err(StorageError::TooLarge { size_bytes: 10, max_bytes: 9, .. })));
-    let foreign = storage.fetch(&AccountId::from_stored(OTHER_ACCOUNT), "demo", "code.zip", &to, 10).await;
-    assert!(matches!(foreign, Err(StorageError::ForeignBucket(_))));
+    for bucket in ["demo", "none"] {
+        let refused = fetch(bucket, "code.zip", false, 10).await;
+        assert!(matches!(refused, Err(StorageError::AccessDenied(_))), "{bucket}");
+    }
     assert!(!to.exists());
-    let missing = storage.fetch(&account, "demo", "no.zip", &to, 9).await;
+    let missing = fetch("demo", "no.zip", true, 9).await;
     assert!(matches!(missing, Err(StorageError::NoSuchKey(_))));
     for bucket in ["none", "..", "", ".temporary"] {
-        let outcome = storage.fetch(&account, bucket, "k", &to, 9).await;
+        let outcome = fetch(bucket, "k", true, 9).await;
         assert!(matches!(outcome, Err(StorageError::NoSuchBucket(_))), "{bucket}");
     }
 }
