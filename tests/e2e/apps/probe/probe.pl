@@ -1,4 +1,5 @@
 # Runs shell commands for the tests: POST the command, get its output and, in the header X-Status, its exit status.
+# POST to /record adds the body to /var/tmp/record, as a line, and answers with it; then the connection stays open.
 # `perl probe.pl connect HOST:PORT…` says of each whether a TCP connection can be made, and if not, why.
 use strict;
 use warnings;
@@ -18,19 +19,38 @@ while (1) {
 
 sub serve {
     my ($client) = @_;
-    my ($length, $peer) = (0, $client->peerhost);
-    while (defined(my $line = <$client>)) {
-        $length = $1 if $line =~ /^content-length:\s*(\d+)/i;
-        last if $line =~ /^\r?\n$/;
+    local $ENV{PEER} = $client->peerhost;
+    while (defined(my $request = <$client>)) {
+        my $length = 0;
+        while (defined(my $line = <$client>)) {
+            $length = $1 if $line =~ /^content-length:\s*(\d+)/i;
+            last if $line =~ /^\r?\n$/;
+        }
+        read $client, my ($body), $length;
+        return run_command($client, $body) if $request !~ m{^POST /record };
+        record($client, $body);
     }
-    read $client, my ($command), $length;
-    local $ENV{PEER} = $peer;
+}
+
+sub run_command {
+    my ($client, $command) = @_;
     open my $shell, '-|', '/bin/sh', '-c', "exec 2>&1\n$command" or die "sh: $!\n";
     my $output = do { local $/; <$shell> } // '';
     close $shell;
     my $status = $? >> 8;
     printf $client "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Status: %d\r\nConnection: close\r\n\r\n%s",
         length $output, $status, $output;
+}
+
+# Whoever writes at the same time writes another line: it is appended at once.
+sub record {
+    my ($client, $body) = @_;
+    open my $record, '>>', '/var/tmp/record' or die "/var/tmp/record: $!\n";
+    syswrite $record, "$body\n";
+    close $record;
+    $client->autoflush(0);
+    printf $client "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", length $body, $body;
+    $client->flush;
 }
 
 # All at the same time. A banner, if the other side sends one within a second, proves who answered.
