@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use crate::at_rest;
 use crate::hooks::{Hook, Hooks, run_body};
 use crate::ingress::HooksPort;
 use crate::machine::{Event, Failure, Step};
@@ -36,6 +37,8 @@ pub(crate) struct Body {
     pub(crate) running: Option<RunningMicrovm>,
     watchers: Vec<AbortHandle>,
     compaction: Option<JoinHandle<()>>,
+    /// Removes the copy of the disk from before the resume.
+    forgetting: Option<JoinHandle<()>>,
     lives: u64,
     exits_tx: mpsc::Sender<Event>,
     /// Ends of this life that nobody asked for.
@@ -60,6 +63,7 @@ impl Body {
             running: None,
             watchers: Vec::new(),
             compaction: None,
+            forgetting: None,
             lives: 0,
             exits_tx,
             exits_rx,
@@ -111,6 +115,16 @@ impl Body {
     pub(crate) async fn rest(&mut self) {
         if let Some(compaction) = self.compaction.take() {
             let _ = compaction.await;
+        }
+        if let Some(forgetting) = self.forgetting.take() {
+            let _ = forgetting.await;
+        }
+    }
+
+    /// The record says that it runs.
+    pub(crate) fn runs(&mut self, record: &MicrovmRecord) {
+        if let Some(forgetting) = at_rest::has_resumed(self.host.files.microvm(&record.id)) {
+            self.forgetting = Some(forgetting);
         }
     }
 

@@ -4,8 +4,10 @@
 //! acted upon; a step that has begun ends before the next begins; whatever a microVM holds is released before its
 //! row says TERMINATED.
 //!
-//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps` (what a step does), `hooks`, [`registry`] (the way in), `lost` (ends without a supervisor).
+//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps` (what a step does), `at_rest` (its
+//! files), `hooks`, [`registry`] (the way in), `lost` (ends without a supervisor).
 
+mod at_rest;
 mod body;
 pub mod clock;
 mod hooks;

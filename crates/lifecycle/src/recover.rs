@@ -14,10 +14,10 @@ use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
 use hearth_store::{MicrovmFiles, MicrovmRecord};
 
+use crate::at_rest::{has_diverged, own_manifest, put_back};
 use crate::hooks::Hooks;
 use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
 use crate::registry::Registry;
-use crate::steps::{own_manifest, put_back};
 
 /// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or the host was restarted.
 pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
@@ -146,14 +146,16 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
         Err(error) => (None, GuestFound::Refused(chain(&error))),
     };
     let gone = matches!(guest_found, GuestFound::Gone | GuestFound::Refused(_));
-    if gone && record.state == MicrovmState::Pending && own.kept.exists() {
-        // It was being resumed and nobody has heard that it runs: that resume did not take place.
+    // It was being resumed and nobody has heard that it runs: that resume did not take place. After a power failure its record
+    // may say that it was not even begun, as only what is acknowledged is synced.
+    let was_being_resumed = matches!(record.state, MicrovmState::Pending | MicrovmState::Suspended);
+    if gone && was_being_resumed && own.kept.exists() {
         put_back(&own);
     }
     let finding = Finding {
         state: record.state,
         has_snapshot: own_manifest(&own).exists(),
-        diverged: own.diverged.exists(),
+        diverged: has_diverged(&own),
         run_hook_called: own.run_hook_called.exists(),
         hooks: version.map(|version| Hooks::of(&version.configuration).enabled()).unwrap_or_default(),
         guest: guest_found,

@@ -1,17 +1,20 @@
 //! What a step does: each takes what the microVM holds and leaves it either changed or as it was.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hearth_api::{SizeClass, reaches_internet};
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
-use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmFiles, MicrovmRecord, Store};
-use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
+use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, Store};
+use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 use tokio_util::sync::CancellationToken;
 
+use crate::at_rest::{
+    forget_kept, forget_kept_or_warn, has_diverged, keep_disk, mark_diverged, own_manifest, put_back,
+};
 use crate::clock::Clock;
 use crate::ingress::HooksPort;
 use crate::machine::Failure;
@@ -71,20 +74,26 @@ impl Host {
         version: &ImageVersionRecord,
         cut: &CancellationToken,
     ) -> Result<Started, Failure> {
-        let manifest = own_manifest(&self.files.microvm(&record.id));
+        let own = self.files.microvm(&record.id);
+        let manifest = own_manifest(&own);
         if !manifest.exists() {
             // The driver would take it for a first launch, and begin with the image's memory.
             let reason = format!("The MicroVM could not be resumed: {} is missing.", manifest.display());
             return Err(Failure::Fatal(reason));
         }
+        // A copy that an earlier resume has left is what the disk was before.
+        if own.kept.exists() && !put_back(&own) {
+            let reason = "The MicroVM could not be resumed: its disk could not be put back.";
+            return Err(Failure::Undone(reason.to_owned()));
+        }
         // While QEMU starts, which works on the disk only when the guest runs.
-        let keeping = keep_disk(&self.files.microvm(&record.id));
+        let keeping = keep_disk(&own);
         let restored = self.restore(record, version).await;
         let kept = keeping.await.unwrap_or(false);
         let started = match restored {
             Ok(guest) => self.begin(record, guest, cut).await,
             Err(error) => {
-                forget_kept(&self.files.microvm(&record.id));
+                forget_kept_or_warn(&own);
                 Err(error)
             }
         };
@@ -99,7 +108,7 @@ impl Host {
         tracing::warn!(microvm = %record.id, error = %chain(error), "a resume failed");
         let reason = format!("The MicroVM could not be resumed: {}.", chain(error));
         let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
-            || self.files.microvm(&record.id).diverged.exists();
+            || has_diverged(&self.files.microvm(&record.id));
         if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
     }
 
@@ -138,6 +147,8 @@ impl Host {
 
     /// Lets a restored guest run and tells it so. Until it has answered, a resume can be taken back: what the guest has written to
     /// its disk goes with it, and the microVM is on disk as it was. When the step is cut short, nobody waits for the agent.
+    ///
+    /// The copy of the disk stays until the record says RUNNING, for a service that is killed together with the guest.
     async fn begin(
         &self,
         record: &MicrovmRecord,
@@ -147,7 +158,7 @@ impl Host {
         let own = self.files.microvm(&record.id);
         let vm = guest.vm();
         // From here on the guest may write to its disk, and its snapshot no longer fits.
-        if let Err(source) = std::fs::write(&own.diverged, "") {
+        if let Err(source) = mark_diverged(&own) {
             guest.destroy().await;
             return Err(GuestError::Directory { path: own.diverged, source });
         }
@@ -161,10 +172,7 @@ impl Host {
             Err(error) => Err(error.into()),
         };
         match started {
-            Ok(stream) => {
-                forget_kept(&own);
-                Ok(Started { guest, stream })
-            }
+            Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
                 let (resumes, kept) = (own_manifest(&own).exists(), own.kept.exists());
                 if resumes && !kept && !cut.is_cancelled() {
@@ -192,6 +200,12 @@ impl Host {
     async fn write_snapshot(&self, record: &MicrovmRecord, guest: &Guest) -> Result<(), VmmError> {
         let own = self.files.microvm(&record.id);
         guest.vm().pause().await?;
+        // A copy of the disk is always of the disk that the snapshot was taken with.
+        forget_kept(&own).map_err(|source| VmmError::File {
+            action: "remove",
+            path: own.kept.clone(),
+            source,
+        })?;
         let disks = vec![SnapshotDisk { drive_id: guest::ROOT_DISK.to_owned(), path: own.overlay }];
         let target = SnapshotTarget::Layer { directory: own.directory, disks };
         guest.vm().create_snapshot(&target).await?;
@@ -240,6 +254,10 @@ impl Host {
             return Ok(());
         };
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
+        // There may be a new snapshot all the same, and the guest goes on from it.
+        if let Err(error) = mark_diverged(&self.files.microvm(&record.id)) {
+            tracing::error!(microvm = %record.id, %error, "a service that is killed now may fall back to a snapshot");
+        }
         let reason = chain(&error);
         let failure = match guest.vm().resume().await {
             Ok(()) => {
@@ -270,45 +288,6 @@ impl Host {
                     "snapshot layers could not be merged; they stay as they are");
             }
         })
-    }
-}
-
-/// What exists when a microVM has a snapshot of its own.
-pub(crate) fn own_manifest(own: &MicrovmFiles) -> PathBuf {
-    own.directory.join(MANIFEST_FILE)
-}
-
-/// Begins to copy the disk of a suspended microVM; answers whether there is a copy. Without one, for want of space, it is
-/// resumed anyway.
-fn keep_disk(own: &MicrovmFiles) -> tokio::task::JoinHandle<bool> {
-    let (overlay, kept) = (own.overlay.clone(), own.kept.clone());
-    tokio::task::spawn_blocking(move || {
-        // One from an earlier resume is outdated.
-        let _ = std::fs::remove_file(&kept);
-        let copied = hearth_vmm::snapshot::copy_disk(&overlay, &kept);
-        if let Err(error) = &copied {
-            tracing::warn!(error = %chain(error), "a disk could not be copied before a resume");
-        }
-        copied.is_ok()
-    })
-}
-
-/// The guest has answered: its disk goes on from here.
-fn forget_kept(own: &MicrovmFiles) {
-    if let Err(error) = std::fs::remove_file(&own.kept)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %own.kept.display(), %error, "the copy of a disk could not be removed");
-    }
-}
-
-/// Makes the disk what it was before the resume; memory and disk fit each other when this has succeeded.
-pub(crate) fn put_back(own: &MicrovmFiles) {
-    let put = std::fs::rename(&own.kept, &own.overlay).and_then(|()| std::fs::remove_file(&own.diverged));
-    if let Err(error) = put
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::error!(directory = %own.directory.display(), %error, "a disk could not be put back");
     }
 }
 

@@ -83,6 +83,7 @@ impl Supervisor {
         let mut step = first;
         if self.front.machine.phase() == Phase::Running {
             self.body.take_over(&self.front.record);
+            self.body.runs(&self.front.record);
             self.front.publish(self.body.running.clone());
         }
         loop {
@@ -100,6 +101,9 @@ impl Supervisor {
             }
             step = taken.unwrap_or_default();
             let phase = self.front.machine.phase();
+            if phase == Phase::Running {
+                self.body.runs(&self.front.record);
+            }
             if self.front.stopping == Some(Stop::Suspend) && step.is_none() && phase == Phase::Running {
                 // The suspend failed, and nobody will be there to try again.
                 let lost = Event::VmmExited(REASON_NOT_SUSPENDED.to_owned());

@@ -7,6 +7,7 @@ mod connections;
 mod ends;
 mod failures;
 mod hooks;
+mod interrupted;
 mod life;
 mod output;
 mod recovery;

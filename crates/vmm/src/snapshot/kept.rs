@@ -10,9 +10,12 @@ use super::digest::seek;
 use super::file_error;
 use crate::error::Result;
 
-/// Copies a disk, which nobody may write to meanwhile. The copy appears when it is whole. It shares its blocks with the
-/// original where the file system can do that (XFS, Btrfs); elsewhere only what the file has besides holes is copied, within
-/// the kernel.
+/// Copies with more data than this, in bytes, are not synced: a guest that is to run waits for it.
+const SYNCED_MAX: u64 = 64 << 20;
+
+/// Copies a disk, which nobody may write to meanwhile. The copy appears when it is whole, and synced unless that would take
+/// seconds. It shares its blocks with the original where the file system can do that (XFS, Btrfs); elsewhere only what the file
+/// has besides holes is copied, within the kernel.
 pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
     let aside = to.with_extension("new");
     let source = File::open(from).map_err(|error| file_error("open", from, error))?;
@@ -29,16 +32,17 @@ fn copy(source: &File, to: &Path) -> std::io::Result<()> {
     let options = File::options().read(true).write(true).create(true).truncate(true).mode(0o600).to_owned();
     let copy = options.open(to)?;
     if rustix::fs::ioctl_ficlone(&copy, source).is_ok() {
-        return Ok(());
+        return copy.sync_all();
     }
     let length = source.metadata()?.len();
     copy.set_len(length)?;
-    let mut end = 0;
+    let (mut end, mut copied) = (0, 0);
     while let Some(start) = seek(source, SeekFrom::Data(end))? {
         end = seek(source, SeekFrom::Hole(start))?.unwrap_or(length);
         copy_range(source, &copy, start, end)?;
+        copied += end - start;
     }
-    Ok(())
+    if copied <= SYNCED_MAX { copy.sync_all() } else { Ok(()) }
 }
 
 fn copy_range(source: &File, copy: &File, start: u64, end: u64) -> std::io::Result<()> {

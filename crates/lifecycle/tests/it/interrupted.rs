@@ -1,0 +1,199 @@
+//! A service and its guests that end together, by a power failure or a crash of the host, at each point of a resume and of a
+//! suspend: what was suspended is suspended again, as it was; what ran is lost, and says so.
+
+use std::path::PathBuf;
+
+use hearth_api::{MicrovmId, MicrovmState};
+use hearth_lifecycle::recover::REASON_VMM_LOST;
+use hearth_store::MicrovmFiles;
+use hearth_vmm::ExitReason;
+use hearth_vmm::snapshot::{MANIFEST_FILE, sparse_digest};
+
+use crate::support::{DEADLINE, WAKES, World};
+
+/// What the file `diverged` says of a guest that began with the present snapshot.
+fn mark(own: &MicrovmFiles) -> String {
+    match std::fs::read(own.directory.join(MANIFEST_FILE)) {
+        Ok(manifest) => blake3::hash(&manifest).to_hex().to_string(),
+        Err(_) => "none".to_owned(),
+    }
+}
+
+async fn suspend(world: &World, id: &MicrovmId) {
+    world.registry.suspend(id).await.unwrap();
+    world.wait_for(id, MicrovmState::Suspended).await;
+}
+
+/// A suspended microVM whose service has gone, and the digests of its files.
+async fn suspended(world: &World) -> (MicrovmId, Vec<(PathBuf, String)>) {
+    let id = world.running(Some(WAKES)).await;
+    suspend(world, &id).await;
+    world.registry.leave().await;
+    let files = files(&world.files.microvm(&id));
+    assert!(files.len() >= 3, "{files:?}");
+    (id, files)
+}
+
+fn files(own: &MicrovmFiles) -> Vec<(PathBuf, String)> {
+    let paths = std::fs::read_dir(&own.directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.map(|path| (path.clone(), sparse_digest(&path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+async fn record_says(world: &World, id: &MicrovmId, state: MicrovmState) {
+    let mut record = world.record(id).await;
+    record.state = state;
+    world.store.update_microvm(&record).await.unwrap();
+}
+
+/// The guest ran, and its VMM went with the service.
+async fn gone_while_running(world: &World, id: &MicrovmId) {
+    world.registry.leave().await;
+    world.vmm.vm(id.as_str()).unwrap().exit(ExitReason::Failed { status: 137, log_tail: String::new() });
+}
+
+/// Makes of the files of a suspended microVM what they are when a resume is interrupted at some point.
+type Interruption = fn(&MicrovmFiles);
+
+fn copied(own: &MicrovmFiles) {
+    std::fs::copy(&own.overlay, &own.kept).unwrap();
+}
+
+fn guest_has_written(own: &MicrovmFiles) {
+    copied(own);
+    std::fs::write(&own.diverged, mark(own)).unwrap();
+    std::fs::write(&own.overlay, "other blocks").unwrap();
+}
+
+/// Each with the point up to which it had come.
+const RESUMES: [(&str, Interruption); 6] = [
+    ("nothing was done", |_| ()),
+    ("the disk was copied", copied),
+    ("the guest could run, and had not written", |own| {
+        copied(own);
+        std::fs::write(&own.diverged, mark(own)).unwrap();
+    }),
+    ("the guest had written", guest_has_written),
+    ("the guest had written, and the mark has lost its content", |own| {
+        guest_has_written(own);
+        std::fs::write(&own.diverged, "").unwrap();
+    }),
+    ("the disk was being put back", |own| {
+        guest_has_written(own);
+        std::fs::remove_file(&own.diverged).unwrap();
+    }),
+];
+
+#[tokio::test]
+async fn a_resume_that_ended_with_the_host_leaves_the_microvm_suspended_as_it_was() {
+    for (point, interrupt) in RESUMES {
+        let world = World::new().await;
+        let (id, before) = suspended(&world).await;
+        interrupt(&world.files.microvm(&id));
+        // That the resume had begun is not synced: the record says what was acknowledged.
+        let restarted = world.restarted().await;
+        let record = world.record(&id).await;
+        assert_eq!(record.state, MicrovmState::Suspended, "{point}: {:?}", record.state_reason);
+        assert!(record.suspended_at.is_some(), "{point}");
+        assert_eq!(files(&world.files.microvm(&id)), before, "{point}");
+        world.assert_released(&id);
+        restarted.ensure_running(&id).await.unwrap();
+        assert_eq!(world.record(&id).await.state_reason, None, "{point}");
+    }
+}
+
+#[tokio::test]
+async fn a_resume_that_ended_with_the_service_and_its_guest_is_begun_again() {
+    for (point, interrupt) in RESUMES {
+        let world = World::new().await;
+        let (id, before) = suspended(&world).await;
+        let own = world.files.microvm(&id);
+        interrupt(&own);
+        record_says(&world, &id, MicrovmState::Pending).await;
+        let restarted = world.restarted().await;
+        world.wait_for(&id, MicrovmState::Running).await;
+        let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
+        assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1, "{point}");
+        restarted.suspend(&id).await.unwrap();
+        world.wait_for(&id, MicrovmState::Suspended).await;
+        assert!(!own.kept.exists(), "{point}: a copy is of the snapshot that there is");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_could_not_be_put_back_is_what_the_next_resume_begins_with() {
+    let world = World::new().await;
+    let (id, before) = suspended(&world).await;
+    let own = world.files.microvm(&id);
+    let restarted = world.restarted().await;
+    guest_has_written(&own);
+    std::fs::remove_file(&own.diverged).unwrap();
+    restarted.ensure_running(&id).await.unwrap();
+    let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
+    assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1);
+}
+
+#[tokio::test]
+async fn a_resume_can_be_taken_back_until_its_hook_has_answered() {
+    let world = World::hooked(&["resume"], 60).await;
+    let id = world.running(Some(WAKES)).await;
+    suspend(&world, &id).await;
+    world.hooks.lock().unwrap().answers.insert("resume", None);
+    world.registry.resume(&id).await.unwrap();
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while world.hooks.lock().unwrap().called.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the hook is not called");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let own = world.files.microvm(&id);
+    assert!(own.kept.exists() && own.diverged.exists());
+}
+
+#[tokio::test]
+async fn a_suspend_whose_snapshot_was_not_whole_is_lost_with_the_host_and_says_so() {
+    for suspends_before in [0, 1] {
+        for state in [MicrovmState::Suspending, MicrovmState::Running, MicrovmState::Suspended] {
+            let world = World::new().await;
+            let id = world.running(Some(WAKES)).await;
+            for _ in 0..suspends_before {
+                suspend(&world, &id).await;
+                world.registry.ensure_running(&id).await.unwrap();
+            }
+            gone_while_running(&world, &id).await;
+            let own = world.files.microvm(&id);
+            std::fs::write(own.directory.join("memory.0009.layer"), "half").unwrap();
+            record_says(&world, &id, state).await;
+            let _restarted = world.restarted().await;
+            let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+            assert_eq!(ended.state_reason.as_deref(), Some(REASON_VMM_LOST), "{state:?}");
+            assert!(!own.directory.exists());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_suspend_whose_snapshot_was_whole_is_not_lost() {
+    for suspends_before in [0, 1] {
+        // The last that is synced before may be a RUNNING.
+        for state in [MicrovmState::Suspending, MicrovmState::Running, MicrovmState::Suspended] {
+            let world = World::new().await;
+            let id = world.running(Some(WAKES)).await;
+            for _ in 0..suspends_before {
+                suspend(&world, &id).await;
+                world.registry.ensure_running(&id).await.unwrap();
+            }
+            let own = world.files.microvm(&id);
+            let began_with = std::fs::read_to_string(&own.diverged).unwrap();
+            assert_eq!(began_with, mark(&own));
+            suspend(&world, &id).await;
+            world.registry.leave().await;
+            // All but the removal of this file had been done.
+            std::fs::write(&own.diverged, began_with).unwrap();
+            record_says(&world, &id, state).await;
+            let restarted = world.restarted().await;
+            assert_eq!(world.record(&id).await.state, MicrovmState::Suspended, "{state:?}");
+            restarted.ensure_running(&id).await.unwrap();
+        }
+    }
+}
