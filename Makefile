@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e cases soak bench bench-api bench-endpoint bench-guest-hop lint outdated venv clients
+.PHONY: all setup build quickstart test unit e2e cases soak fuzz bench bench-api bench-endpoint bench-guest-hop lint outdated venv clients
 
 all: build
 
@@ -49,6 +49,12 @@ cases: build venv clients
 soak: build venv
 	$(SUDO) env "PATH=$$PATH" HEARTH_FAULTS=50 HEARTH_SOAK_MINUTES=30 HEARTH_SOAK_MICROVMS=20 \
 		$(VENV)/bin/python -m pytest -q -s tests/e2e/test_faults.py
+
+# Each parser of hostile bytes for FUZZ_MINUTES, one after another; each test binary runs its own at the same time. With overflow checks.
+FUZZ_MINUTES := 10
+fuzz:
+	BOLERO_RANDOM_ITERATIONS=1000000000000 BOLERO_RANDOM_TEST_TIME_MS=$$(($(FUZZ_MINUTES) * 60000)) \
+		cargo test --locked $(foreach crate,auth data-plane dns guest-protocol host-net image-builder image-pull image-report,-p hearth-$(crate)) fuzz_
 
 bench: build venv
 	$(SUDO) $(VENV)/bin/python tests/bench/bench.py

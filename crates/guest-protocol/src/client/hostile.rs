@@ -229,7 +229,7 @@ async fn read_all(answer: &[u8]) {
 }
 
 #[test]
-fn agent_frames_of_any_bytes_end_in_replies_or_an_error() {
+fn fuzz_agent_frames() {
     bolero::check!().for_each(|bytes: &[u8]| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn dns_messages_of_any_bytes_are_judged_and_answered() {
+    fn fuzz_dns_messages() {
         bolero::check!().for_each(|bytes: &[u8]| {
             let plain = message(0, [1, 0, 0, 0], bytes);
             let extended = message(0, [1, 0, 0, 1], bytes);
