@@ -52,7 +52,8 @@ def run(identifier: str, directory: pathlib.Path, server: Server, work: pathlib.
     own.mkdir()
     # Some put files beside their Dockerfile, and the original may not be written to.
     copy = own / "cases"
-    subprocess.run(["cp", "-r", "--no-preserve=mode", directory, copy], check=True)
+    subprocess.run(["cp", "-r", directory, copy], check=True)
+    subprocess.run(["chmod", "-R", "u+w", copy], check=True)
     command = ["bash", copy / identifier / "run.sh"]
     with open(own / "output", "w") as output:
         try:
