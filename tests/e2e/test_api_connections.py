@@ -63,6 +63,12 @@ def test_silent_clients_keep_nobody_out(own_server):
         assert is_closed(first[0]) and not is_closed(silent_others[-1])
 
 
+def test_a_head_without_end_is_refused(own_server):
+    with contextlib.closing(connect(own_server, "127.0.3.1")) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"x" * 70_000)
+        assert client.recv(100).startswith(b"HTTP/1.1 431 ")
+
+
 def test_the_client_s_address_is_what_a_trusted_proxy_tells(own_server):
     iam = Clients(own_server).boto("iam")
     iam.create_user(UserName="one")

@@ -12,7 +12,7 @@ import footprint
 from artifact import zipped
 from endpoint import MIB, Clients
 from footprint import footprint as left_behind
-from harness import HEARTH, Server, wait_until
+from harness import HEARTH, Server, processes, wait_until
 
 # By the kind of microVM that a build stays in: with its RUN line, or with its app, which never listens.
 ENDLESS = {
@@ -96,8 +96,8 @@ class Busy:
 
 
 def vmm_named(prefix: str) -> bool:
-    commands = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in footprint.processes()]
-    return any(f"-name\0{prefix}-".encode() in command for command in commands)
+    own = set(footprint.processes())
+    return any(pid in own for pid in processes(f"{prefix}-"))
 
 
 def test_sigterm_in_every_phase(another_server, image):

@@ -25,6 +25,9 @@ use crate::forwarded::TrustedProxies;
 
 /// Longest time until the next request's head is complete, waiting for the request included.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest head of a request, and most that is read ahead of a body, in bytes. The library's own limit is 400 KiB, which a
+/// thousand clients without a key would fill.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -118,6 +121,7 @@ async fn serve_connection(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(READ_AHEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = tokio::select! {
