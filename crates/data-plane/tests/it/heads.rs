@@ -78,7 +78,14 @@ async fn answer_http2(world: &World, fields: &[(String, String)]) -> Result<Stat
         bytes.extend(frame(CONTINUATION, ends(pieces.len() == 0), 1, piece));
     }
     connection.send(&bytes).await;
-    let answer = connection.next_of(&[HEADERS, RST_STREAM, GOAWAY]).await.expect("closed without an answer");
+    let answer = loop {
+        let next =
+            connection.next_of(&[HEADERS, RST_STREAM, GOAWAY]).await.expect("closed without an answer");
+        // An orderly end (NO_ERROR) may be told before the answer that is the last.
+        if next.kind != GOAWAY || next.payload[4..8] != [0; 4] {
+            break next;
+        }
+    };
     if answer.kind != HEADERS {
         return Err(answer);
     }
