@@ -12,6 +12,7 @@ pub mod image;
 pub mod microvm;
 pub mod network_connector;
 pub mod operation;
+pub mod visible;
 
 pub use arn::{ImageArn, Region, managed_base_image_arn, managed_connector_arn};
 pub use endpoint::*;
@@ -21,6 +22,7 @@ pub use image::*;
 pub use microvm::*;
 pub use network_connector::*;
 pub use operation::*;
+pub use visible::visible;
 
 /// A moment on the wire: RFC 3339 text in JSON bodies is *not* what rest-json uses; timestamps are epoch seconds
 /// with fractions (Smithy `epoch-seconds`, the default of rest-json bodies).

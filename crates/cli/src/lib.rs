@@ -21,9 +21,8 @@ mod render;
 mod resolve;
 mod storage;
 mod terminal;
-mod visible;
 
-pub use visible::visible;
+pub use hearth_api::visible;
 
 use std::io;
 use std::process::ExitCode;

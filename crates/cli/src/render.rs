@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use crate::visible::visible;
+use hearth_api::visible;
 
 /// Shown where there is nothing.
 const NO_VALUE: &str = "-";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hearth_api::visible;
 use hearth_guest_protocol::chain;
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,10 @@ impl BuildFailure {
     }
 }
 
+/// As it is told: in reasons and in the log, both of which end in terminals. A Dockerfile's words are part of some messages.
 impl fmt::Display for BuildFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = visible(&self.message);
         let code = match self.code {
             FailureCode::S3AccessDenied => "S3_ACCESS_DENIED",
             FailureCode::S3NoSuchKey => "S3_NO_SUCH_KEY",
@@ -68,8 +71,23 @@ impl fmt::Display for BuildFailure {
             FailureCode::DiskStorageFull => "DISK_STORAGE_FULL",
             FailureCode::InternalPlatformError => "INTERNAL_PLATFORM_ERROR",
             // The service gives these sentences without a code.
-            FailureCode::NotReady => return f.write_str(&self.message),
+            FailureCode::NotReady => return f.write_str(&message),
         };
-        write!(f, "{code}: {}", self.message)
+        write!(f, "{code}: {message}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_give_terminals_no_orders() {
+        let message = "The base image \u{1b}]0;owned\u{7}evil of a FROM is no reference.";
+        let told = BuildFailure::new(FailureCode::ContainerBuildFailed, message).to_string();
+        let shown =
+            r"CONTAINER_BUILD_FAILED: The base image \u001b]0;owned\u0007evil of a FROM is no reference.";
+        assert_eq!(told, shown);
+        assert!(!BuildFailure::new(FailureCode::NotReady, message).to_string().contains('\u{1b}'));
     }
 }

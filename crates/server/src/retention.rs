@@ -41,20 +41,26 @@ pub(crate) async fn keep_sweeping(store: Store, storage: ObjectStorage, limits: 
     loop {
         if expired_at.is_none_or(|before| before.elapsed() >= LIFECYCLE_PERIOD) {
             expired_at = Some(Instant::now());
-            if let Err(error) = storage.expire(jiff::Timestamp::now()).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "buckets could not be gone through"
-                );
-            }
+            let storage = storage.clone();
+            let expire = async move { storage.expire(jiff::Timestamp::now()).await };
+            done("buckets could not be gone through", expire).await;
         }
-        if let Err(error) = sweep(&store, limits, Timestamp::now()).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "what has expired could not be removed"
-            );
-        }
+        let store = store.clone();
+        let sweep = async move { sweep(&store, limits, Timestamp::now()).await };
+        done("what has expired could not be removed", sweep).await;
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Works in a task of its own, so that a panic is not the end of all sweeping.
+async fn done<E: std::error::Error + Send + 'static>(
+    otherwise: &'static str,
+    work: impl Future<Output = Result<(), E>> + Send + 'static,
+) {
+    match tokio_util::task::AbortOnDropHandle::new(tokio::spawn(work)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "{otherwise}"),
+        Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{otherwise}"),
     }
 }
 

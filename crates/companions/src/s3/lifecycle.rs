@@ -2,8 +2,9 @@
 //! unfinished uploads go; there is one storage class, so transitions are kept and nothing comes of them.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use jiff::{Span, Timestamp, ToSpan as _, tz::TimeZone};
 use s3s::dto::{
     BucketLifecycleConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter, ObjectIdentifier,
     Tag, TimestampFormat,
@@ -131,10 +132,11 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// Whether `days` have gone by since then; S3 waits for the next midnight.
+/// Whether `days` have gone by since then; S3 waits for the next midnight. Days beyond the calendar never have.
 fn is_over(since_ms: i64, days: i32, now: Timestamp) -> bool {
     let due = Timestamp::from_millisecond(since_ms).and_then(|since| {
-        let midnight = since.to_zoned(TimeZone::UTC).checked_add(days.days())?.start_of_day()?;
+        let midnight =
+            since.to_zoned(TimeZone::UTC).checked_add(Span::new().try_days(days)?)?.start_of_day()?;
         Ok(midnight.checked_add(1.day())?.timestamp())
     });
     due.is_ok_and(|due| due <= now)
@@ -148,10 +150,16 @@ impl ObjectStorage {
         blocking(move || {
             for bucket in disk.buckets()? {
                 let Some(xml) = &bucket.record.lifecycle else { continue };
-                let expired = stored::read::<BucketLifecycleConfiguration>(xml)
-                    .and_then(|setting| expire_in(&disk, &bucket, &setting, now));
-                if let Err(error) = expired {
-                    tracing::warn!(bucket = bucket.name, %error, "a lifecycle rule could not be followed");
+                let expire = || {
+                    stored::read::<BucketLifecycleConfiguration>(xml)
+                        .and_then(|setting| expire_in(&disk, &bucket, &setting, now))
+                };
+                match catch_unwind(AssertUnwindSafe(expire)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(bucket = bucket.name, %error, "a lifecycle rule could not be followed");
+                    }
+                    Err(_) => tracing::error!(bucket = bucket.name, "a panic in lifecycle rules"),
                 }
             }
             Ok(())
@@ -254,5 +262,6 @@ mod tests {
         {
             assert_eq!(is_over(since.as_millisecond(), 1, now.parse().unwrap()), over, "{now}");
         }
+        assert!(!is_over(since.as_millisecond(), i32::MAX, Timestamp::MAX), "more than the calendar has");
     }
 }

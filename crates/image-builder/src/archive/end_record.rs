@@ -35,7 +35,7 @@ pub(super) fn check(zip: &File, limits: &ArchiveLimits) -> Result<u64, BuildFail
     let mut tail = vec![0; tail_bytes as usize];
     zip.read_exact_at(&mut tail, tail_start).map_err(unreadable)?;
     for at in 0..tail.len().saturating_sub(END_BYTES - 1) {
-        if tail[at..].starts_with(b"PK\x05\x06") {
+        if tail[at..].starts_with(b"PK\x05\x06") && may_be_one(&tail, at, tail_start) {
             refuse_large(u64::from(u16_at(&tail, at + 10)), u64::from(u32_at(&tail, at + 12)), limits)?;
             for record in zip64_records(zip, &tail, tail_start, at).map_err(unreadable)? {
                 refuse_large(u64_at(&record, 32), u64_at(&record, 40), limits)?;
@@ -43,6 +43,13 @@ pub(super) fn check(zip: &File, limits: &ArchiveLimits) -> Result<u64, BuildFail
         }
     }
     Ok(file_bytes)
+}
+
+/// Whether the directory that an end record claims has room before it. What does not is a comment, or data, of which no
+/// reader gets a directory.
+fn may_be_one(tail: &[u8], at: usize, tail_start: u64) -> bool {
+    let directory_bytes = u64::from(u32_at(tail, at + 12));
+    directory_bytes == 0xffff_ffff || directory_bytes <= tail_start + at as u64
 }
 
 /// The zip64 end records that belong to the end record at `at`: where its locator says, and right before the locator.

@@ -301,6 +301,18 @@ fn a_directory_is_counted_before_it_is_read() {
 }
 
 #[test]
+fn a_comment_that_looks_like_an_end_is_a_comment() {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    add(&mut writer, "Dockerfile", b"FROM scratch");
+    let mut zip = writer.finish().unwrap().into_inner();
+    let comment = b"PK\x05\x06PK\x05\x06PK\x05\x06PK\x05\x06 as in many zips\n".repeat(10);
+    let at = zip.len() - 2;
+    zip[at..].copy_from_slice(&(comment.len() as u16).to_le_bytes());
+    zip.extend(comment);
+    assert_eq!(convert_bytes(&zip).unwrap().0.dockerfile, "FROM scratch");
+}
+
+#[test]
 fn a_directory_is_read_up_to_its_limit_whatever_it_claims() {
     // Every entry has a comment of 64 KiB, which the end record keeps to itself.
     let mut zip = directory_only(0, false);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::visible::visible;
+use hearth_api::visible;
 
 /// Shows what a build does.
 #[derive(Debug)]
