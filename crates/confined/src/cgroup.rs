@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
@@ -16,8 +17,10 @@ const PARENT: &str = "hearth";
 /// Time that `cpu` limits are measured over, in microseconds: the kernel's default.
 const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
 
-/// Threads that a VMM may have: vCPUs, I/O threads and some more.
-const THREAD_LIMIT: &str = "256";
+/// How long the processes of a group that was killed may take to end, before the group is left behind.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How often they are looked for.
+const END_PACE: Duration = Duration::from_millis(20);
 
 /// Which controllers there are and how they are driven; the error is a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Limits {
     pub memory_mib: Option<u32>,
     /// CPU time in hundredths of a CPU.
     pub cpu_percent: Option<u32>,
+    /// Processes and threads.
+    pub threads: u32,
 }
 
 /// The groups of one process, one per hierarchy.
@@ -62,6 +67,12 @@ impl Cgroups {
         Self { memory: find("memory"), cpu: find("cpu"), pids: find("pids") }
     }
 
+    /// Makes groups that no other process has or gets, for a child that is known by what it does (one word). They are found by
+    /// a later server if this one is killed.
+    pub fn create_for_child(&self, what: &str, limits: Limits) -> io::Result<Group> {
+        self.create(&own_name("child", what), limits)
+    }
+
     /// Makes the groups of a process with its limits. Limits that this host does not allow are left out.
     pub fn create(&self, name: &str, limits: Limits) -> io::Result<Group> {
         let mut group = Group::default();
@@ -75,7 +86,8 @@ impl Cgroups {
             group.set(hierarchy, name, [("cpu.max", &v2)], [("cpu.cfs_quota_us", &quota.to_string())])?;
         }
         if let Ok(hierarchy) = &self.pids {
-            group.set(hierarchy, name, [("pids.max", THREAD_LIMIT)], [("pids.max", THREAD_LIMIT)])?;
+            let threads = limits.threads.to_string();
+            group.set(hierarchy, name, [("pids.max", &threads)], [("pids.max", &threads)])?;
         }
         Ok(group)
     }
@@ -112,15 +124,47 @@ impl Group {
         Ok(())
     }
 
+    /// Whether the kernel has ended a process of the group for want of memory: `memory.events` in version 2,
+    /// `memory.oom_control` in version 1.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let files = ["memory.events", "memory.oom_control"];
+        let paths = self.directories.iter().flat_map(|directory| files.map(|file| directory.join(file)));
+        paths.filter_map(|path| fs::read_to_string(path).ok()).any(|text| {
+            let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            kills.is_some_and(|kills| kills != "0")
+        })
+    }
+
     /// Removes the groups, which must be empty.
     pub fn remove(&self) {
         for directory in &self.directories {
-            if let Err(error) = fs::remove_dir(directory)
-                && error.kind() != io::ErrorKind::NotFound
-            {
+            if let Err(error) = remove_directory(directory) {
                 warn!(directory = %directory.display(), %error, "cannot remove the cgroup");
             }
         }
+    }
+
+    /// Removes the groups as soon as they are empty, in a thread of its own: processes that were killed end a moment later.
+    pub fn remove_when_empty(self) {
+        if self.directories.is_empty() {
+            return;
+        }
+        std::thread::spawn(move || {
+            let end = Instant::now() + END_PATIENCE;
+            while self.directories.iter().any(|directory| remove_directory(directory).is_err()) {
+                if Instant::now() > end {
+                    return self.remove();
+                }
+                std::thread::sleep(END_PACE);
+            }
+        });
+    }
+}
+
+fn remove_directory(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -175,33 +219,38 @@ fn probe_v2(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
     let enable = format!("+{controller}");
     fs::write(root.join("cgroup.subtree_control"), &enable)?;
     create_if_missing(&parent)?;
+    remove_old(&parent)?;
     fs::write(parent.join("cgroup.subtree_control"), &enable)?;
     Ok(Some(Hierarchy::V2(parent)))
 }
 
 fn probe_v1(root: &Path, controller: &str) -> io::Result<Option<Hierarchy>> {
-    // Several drivers may look at the same time, in one process too.
-    static TRIALS: AtomicU32 = AtomicU32::new(0);
     let parent = root.join(PARENT);
     create_if_missing(&parent)?;
-    remove_old_trials(&parent)?;
-    let number = TRIALS.fetch_add(1, Ordering::Relaxed);
-    let trial = parent.join(format!("probe-{controller}-{}-{number}", std::process::id()));
+    remove_old(&parent)?;
+    // Several drivers may look at the same time, in one process too.
+    let trial = parent.join(own_name("probe", controller));
     create_if_missing(&trial)?;
     fs::remove_dir(&trial)?;
     Ok(Some(Hierarchy::V1(parent)))
 }
 
-/// Removes the trials of processes that were killed in the middle of one.
-fn remove_old_trials(parent: &Path) -> io::Result<()> {
+/// A name that nobody else uses: `<kind>-<what>-<process id>-<number>`.
+fn own_name(kind: &str, what: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{kind}-{what}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Removes the trials and the children's groups of processes that were killed in the middle of it.
+fn remove_old(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let process =
-            name.strip_prefix("probe-").and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
+        let own = ["probe-", "child-"].iter().find_map(|kind| name.strip_prefix(kind));
+        let process = own.and_then(|rest| rest.split('-').nth(1)?.parse::<u32>().ok());
         if process.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
             && let Err(error) = fs::remove_dir(&path)
-            && error.kind() != io::ErrorKind::NotFound
+            && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy)
         {
             return Err(error);
         }
@@ -219,6 +268,10 @@ fn create_if_missing(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn limits(memory_mib: u32, cpu_percent: u32) -> Limits {
+        Limits { memory_mib: Some(memory_mib), cpu_percent: Some(cpu_percent), threads: 5 }
+    }
 
     #[test]
     fn a_missing_controller_is_a_sentence() {
@@ -243,7 +296,7 @@ mod tests {
         let parent = root.path().join(PARENT);
         // Process ids are at most 2^22 (proc(5), pid_max); the other is this process.
         let (dead, alive) = ("probe-memory-4194305-0", format!("probe-cpu-{}-9", std::process::id()));
-        for name in [dead, &alive, "microvm"] {
+        for name in [dead, "child-fetch-4194305-1", &alive, "microvm"] {
             fs::create_dir_all(parent.join(name)).unwrap();
         }
         probe_controller(&mounts, "memory").unwrap();
@@ -272,12 +325,11 @@ mod tests {
     fn limits_are_written_in_the_words_of_the_version() {
         let root = tempfile::tempdir().unwrap();
         let v1 = Hierarchy::V1(root.path().to_path_buf());
-        let absent = Err("absent".to_owned());
-        let cgroups = Cgroups { memory: Ok(v1.clone()), cpu: Ok(v1), pids: absent };
-        let group = cgroups.create("vm-1", Limits { memory_mib: Some(3), cpu_percent: Some(150) }).unwrap();
+        let cgroups = Cgroups { memory: Ok(v1.clone()), cpu: Ok(v1.clone()), pids: Ok(v1) };
+        let group = cgroups.create("vm-1", limits(3, 150)).unwrap();
         let read = |file: &str| fs::read_to_string(root.path().join("vm-1").join(file)).unwrap();
         assert_eq!(read("memory.limit_in_bytes"), "3145728");
-        assert_eq!(read("cpu.cfs_quota_us"), "150000");
+        assert_eq!((read("cpu.cfs_quota_us"), read("pids.max")), ("150000".to_owned(), "5".to_owned()));
         assert_eq!(group.directories.len(), 1, "one hierarchy, one directory");
     }
 
@@ -285,7 +337,44 @@ mod tests {
     fn limits_that_the_host_cannot_enforce_are_left_out() {
         let reason = || Err("no".to_owned());
         let cgroups = Cgroups { memory: reason(), cpu: reason(), pids: reason() };
-        let group = cgroups.create("vm-1", Limits { memory_mib: Some(1), cpu_percent: Some(1) }).unwrap();
+        let group = cgroups.create("vm-1", limits(1, 1)).unwrap();
         assert!(group.directories.is_empty());
+    }
+
+    #[test]
+    fn a_group_that_ran_out_of_memory_says_so_in_either_version() {
+        let root = tempfile::tempdir().unwrap();
+        let group = Group { directories: vec![root.path().to_path_buf()] };
+        assert!(!group.ran_out_of_memory());
+        for (file, calm, killed) in [
+            ("memory.events", "low 0\nmax 7\noom 1\noom_kill 0\n", "oom 1\noom_kill 1\noom_group_kill 0\n"),
+            (
+                "memory.oom_control",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+                "under_oom 0\noom_kill 2\n",
+            ),
+        ] {
+            fs::write(root.path().join(file), calm).unwrap();
+            assert!(!group.ran_out_of_memory(), "{file}");
+            fs::write(root.path().join(file), killed).unwrap();
+            assert!(group.ran_out_of_memory(), "{file}");
+            fs::remove_file(root.path().join(file)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_group_goes_when_the_last_process_has_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("group");
+        // A file stands in for a process: the directory cannot be removed meanwhile.
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("process"), "").unwrap();
+        Group { directories: vec![directory.clone()] }.remove_when_empty();
+        std::thread::sleep(3 * END_PACE);
+        assert!(directory.exists());
+        fs::remove_file(directory.join("process")).unwrap();
+        while directory.exists() {
+            std::thread::sleep(END_PACE);
+        }
     }
 }

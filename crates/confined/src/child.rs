@@ -95,7 +95,7 @@ fn run(spec: &[u8], works: &[Work]) -> io::Result<()> {
     )?;
     // SAFETY: the server has handed these descriptors over, and nothing else in this process knows of them.
     let files = spec.files.iter().map(|fd| unsafe { File::from(OwnedFd::from_raw_fd(*fd)) }).collect();
-    step("give up system calls", filter::apply())?;
+    step("give up system calls", filter::apply_reader())?;
     let answer = (work.run)(Task { question, files });
     io::stdout().lock().write_all(&answer)?;
     io::stdout().lock().flush()

@@ -7,7 +7,7 @@
 //! with a sentence for the owner of the file.
 //!
 //! What VMM processes and pulls have in common with that is here too: [`spawn`], [`cgroup`], [`uid`], and what a child
-//! does to itself: [`drop_privileges`], [`limit`], [`end_with_parent`].
+//! does to itself: [`drop_privileges`], [`limit`], [`end_with_parent`], [`allow_network_client`].
 //!
 //! Invariants: a child has a user id that no other process has, no capability, no file system, no network, and limits of
 //! memory, CPU time, bytes written and wall-clock time; when the server goes, its children go.
@@ -23,6 +23,7 @@ pub mod uid;
 mod watch;
 
 pub use child::{Task, Work, run_if_requested};
+pub use filter::allow_network_client;
 pub use limits::Limits;
 pub use privileges::{drop_privileges, end_with_parent, limit, step};
 pub use run::{Confinement, Job};

@@ -68,6 +68,7 @@ impl Confinement {
         let limits = cgroup::Limits {
             memory_mib: Some(u32::try_from(job.limits.memory_bytes >> 20).unwrap_or(u32::MAX)),
             cpu_percent: None,
+            threads: 1,
         };
         // The name is that of one process at a time, and found again by the next that has the id.
         let group =

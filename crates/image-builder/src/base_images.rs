@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hearth_api::AccountId;
+use hearth_confined::cgroup::Cgroups;
 use hearth_guest::GuestFactory;
 use hearth_image_pull::{Proxy, PullLimits};
 use oci_spec::distribution::Reference;
@@ -50,6 +52,8 @@ pub struct BaseImagesConfig {
     pub account_bytes: u64,
     /// Bytes that stay free on the disk.
     pub free_bytes: u64,
+    /// What limits the processes that fetch images and unpack their layers, beside their own limits.
+    pub cgroups: Arc<Cgroups>,
     /// Pulls at the same time.
     pub concurrent_pulls: usize,
     /// Pulls at the same time for one account.
@@ -73,6 +77,7 @@ impl BaseImagesConfig {
             limits: PullLimits { image_bytes: 8 << 30, seconds: 1800 },
             account_bytes: 64 << 30,
             free_bytes: 2 << 30,
+            cgroups: Arc::new(Cgroups::probe()),
             concurrent_pulls: 6,
             concurrent_pulls_per_account: 2,
         }

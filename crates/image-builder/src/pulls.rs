@@ -49,7 +49,8 @@ impl BaseImages {
         let spec = self.spec(reference, login, uid.get(), &layout);
         let pull = async {
             let Some(namespace) = network.namespace() else { return Err(Failure::Setup) };
-            Fetch::start(&self.config.pull_program, &spec, namespace.as_fd()).await
+            let program = &self.config.pull_program;
+            Fetch::start(program, &spec, namespace.as_fd(), &self.config.cgroups).await
         };
         let started = pull.await.map_err(|failure| failed(image, failure));
         let result = match started {

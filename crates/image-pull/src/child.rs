@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_confined::{drop_privileges, end_with_parent, limit, step};
+use hearth_confined::{allow_network_client, drop_privileges, end_with_parent, limit, step};
 use hearth_host_net::{RESOLVER_ADDRESS, admit_process};
 use nix::sched::{CloneFlags, setns};
 use rustix::process::Resource;
@@ -75,7 +75,10 @@ fn run() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on, what this process says comes as messages only: text could be the registry's.
     rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
     let reply = server.try_clone()?;
+    // The runtime has made what it waits with; from here on it only uses it.
+    step("give up system calls", allow_network_client())?;
     let message = match runtime.block_on(fetch(spec, reach, tls, server)) {
         Ok(()) => FromChild::Done,
         Err(failure) => FromChild::Failed(failure),

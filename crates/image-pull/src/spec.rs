@@ -147,9 +147,15 @@ pub enum Failure {
     /// The process could not do its work; the server's log says why.
     #[error("the process that fetches images could not be set up")]
     Setup,
-    /// The process ended without a word: it was killed, or has reached one of its limits.
+    /// The process ended without a word.
     #[error("the process that fetches images ended unexpectedly")]
     Ended,
+    /// It was ended by its filter of system calls.
+    #[error("the process that fetches images was ended because it tried what it may not do")]
+    Forbidden,
+    /// It has reached one of its limits.
+    #[error("the process that fetches images was ended because it took more memory or CPU time than it may")]
+    Starved,
 }
 
 impl fmt::Debug for Login {

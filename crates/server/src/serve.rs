@@ -208,7 +208,7 @@ async fn start_on(
     let uids = UidPool::new(config.guest.first_uid.unwrap_or_else(|| derived_uid(instance)));
     let confinement = Confinement::new(uids.clone());
     if let Err(reason) = confinement.memory_limit() {
-        tracing::warn!("readers of what tenants bring have a limit of address space only: {reason}");
+        tracing::warn!("readers of what tenants bring have limits of each process only: {reason}");
     }
     let guests = GuestFactory {
         vmm: qemu,

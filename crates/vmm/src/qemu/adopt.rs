@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::commands::QueryStatus;
 use super::instance::{Instance, SOCKET_FILE};
-use super::launch::{Connected, Launcher, connect_again};
+use super::launch::{Connected, Launcher, THREADS, connect_again};
 use super::log::{self, Log};
 use super::stopped::{Wanted, hopeless};
 use super::vm::{QemuVm, Ram, end_unwatched};
@@ -45,7 +45,11 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
         warn!(vm = name, own, server, "a VM under another accelerator than the server's is taken over");
     }
     let error = |source| Error::Spawn { name: name.clone(), source };
-    let limits = Limits { memory_mib: record.memory_limit_mib, cpu_percent: record.cpu_limit_percent };
+    let limits = Limits {
+        memory_mib: record.memory_limit_mib,
+        cpu_percent: record.cpu_limit_percent,
+        threads: THREADS,
+    };
     // The earlier server may have been killed before it had put the process into its groups.
     let group = launcher.cgroups.create(&name, limits).map_err(error)?;
     let process = Process::new(record.process.pid, pidfd).map_err(error)?;

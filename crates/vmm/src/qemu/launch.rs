@@ -31,6 +31,9 @@ use crate::snapshot::{Platform, Verified, file_error};
 use crate::spec::{DriveImage, VmSpec};
 use crate::vm::ExitReason;
 
+/// Threads that a VMM may have: vCPUs, I/O threads and some more.
+pub(super) const THREADS: u32 = 256;
+
 /// What all VMs of this driver have in common.
 #[derive(Debug)]
 pub(super) struct Launcher {
@@ -167,6 +170,7 @@ impl Launcher {
         let limits = Limits {
             memory_mib: spec.isolation.memory_limit_mib,
             cpu_percent: spec.isolation.cpu_limit_percent,
+            threads: THREADS,
         };
         let group = self.cgroups.create(&spec.name, limits).map_err(spawn_error)?;
         let request = SpawnRequest {

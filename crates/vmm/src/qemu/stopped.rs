@@ -135,7 +135,8 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         let name = format!("test-stopped-{}", child.id());
-        let group = Cgroups::probe().create(&name, Limits { memory_mib: None, cpu_percent: None }).unwrap();
+        let limits = Limits { memory_mib: None, cpu_percent: None, threads: 8 };
+        let group = Cgroups::probe().create(&name, limits).unwrap();
         let process = Process::new(child.id(), pidfd).unwrap();
         let instance = {
             let (run_dir, log) =
