@@ -23,6 +23,14 @@ import sys
 import tarfile
 
 MAX_ENTRIES = 2_000_000
+# A record with a name or attributes, as Go's archive/tar has it (maxSpecialFileSize), so that what Docker takes is taken.
+MAX_RECORD = 1 << 20
+# PATH_MAX, XATTR_NAME_MAX and XATTR_SIZE_MAX of <linux/limits.h>.
+MAX_PATH, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_VALUE = 4096, 255, 65536
+# Different values, each of which becomes a file.
+MAX_ATTRIBUTE_VALUES = 100_000
+# How much of a layer's text is shown in an error.
+SHOWN = 200
 BLOCK = 4096
 XATTR = "SCHILY.xattr."
 OPAQUE = {XATTR + "trusted.overlay.opaque": "y"}
@@ -30,6 +38,39 @@ OPAQUE = {XATTR + "trusted.overlay.opaque": "y"}
 
 class BadImage(Exception):
     pass
+
+
+class Room:
+    """What the layers of the image may still take, all together."""
+
+    def __init__(self, max_bytes):
+        self.max_bytes, self.packed, self.files, self.entries = max_bytes, max_bytes, max_bytes, MAX_ENTRIES
+
+    def take_file(self, size):
+        self.files -= size
+        if self.files < 0:
+            raise BadImage(f"the files of its layers are larger than the {self.max_bytes} bytes allowed")
+
+    def take_entry(self):
+        self.entries -= 1
+        if self.entries < 0:
+            raise BadImage("its layers have too many entries")
+
+
+class Member(tarfile.TarInfo):
+    """A member that is looked at before anything of it is read: `tarfile` reads records of any length into memory."""
+
+    RECORDS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+    def _proc_member(self, tar):
+        if self.size < 0:
+            raise BadImage("a layer has a member of a negative size")
+        if self.type in self.RECORDS and self.size > MAX_RECORD:
+            raise BadImage(f"a layer has a name or attributes of {self.size} bytes, more than the {MAX_RECORD} allowed")
+        if self.type == tarfile.XGLTYPE:  # Docker passes over them too.
+            tar.fileobj.seek(self._block(self.size), io.SEEK_CUR)
+            return self.fromtarfile(tar)
+        return super()._proc_member(tar)
 
 
 def blob_path(layout, digest):
@@ -107,11 +148,21 @@ def plain_tar(layout, descriptor, diff_id, path, limit):
     return size
 
 
+def shown(name):
+    return repr(name if len(name) <= SHOWN else name[:SHOWN] + "...")
+
+
 def clean_name(name):
+    if len(name) > MAX_PATH:
+        raise BadImage(f"a layer names a path of {len(name)} characters, more than the {MAX_PATH} allowed")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise BadImage(f"a layer names the path {name!r}")
+        raise BadImage(f"a layer names the path {shown(name)}")
     return "/".join(parts)
+
+
+def value_bytes(text):
+    return text.encode("utf-8", "surrogateescape")
 
 
 def directory(name, mode=0o755):
@@ -123,19 +174,21 @@ def directory(name, mode=0o755):
 class Layer:
     """The members of one layer by clean name, the last of equal names winning, whiteouts in overlayfs' form."""
 
-    def __init__(self, path, lower):
-        self.lower = lower
-        self.tar = tarfile.open(path, "r:")
+    def __init__(self, path, lower, room):
+        self.lower, self.room = lower, room
+        self.tar = tarfile.open(path, "r:", tarinfo=Member)
         self.members = {"": self._parent("")}
         opaque = []
-        for member in self.tar:
+        while member := self.tar.next():
+            self.tar.members.clear()  # It would keep them all.
             self._add(member, opaque)
-            if len(self.members) > MAX_ENTRIES:
-                raise BadImage("a layer has too many entries")
         for name in opaque:
             self.members[name].pax_headers.update(OPAQUE)
 
     def _add(self, member, opaque):
+        self.room.take_entry()
+        if member.isreg():
+            self.room.take_file(member.size)
         name = clean_name(member.name)
         parent, _, base = name.rpartition("/")
         self._add_parents(parent)
@@ -149,10 +202,14 @@ class Layer:
             member.type, member.mode = tarfile.CHRTYPE, 0
             member.devmajor = member.devminor = member.size = 0
         member.pax_headers = {k: v for k, v in member.pax_headers.items() if k.startswith(XATTR)}
+        for key, value in member.pax_headers.items():
+            if len(key) - len(XATTR) > MAX_ATTRIBUTE_NAME or len(value_bytes(value)) > MAX_ATTRIBUTE_VALUE:
+                raise BadImage(f"a layer gives an attribute to the path {shown(name)} that is too long")
         self.members[name] = member
 
     def _add_parents(self, name):
         while name and not (name in self.members and self.members[name].isdir()):
+            self.room.take_entry()
             self.members[name] = self._parent(name)
             name = name.rpartition("/")[0]
 
@@ -172,7 +229,7 @@ class Layer:
         while member.islnk():
             name = clean_name(member.linkname)
             if name in seen or name not in self.members:
-                raise BadImage(f"a layer has a hard link to {member.linkname!r}, which it does not hold")
+                raise BadImage(f"a layer has a hard link to {shown(member.linkname)}, which it does not hold")
             seen.add(name)
             member = self.members[name]
         return name, member
@@ -208,7 +265,7 @@ class Attributes:
     """Writes the debugfs commands that set extended attributes, each value in a file of its own."""
 
     def __init__(self, work):
-        self.work, self.count = work, 0
+        self.work, self.values = work, {}
         self.commands = open(os.path.join(work, "attributes"), "w", encoding="utf-8", errors="surrogateescape")
 
     def add(self, member):
@@ -217,13 +274,19 @@ class Attributes:
             if not re.fullmatch(r"(user|trusted|security)\.[\w.-]+", name):
                 continue
             if any(ord(character) < 32 for character in member.name):
-                raise BadImage(f"a layer gives an attribute to the path {member.name!r}")
-            value_file = f"value-{self.count}"
-            self.count += 1
-            with open(os.path.join(self.work, value_file), "wb") as file:
-                file.write(value.encode("utf-8", "surrogateescape"))
+                raise BadImage(f"a layer gives an attribute to the path {shown(member.name)}")
             path = '"/' + member.name.replace('"', '""') + '"'
-            self.commands.write(f"ea_set -f {value_file} {path} {name}\n")
+            self.commands.write(f"ea_set -f {self.value_file(value_bytes(value))} {path} {name}\n")
+
+    def value_file(self, value):
+        digest = hashlib.sha256(value).digest()
+        if digest not in self.values:
+            if len(self.values) == MAX_ATTRIBUTE_VALUES:
+                raise BadImage("its layers have too many different attributes")
+            self.values[digest] = f"value-{len(self.values)}"
+            with open(os.path.join(self.work, self.values[digest]), "wb") as file:
+                file.write(value)
+        return self.values[digest]
 
 
 def add_file(out, name, data):
@@ -292,12 +355,12 @@ def write_layer_directory(out, layer, ids, index, attributes):
 
 def main(layout, reference, work, max_bytes):
     digest, manifest_data, manifest, config_data, diff_ids = read_image(layout)
-    left, sizes, layers = int(max_bytes), [], []
+    room, sizes, layers = Room(int(max_bytes)), [], []
     for index, descriptor in enumerate(manifest["layers"]):
         path = os.path.join(work, f"layer-{index}.tar")
-        sizes.append(plain_tar(layout, descriptor, diff_ids[index], path, left))
-        left -= sizes[-1]
-        layers.append(Layer(path, list(layers)))
+        sizes.append(plain_tar(layout, descriptor, diff_ids[index], path, room.packed))
+        room.packed -= sizes[-1]
+        layers.append(Layer(path, list(layers), room))
     ids = layer_ids(diff_ids)
     inodes = sum(len(layer.members) for layer in layers) + 16 * len(layers) + 64
     mib = (sum(layer.blocks() for layer in layers) * BLOCK + inodes * 256) * 21 // 20 // (1 << 20) + 16
@@ -318,5 +381,9 @@ def main(layout, reference, work, max_bytes):
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except (BadImage, OSError, KeyError, TypeError, ValueError, tarfile.TarError) as error:
+    except MemoryError:
+        sys.exit("not a usable image: reading it takes more memory than is allowed")
+    except RecursionError:
+        sys.exit("not a usable image: a layer or a description of it is nested too deeply")
+    except Exception as error:  # Whatever it is, it comes of what the image says.
         sys.exit(f"not a usable image: {error}")

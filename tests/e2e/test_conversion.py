@@ -81,8 +81,8 @@ def test_limits_of_what_reads_layers(program, ends):
     assert result.returncode != 0 and ends in result.stderr, result
 
 
-def layout(directory, *layers):
-    """An OCI image layout of these plain tars."""
+def layout(directory, *layers, diff_id=None):
+    """An OCI image layout of these plain tars; or of one that is packed already, if its digest is given."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -91,9 +91,9 @@ def layout(directory, *layers):
         (blobs / digest).write_bytes(data)
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
-    diff_ids = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    diff_ids = [diff_id or f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
     config = blob(json.dumps({"rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode(), "config.v1+json")
-    packed = [blob(gzip.compress(layer), "layer.v1.tar+gzip") for layer in layers]
+    packed = [blob(layer if diff_id else gzip.compress(layer), "layer.v1.tar+gzip") for layer in layers]
     manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": packed}).encode(), "manifest.v1+json")
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
     for path in (directory, *directory.rglob("*")):
@@ -152,3 +152,83 @@ def test_a_hostile_layer_is_a_sentence(tmp_path):
     (tmp_path / "layout").rename(tmp_path.parent / f"{tmp_path.name}-done")
     result, out = convert(tmp_path / "large", HEARTH_MAX_IMAGE_BYTES=str(MIB))
     assert result.returncode != 0 and "larger than the" in result.stderr, result.stderr
+
+
+def member(kind, size):
+    """The header of a member that announces this much."""
+    info = tarfile.TarInfo("record")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def refusal(tmp_path, layer, **more):
+    """What is said of an image with this layer."""
+    layout(tmp_path / "layout", layer)
+    result, out = convert(tmp_path / "layout", **more)
+    assert result.returncode != 0 and not out.exists()
+    assert result.stderr.count("\n") == 1 and len(result.stderr) < 500, result.stderr
+    return result.stderr
+
+
+def attributes(count, length):
+    """A file with different attributes of this length."""
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {f"SCHILY.xattr.user.a{index}": f"{index:0{length}}" for index in range(count)}
+    return tar(info)
+
+
+@pytest.mark.parametrize("layer, said", [
+    pytest.param(member(kind, 2 << 30) + bytes(MIB), "a name or attributes of 2147483648 bytes", id=f"record {kind.decode()}")
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+] + [
+    pytest.param(tar(tarfile.TarInfo("a/" * 5000)), "a path of", id="path"),
+    pytest.param(attributes(1, 70_000), "an attribute to the path", id="attribute"),
+    pytest.param(member(tarfile.REGTYPE, -1024), "a negative size", id="negative size"),
+    pytest.param((member(tarfile.XHDTYPE, 0)) * 3000, "nested too deeply", id="records of records"),
+    pytest.param(member(tarfile.GNUTYPE_SPARSE, 0)[:483] + b"%011o\0" % (1 << 32) + bytes(17), "", id="sparse"),
+])
+def test_records_of_layers_without_bounds_are_a_sentence(tmp_path, layer, said):
+    assert said in refusal(tmp_path, layer)
+
+
+def test_a_layer_whose_record_is_2_gib_is_read_in_bounded_memory(tmp_path):
+    # The record's bytes are there, 32 times the same piece, packed.
+    piece, head = bytes(64 * MIB), member(tarfile.XHDTYPE, 2 << 30)
+    digest, packed = hashlib.sha256(head), gzip.compress(head)
+    again = gzip.compress(piece, 1)
+    for _ in range(32):
+        digest.update(piece)
+        packed += again
+    layout(tmp_path / "layout", packed, diff_id=f"sha256:{digest.hexdigest()}")
+    command = [GUEST / "store-image.sh", tmp_path / "layout", "docker.io/library/x:1", tmp_path / "store.ext4"]
+    process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status != 0 and "a name or attributes of 2147483648 bytes" in said, said
+    assert usage.ru_maxrss < 256 << 10, "KiB of the largest of all its processes"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["layout"]
+
+
+def test_what_layers_may_have_is_counted_together(tmp_path):
+    large = tarfile.TarInfo("a")
+    large.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": str(1 << 40)}
+    map_and_data = b"1\n0\n0\n".ljust(512, b"\0")
+    assert "larger than the" in refusal(tmp_path, tar(large, map_and_data))
+
+
+def test_attributes_as_images_have_them_are_kept(tmp_path):
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of all"}) as archive:
+        for index in range(3):
+            info = tarfile.TarInfo(f"f{index}")
+            info.pax_headers = {"SCHILY.xattr.security.selinux": "the same", "SCHILY.xattr.user.own": str(index)}
+            archive.addfile(info)
+    layout(tmp_path / "layout", layer.getvalue())
+    result, out = convert(tmp_path / "layout")
+    assert result.returncode == 0, result.stderr
+    listing = subprocess.run(["debugfs", "-R", "ls overlay", out], capture_output=True, text=True, check=True).stdout
+    home = next(word for word in listing.split() if len(word) == 64)
+    for index in range(3):
+        show = f"ea_list overlay/{home}/diff/f{index}"
+        shown = subprocess.run(["debugfs", "-R", show, out], capture_output=True, text=True, check=True).stdout
+        assert 'security.selinux (8) = "the same"' in shown and f'user.own (1) = "{index}"' in shown, shown
