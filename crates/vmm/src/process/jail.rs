@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hearth_confined::{drop_privileges, limit, step};
+use nix::libc;
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Resource;
@@ -47,6 +48,8 @@ pub struct JailSpec {
     pub devices: Vec<PathBuf>,
     /// Program to execute.
     pub program: PathBuf,
+    /// Length of the longest file that it may write, in bytes.
+    pub largest_file: u64,
 }
 
 impl JailSpec {
@@ -81,7 +84,7 @@ pub fn run_if_requested() {
 fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<std::convert::Infallible> {
     let spec = arguments.next().ok_or_else(|| io::Error::other("the specification is missing"))?;
     let spec: JailSpec = serde_json::from_slice(spec.as_bytes())?;
-    step("detach", detach())?;
+    step("detach", detach(spec.largest_file))?;
     step("hear from the server", io::stdin().read_exact(&mut [0]))?;
     step("enter the namespaces", enter_namespaces(spec.network_namespace))?;
     step("set the root directory up", change_root(&spec))?;
@@ -93,11 +96,16 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<std::convert
 }
 
 /// Leaves the server's session, and what else is inherited that a VMM must not have.
-fn detach() -> io::Result<()> {
+fn detach(largest_file: u64) -> io::Result<()> {
     rustix::process::setsid()?;
     fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)?;
     // The server's own limit of files is for the connections of its clients.
-    limit([(Resource::Core, 0), (Resource::Nofile, OPEN_FILES)])?;
+    limit([(Resource::Core, 0), (Resource::Nofile, OPEN_FILES), (Resource::Fsize, largest_file)])?;
+    // What would be too long fails, and does not end the VMM; execve(2) keeps what is ignored.
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     Ok(())
 }

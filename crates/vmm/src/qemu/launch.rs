@@ -19,6 +19,7 @@ use tracing::debug;
 use super::Accelerator;
 use super::command_line::{Descriptors, DriveDescriptors, Host, Start, command_line};
 use super::instance::{Instance, SOCKET_FILE};
+use super::largest_file::{Written, largest_file};
 use super::log::{self, Log};
 use super::probe::KVM;
 use super::qmp::{Qmp, QmpError};
@@ -162,6 +163,7 @@ impl Launcher {
             scratch_dir: spec.run_dir.clone(),
             devices: devices(host.accelerator)?,
             program: self.program.clone(),
+            largest_file: largest_file(launch, spec.memory_mib, files.written(spec)).map_err(spawn_error)?,
         };
         let arguments = jail.arguments(&arguments).map_err(spawn_error)?;
         let program = CString::new(self.jail_program.as_os_str().as_bytes())
@@ -308,6 +310,15 @@ impl Files {
             [Some(raw.as_raw_fd()), overlay.as_ref().map(AsRawFd::as_raw_fd)].into_iter().flatten()
         });
         self.memory.into_iter().chain(boot).chain(drives).collect()
+    }
+
+    /// The disks that are written to.
+    fn written<'a>(&'a self, spec: &'a VmSpec) -> impl Iterator<Item = Written<'a>> {
+        spec.drives.iter().zip(&self.drives).filter_map(|(drive, (raw, _))| match drive.image {
+            DriveImage::RawReadOnly(_) => None,
+            DriveImage::Raw(_) => Some(Written::Raw(raw)),
+            DriveImage::Overlay { .. } => Some(Written::OverlayOn(raw)),
+        })
     }
 
     fn named(&self, qmp: RawFd) -> Descriptors {

@@ -8,6 +8,7 @@ mod command_line;
 mod commands;
 mod features;
 mod instance;
+mod largest_file;
 mod launch;
 mod log;
 mod physical;

@@ -22,7 +22,7 @@ use crate::snapshot::{
 use crate::vm::{SnapshotInfo, SnapshotTarget};
 
 /// Largest device state that is read, in bytes. A microVM's takes some hundred KiB.
-const DEVICE_STATE_MAX: u64 = 64 << 20;
+pub(super) const DEVICE_STATE_MAX: u64 = 64 << 20;
 
 /// Takes a snapshot.
 pub(super) async fn create(vm: &QemuVm, target: &SnapshotTarget) -> Result<SnapshotInfo> {

@@ -6,5 +6,7 @@ mod adopt;
 mod damage;
 mod guest;
 mod hosts;
+mod jail;
+mod largest;
 mod network;
 mod qemu;

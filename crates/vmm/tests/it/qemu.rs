@@ -19,6 +19,7 @@ use crate::guest::{ask, boot_source, missing, wait_until_ready};
 use crate::network::Network;
 
 const MEMORY_MIB: u32 = 512;
+const DISK_BYTES: u64 = 64 * MIB;
 const MIB: u64 = 1024 * 1024;
 
 /// Directory and driver of a test.
@@ -26,6 +27,7 @@ pub(crate) struct Host {
     directory: tempfile::TempDir,
     pub(crate) qemu: Qemu,
     boot_source: BootSource,
+    memory_mib: u32,
     next: AtomicU32,
     /// Tells the VMs of this test from those of others that run now.
     prefix: String,
@@ -33,12 +35,16 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) async fn new(test: &str) -> Self {
+        Self::of_size(test, MEMORY_MIB, DISK_BYTES).await
+    }
+
+    pub(crate) async fn of_size(test: &str, memory_mib: u32, disk_bytes: u64) -> Self {
         // Another test may have set it up already. `RUST_LOG=debug` shows the times of single steps.
         let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
         let directory = tempfile::tempdir().unwrap();
         let boot_source = boot_source(directory.path());
         let disk = File::create(directory.path().join("disk")).unwrap();
-        disk.set_len(64 * MIB).unwrap();
+        disk.set_len(disk_bytes).unwrap();
         let jail_program = PathBuf::from(env!("CARGO_BIN_EXE_hearth-vmm-test-jail"));
         let qemu = Qemu::new(QemuConfig { jail_program, ..QemuConfig::default() }).await.unwrap();
         eprintln!("{} because {}", qemu.capabilities().description, qemu.accelerator().reason);
@@ -46,6 +52,7 @@ impl Host {
             directory,
             qemu,
             boot_source,
+            memory_mib,
             next: AtomicU32::new(1),
             prefix: format!("test-{}-{test}", std::process::id()),
         }
@@ -83,14 +90,14 @@ impl Host {
             name: format!("{}-{name}", self.prefix),
             run_dir: self.make_dir(&format!("run-{number}")),
             vcpu_count: 1,
-            memory_mib: MEMORY_MIB,
+            memory_mib: self.memory_mib,
             boot_source: self.boot_source.clone(),
             drives: vec![Drive { drive_id: "root".into(), image }],
             network_interfaces: vec![interface],
             isolation: Isolation {
                 uid: 2_000_000_000 + number,
                 network_namespace: Some(network.namespace()),
-                memory_limit_mib: Some(MEMORY_MIB + 256),
+                memory_limit_mib: Some(self.memory_mib + 256),
                 cpu_limit_percent: Some(200),
             },
             guest_channel,
@@ -188,6 +195,12 @@ fn assert_confined(vm: &dyn Vm, uid_base: u32) {
         assert_eq!(status_field(pid, set), "0000000000000000", "{set}");
     }
     assert_eq!(status_field(pid, "NoNewPrivs"), "1");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let file_size = limits.lines().find_map(|line| line.strip_prefix("Max file size")).unwrap();
+    let longest = (2 * DISK_BYTES + 64 * MIB).to_string();
+    assert_eq!(file_size.split_whitespace().take(2).collect::<Vec<_>>(), [&*longest, &*longest]);
+    let ignored = u64::from_str_radix(&status_field(pid, "SigIgn"), 16).unwrap();
+    assert_ne!(ignored & 1 << (nix::libc::SIGXFSZ - 1), 0, "what is too long fails, and does not end it");
     assert_eq!(status_field(pid, "Seccomp"), "2");
     assert!(status_field(pid, "NSpid").ends_with("\t1"), "first in its own PID namespace");
     for namespace in ["mnt", "net", "ipc", "uts", "pid"] {
