@@ -59,6 +59,8 @@ struct Shared {
     failures: HashMap<FakeOperation, VecDeque<Error>>,
     delays: HashMap<FakeOperation, Duration>,
     schedule: Option<Arc<dyn Schedule>>,
+    /// What guests run under instead of that of [`Platform::for_tests`].
+    accelerator: Option<String>,
     calls: Vec<(String, FakeOperation)>,
     vms: HashMap<String, Arc<FakeVm>>,
 }
@@ -103,6 +105,11 @@ impl FakeVmm {
     /// Makes the next call of this operation, on whatever VM, fail. Calls add up.
     pub fn fail_next(&self, operation: FakeOperation, error: Error) {
         lock(&self.shared).failures.entry(operation).or_default().push_back(error);
+    }
+
+    /// From now on runs guests under this accelerator, as a server does that was started again on a host that has changed.
+    pub fn use_accelerator(&self, name: &str) {
+        lock(&self.shared).accelerator = Some(name.to_owned());
     }
 
     /// Makes each call of this operation take so long.
@@ -151,6 +158,18 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Refuses what was taken under another accelerator, as the real driver does.
+fn check_fits(shared: &Mutex<Shared>, taken: &Platform) -> Result<()> {
+    match lock(shared).accelerator.clone() {
+        Some(host) if host != taken.accelerator => Err(Error::OtherAccelerator {
+            taken: taken.accelerator.clone(),
+            host,
+            reason: "it was told to".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Notes the call, takes its time, and fails if it is to.
 async fn perform(shared: &Mutex<Shared>, name: &str, operation: FakeOperation) -> Result<()> {
     let schedule = lock(shared).schedule.clone();
@@ -194,6 +213,7 @@ impl Vmm for FakeVmm {
     ) -> Result<Arc<dyn Vm>> {
         perform(&self.shared, &spec.name, FakeOperation::Restore).await?;
         let base = Manifest::read_existing(base_directory)?;
+        check_fits(&self.shared, &base.platform)?;
         if let Some(layers) = Manifest::read(layers_directory)? {
             layers.device_state.open(layers_directory)?;
         }

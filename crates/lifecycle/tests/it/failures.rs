@@ -25,6 +25,19 @@ async fn a_launch_that_fails_ends_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_missing_kvm_at_launch_names_itself() {
+    let world = World::new().await;
+    world.vmm.fail_next(FakeOperation::Restore, Error::NoKvm(std::io::ErrorKind::NotFound.into()));
+    let id = world.launch(None).await;
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    let reason = ended.state_reason.unwrap();
+    let expected =
+        "The MicroVM could not be launched: /dev/kvm cannot be opened, under which guests run here";
+    assert!(reason.starts_with(expected) && reason.contains("entity not found"), "{reason}");
+    world.assert_released(&id);
+}
+
+#[tokio::test]
 async fn a_full_disk_while_suspending_leaves_the_microvm_running() {
     let world = World::new().await;
     let id = world.running(None).await;

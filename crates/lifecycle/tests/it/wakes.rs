@@ -136,3 +136,39 @@ async fn one_slow_connect_to_the_agent_does_not_decide_a_launch_or_a_wake() {
     world.unheard.store(3, Ordering::SeqCst);
     world.registry.ensure_running(&id).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_ran_under_another_accelerator_goes_on_and_sleeps_until_that_is_back() {
+    let world = World::new().await;
+    let id = world.running(Some(WAKES)).await;
+    world.registry.leave().await;
+    world.vmm.use_accelerator("another");
+    let restarted = world.restarted().await;
+    restarted.ensure_running(&id).await.unwrap();
+    assert!(world.vmm.vm(id.as_str()).unwrap().is_running(), "it goes on under its own");
+    assert_eq!(world.record(&id).await.state_reason, None);
+
+    restarted.suspend(&id).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    let before = files(&world, &id);
+    assert_eq!(restarted.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
+    let record = world.record(&id).await;
+    assert_eq!(record.state, MicrovmState::Suspended);
+    let reason = record.state_reason.unwrap();
+    for part in
+        ["could not be resumed", "taken under fake", "runs guests under another", "HEARTH_ACCELERATOR=fake"]
+    {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(files(&world, &id), before, "nothing was touched");
+
+    world.vmm.fail_next(FakeOperation::Restore, Error::NoKvm(std::io::ErrorKind::NotFound.into()));
+    assert_eq!(restarted.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
+    let reason = world.record(&id).await.state_reason.unwrap();
+    assert!(reason.contains("/dev/kvm cannot be opened"), "{reason}");
+    assert_eq!(files(&world, &id), before, "nor now");
+
+    world.vmm.use_accelerator("fake");
+    restarted.ensure_running(&id).await.unwrap();
+    assert_eq!(world.record(&id).await.state_reason, None);
+}

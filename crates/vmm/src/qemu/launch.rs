@@ -161,7 +161,7 @@ impl Launcher {
             uid: spec.isolation.uid,
             network_namespace,
             scratch_dir: spec.run_dir.clone(),
-            devices: devices(host.accelerator)?,
+            devices: devices(host.accelerator, Path::new(KVM))?,
             program: self.program.clone(),
             largest_file: largest_file(launch, spec.memory_mib, files.written(spec)).map_err(spawn_error)?,
         };
@@ -240,12 +240,12 @@ impl Launcher {
 }
 
 /// Devices that QEMU opens by itself, if they are there.
-fn devices(accelerator: Accelerator) -> Result<Vec<PathBuf>> {
+fn devices(accelerator: Accelerator, kvm: &Path) -> Result<Vec<PathBuf>> {
     match accelerator {
         Accelerator::Kvm => {
-            let opened = OpenOptions::new().read(true).write(true).open(KVM);
+            let opened = OpenOptions::new().read(true).write(true).open(kvm);
             opened.map_err(Error::NoKvm)?;
-            Ok(vec![PathBuf::from(KVM)])
+            Ok(vec![kvm.to_owned()])
         }
         Accelerator::Tcg => Ok(Vec::new()),
     }
@@ -373,3 +373,6 @@ fn open_read(path: &Path) -> Result<File> {
 fn open_write(path: &Path) -> Result<File> {
     OpenOptions::new().read(true).write(true).open(path).map_err(|error| file_error("open", path, error))
 }
+
+#[cfg(test)]
+mod tests;

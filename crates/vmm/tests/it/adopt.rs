@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hearth_vmm::snapshot::Manifest;
 use hearth_vmm::{Adopted, Adoption, Error, ExitReason, Vm, Vmm};
 use tokio::runtime::Runtime;
 
 use crate::guest::{ask, missing, wait_until_ready};
+use crate::hosts::{digests, pretend};
 use crate::network::Network;
 use crate::qemu::Host;
 
@@ -52,14 +54,15 @@ fn vms_are_taken_over_as_they_are() {
         return;
     }
     let former = Runtime::new().unwrap();
-    let (host, base, running, paused, ended, off) = former.block_on(async {
+    let (host, base, running, paused, ended, off, elsewhere) = former.block_on(async {
         let host = Host::new("adopt").await;
         let base = host.make_base().await;
         let running = leave(&host, "running", &base, true).await;
         let paused = leave(&host, "paused", &base, false).await;
         let ended = leave(&host, "ended", &base, true).await;
         let off = leave(&host, "off", &base, true).await;
-        (host, base, running, paused, ended, off)
+        let elsewhere = leave(&host, "elsewhere", &base, true).await;
+        (host, base, running, paused, ended, off, elsewhere)
     });
     former.shutdown_background();
 
@@ -104,7 +107,26 @@ fn vms_are_taken_over_as_they_are() {
         assert!(runs);
         let reason = tokio::time::timeout(std::time::Duration::from_secs(30), vm.wait()).await.unwrap();
         assert_eq!(reason, ExitReason::Stopped);
+
+        goes_on_under_its_own_accelerator(&host, &base, &elsewhere).await;
     });
+}
+
+/// A later server that runs guests under another accelerator takes over what runs, and can suspend it; it cannot resume it.
+async fn goes_on_under_its_own_accelerator(host: &Host, base: &Path, left: &Left) {
+    pretend(base, |platform| "another".clone_into(&mut platform.accelerator));
+    let Adopted { vm, running } = left.adopt(host).await.unwrap().unwrap();
+    assert!(running);
+    assert_eq!(vm.pid(), Some(left.pid));
+    assert_eq!(ask(&*vm, "count").await.unwrap(), "3");
+    host.suspend("elsewhere", &*vm).await;
+    let directory = host.path("elsewhere");
+    let taken = Manifest::read(&directory).unwrap().unwrap().platform;
+    assert_eq!(taken.accelerator, "another", "its snapshot says what it ran under");
+    let before = digests(&directory);
+    let error = host.restore("elsewhere", base).await.unwrap_err();
+    assert!(matches!(&error, Error::OtherAccelerator { taken, .. } if taken == "another"), "{error}");
+    assert_eq!(digests(&directory), before, "nothing was touched");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::guest::ask;
 use crate::qemu::Host;
 
 /// Rewrites a manifest as if the snapshot had been taken on another host.
-fn pretend(directory: &Path, change: impl FnOnce(&mut Platform)) {
+pub(crate) fn pretend(directory: &Path, change: impl FnOnce(&mut Platform)) {
     let mut manifest = Manifest::read(directory).unwrap().unwrap();
     change(&mut manifest.platform);
     let checksum = blake3::hash(&serde_json::to_vec(&manifest).unwrap()).to_hex().to_string();
@@ -20,7 +20,7 @@ fn pretend(directory: &Path, change: impl FnOnce(&mut Platform)) {
     fs::write(directory.join("manifest.json"), sealed.to_string()).unwrap();
 }
 
-fn digests(directory: &Path) -> Vec<(String, String)> {
+pub(crate) fn digests(directory: &Path) -> Vec<(String, String)> {
     let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut digests: Vec<_> =
         paths.map(|path| (path.display().to_string(), sparse_digest(&path).unwrap())).collect();
