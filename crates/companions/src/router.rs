@@ -185,16 +185,16 @@ impl Companions {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(body::unread())
         };
-        let refuse = |spoiled: Spoiled| respond(StatusCode::BAD_REQUEST, "application/xml", spoiled.to_xml());
+        let refuse = |spoiled: Spoiled| respond(spoiled.status(), "application/xml", spoiled.to_xml());
         let (body, broke_off) = match prepared {
             Ok(prepared) => prepared,
             Err(spoiled) => return refuse(spoiled),
         };
         match self.s3.call(http::Request::from_parts(parts, body)).await {
-            Ok(response) if response.status() == StatusCode::INTERNAL_SERVER_ERROR && broke_off.get() => {
-                refuse(Spoiled::Incomplete)
-            }
-            Ok(response) => response.map(Body::new),
+            Ok(response) => match broke_off.get() {
+                Some(spoiled) if response.status().is_server_error() => refuse(spoiled),
+                _ => response.map(Body::new),
+            },
             Err(error) => {
                 tracing::error!(?error, "S3 could not answer");
                 respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "")

@@ -80,7 +80,7 @@ pub struct Identities {
     signing_keys: SigningKeys,
     /// Region that requests are for.
     region: Arc<str>,
-    pub(crate) intake: Intake,
+    pub(crate) intake: Arc<Intake>,
 }
 
 impl Identities {
@@ -109,7 +109,7 @@ impl Identities {
         let changing = tokio::sync::Mutex::default();
         let signing_keys = SigningKeys::default();
         let (directory, region) = (RwLock::new(directory), "us-east-1".into());
-        Ok(Self { store, directory, changing, signing_keys, region, intake: Intake::default() })
+        Ok(Self { store, directory, changing, signing_keys, region, intake: Arc::default() })
     }
 
     /// The same in another Region than `us-east-1`.
@@ -124,7 +124,7 @@ impl Identities {
     }
 
     /// The budget of bodies whose signatures are still to be checked.
-    pub fn intake(&self) -> &Intake {
+    pub fn intake(&self) -> &Arc<Intake> {
         &self.intake
     }
 

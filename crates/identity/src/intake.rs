@@ -80,6 +80,14 @@ impl Intake {
         Ok(Share { _parts: Some(parts) })
     }
 
+    /// A part for `bytes` that are kept in memory on their way, and until when they must have come. `None` when there is none
+    /// to be had.
+    pub async fn long(&self, source: Option<IpAddr>, bytes: usize) -> Option<(Share, Instant)> {
+        let share = self.share(source, bytes).await.ok()?;
+        let seconds = (bytes / BYTES_PER_SECOND) as u64;
+        Some((share, Instant::now() + GRACE + Duration::from_secs(seconds)))
+    }
+
     fn of_source(&self, source: Option<IpAddr>) -> Arc<Semaphore> {
         let source = source.unwrap_or(IpAddr::from([0, 0, 0, 0])).to_canonical();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);

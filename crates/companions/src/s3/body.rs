@@ -1,14 +1,18 @@
 //! Bodies on their way to `s3s`, which takes one that is not as it was signed for a fault of the service.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
+use futures::TryStreamExt as _;
 use hearth_auth::sigv4::sha256_hex;
-use hearth_identity::Intake;
+use hearth_identity::{Intake, SourceAddress};
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http_body_util::BodyExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+
+use super::chunks;
 
 /// Bodies up to this length are read and checked here, longer ones as they are stored. The longest document, a
 /// CompleteMultipartUpload of 10,000 parts with checksums, has some 3 MB.
@@ -21,9 +25,20 @@ pub(crate) enum Spoiled {
     Incomplete,
     /// It does not have the hash of `x-amz-content-sha256`.
     Mismatch,
+    /// A signed chunk of it is longer than can be checked.
+    LongChunk,
+    /// A long signed chunk of it found no room.
+    Busy,
+    /// A long signed chunk of it came too slowly.
+    Slow,
 }
 
 impl Spoiled {
+    /// Status of S3's answer.
+    pub(crate) fn status(self) -> StatusCode {
+        if self == Self::Busy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST }
+    }
+
     /// Body of S3's answer.
     pub(crate) fn to_xml(self) -> String {
         let (code, message) = match self {
@@ -32,6 +47,11 @@ impl Spoiled {
                 "XAmzContentSHA256Mismatch",
                 "The body of the request does not have the hash that x-amz-content-sha256 gives.",
             ),
+            Self::LongChunk => {
+                ("InvalidRequest", "A signed chunk of the body is longer than 16 MiB; send shorter ones.")
+            }
+            Self::Busy => ("SlowDown", "Too many long chunks are being received; please try again later."),
+            Self::Slow => ("RequestTimeout", "A chunk of the body came too slowly and was cut off."),
         };
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
@@ -39,13 +59,13 @@ impl Spoiled {
     }
 }
 
-/// Whether a long body broke off while `s3s` read it.
+/// Why a long body broke off while `s3s` read it, if it did.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BrokeOff(Arc<AtomicBool>);
+pub(crate) struct BrokeOff(Arc<OnceLock<Spoiled>>);
 
 impl BrokeOff {
-    pub(crate) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub(crate) fn get(&self) -> Option<Spoiled> {
+        self.0.get().copied()
     }
 }
 
@@ -53,7 +73,7 @@ impl BrokeOff {
 pub(crate) async fn prepare(
     parts: &Parts,
     body: Body,
-    intake: &Intake,
+    intake: &Arc<Intake>,
 ) -> Result<(s3s::Body, BrokeOff), Spoiled> {
     let broke_off = BrokeOff::default();
     let length =
@@ -66,11 +86,24 @@ pub(crate) async fn prepare(
         };
     }
     let noted = broke_off.clone();
-    let body = body.map_err(move |error| {
-        noted.0.store(true, Ordering::Relaxed);
-        error
-    });
+    let note = move |spoiled: Spoiled| {
+        // Nothing comes after the first.
+        let _ = noted.0.set(spoiled);
+        std::io::Error::other("the body is spoiled")
+    };
+    if is_in_chunks(parts) {
+        let source = parts.extensions.get::<SourceAddress>().map(|source| source.ip());
+        let pieces = chunks::bounded(body.into_data_stream(), Arc::clone(intake), source);
+        let body = StreamBody::new(pieces.map_err(note).map_ok(Frame::data));
+        return Ok((s3s::Body::http_body_unsync(body), broke_off));
+    }
+    let body = body.map_err(move |_| note(Spoiled::Incomplete));
     Ok((s3s::Body::http_body_unsync(body), broke_off))
+}
+
+fn is_in_chunks(parts: &Parts) -> bool {
+    let hash = parts.headers.get("x-amz-content-sha256");
+    hash.is_some_and(|hash| hash.as_bytes().starts_with(b"STREAMING-"))
 }
 
 /// In place of a body that is left where it is.

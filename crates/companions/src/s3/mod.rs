@@ -13,6 +13,7 @@ mod bucket;
 mod bucket_policy;
 mod buckets;
 mod checksums;
+mod chunks;
 mod copy;
 pub(crate) mod cors;
 mod coverage;
