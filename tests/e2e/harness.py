@@ -122,6 +122,11 @@ class Server:
         if any((self.data_dir / "run").glob("*")):
             self.start().stop()
 
+    def memory_mib(self, member: str = "VmRSS") -> int:
+        """What the process has of memory (proc_pid_status(5))."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"^{member}:\s+(\d+) kB$", status, re.MULTILINE)[1]) >> 10
+
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None

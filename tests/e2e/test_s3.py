@@ -1,10 +1,15 @@
 """The S3 inside, as boto3 and plain HTTP use it."""
+import base64
 import contextlib
 import http.client
 import os
 import urllib.parse
+import zlib
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from endpoint import MIB
@@ -40,6 +45,49 @@ def test_checksums(clients, bucket):
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     with pytest.raises(ClientError):
         clients.s3.head_object(Bucket=bucket, Key="wrong")
+
+
+class InChunks(S3SigV4Auth):
+    def payload(self, request) -> str:
+        return "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+
+
+def put_in_chunks(clients, key: str, length: int) -> http.client.HTTPConnection:
+    """Begins an upload in chunks of an object of this length; what follows is up to the caller."""
+    url = f"{clients.server.api_url}/boto-bucket/{key}"
+    # One chunk, and a trailer.
+    framing = len(f"{length:x}\r\n\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n")
+    request = AWSRequest("PUT", url, headers={
+        "x-amz-decoded-content-length": str(length), "content-encoding": "aws-chunked", "x-amz-trailer": "x-amz-checksum-crc32"})
+    keys = Credentials(clients.env["AWS_ACCESS_KEY_ID"], clients.env["AWS_SECRET_ACCESS_KEY"])
+    InChunks(keys, "s3", "us-east-1").add_auth(request)
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=60)
+    connection.putrequest("PUT", f"/boto-bucket/{key}")
+    for name, value in [*request.headers.items(), ("content-length", str(length + framing))]:
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(f"{length:x}\r\n".encode())
+    return connection
+
+
+def test_an_object_in_one_chunk(clients, bucket):
+    data = os.urandom(5 * MIB + 1)
+    checksum = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    with contextlib.closing(put_in_chunks(clients, "one", len(data))) as connection:
+        connection.send(data + f"\r\n0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n".encode())
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+    got = clients.s3.get_object(Bucket=bucket, Key="one", ChecksumMode="ENABLED")
+    assert got["Body"].read() == data and got["ChecksumCRC32"] == checksum
+
+
+def test_a_chunk_without_end_takes_no_memory(clients, bucket):
+    before = clients.server.memory_mib()
+    with contextlib.closing(put_in_chunks(clients, "endless", 0xfffffff0)) as connection:
+        for _ in range(300):
+            connection.send(bytes(MIB))
+        assert clients.server.memory_mib() - before < 100
+    assert "endless" not in [item["Key"] for item in clients.s3.list_objects_v2(Bucket=bucket)["Contents"]]
 
 
 def send(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
