@@ -45,6 +45,9 @@ pub(crate) struct TestAgent {
     pub(crate) silent: Arc<AtomicBool>,
     /// How many attempts to connect time out from now on.
     pub(crate) unheard: Arc<AtomicUsize>,
+    /// Whether this guest says whatever it is asked for without end, and how many frames of that have been sent.
+    pub(crate) floods: bool,
+    pub(crate) flooded: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -77,7 +80,11 @@ impl TestAgent {
             }
             let mut body = vec![0; codec::frame_length(prefix).unwrap()];
             stream.read_exact(&mut body).await.unwrap();
-            let reply = match serde_json::from_slice(&body).unwrap() {
+            let request = serde_json::from_slice(&body).unwrap();
+            if self.floods && !matches!(request, Request::Restored { .. }) {
+                return self.flood(stream, &request).await;
+            }
+            let reply = match request {
                 Request::Restored { .. } if self.silent.load(Ordering::SeqCst) => {
                     std::future::pending().await
                 }
@@ -109,6 +116,24 @@ impl TestAgent {
             if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Output that goes on, and to all other requests answers that were not asked for, until nobody reads them any more.
+    async fn flood(&self, mut stream: DuplexStream, request: &Request) {
+        let mut position = if let Request::Output { from } = request { *from } else { 0 };
+        loop {
+            let reply = match request {
+                Request::Output { .. } => {
+                    Reply::Output { position, stream: OutputStream::Stdout, data: "x".to_owned() }
+                }
+                _ => Reply::Done,
+            };
+            position += 1;
+            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+                return;
+            }
+            self.flooded.fetch_add(1, Ordering::SeqCst);
         }
     }
 

@@ -6,6 +6,7 @@ mod agent;
 mod connections;
 mod ends;
 mod failures;
+mod floods;
 mod hooks;
 mod interrupted;
 mod life;

@@ -54,6 +54,9 @@ pub(crate) struct World {
     /// See [`TestAgent`].
     pub(crate) silent: Arc<AtomicBool>,
     pub(crate) unheard: Arc<AtomicUsize>,
+    /// Set while guests are made that flood.
+    pub(crate) flooding: Arc<AtomicBool>,
+    pub(crate) flooded: Arc<AtomicUsize>,
     config: Box<dyn Fn() -> RegistryConfig>,
     arn: ImageArn,
     directory: tempfile::TempDir,
@@ -64,6 +67,7 @@ struct TestNetworks {
     used: Arc<AtomicUsize>,
     egresses: Arc<Mutex<Vec<Egress>>>,
     agent: TestAgent,
+    flooding: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -77,7 +81,8 @@ impl Networks for TestNetworks {
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
         self.used.fetch_add(1, Ordering::SeqCst);
         self.egresses.lock().unwrap().push(egress);
-        Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
+        let agent = TestAgent { floods: self.flooding.load(Ordering::SeqCst), ..self.agent.clone() };
+        Ok(Box::new(TestNetwork { used: self.used.clone(), agent }))
     }
 
     async fn adopt(&self, _: Option<u32>, _: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
@@ -124,6 +129,8 @@ impl World {
         let past_agent = Arc::default();
         let silent = Arc::default();
         let unheard = Arc::default();
+        let flooding: Arc<AtomicBool> = Arc::default();
+        let flooded = Arc::default();
         let directory = tempfile::tempdir().unwrap();
         let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
@@ -143,7 +150,10 @@ impl World {
                     past_agent: Arc::clone(&past_agent),
                     silent: Arc::clone(&silent),
                     unheard: Arc::clone(&unheard),
+                    floods: false,
+                    flooded: Arc::clone(&flooded),
                 },
+                flooding: Arc::clone(&flooding),
             }),
             artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
@@ -176,6 +186,8 @@ impl World {
             past_agent,
             silent,
             unheard,
+            flooding,
+            flooded,
             config,
             arn,
             directory,
