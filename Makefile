@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e cases soak fuzz bench bench-api bench-endpoint bench-guest-hop lint outdated venv clients
+.PHONY: all setup build quickstart test unit e2e cases soak fuzz bench bench-api bench-endpoint bench-guest-hop bench-neighbours lint outdated venv clients
 
 all: build
 
@@ -70,6 +70,10 @@ bench-endpoint:
 
 bench-guest-hop: build venv
 	$(SUDO) $(VENV)/bin/python tests/bench/guest_hop.py $(BENCH_GUEST_HOP)
+
+# What attacks of one account cost another.
+bench-neighbours: build venv
+	$(SUDO) $(VENV)/bin/python tests/bench/neighbours.py $(BENCH_NEIGHBOURS)
 
 lint:
 	cargo fmt --check
