@@ -210,7 +210,8 @@ impl AppConnections {
     /// Sends a request and waits for the head of the answer.
     ///
     /// A connection that was used before may have been closed by the app meanwhile; then another one is used, if the
-    /// request was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body. The same request is
+    /// request was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body. So it is, once, with a
+    /// fresh connection on which nothing could be sent. The same request is
     /// sent again with TLS when the first answer of a port shows that it wants that.
     pub(crate) async fn send<R: RunningApp>(
         &self,
@@ -245,8 +246,10 @@ impl AppConnections {
                 Ok(response) => (Ok(response), None),
                 Err(failure) => (Err(failure.error), failure.request),
             };
-            let goes_on = (kept && first.is_err() || wants_tls) && !has_ended(running);
             let is_unsent = unsent.is_some();
+            // A connection that was dead as soon as it was opened costs no request, unless nobody listens.
+            let was_dead = first.as_ref().is_err_and(|error| kept || is_unsent && !was_refused(error));
+            let goes_on = (was_dead || wants_tls) && !has_ended(running);
             let mut request = match (first, unsent.or_else(|| again.filter(|_| goes_on))) {
                 (Ok(response), None) => return Ok(response),
                 (Err(error), unsent) if !goes_on => {

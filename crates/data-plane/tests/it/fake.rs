@@ -69,6 +69,8 @@ pub(crate) struct App {
     pub(crate) unreachable: Arc<AtomicBool>,
     /// Whether the host is out of descriptors.
     pub(crate) wanting: Arc<AtomicBool>,
+    /// How many connections are dead when they are opened, from now on.
+    pub(crate) dead_connections: Arc<AtomicUsize>,
     /// How many shells the agent does not start, nor say why, from now on.
     pub(crate) hanging_shells: Arc<AtomicUsize>,
     /// The agent's ends of shells, with what was asked for.
@@ -101,14 +103,14 @@ impl RunningApp for App {
         }
         let address = self.ports.lock().unwrap().get(&port).copied();
         match address {
-            Some(address) => Ok(Stream(Some(TcpStream::connect(address).await?))),
-            None => Ok(Stream(None)),
+            Some(_) if one_less(&self.dead_connections) => Ok(Stream::Dead),
+            Some(address) => Ok(Stream::Open(TcpStream::connect(address).await?)),
+            None => Ok(Stream::Refused),
         }
     }
 
     async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<DuplexStream>, ClientError> {
-        let one_less = |hanging: usize| hanging.checked_sub(1);
-        if self.hanging_shells.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+        if one_less(&self.hanging_shells) {
             std::future::pending::<()>().await;
         }
         let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
@@ -134,9 +136,29 @@ impl RunningApp for App {
     }
 }
 
-/// A connection; without a stream, one to a port on which nobody listens, which shows on the first read.
+/// Takes one of what is left; whether there was one.
+fn one_less(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+/// A connection.
 #[derive(Debug)]
-pub(crate) struct Stream(Option<TcpStream>);
+pub(crate) enum Stream {
+    Open(TcpStream),
+    /// To a port on which nobody listens, which shows on the first read.
+    Refused,
+    /// Closed by the other side.
+    Dead,
+}
+
+impl Stream {
+    fn open(&mut self) -> Option<Pin<&mut TcpStream>> {
+        match self {
+            Self::Open(stream) => Some(Pin::new(stream)),
+            Self::Refused | Self::Dead => None,
+        }
+    }
+}
 
 impl AsyncRead for Stream {
     fn poll_read(
@@ -144,27 +166,28 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Some(stream) => Pin::new(stream).poll_read(cx, buf),
-            None => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+        match &mut *self {
+            Self::Open(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Refused => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+            Self::Dead => Poll::Ready(Ok(())),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Some(stream) => Pin::new(stream).poll_write(cx, bytes),
+        match self.open() {
+            Some(stream) => stream.poll_write(cx, bytes),
             None => Poll::Ready(Ok(bytes.len())),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_flush(cx))
+        self.open().map_or(Poll::Ready(Ok(())), |stream| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_shutdown(cx))
+        self.open().map_or(Poll::Ready(Ok(())), |stream| stream.poll_shutdown(cx))
     }
 }
 
@@ -288,6 +311,7 @@ impl World {
             requests: Requests::default(),
             unreachable: Arc::default(),
             wanting: Arc::default(),
+            dead_connections: Arc::default(),
             hanging_shells: Arc::default(),
             shells: Arc::default(),
         };

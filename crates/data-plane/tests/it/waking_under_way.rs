@@ -97,6 +97,36 @@ async fn ask(world: &World, mut client: Client, number: u64, over: &AtomicBool) 
     names
 }
 
+#[tokio::test]
+async fn a_connection_that_is_dead_when_it_is_opened_costs_no_request() {
+    let world = World::start().await;
+    serve_app(world.listen(8080).await, |request: Request<Incoming>| async {
+        let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+        Response::new(full(body.unwrap_or_default()))
+    });
+    for mut client in
+        [Client::Http1(connect(&world, LABEL).await), Client::Http2(connect_http2(&world).await)]
+    {
+        for name in ["first", "second"] {
+            world.app.dead_connections.store(1, Ordering::SeqCst);
+            let response = soon(client.post(&world, name)).await.unwrap();
+            assert_eq!(response.status(), 200, "{name}: {:?}", response.headers());
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_does_nothing_but_close_is_told_of() {
+    let world = World::start().await;
+    let _listener = world.listen(8080).await;
+    world.app.dead_connections.store(usize::MAX, Ordering::SeqCst);
+    let mut client = Client::Http1(connect(&world, LABEL).await);
+    let response = soon(client.post(&world, "none")).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["x-aws-proxy-error"], "APP_CONNECT_FAILED");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_meets_suspends_and_wakes_is_delivered_once_and_answered() {
     const LIVES: u64 = 40;
