@@ -7,7 +7,6 @@ import hashlib
 import http.server
 import io
 import multiprocessing
-import os
 import pathlib
 import re
 import socket
@@ -28,19 +27,18 @@ ACCOUNT, REGION = "111122223333", "us-east-1"
 BUCKET = f"neighbours-{ACCOUNT}"
 SLOW_REGISTRY = "slow.hearth.test"
 APP = """
-use strict; use IO::Socket::INET;
-$SIG{CHLD} = 'IGNORE';
+use strict; use IO::Select; use IO::Socket::INET;
 my $listener = IO::Socket::INET->new(LocalPort => 8080, Listen => 128, ReuseAddr => 1) or die "listen: $!";
-while (my $client = $listener->accept) {
-    next if fork;
-    while (defined(my $request = <$client>)) {
-        while (defined(my $line = <$client>)) { last if $line =~ /^\\r?\\n$/ }
+my $sockets = IO::Select->new($listener);
+while (my @ready = $sockets->can_read) {
+    for my $client (@ready) {
+        $sockets->add($listener->accept), next if $client == $listener;
+        # A request is short, and comes as one.
+        sysread $client, my $request, 65536 or $sockets->remove($client), close $client, next;
         system '(yes flood >/dev/console) & (yes flood) &' if $request =~ m{^GET /flood };
         system '(yes >/dev/null) & (yes >/dev/null) &' if $request =~ m{^GET /compute };
-        print $client "HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nok\\n";
-        $client->flush;
+        syswrite $client, "HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\nok\\n";
     }
-    exit;
 }
 """
 DOCKERFILE = "FROM debian:trixie-slim\nCOPY app.pl /\nCMD [\"perl\", \"/app.pl\"]\n"
@@ -193,13 +191,9 @@ class Attacker:
 
 
 def elsewhere(work, *arguments) -> tuple[multiprocessing.Process, multiprocessing.Queue]:
-    """Runs an attacking client in a process that gives way: its CPU is not the server's to give."""
+    """Runs an attacking client in a process of its own."""
     answers = multiprocessing.Queue()
-
-    def run():
-        os.nice(19)
-        answers.put(work(*arguments))
-    process = multiprocessing.Process(target=run, daemon=True)
+    process = multiprocessing.Process(target=lambda: answers.put(work(*arguments)), daemon=True)
     process.start()
     return process, answers
 
