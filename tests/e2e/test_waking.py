@@ -63,4 +63,4 @@ def test_kept_connections_notice_nothing_of_suspends(run):
     got = collections.Counter(microvm.sh("cat /var/tmp/record").encode().split())
     assert {number: got[number] for number in sent if got[number] != 1} == {}, "got another number of times than once"
     assert got.total() == len(sent)
-    assert suspends >= 5 and len(sent) >= 50
+    assert suspends >= 3 and len(sent) >= 10, "hardly anything was tried"
