@@ -195,8 +195,8 @@ def test_an_app_that_exits(run):
 def test_an_app_without_memory(run):
     """The guest's kernel ends the app's first process, and with it the microVM."""
     microvm = run()
-    # Of all processes the first one; whoever asked gets no answer any more.
-    microvm.request("/", "POST", b"echo 1000 >/proc/1/oom_score_adj; exec tail /dev/zero", port=8081)
+    # Of all processes the first one; whoever asked gets no answer any more. A busy host takes its time to fill the memory.
+    microvm.request("/", "POST", b"echo 1000 >/proc/1/oom_score_adj; exec tail /dev/zero", port=8081, timeout=240)
     microvm.wait_state("TERMINATED", timeout=60)
     assert microvm.get()["stateReason"] == "Container Stopped with Exit Code: 137"
     assert microvm.vmm() is None
