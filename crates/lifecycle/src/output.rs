@@ -15,12 +15,43 @@ use hearth_guest_protocol::{Reply, Request};
 use hearth_store::{LineBuffer, LogDestination, LogWriter, Store};
 use hearth_vmm::Vm;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How long a suspend waits for the last lines to be stored.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An app that prints nothing for so long has said what it had to say.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// Lines of one microVM that are stored within a second in the long run. Storing one costs some 10 µs of CPU time, and output
+/// is one of many things that a host has to do. What does not fit waits in the guest, and the newest of it is kept.
+const LINES_PER_SECOND: u32 = 5_000;
+
+/// Lines that may come at once.
+const LINES_AT_ONCE: u32 = 50_000;
+
+/// When what has been stored would have come at the long-run pace.
+#[derive(Debug)]
+struct Pace(Instant);
+
+impl Pace {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Waits after so many lines until more may come.
+    async fn wait(&mut self, lines: usize) {
+        let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        self.0 = self.0.max(now) + taken_by(lines);
+        tokio::time::sleep((self.0 - now).saturating_sub(taken_by(LINES_AT_ONCE))).await;
+    }
+}
+
+/// The time of so many lines at the long-run pace.
+fn taken_by(lines: u32) -> Duration {
+    Duration::from_secs(1) * lines / LINES_PER_SECOND
+}
 
 /// Where a microVM's output goes, and how far it has been written.
 #[derive(Debug)]
@@ -115,7 +146,7 @@ impl OutputLog {
         let mut expected = self.position.load(Ordering::Relaxed);
         let connection = vm.connect_guest().await.map_err(ClientError::Connection)?;
         let mut replies = Replies::request(connection, &Request::Output { from: expected }).await?;
-        let mut buffer = LineBuffer::default();
+        let (mut buffer, mut pace) = (LineBuffer::default(), Pace::new());
         while let Some(reply) = replies.next().await? {
             let Reply::Output { position, data, .. } = reply else { continue };
             let Some(room) = writer.room().await else { return Ok(()) };
@@ -127,8 +158,10 @@ impl OutputLog {
             lines.extend(buffer.push(&data));
             expected = position + data.len() as u64;
             let complete = expected - buffer.len() as u64;
+            let count = lines.len();
             room.send_until(lines, complete);
             self.position.store(complete, Ordering::Relaxed);
+            pace.wait(count).await;
         }
         // The end of both streams: what has no end of line now gets none any more.
         if !buffer.is_empty()
@@ -143,4 +176,29 @@ impl OutputLog {
 
 fn missing(bytes: u64) -> String {
     format!("[hearth] {bytes} bytes of output are missing here: they came faster than they could be stored.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_prints_without_end_is_slowed_down_and_a_long_traceback_is_not() {
+        let (began, mut pace) = (Instant::now(), Pace::new());
+        for _ in 0..10 {
+            pace.wait(LINES_AT_ONCE as usize / 10).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        for _ in 0..100 {
+            pace.wait(LINES_PER_SECOND as usize / 10).await;
+        }
+        assert!((9..=10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        // Who has been silent for long may say much again, but not more than before.
+        tokio::time::advance(Duration::from_secs(1000)).await;
+        let again = Instant::now();
+        pace.wait(LINES_AT_ONCE as usize).await;
+        assert_eq!(again.elapsed(), Duration::ZERO);
+        pace.wait(LINES_PER_SECOND as usize).await;
+        assert_eq!(again.elapsed(), Duration::from_secs(1));
+    }
 }
