@@ -70,9 +70,8 @@ impl Confinement {
             cpu_percent: None,
             threads: 1,
         };
-        // The name is that of one process at a time, and found again by the next that has the id.
-        let group =
-            self.cgroups.create(&format!("{SUBCOMMAND}-{}", uid.get()), limits).map_err(Error::Start)?;
+        // Not named by the user id: another server of this host may have the same pool.
+        let group = self.cgroups.create_for_child("reader", limits).map_err(Error::Start)?;
         let result = self.start(job, uid.get()).map_err(Error::Start).and_then(|(pid, child, pipes)| {
             group.add(pid).map_err(Error::Start)?;
             child.converse(&job.question, pipes, stopped.as_fd(), &job.limits)
