@@ -28,8 +28,6 @@ from shells import HTTP_AND_SHELL
 # Where it is ignored, as in a job in the background of a shell, every program that tests start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Which of the processes that share the tests this is, if there are several.
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 PROBE = pathlib.Path(__file__).parent / "apps/probe"
 PROTOCOLS_DOCKERFILE = """
 FROM debian:trixie-slim
@@ -38,29 +36,6 @@ RUN tar -x --skip-old-files --keep-directory-symlink -f /screen.tar ./etc/vim ./
 ENTRYPOINT ["/protocols"]
 """
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
-
-
-# Files that give the same addresses to the host, and so must not run at the same time.
-ONE_AT_A_TIME = {"test_names": "outside", "test_network": "outside", "test_snapshot": "outside"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Files stay together when several run at a time (`--dist loadgroup`): they share microVMs and images."""
-    for item in items:
-        file = item.module.__name__
-        item.add_marker(pytest.mark.xdist_group(ONE_AT_A_TIME.get(file, file)))
-
-
-def pytest_sessionfinish(session):
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["faults"] = {kind: dict(counts) for kind, counts in faults.TALLY.items()}
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node):
-    for kind, counts in getattr(node, "workeroutput", {}).get("faults", {}).items():
-        faults.TALLY[kind].update(counts)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -82,14 +57,13 @@ def answers_fit_the_model():
 def base(request):
     """Directory of everything that the session writes; its logs are kept when something failed."""
     assert HEARTH.exists(), f"{HEARTH} is missing: run `make build`"
-    artifacts = ARTIFACTS / WORKER
-    shutil.rmtree(artifacts, ignore_errors=True)
+    shutil.rmtree(ARTIFACTS, ignore_errors=True)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="hearth-e2e-"))
     yield directory
     if getattr(request.session, "keep_artifacts", False):
-        artifacts.mkdir(parents=True, exist_ok=True)
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
         for file in [*directory.glob("*.log"), *directory.glob("*.toml")]:
-            shutil.copy(file, artifacts)
+            shutil.copy(file, ARTIFACTS)
     shutil.rmtree(directory)
 
 
@@ -157,7 +131,7 @@ def settings(base, name_server, registry, secure_registry, certificate):
 @pytest.fixture(scope="session")
 def server(base, settings):
     kept = os.environ.get("HEARTH_E2E_DATA")
-    server = Server(pathlib.Path(kept) / WORKER if kept else base / "data", settings, base).start()
+    server = Server(pathlib.Path(kept) if kept else base / "data", settings, base).start()
     yield server
     assert server.stop() == 0
 
