@@ -122,10 +122,10 @@ class Server:
         if any((self.data_dir / "run").glob("*")):
             self.start().stop()
 
-    def memory_mib(self, member: str = "VmRSS") -> int:
-        """What the process has of memory (proc_pid_status(5))."""
+    def memory(self, member: str) -> int:
+        """Bytes of memory that the process has (proc_pid_status(5))."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"^{member}:\s+(\d+) kB$", status, re.MULTILINE)[1]) >> 10
+        return int(status.split(f"{member}:")[1].split()[0]) * 1024
 
     @property
     def running(self) -> bool:

@@ -83,16 +83,12 @@ class Target:
     def rows(self) -> dict[str, int]:
         return {table: self.database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
 
-    def memory(self, field: str) -> int:
-        status = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text()
-        return int(status.split(f"{field}:")[1].split()[0]) * 1024
-
     @contextlib.contextmanager
     def unharmed(self):
         """What holds after any number of requests."""
         self.clients.microvms.list_microvms()
         pathlib.Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")  # Begins the peak anew.
-        before, logged = self.memory("VmRSS"), self.server.log_path.stat().st_size
+        before, logged = self.server.memory("VmRSS"), self.server.log_path.stat().st_size
         self.seen.clear()
         yield
         print(f"HEARTH_FUZZ_SEED={SEED}", dict(self.seen))
@@ -101,7 +97,7 @@ class Target:
             log.seek(logged)
             said = [line for line in log if "panicked" in line or " ERROR " in line]
         assert not said, "".join(said[:10])
-        after, peak = self.memory("VmRSS"), self.memory("VmHWM")
+        after, peak = self.server.memory("VmRSS"), self.server.memory("VmHWM")
         print(f"memory in MiB: {before // MIB} before, {after // MIB} after, {peak // MIB} at the worst")
         assert after - before < KEPT_MIB * MIB and peak - before < PEAK_MIB * MIB, (before, after, peak)
         self.clients.microvms.list_microvms()

@@ -22,8 +22,6 @@ mod resolve;
 mod storage;
 mod terminal;
 
-pub use hearth_api::visible;
-
 use std::io;
 use std::process::ExitCode;
 

@@ -135,8 +135,9 @@ impl Identities {
         self.service_role_may_with(use_of, action, resource, None)
     }
 
-    /// The same where the ARN does not say whose the resource is, and the resource may have a policy of its own: in the
-    /// account of the role either side's consent is enough, in another both are needed.
+    /// Whether the service may do `action` to `resource` as this role, given the resource's owner and policy, which an ARN
+    /// without an account does not tell. In the role's own account the consent of either side is enough, in another both
+    /// have to agree.
     pub fn service_role_may_with(
         &self,
         use_of: &OnBehalf<'_>,

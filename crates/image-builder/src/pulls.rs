@@ -14,7 +14,7 @@ use crate::base_images::{Asker, BaseImages, unavailable};
 use crate::failure::{BuildFailure, FailureCode};
 use crate::logins::RegistryLogin;
 use crate::store_cache::Lease;
-use crate::store_tool::StoreTool;
+use crate::store_tool::{LIMITS, StoreTool};
 
 /// Largest image, unpacked, unless the environment says otherwise to `store-image.sh`.
 const UNPACKED_BYTES: u64 = 16 << 30;
@@ -88,7 +88,8 @@ impl BaseImages {
         fetch.finish(resolved).await.map_err(|failure| failed(image, failure))?;
         let (name, made) = (reference.whole(), layout.with_file_name("store.ext4"));
         let time = Duration::from_secs(self.config.limits.seconds);
-        let tool = StoreTool { program: &self.config.store_tool, cgroups: &self.config.cgroups };
+        let tool =
+            StoreTool { program: &self.config.store_tool, cgroups: &self.config.cgroups, limits: LIMITS };
         tool.make_store(layout, &name, &made, unpacked_bytes, time).await?;
         let keep = |error: &dyn std::error::Error| BuildFailure::platform("keep a pulled base image", error);
         std::fs::rename(&made, store).map_err(|error| keep(&error))?;

@@ -19,7 +19,7 @@ const SAID_BYTES: usize = 4096;
 const TOLD: usize = 500;
 /// Memory and threads of the program and of all that it starts, where cgroups allow: the 2 GiB that `store-image.sh` gives each
 /// of its programs, and pages of the files that they write. The one that reads layers comes to use some hundred MiB.
-const LIMITS: Limits = Limits { memory_mib: Some(3 << 10), cpu_percent: None, threads: 64 };
+pub(crate) const LIMITS: Limits = Limits { memory_mib: Some(3 << 10), cpu_percent: None, threads: 64 };
 
 /// The program and all that it has started; ended when this is dropped.
 #[derive(Debug)]
@@ -44,26 +44,16 @@ impl Drop for Running {
 pub(crate) struct StoreTool<'a> {
     /// The program.
     pub(crate) program: &'a Path,
-    /// What limits it.
+    /// What limits it, where this host allows.
     pub(crate) cgroups: &'a Arc<Cgroups>,
+    /// To what.
+    pub(crate) limits: Limits,
 }
 
 impl StoreTool<'_> {
     /// Runs the program for at most `time`. What it works on lies beside `store`, and goes with the directory that they are in.
     pub(crate) async fn make_store(
         self,
-        layout: &Path,
-        name: &str,
-        store: &Path,
-        unpacked_bytes: u64,
-        time: Duration,
-    ) -> Result<(), BuildFailure> {
-        self.make_within(LIMITS, layout, name, store, unpacked_bytes, time).await
-    }
-
-    async fn make_within(
-        self,
-        limits: Limits,
         layout: &Path,
         name: &str,
         store: &Path,
@@ -81,7 +71,7 @@ impl StoreTool<'_> {
             .arg(self.program)
             .args([layout.as_os_str(), name.as_ref(), store.as_os_str()])
             .env("HEARTH_MAX_IMAGE_BYTES", bytes.to_string());
-        let (child, mut running) = self.start(command, limits).await.map_err(platform)?;
+        let (child, mut running) = self.start(command).await.map_err(platform)?;
         let unusable = |detail: &str| {
             let message = format!("The base image {name} could not be used: {detail}.");
             BuildFailure::new(FailureCode::ContainerBuildFailed, message)
@@ -91,7 +81,7 @@ impl StoreTool<'_> {
             .map_err(|_| unusable("it takes too long to unpack"))?
             .map_err(platform)?;
         running.processes = None;
-        match limits.memory_mib {
+        match self.limits.memory_mib {
             _ if status.success() => Ok(()),
             Some(mib) if running.group.ran_out_of_memory() => Err(unusable(&format!(
                 "unpacking it takes more than the {mib} MiB of memory that are allowed"
@@ -100,8 +90,8 @@ impl StoreTool<'_> {
         }
     }
 
-    async fn start(self, mut command: Command, limits: Limits) -> io::Result<(Child, Running)> {
-        let cgroups = Arc::clone(self.cgroups);
+    async fn start(self, mut command: Command) -> io::Result<(Child, Running)> {
+        let (cgroups, limits) = (Arc::clone(self.cgroups), self.limits);
         let group = blocking(move || cgroups.create_for_child("unpack", limits)).await?;
         let mut running = Running { processes: None, group };
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -120,7 +110,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// How a program has ended, and the last bytes of what it said: whoever has taken it over may say as much as it likes.
+/// How a program has ended, and the last bytes of its standard error: a layer that has taken the program over can make it write
+/// without end.
 async fn end_of(mut child: Child) -> io::Result<(ExitStatus, Vec<u8>)> {
     let said = match child.stderr.take() {
         Some(stderr) => last_bytes(stderr).await?,
@@ -176,8 +167,8 @@ mod tests {
     async fn failure(script: &str, limits: Limits, time: Duration) -> BuildFailure {
         let (directory, program) = program(script);
         let (path, cgroups) = (directory.path().join("x"), cgroups());
-        let tool = StoreTool { program: &program, cgroups: &cgroups };
-        tool.make_within(limits, &path, "x", &path, 1, time).await.unwrap_err()
+        let tool = StoreTool { program: &program, cgroups: &cgroups, limits };
+        tool.make_store(&path, "x", &path, 1, time).await.unwrap_err()
     }
 
     #[tokio::test]
@@ -186,7 +177,7 @@ mod tests {
         let (directory, program) = program("sh -c 'echo $$ >\"$0\"; exec sleep 1000' \"$3\"");
         let (layout, store) = (directory.path().join("layout"), directory.path().join("store"));
         let cgroups = cgroups();
-        let tool = StoreTool { program: &program, cgroups: &cgroups };
+        let tool = StoreTool { program: &program, cgroups: &cgroups, limits: LIMITS };
         let making = tool.make_store(&layout, "x", &store, 1, LONG);
         let id = async {
             loop {

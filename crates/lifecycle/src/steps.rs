@@ -254,7 +254,7 @@ impl Host {
             return Ok(());
         };
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
-        // There may be a new snapshot all the same, and the guest goes on from it.
+        // The snapshot may have become whole before the suspend failed; the guest then goes on from that one.
         if let Err(error) = mark_diverged(&self.files.microvm(&record.id)) {
             tracing::error!(microvm = %record.id, %error, "a service that is killed now may fall back to a snapshot");
         }

@@ -77,6 +77,6 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "this is where the program speaks to its user")]
 fn failed(error: &anyhow::Error) -> ExitCode {
     // An error may have words of an app's or a registry's in it.
-    eprintln!("hearth: {}", hearth_cli::visible(&format!("{error:#}")));
+    eprintln!("hearth: {}", hearth_api::visible(&format!("{error:#}")));
     ExitCode::FAILURE
 }

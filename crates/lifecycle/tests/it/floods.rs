@@ -12,7 +12,7 @@ use crate::support::{DEADLINE, WAKES, World};
 /// Frames that show that a guest is listened to.
 const MANY: usize = 2_000;
 
-/// A microVM whose guest floods whoever listens to it, beside one that does not.
+/// A microVM whose guest sends without end on every connection to it, and a quiet one beside it (the second).
 async fn flooded(world: &World) -> (MicrovmId, MicrovmId) {
     let neighbour = world.running(Some(WAKES)).await;
     world.flooding.store(true, Ordering::SeqCst);

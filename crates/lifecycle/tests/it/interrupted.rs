@@ -150,16 +150,22 @@ async fn a_resume_can_be_taken_back_until_its_hook_has_answered() {
     assert!(own.kept.exists() && own.diverged.exists());
 }
 
+/// A microVM that runs, after so many suspends.
+async fn woken(suspends: usize) -> (World, MicrovmId) {
+    let world = World::new().await;
+    let id = world.running(Some(WAKES)).await;
+    for _ in 0..suspends {
+        suspend(&world, &id).await;
+        world.registry.ensure_running(&id).await.unwrap();
+    }
+    (world, id)
+}
+
 #[tokio::test]
 async fn a_suspend_whose_snapshot_was_not_whole_is_lost_with_the_host_and_says_so() {
     for suspends_before in [0, 1] {
         for state in [MicrovmState::Suspending, MicrovmState::Running, MicrovmState::Suspended] {
-            let world = World::new().await;
-            let id = world.running(Some(WAKES)).await;
-            for _ in 0..suspends_before {
-                suspend(&world, &id).await;
-                world.registry.ensure_running(&id).await.unwrap();
-            }
+            let (world, id) = woken(suspends_before).await;
             gone_while_running(&world, &id).await;
             let own = world.files.microvm(&id);
             std::fs::write(own.directory.join("memory.0009.layer"), "half").unwrap();
@@ -177,12 +183,7 @@ async fn a_suspend_whose_snapshot_was_whole_is_not_lost() {
     for suspends_before in [0, 1] {
         // The last that is synced before may be a RUNNING.
         for state in [MicrovmState::Suspending, MicrovmState::Running, MicrovmState::Suspended] {
-            let world = World::new().await;
-            let id = world.running(Some(WAKES)).await;
-            for _ in 0..suspends_before {
-                suspend(&world, &id).await;
-                world.registry.ensure_running(&id).await.unwrap();
-            }
+            let (world, id) = woken(suspends_before).await;
             let own = world.files.microvm(&id);
             let began_with = std::fs::read_to_string(&own.diverged).unwrap();
             assert_eq!(began_with, mark(&own));

@@ -55,7 +55,7 @@ fn no_file_of_a_vmm_grows_beyond_its_limit_and_it_lives_on() {
     let on_disk = tempfile::tempfile().unwrap();
     let memory = File::from(rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
     for file in [on_disk, memory] {
-        // In one that has the length already, and at its end; then whoever tried goes on.
+        // Within the limit it writes; beyond, writing fails, and the process lives on.
         let script = "cat /usr/bin/yes >/proc/self/fd/$0 && yes x >>/proc/self/fd/$0; echo lives on";
         std::os::unix::fs::fchown(&file, Some(2_000_100_000), None).unwrap();
         let said = shell(script, &file, MIB);
