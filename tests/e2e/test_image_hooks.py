@@ -48,10 +48,10 @@ def build(clients):
     clients.s3.put_object(Bucket=NAME, Key="code.zip", Body=zipped({"Dockerfile": DOCKERFILE, "app.pl": APP}))
     clients.delete_image(arn := clients.image_arn(NAME))
 
-    def start(ready: str, validate: str | None = None, seconds: int = 30) -> tuple[str, str, dict]:
-        hooks = {"ready": "ENABLED", "readyTimeoutInSeconds": seconds}
+    def start(ready: str, validate: str | None = None, validate_seconds: int = 30) -> tuple[str, str, dict]:
+        hooks = {"ready": "ENABLED", "readyTimeoutInSeconds": 30}
         if validate:
-            hooks |= {"validate": "ENABLED", "validateTimeoutInSeconds": seconds}
+            hooks |= {"validate": "ENABLED", "validateTimeoutInSeconds": validate_seconds}
         settings = {"codeArtifact": {"uri": f"s3://{NAME}/code.zip"}, "buildRoleArn": f"arn:aws:iam::{ACCOUNT}:role/build",
                     "baseImageArn": f"arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1",
                     "resources": [{"minimumMemoryInMiB": 512}], "hooks": {"port": 9000, "microvmImageHooks": hooks},
@@ -87,16 +87,16 @@ def test_a_snapshot_is_taken_when_ready_and_tried_out_in_a_clone(clients, build)
         microvm.terminate()
 
 
-@pytest.mark.parametrize(("ready", "validate", "seconds", "reason"), [
+@pytest.mark.parametrize(("ready", "validate", "validate_seconds", "reason"), [
     ("200", "503", 2, "Validate hook invocation timed out after PT2S"),
     ("200", "500", 30, "Validate hook check failed: the application returned a server error (HTTP 5xx) response"),
     ("200", "exit", 30, "Container Stopped with Exit Code: 5"),
     ("404,200", None, 30, "Ready hook check failed: the application returned a client error (HTTP 4xx) response"),
 ])
-def test_an_app_that_is_not_fit_fails_its_version(clients, build, ready, validate, seconds, reason):
+def test_an_app_that_is_not_fit_fails_its_version(clients, build, ready, validate, validate_seconds, reason):
     if clients.image_state(clients.image_arn(NAME)) is None:
         build("200")
-    version, state, done = build(ready, validate, seconds)
+    version, state, done = build(ready, validate, validate_seconds)
     assert (state, done["buildState"], done["stateReason"]) == ("UPDATE_FAILED", "FAILED", reason)
     # The code's size is known, that of the snapshot is not for anybody.
     assert [name for name, size in done["snapshotBuild"].items() if size is not None] == ["codeInstallSizeInBytes"]
