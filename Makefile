@@ -39,7 +39,7 @@ unit:
 	$(SUDO) env "PATH=$$PATH" cargo test --release --locked --workspace
 
 e2e: venv clients
-	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q tests/e2e
+	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
 # Inputs of people who do this job, if they lie beside the checkout: `make cases CASES='D01 G02'`, all without CASES (hours under TCG).
 cases: build venv clients

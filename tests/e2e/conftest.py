@@ -3,6 +3,8 @@
 While writing tests, HEARTH_E2E_DATA names a data directory that is kept, so that the next session finds the image built.
 """
 import contextlib
+import fcntl
+import functools
 import os
 import pathlib
 import shutil
@@ -28,6 +30,8 @@ from shells import HTTP_AND_SHELL
 # Where it is ignored, as in a job in the background of a shell, every program that tests start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Which of the processes that share the tests this is, if there are several.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 PROBE = pathlib.Path(__file__).parent / "apps/probe"
 PROTOCOLS_DOCKERFILE = """
 FROM debian:trixie-slim
@@ -36,6 +40,48 @@ RUN tar -x --skip-old-files --keep-directory-symlink -f /screen.tar ./etc/vim ./
 ENTRYPOINT ["/protocols"]
 """
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
+
+# Of two files that run at a time (pytest-xdist): those with long builds go first, so that both processes end at about the same
+# time, and those that measure, count, or give addresses to the host go last, each by itself.
+FIRST = ("test_build", "test_snapshot", "test_recordings", "test_image_hooks", "test_versions", "test_protocols", "test_hooks")
+ALONE = ("test_server", "test_faults", "test_restart", "test_names", "test_network", "test_slow", "test_fuzz", "test_waking",
+         "test_limits", "test_idle", "test_story", "test_tokens", "test_conversion", "test_websocket_frames", "test_shell",
+         "test_shell_access", "test_shell_command", "test_api_connections")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        file = item.module.__name__
+        return ALONE.index(file) + 1 if file in ALONE else FIRST.index(file) - len(FIRST) if file in FIRST else 0
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Between processes, a lock that files share, or have to themselves; kept from the first test of a file, with what that sets
+    up, to the last."""
+    if WORKER:
+        fcntl.flock(turns(), fcntl.LOCK_EX if item.module.__name__ in ALONE else fcntl.LOCK_SH)
+    report = yield
+    if WORKER and (nextitem is None or nextitem.module is not item.module):
+        fcntl.flock(turns(), fcntl.LOCK_UN)
+    return report
+
+
+@functools.cache
+def turns():
+    return open(pathlib.Path(tempfile.gettempdir()) / f"hearth-e2e-{os.environ['PYTEST_XDIST_TESTRUNUID']}.lock", "w")
+
+
+def pytest_sessionfinish(session):
+    if WORKER:
+        session.config.workeroutput["faults"] = {kind: dict(counts) for kind, counts in faults.TALLY.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    for kind, counts in getattr(node, "workeroutput", {}).get("faults", {}).items():
+        faults.TALLY[kind].update(counts)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,13 +103,14 @@ def answers_fit_the_model():
 def base(request):
     """Directory of everything that the session writes; its logs are kept when something failed."""
     assert HEARTH.exists(), f"{HEARTH} is missing: run `make build`"
-    shutil.rmtree(ARTIFACTS, ignore_errors=True)
+    artifacts = ARTIFACTS / WORKER
+    shutil.rmtree(artifacts, ignore_errors=True)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="hearth-e2e-"))
     yield directory
     if getattr(request.session, "keep_artifacts", False):
-        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        artifacts.mkdir(parents=True, exist_ok=True)
         for file in [*directory.glob("*.log"), *directory.glob("*.toml")]:
-            shutil.copy(file, ARTIFACTS)
+            shutil.copy(file, artifacts)
     shutil.rmtree(directory)
 
 
@@ -131,7 +178,7 @@ def settings(base, name_server, registry, secure_registry, certificate):
 @pytest.fixture(scope="session")
 def server(base, settings):
     kept = os.environ.get("HEARTH_E2E_DATA")
-    server = Server(pathlib.Path(kept) if kept else base / "data", settings, base).start()
+    server = Server(pathlib.Path(kept) / WORKER if kept else base / "data", settings, base).start()
     yield server
     assert server.stop() == 0
 

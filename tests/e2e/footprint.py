@@ -9,7 +9,9 @@ import subprocess
 
 from harness import Server
 
-RANGE, FIRST_UID = "198.19.213", 1_913_000_000
+# Of several processes that share the tests (pytest-xdist) each has its own.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+RANGE, FIRST_UID = f"198.19.{213 + WORKER}", 1_913_000_000 + 0x10_0000 * WORKER
 SETTINGS = {"network": {"address_range": f"{RANGE}.0/24"}, "guest": {"first_uid": FIRST_UID}}
 LAST_UID = FIRST_UID + 0x1_0000
 
