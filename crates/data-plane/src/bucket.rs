@@ -25,11 +25,23 @@ impl Bucket {
 
     /// Takes one unit if it is there. If not, it will be within the second.
     pub(crate) fn take(&self) -> bool {
+        self.reserve(Duration::ZERO).is_some()
+    }
+
+    /// Takes one unit that is there after at most `longest`; the time until then. Nothing is taken when it would be later.
+    pub(crate) fn reserve(&self, longest: Duration) -> Option<Duration> {
         let (now, cost) = (self.now(), self.cost(1));
+        let latest = now + SECOND_NANOS + longest.as_nanos() as u64;
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            Some(full_at.max(now) + cost).filter(|full_at| *full_at <= now + SECOND_NANOS)
+            Some(full_at.max(now) + cost).filter(|full_at| *full_at <= latest)
         });
-        taken.is_ok()
+        let before = taken.ok()?;
+        Some(Duration::from_nanos((before.max(now) + cost).saturating_sub(now + SECOND_NANOS)))
+    }
+
+    /// Whether a second's worth is there.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full_at.load(Ordering::Relaxed) <= self.now()
     }
 
     /// Takes units that were used already; the time until they would have been there.

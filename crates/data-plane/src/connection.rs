@@ -13,7 +13,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -115,7 +115,7 @@ fn count(counting: &Mutex<Option<Counting>>, usage: impl FnOnce() -> Arc<Usage>)
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
-    let Accepted { stream, address, place, from_source, on_worker } = accepted;
+    let Accepted { stream, address, pause, place, from_source, on_worker } = accepted;
     let (now, needed) = (shared.stop.now.clone(), place.needed());
     let served = async {
         let stream = match TcpStream::from_std(stream) {
@@ -124,6 +124,9 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        if !pause.is_zero() {
+            sleep(pause).await;
         }
         // In a box, as its state is of no use to the connection's later life.
         let stream = match Box::pin(timeout(HANDSHAKE_TIMEOUT, tls.accept(stream))).await {

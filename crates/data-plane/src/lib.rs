@@ -24,6 +24,7 @@ mod counters;
 mod forward;
 #[cfg(test)]
 mod fuzz;
+mod handshakes;
 mod head;
 mod http1;
 mod http2;

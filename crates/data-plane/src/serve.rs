@@ -17,6 +17,7 @@ use crate::app::AppConnections;
 use crate::backend::Backend;
 use crate::call::Observation;
 use crate::connection;
+use crate::handshakes::Handshakes;
 use crate::limits::{MicrovmLimits, Usages};
 use crate::liveness;
 use crate::places::{Limits, Place, Places};
@@ -54,6 +55,8 @@ pub struct DataPlaneConfig {
     pub connections_per_account: Option<u32>,
     /// Of one source: an IPv4 address, or a /64 of IPv6. More are closed at once.
     pub connections_per_source: Option<u32>,
+    /// TLS handshakes of one source; more wait for up to five seconds, and are closed beyond that.
+    pub handshakes_per_second_per_source: Option<u32>,
     /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until its connection is cut.
     pub client_timeout: Option<Duration>,
     /// What a microVM may take.
@@ -168,6 +171,7 @@ impl DataPlane {
             account: config.connections_per_account,
         });
         let sources = Sources::new(config.connections_per_source);
+        let handshakes = Handshakes::new(config.handshakes_per_second_per_source);
         for listener in listeners {
             if let Some(timeout) = config.client_timeout
                 && let Err(error) = liveness::watch_clients(&listener, timeout)
@@ -181,6 +185,7 @@ impl DataPlane {
                 stop.clone(),
                 places.clone(),
                 sources.clone(),
+                handshakes.clone(),
             ));
         }
         Ok(Self { stop, threads })
@@ -204,6 +209,8 @@ pub(crate) struct Accepted {
     /// Of no runtime yet.
     pub(crate) stream: std::net::TcpStream,
     pub(crate) address: SocketAddr,
+    /// Until its handshake's turn.
+    pub(crate) pause: Duration,
     pub(crate) place: Place,
     pub(crate) from_source: FromSource,
     pub(crate) on_worker: OnWorker,
@@ -216,6 +223,7 @@ async fn accept<B: Backend>(
     stop: Stop,
     places: Places,
     sources: Sources,
+    handshakes: Handshakes,
 ) {
     let serve_all = async {
         loop {
@@ -223,11 +231,12 @@ async fn accept<B: Backend>(
                 Ok((stream, client)) => {
                     // Dropping it closes it: before TLS there is nobody to tell.
                     let Some(from_source) = sources.connection(client.ip()) else { continue };
+                    let Some(pause) = handshakes.turn(client.ip()) else { continue };
                     let place = places.take().await;
                     let idlest = workers.iter().min_by_key(|(worker, _)| worker.connections());
                     let (Some((worker, shared)), Ok(stream)) = (idlest, stream.into_std()) else { continue };
                     let on_worker = worker.connection();
-                    let accepted = Accepted { stream, address: client, place, from_source, on_worker };
+                    let accepted = Accepted { stream, address: client, pause, place, from_source, on_worker };
                     let serve = connection::serve(accepted, tls.clone(), Arc::clone(shared));
                     stop.tasks.spawn_on(serve, &worker.runtime);
                 }

@@ -54,7 +54,7 @@ impl Drop for FromSource {
 }
 
 /// Who has an IPv6 address mostly has all of its /64 (RFC 6177).
-fn source_of(address: IpAddr) -> IpAddr {
+pub(crate) fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,

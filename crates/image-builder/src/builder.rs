@@ -143,7 +143,11 @@ impl ImageBuilder {
                 image.latest_active_version = Some(row.version);
             }
             Err(failure) => {
-                tracing::warn!(arn = %row.arn, version = %row.version, %failure, "a build failed");
+                if failure.code == FailureCode::Deleted {
+                    tracing::info!(arn = %row.arn, version = %row.version, "a build ended: its image was deleted");
+                } else {
+                    tracing::warn!(arn = %row.arn, version = %row.version, %failure, "a build failed");
+                }
                 remove(&self.config.files.image(&row.arn, row.version).directory);
                 if failure.code == FailureCode::DiskStorageFull {
                     // What was written to it is damaged, and its space is needed.

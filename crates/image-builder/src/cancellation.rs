@@ -77,7 +77,7 @@ impl Builds {
         if self.stopped.is_cancelled() {
             return crate::build_guest::stopped_failure();
         }
-        BuildFailure::new(FailureCode::InternalPlatformError, "The image was deleted during its build.")
+        BuildFailure::new(FailureCode::Deleted, "The image was deleted during its build.")
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<BuildId, Running>> {

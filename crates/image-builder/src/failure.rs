@@ -27,6 +27,8 @@ pub enum FailureCode {
     NotReady,
     /// No space left.
     DiskStorageFull,
+    /// The image was deleted meanwhile.
+    Deleted,
     /// Our fault.
     InternalPlatformError,
 }
@@ -70,8 +72,8 @@ impl fmt::Display for BuildFailure {
             FailureCode::ContainerBuildFailed => "CONTAINER_BUILD_FAILED",
             FailureCode::DiskStorageFull => "DISK_STORAGE_FULL",
             FailureCode::InternalPlatformError => "INTERNAL_PLATFORM_ERROR",
-            // The service gives these sentences without a code.
-            FailureCode::NotReady => return f.write_str(&message),
+            // The service gives such sentences without a code.
+            FailureCode::NotReady | FailureCode::Deleted => return f.write_str(&message),
         };
         write!(f, "{code}: {message}")
     }

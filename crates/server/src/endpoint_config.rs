@@ -76,6 +76,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) connections_per_account: Option<u32>,
     /// Client connections of one source.
     pub(crate) connections_per_source: u32,
+    /// TLS handshakes of one source.
+    pub(crate) handshakes_per_second_per_source: u32,
     /// Seconds for which a client may acknowledge nothing, or leave no room for what is to be sent.
     pub(crate) client_timeout_seconds: u32,
     /// Whose limits by size apply where the next three say nothing.
@@ -117,6 +119,7 @@ impl EndpointConfig {
             connections_per_microvm: part(self.connections_per_microvm, 4),
             connections_per_account: part(self.connections_per_account, 2),
             connections_per_source: limit(self.connections_per_source),
+            handshakes_per_second_per_source: limit(self.handshakes_per_second_per_source),
             client_timeout: limit(self.client_timeout_seconds)
                 .map(|seconds| Duration::from_secs(seconds.into())),
             microvm_limits: self.microvm_limits(),
@@ -149,6 +152,7 @@ impl Default for EndpointConfig {
         Self {
             connections: 4096,
             connections_per_source: 1024,
+            handshakes_per_second_per_source: 200,
             client_timeout_seconds: 300,
             connections_per_microvm: None,
             connections_per_account: None,

@@ -23,6 +23,13 @@ const TAG_KEY: Text =
 const TAG_VALUE: Text =
     Text { minimum: 0, maximum: 256, pattern: r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$", allowed: is_tag_character };
 
+/// Whether a log group may have this name.
+pub(super) fn is_group_name(name: &str) -> bool {
+    let mut violations = Violations::default();
+    violations.group_name(Some(name));
+    violations.check().is_ok()
+}
+
 fn is_tag_character(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
 }

@@ -1,12 +1,14 @@
 //! The operations that read.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_api::{AccountId, Timestamp};
 use hearth_store::{
     EventOrder, LogEvent, LogGroupRecord, LogPosition, LogQuery, LogStreamRecord, MissingLog, StreamOrder,
     StreamQuery,
 };
 
-use super::constraints::group_text;
+use super::constraints::{group_text, is_group_name};
 use super::filter::Filter;
 use super::model::{
     DescribeLogGroupsRequest, DescribeLogGroupsResponse, DescribeLogStreamsRequest,
@@ -41,12 +43,12 @@ impl Logs {
         if prefix.is_some() && pattern.is_some() {
             return Err(invalid("Only one of logGroupNamePrefix and logGroupNamePattern may be given."));
         }
-        let after = request.next_token.as_deref().unwrap_or("");
+        let after = request.next_token.as_deref().map(read_group_token).transpose()?.unwrap_or_default();
         let (prefix, pattern) = (prefix.unwrap_or(""), pattern.unwrap_or(""));
-        let mut groups = self.store.log_groups(account, prefix, pattern, after, limit + 1).await?;
+        let mut groups = self.store.log_groups(account, prefix, pattern, &after, limit + 1).await?;
         let more = groups.len() > limit as usize;
         groups.truncate(limit as usize);
-        let next_token = groups.last().filter(|_| more).map(|group| group.name.clone());
+        let next_token = groups.last().filter(|_| more).map(|group| URL_SAFE_NO_PAD.encode(&group.name));
         let log_groups = groups.into_iter().map(|group| self.group(account, group)).collect();
         Ok(DescribeLogGroupsResponse { log_groups, next_token })
     }
@@ -307,6 +309,12 @@ impl Direction {
 fn read_position(text: &str) -> Option<LogPosition> {
     let (millis, id) = text.split_once('/')?;
     Some(LogPosition { millis: millis.parse().ok()?, id: id.parse().ok().filter(|id| *id >= 0)? })
+}
+
+/// The name of the last group of the page before.
+fn read_group_token(token: &str) -> Result<String, Refusal> {
+    let name = URL_SAFE_NO_PAD.decode(token).ok().and_then(|name| String::from_utf8(name).ok());
+    name.filter(|name| is_group_name(name)).ok_or_else(bad_token)
 }
 
 fn bad_token() -> Refusal {

@@ -51,6 +51,28 @@ async fn forward_tokens_end_by_repeating_and_pick_up_new_lines() {
 }
 
 #[tokio::test]
+async fn tokens_that_were_not_given_out_are_refused() {
+    let neighbours = with_lines(3).await;
+    // Base64 of "x", of no text, of "/a b"; a number beyond all.
+    for token in ["x", "eA==", "AAAA", "L2EgYg", "b/18446744073709551616/s", "-1", "\0"] {
+        for operation in ["DescribeLogGroups", "DescribeLogStreams", "GetLogEvents", "FilterLogEvents"] {
+            let mut request = json!({ "nextToken": token });
+            if operation != "DescribeLogGroups" {
+                request["logGroupName"] = json!(GROUP);
+            }
+            if operation == "GetLogEvents" {
+                request["logStreamName"] = json!("build");
+            }
+            let (status, answer) = logs(&neighbours, operation, request).await;
+            assert_eq!(
+                (status.as_u16(), &answer["message"]),
+                (400, &json!("The specified nextToken is invalid."))
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_the_newest_lines_come_and_lead_back() {
     let neighbours = with_lines(5).await;
     let request = json!({ "logGroupName": GROUP, "logStreamName": "build", "limit": 2 });

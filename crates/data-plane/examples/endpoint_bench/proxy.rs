@@ -144,6 +144,7 @@ pub(crate) async fn serve(
         connections_per_microvm: None,
         connections_per_account: None,
         connections_per_source: None,
+        handshakes_per_second_per_source: None,
         client_timeout: None,
         microvm_limits: MicrovmLimits::NONE,
         workers: Workers::one_per_cpu(),

@@ -46,6 +46,7 @@ pub(crate) const CONFIG: DataPlaneConfig = DataPlaneConfig {
     connections_per_microvm: None,
     connections_per_account: None,
     connections_per_source: None,
+    handshakes_per_second_per_source: None,
     client_timeout: None,
     microvm_limits: MicrovmLimits::NONE,
     workers: Workers::Threads(NonZeroUsize::new(2).unwrap()),

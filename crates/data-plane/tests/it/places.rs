@@ -1,13 +1,15 @@
 //! Who is served when there are more connections than places.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_data_plane::DataPlaneConfig;
 use http::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::client::{
     connect, connect_http2, describe, empty, get, request, request_http2, serve_app, soon, text, tls,
@@ -171,4 +173,33 @@ async fn a_refused_head_has_no_body_in_either_protocol() {
         );
         assert_eq!(text(response).await, "");
     }
+}
+
+/// Whoever comes back at once after each end, with a new handshake, waits for his turn and is then turned away.
+#[tokio::test]
+async fn handshakes_of_one_source_take_turns_and_others_do_not_wait() {
+    let world =
+        World::configured(DataPlaneConfig { handshakes_per_second_per_source: Some(1), ..CONFIG }).await;
+    serve_app(world.listen(8080).await, describe);
+    let from = async |source: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        socket.connect(world.address).await.unwrap()
+    };
+    let mut turned_away = 0;
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        let mut stream = from([127, 0, 0, 2]).await;
+        match timeout(Duration::from_millis(50), stream.read(&mut [0; 64])).await {
+            Ok(Ok(0) | Err(_)) => turned_away += 1,
+            _ => waiting.push(stream),
+        }
+    }
+    assert!((20..=34).contains(&turned_away), "{turned_away} of 40");
+    assert_eq!(get(&world, "/").await.status(), 200);
+    let ended = waiting.iter_mut().map(async |stream| {
+        stream.write_all(b"no TLS\r\n\r\n").await.unwrap();
+        while soon(stream.read(&mut [0; 64])).await.is_ok_and(|length| length > 0) {}
+    });
+    futures::future::join_all(ended).await;
 }
