@@ -11,8 +11,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_auth::sigv4::{claimed_access_key, claimed_service};
-use hearth_identity::{Caller, Identities};
+use hearth_auth::sigv4::{claimed_access_key, claimed_service, refuse_signed_headers};
+use hearth_identity::{Caller, Identities, drain};
 use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
@@ -177,6 +177,10 @@ impl Companions {
     }
 
     async fn s3_answer(&self, mut parts: Parts, body: Body) -> Response {
+        if let Some(refusal) = refuse_names(&parts) {
+            drain(body).await;
+            return refusal;
+        }
         version_2::move_token(&mut parts);
         // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
         let prepared = if self.is_known(&parts) {
@@ -258,6 +262,22 @@ impl Companions {
     ) -> Result<(Caller, Bytes), hearth_api::Error> {
         self.identities.receive(parts, body, service, maximum_bytes).await
     }
+}
+
+/// Refuses what `s3s` would build a long text of before it knows that the signature is wrong.
+fn refuse_names(parts: &Parts) -> Option<Response> {
+    let query = parts.uri.query().unwrap_or("");
+    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    let of_header =
+        headers.find_map(|value| refuse_signed_headers(&String::from_utf8_lossy(value.as_bytes()), ""));
+    let (code, message) = match of_header {
+        Some(message) => ("AuthorizationHeaderMalformed", message),
+        None => ("AuthorizationQueryParametersError", refuse_signed_headers("", query)?),
+    };
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    );
+    Some(respond(StatusCode::BAD_REQUEST, "application/xml", xml))
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {

@@ -44,8 +44,8 @@ impl PathEncoding {
     }
 }
 
-/// Builds the canonical request. `signed_headers` are lower-case and in the order of the claim; a header that the
-/// request does not have counts as empty, so its signature cannot match.
+/// Builds the canonical request. `signed_headers` are lower-case, different, and in the order of the claim; a header that
+/// the request does not have counts as empty, so its signature cannot match.
 pub(super) fn canonical_request(
     request: &SignedRequest<'_>,
     canonical_path: &str,

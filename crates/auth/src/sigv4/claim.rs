@@ -4,7 +4,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-use super::coverage::header_names;
+use super::coverage::{header_names, refuse_names};
 use super::{ALGORITHM, SignedRequest, TERMINATOR};
 
 /// `date/region/service/aws4_request`.
@@ -80,7 +80,7 @@ impl Claim {
         })?;
         Ok(Self {
             credential: find("Credential")?,
-            signed_headers: header_names(&find("SignedHeaders")?),
+            signed_headers: accepted_names(&find("SignedHeaders")?)?,
             signature: find("Signature")?,
             amz_date: amz_date.to_owned(),
             session_token: request.header("x-amz-security-token").map(str::to_owned),
@@ -105,7 +105,7 @@ impl Claim {
             })?;
         Ok(Self {
             credential: find("X-Amz-Credential")?,
-            signed_headers: header_names(&find("X-Amz-SignedHeaders")?),
+            signed_headers: accepted_names(&find("X-Amz-SignedHeaders")?)?,
             signature: find("X-Amz-Signature")?,
             amz_date: find("X-Amz-Date")?,
             session_token: query_value(query, "X-Amz-Security-Token"),
@@ -124,6 +124,13 @@ impl Claim {
                 "The credential must be <access key>/<YYYYMMDD>/<region>/<service>/aws4_request.".to_owned(),
             )),
         }
+    }
+}
+
+fn accepted_names(list: &str) -> Result<Vec<String>, Unreadable> {
+    match refuse_names(list) {
+        None => Ok(header_names(list)),
+        Some(sentence) => Err(Unreadable::Incomplete(sentence)),
     }
 }
 

@@ -7,7 +7,11 @@
 //! signed as a whole. What they leave unsigned (`user-agent`, `x-amzn-trace-id`, `expect`, `amz-sdk-*` of some) does
 //! not begin with `x-amz-`.
 
+use percent_encoding::percent_decode_str;
+
 const PREFIX: &[u8] = b"x-amz-";
+/// Most headers that a signature may name. A request cannot have more: it is the HTTP library's limit.
+const MAXIMUM_NAMES: usize = 100;
 
 /// The first of `names` that begins with `x-amz-` and is not one of `signed`, which are in lower case.
 pub fn unsigned_header<'a>(names: impl IntoIterator<Item = &'a str>, signed: &[String]) -> Option<&'a str> {
@@ -27,6 +31,37 @@ pub fn header_names(list: &str) -> Vec<String> {
 pub fn signed_headers(authorization: &str) -> Vec<String> {
     let list = authorization.split([',', ' ']).find_map(|part| part.trim().strip_prefix("SignedHeaders="));
     list.map(header_names).unwrap_or_default()
+}
+
+/// Why a list such as `host;x-amz-date` is not accepted, as a sentence; `None` when it is.
+///
+/// This is checked before anything is built from the list. Each name stands for the whole value of its header, so a
+/// request of 64 KiB that named one long header thousands of times would grow to hundreds of megabytes.
+pub(super) fn refuse_names(list: &str) -> Option<String> {
+    let names: Vec<&str> = list.split(';').take(MAXIMUM_NAMES + 1).collect();
+    if names.len() > MAXIMUM_NAMES {
+        return Some(format!("SignedHeaders must not name more than {MAXIMUM_NAMES} headers."));
+    }
+    let earlier = |index: usize, name: &str| names[..index].iter().any(|one| one.eq_ignore_ascii_case(name));
+    names
+        .iter()
+        .enumerate()
+        .any(|(index, name)| earlier(index, name))
+        .then(|| "SignedHeaders must name each header once.".to_owned())
+}
+
+/// Why a request is not to be shown to a verifier that is not ours, as `refuse_names` says it. All lists that a parser
+/// could find are looked at, since the one that it takes is not known here.
+pub fn refuse_signed_headers(authorization: &str, query: &str) -> Option<String> {
+    let lists = authorization.split("SignedHeaders=").skip(1);
+    let of_header = lists.filter_map(|rest| rest.split(',').next()).find_map(refuse_names);
+    of_header.or_else(|| {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(name, value)| {
+            (decode(name) == "X-Amz-SignedHeaders").then(|| refuse_names(&decode(value))).flatten()
+        })
+    })
 }
 
 #[cfg(test)]
@@ -51,5 +86,34 @@ mod tests {
             assert_eq!(signed_headers(text), ["host", "x-amz-date"]);
         }
         assert!(signed_headers("AWS4-HMAC-SHA256 Credential=a/b").is_empty());
+    }
+
+    /// The kind: a short list that stands for a long text.
+    #[test]
+    fn a_list_names_each_header_once_and_few_of_them() {
+        let names = |count: usize| (0..count).map(|n| format!("a{n}")).collect::<Vec<_>>().join(";");
+        assert_eq!(refuse_names("host;x-amz-date"), None);
+        assert_eq!(refuse_names(&names(100)), None);
+        for (list, says) in [
+            ("host;a;a", "each header once"),
+            ("host;a;A", "each header once"),
+            (&names(101), "more than 100 headers"),
+            (&"a;".repeat(15_000), "more than 100 headers"),
+        ] {
+            assert!(refuse_names(list).is_some_and(|sentence| sentence.contains(says)), "{says}");
+            let header = format!(
+                "AWS4-HMAC-SHA256 Credential=a/b/c/s3/aws4_request,\tSignedHeaders={list}, Signature=0"
+            );
+            let hidden = header.replace("a/b/c", "a/b/c, SignedHeaders=host, ");
+            let query = format!("X-Amz-Date=1&X-Amz-SignedHeaders={}", list.replace(';', "%3B"));
+            for (header, query) in [(header.as_str(), ""), (&hidden, ""), ("", &query)] {
+                assert!(refuse_signed_headers(header, query).is_some(), "{header} {query}");
+            }
+            assert!(refuse_signed_headers("", &query.replace("X-Amz-S", "X%2DAmz-S")).is_some());
+        }
+        assert_eq!(
+            refuse_signed_headers("SignedHeaders=host;a, Signature=0", "X-Amz-SignedHeaders=host"),
+            None
+        );
     }
 }

@@ -288,3 +288,28 @@ fn a_header_that_changes_a_request_must_be_signed_in_either_form() {
         }
     }
 }
+
+/// The kind: a short request that a verifier makes a long one of. What is refused is refused before anything is built.
+#[test]
+fn a_header_cannot_be_named_again_and_again() {
+    let value = vec![b'v'; 30_000];
+    let list = format!("host;x-amz-date{}", ";a".repeat(15_000));
+    let header = authorization("logs", &list, "00");
+    let query = format!(
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256\
+         &X-Amz-Credential=AKIDEXAMPLE%2F20260102%2Fus-east-1%2Flogs%2Faws4_request\
+         &X-Amz-Date=20260102T030405Z&X-Amz-Expires=60&X-Amz-Signature=00&X-Amz-SignedHeaders={list}"
+    );
+    let given: [&[_]; 2] =
+        [&[HOST, DATE, ("a", &value), ("authorization", header.as_bytes())], &[HOST, ("a", &value)]];
+    for (headers, query) in given.into_iter().zip(["", &query]) {
+        let request = SignedRequest { method: "POST", path: "/", query, headers, body: b"" };
+        for verdict in [
+            verify(&request, "logs", at(NOW), &SigningKeys::default(), lookup).err(),
+            check_head(&request, "logs", at(NOW), lookup).err(),
+        ] {
+            let Some(Denial::Incomplete(says)) = verdict else { panic!("{verdict:?}") };
+            assert!(says.contains("SignedHeaders must not name more than 100 headers."), "{says}");
+        }
+    }
+}

@@ -85,3 +85,31 @@ async fn the_buckets_of_the_command_line_are_made_by_their_account_only() {
     // Not the name of anybody's bucket.
     assert_eq!(make(&Keys::root(), "team").await.status, StatusCode::OK);
 }
+
+/// The kind: a short request that a verifier makes a long one of.
+#[tokio::test]
+async fn a_header_cannot_be_named_again_and_again() {
+    let neighbours = Neighbours::start().await;
+    for (list, says) in [
+        (format!("host{}", ";a".repeat(15_000)), "more than 100 headers"),
+        ("host;x-amz-date;host".to_owned(), "each header once"),
+    ] {
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=AKID/20260102/us-east-1/s3/aws4_request, SignedHeaders={list}, Signature=0"
+        );
+        let query = format!("/b?X-Amz-Signature=0&X-Amz-SignedHeaders={list}");
+        for (code, target, authorization) in [
+            ("AuthorizationHeaderMalformed", "/b", Some(authorization)),
+            ("AuthorizationQueryParametersError", &query, None),
+        ] {
+            let mut request = Request::builder().uri(target).header("host", "127.0.0.1:9400");
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
+            let (status, found, message) =
+                neighbours.send(request.body(Body::empty()).unwrap()).await.refusal();
+            assert_eq!((status, found.as_str()), (400, code));
+            assert!(message.contains(says), "{message}");
+        }
+    }
+}
