@@ -26,6 +26,8 @@ pub enum Decision {
     ImplicitlyDenied(PolicyType),
     /// A statement of a policy of this type denies it.
     ExplicitlyDenied(PolicyType),
+    /// It would take too long to find out, so it may not proceed.
+    Undecided,
 }
 
 impl Decision {
@@ -39,6 +41,9 @@ impl Decision {
         let action = request.action();
         let reason = match self {
             Self::Allowed => return None,
+            Self::Undecided => {
+                "because the policies that apply take too long to evaluate; use fewer or more specific wildcards".to_owned()
+            }
             Self::ImplicitlyDenied(kind) => {
                 let policy = match kind {
                     PolicyType::Identity => "identity-based policy",

@@ -27,11 +27,14 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a policy of at most `limit` characters. White space is not counted (user guide, "IAM and AWS STS quotas");
-    /// whoever reads from the network has to bound it as well.
+    /// Reads a policy of at most `limit` characters. White space is not counted (user guide, "IAM and AWS STS quotas"), but
+    /// with it the text must not have more than [`Self::longest`] bytes.
     ///
     /// What is malformed or not supported is refused: half a policy may allow what its author forbade.
     pub fn parse(text: &str, kind: DocumentKind, limit: usize) -> Result<Self, PolicyError> {
+        if text.len() > Self::longest(limit) {
+            return Err(PolicyError::TooManyBytes { bytes: text.len(), limit: Self::longest(limit) });
+        }
         let length = text.chars().filter(|c| !c.is_whitespace()).count();
         if length > limit {
             return Err(PolicyError::TooLong { length, limit });
@@ -52,6 +55,12 @@ impl Document {
             statements.push(statement);
         }
         Ok(Self { kind, statements })
+    }
+
+    /// Most bytes of a policy of `limit` characters. Indented policies of tools have about as much white space as other
+    /// text; four times is room for any of them, and leaves nothing to hide behind a limit that does not count it.
+    pub fn longest(limit: usize) -> usize {
+        limit.saturating_mul(4)
     }
 
     /// What it was parsed as.

@@ -2,7 +2,7 @@
 
 /// Why a policy was refused: one sentence for the author of the policy.
 ///
-/// `TooLong` is IAM's LimitExceeded, the others are its MalformedPolicyDocument.
+/// `TooLong` and `TooManyBytes` are IAM's LimitExceeded, the others are its MalformedPolicyDocument.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Longer than the caller allows.
@@ -11,6 +11,14 @@ pub enum PolicyError {
         /// Characters that are not white space.
         length: usize,
         /// The caller's limit.
+        limit: usize,
+    },
+    /// Longer with its white space than the caller's limit leaves room for.
+    #[error("The policy has {bytes} bytes with its white space; at most {limit} are allowed.")]
+    TooManyBytes {
+        /// Length of the text.
+        bytes: usize,
+        /// Longest text.
         limit: usize,
     },
     /// Not JSON, or an object with the same key twice.

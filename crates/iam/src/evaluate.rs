@@ -1,5 +1,6 @@
 //! What follows from several policies (user guide, "Policy evaluation logic").
 
+use crate::budget::Budget;
 use crate::decision::{Decision, PolicyType};
 use crate::document::{Document, DocumentKind};
 use crate::principal::Principal;
@@ -26,17 +27,31 @@ pub struct Policies<'a> {
 /// An explicit deny anywhere wins. Else the identity policies, the boundary and the session policies must each allow
 /// it, except where a resource policy of the same account grants it to the caller itself. On a resource of another
 /// account both sides must allow it. A role trusts nobody unless its trust policy says so.
+///
+/// The work is bounded; what would take more is [`Decision::Undecided`], which is no.
 pub fn evaluate(policies: &Policies<'_>, request: &Request) -> Decision {
+    within(|budget| decide(policies, request, budget))
+}
+
+/// Decides with a budget of steps.
+fn within(decide: impl FnOnce(&Budget) -> Decision) -> Decision {
+    let budget = Budget::default();
+    let decision = decide(&budget);
+    if budget.is_spent() { Decision::Undecided } else { decision }
+}
+
+fn decide(policies: &Policies<'_>, request: &Request, budget: &Budget) -> Decision {
     // An identity policy names nobody; it must not pass for one that lets in everybody.
     let resource_policy = policies.resource.filter(|document| document.kind() != DocumentKind::Identity);
     let resource_type = match resource_policy.map(Document::kind) {
         Some(DocumentKind::Trust) => PolicyType::Trust,
         _ => PolicyType::Resource,
     };
-    let resource = consider(resource_policy, request);
-    let identity = consider(policies.identity.iter().copied(), request);
-    let boundary = policies.boundary.map(|document| consider([document], request));
-    let session = policies.session.as_ref().map(|documents| consider(documents.iter().copied(), request));
+    let resource = consider(resource_policy, request, budget);
+    let identity = consider(policies.identity.iter().copied(), request, budget);
+    let boundary = policies.boundary.map(|document| consider([document], request, budget));
+    let of_session = |documents: &Vec<&Document>| consider(documents.iter().copied(), request, budget);
+    let session = policies.session.as_ref().map(of_session);
 
     for (outcome, policy_type) in [
         (Some(resource), resource_type),
@@ -77,11 +92,11 @@ pub fn evaluate(policies: &Policies<'_>, request: &Request) -> Decision {
 /// That is all there is to ask for a service. Others may need the consent of their identity policies too: see
 /// [`evaluate`] with [`Policies::resource`].
 pub fn evaluate_trust(trust: &Document, request: &Request) -> Decision {
-    match consider([trust], request) {
+    within(|budget| match consider([trust], request, budget) {
         Outcome::Denied => Decision::ExplicitlyDenied(PolicyType::Trust),
         Outcome::Silent => Decision::ImplicitlyDenied(PolicyType::Trust),
         Outcome::Granted(_) => Decision::Allowed,
-    }
+    })
 }
 
 /// What policies of one type say together.
@@ -101,10 +116,14 @@ impl Outcome {
     }
 }
 
-fn consider<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request) -> Outcome {
+fn consider<'a>(
+    documents: impl IntoIterator<Item = &'a Document>,
+    request: &Request,
+    budget: &Budget,
+) -> Outcome {
     let mut outcome = Outcome::Silent;
     for statement in documents.into_iter().flat_map(Document::statements) {
-        let Some(grant) = statement.applies(request) else { continue };
+        let Some(grant) = statement.applies(request, budget) else { continue };
         outcome = match (statement.effect(), outcome) {
             (Effect::Deny, _) => return Outcome::Denied,
             (Effect::Allow, Outcome::Granted(earlier)) => Outcome::Granted(grant.max(earlier)),
@@ -124,5 +143,106 @@ fn is_foreign(request: &Request) -> bool {
     match (owner, request.principal().account()) {
         (Some(owner), Some(own)) => owner != own.as_str(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use hearth_api::AccountId;
+
+    use super::*;
+
+    fn document(text: &str, limit: usize) -> Document {
+        Document::parse(text, DocumentKind::Identity, limit).unwrap()
+    }
+
+    fn ann(user_agent: &str) -> Request {
+        let ann = Principal::User {
+            account: AccountId::from_stored("111122223333"),
+            path: "/".to_owned(),
+            name: "ann".to_owned(),
+            id: "AIDA1".to_owned(),
+        };
+        let key = format!("arn:aws:s3:::bucket/{}", "k".repeat(1_000));
+        Request::new(ann, "s3:GetObject", key).with("aws:UserAgent", [user_agent])
+    }
+
+    fn one(effect: &str, resource: &str, condition: &str) -> String {
+        format!(
+            r#"{{"Effect":"{effect}","Action":"s3:*","Resource":"{resource}","Condition":{{{condition}}}}}"#
+        )
+    }
+
+    fn all(statements: &[String]) -> String {
+        format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","))
+    }
+
+    /// The kind: one decision that keeps a thread for minutes.
+    #[test]
+    fn a_decision_has_a_budget_whatever_the_policies_are() {
+        let user_agent = "a".repeat(60_000);
+        let patterns = vec![format!("\"*{}b\"", "a".repeat(500)); 10].join(",");
+        let costly = [
+            format!(r#""StringLike":{{"aws:UserAgent":[{patterns}]}}"#),
+            format!(r#""StringNotLike":{{"aws:UserAgent":[{patterns}]}}"#),
+            format!(r#""ArnLike":{{"aws:UserAgent":["a:a:a:a:a:{}"]}}"#, "${aws:UserAgent}".repeat(100)),
+            format!(r#""NumericEquals":{{"aws:UserAgent":[{}]}}"#, vec!["1"; 1_000].join(",")),
+            format!(r#""StringEqualsIgnoreCase":{{"aws:UserAgent":["{}"]}}"#, "${aws:UserAgent}".repeat(100)),
+        ];
+        for (effect, condition) in
+            ["Allow", "Deny"].into_iter().flat_map(|e| costly.iter().map(move |c| (e, c)))
+        {
+            let text = all(&[one("Allow", "*", ""), one(effect, "*", condition)]);
+            let policy = document(&text, 60_000);
+            let policies = Policies { identity: vec![&policy], ..Policies::default() };
+            let request = ann(&user_agent);
+            let decision = evaluate(&policies, &request);
+            assert_eq!(decision, Decision::Undecided, "{effect} {}", &condition[..40]);
+            assert!(!decision.is_allowed());
+            assert!(
+                decision.denial(&request).is_some_and(|sentence| sentence.contains("too long to evaluate"))
+            );
+        }
+    }
+
+    /// What a client sends must not be cut before it is looked at: its end may be what is forbidden.
+    #[test]
+    fn a_long_value_dodges_no_deny() {
+        let bots = one("Deny", "*", r#""StringLike":{"aws:UserAgent":["*crawl*","*bot*"]}"#);
+        let policy = document(&all(&[one("Allow", "*", ""), bots]), 6_144);
+        let policies = Policies { identity: vec![&policy], ..Policies::default() };
+        let decide = |user_agent: &str| evaluate(&policies, &ann(user_agent));
+        assert_eq!(decide("curl"), Decision::Allowed);
+        assert_eq!(decide(&"x".repeat(60_000)), Decision::Allowed);
+        let denied = Decision::ExplicitlyDenied(PolicyType::Identity);
+        assert_eq!(decide(&format!("{} bot", "x".repeat(60_000))), denied);
+    }
+
+    #[test]
+    fn the_largest_policies_are_decided() {
+        let mut resources = String::new();
+        for n in 0..120 {
+            write!(resources, r#""arn:aws:s3:::some-bucket-{n:04}/team/*.json","#).unwrap();
+        }
+        let text = format!(
+            r#"{{"Statement":[{{"Effect":"Allow","Action":["s3:Put*","s3:Get*"],"Resource":[{resources}"*"]}}]}}"#
+        );
+        let policy = document(&text, 6_144);
+        let policies =
+            Policies { identity: vec![&policy; 20], session: Some(vec![&policy; 10]), ..Policies::default() };
+        assert_eq!(evaluate(&policies, &ann("curl")), Decision::Allowed);
+    }
+
+    /// The kind: what is kept is many times what was sent. Each part that is kept shows in the debug output.
+    #[test]
+    fn what_is_kept_of_a_policy_is_about_its_text() {
+        for filling in [" ", "a", "*", "?", "a?", "*?"] {
+            let resource = format!("arn:aws:s3:::b/{}", filling.repeat(10_000 / filling.len()));
+            let text = all(&[one("Allow", &resource, &format!(r#""StringLike":{{"a:b":"{resource}"}}"#))]);
+            let kept = format!("{:?}", document(&text, 30_000)).len();
+            assert!(kept < 2 * text.len(), "{kept} bytes of {} for {filling:?}", text.len());
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! Wildcards and policy variables.
 //!
-//! A [`Template`] is text from a policy. With the request's context it becomes a [`Pattern`], whose variables have been
-//! replaced and whose wildcards are tokens, so that a `*` in a user's name is never a wildcard.
+//! A [`Template`] is text from a policy, kept as it was written. It is compared with a value of the request as it stands,
+//! or, when it has variables, after they were replaced: then its wildcards are tokens, so that a `*` in a user's name is
+//! never a wildcard.
 
+use std::str::Chars;
+
+use crate::budget::Budget;
 use crate::request::Context;
 
 /// A part of a pattern.
@@ -16,45 +20,48 @@ enum Token {
     Many,
 }
 
-/// Text with wildcards.
+/// A sequence of tokens that is read from its front.
+trait Tokens: Copy {
+    /// The first token and what follows it.
+    fn first(self) -> Option<(Token, Self)>;
+}
+
+impl Tokens for &[Token] {
+    fn first(self) -> Option<(Token, Self)> {
+        self.split_first().map(|(first, rest)| (*first, rest))
+    }
+}
+
+/// Text whose `*` and `?` are wildcards.
+#[derive(Debug, Clone, Copy)]
+struct Glob<'a>(&'a str);
+
+impl Tokens for Glob<'_> {
+    fn first(self) -> Option<(Token, Self)> {
+        let mut rest = self.0.chars();
+        rest.next().map(|c| (wildcard_or_char(c), Self(rest.as_str())))
+    }
+}
+
+/// An action of a policy, which may have wildcards and is compared without regard to case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pattern(Vec<Token>);
+pub(crate) struct ActionPattern(Box<str>);
 
-impl Pattern {
+impl ActionPattern {
     /// `*` and `?` are wildcards, all else is literal.
-    pub(crate) fn with_wildcards(text: &str) -> Self {
-        Self(text.chars().map(wildcard_or_char).collect())
+    pub(crate) fn new(text: &str) -> Self {
+        Self(lower(text).into())
     }
 
-    /// Whether the whole text fits. `*` does not stop at colons or slashes (user guide, "IAM JSON policy elements:
-    /// Resource").
-    pub(crate) fn matches(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        fits(&self.0, &text)
+    /// Whether it covers an action that is in lower case.
+    pub(crate) fn matches(&self, action_in_lower_case: &str, budget: &Budget) -> bool {
+        fits(Glob(&self.0), action_in_lower_case, budget)
     }
+}
 
-    /// The same with upper and lower case being equal.
-    pub(crate) fn matches_ignoring_case(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
-        let mut lower = Vec::with_capacity(self.0.len());
-        for token in &self.0 {
-            match token {
-                Token::Char(c) => lower.extend(c.to_lowercase().map(Token::Char)),
-                wildcard => lower.push(*wildcard),
-            }
-        }
-        fits(&lower, &text)
-    }
-
-    /// Whether each of the six parts of an ARN fits its part of the pattern; a `*` stays within its part (user guide,
-    /// "Amazon Resource Name (ARN) condition operators").
-    pub(crate) fn matches_arn(&self, arn: &str) -> bool {
-        let pattern: Vec<&[Token]> = self.0.splitn(6, |token| *token == Token::Char(':')).collect();
-        let parts: Vec<Vec<char>> = arn.splitn(6, ':').map(|part| part.chars().collect()).collect();
-        pattern.len() == 6
-            && parts.len() == 6
-            && pattern.iter().zip(&parts).all(|(pattern, part)| fits(pattern, part))
-    }
+/// Lower case, character by character.
+pub(crate) fn lower(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 fn wildcard_or_char(c: char) -> Token {
@@ -65,36 +72,47 @@ fn wildcard_or_char(c: char) -> Token {
     }
 }
 
-/// Whether the tokens describe the whole text.
+/// Whether the pattern describes the whole text. `*` does not stop at colons or slashes (user guide, "IAM JSON policy
+/// elements: Resource").
 ///
 /// Only the last `*` that was met is ever tried again: if the rest fits anywhere, it also fits with all earlier ones
 /// as short as they can be. So the time is at most tokens × characters; no pattern makes it exponential.
-fn fits(tokens: &[Token], text: &[char]) -> bool {
-    let (mut token, mut at) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while at < text.len() {
-        match tokens.get(token) {
-            Some(Token::Many) => {
-                token += 1;
-                retry = Some((token, at));
+fn fits<T: Tokens>(mut pattern: T, text: &str, budget: &Budget) -> bool {
+    let mut text = text.chars();
+    let mut retry: Option<(T, Chars<'_>)> = None;
+    while budget.take(1) {
+        let mut after = text.clone();
+        match (pattern.first(), after.next()) {
+            (None, None) => return true,
+            (Some((Token::Many, rest)), next) => {
+                if rest.first().is_none() {
+                    return true;
+                }
+                pattern = rest;
+                retry = next.is_some().then(|| (rest, text.clone()));
             }
-            Some(Token::One) => {
-                token += 1;
-                at += 1;
-            }
-            Some(Token::Char(c)) if *c == text[at] => {
-                token += 1;
-                at += 1;
-            }
-            _ => {
-                let Some((after_star, start)) = retry else { return false };
-                token = after_star;
-                at = start + 1;
-                retry = Some((after_star, at));
+            (Some((Token::One, rest)), Some(_)) => (pattern, text) = (rest, after),
+            (Some((Token::Char(c), rest)), Some(next)) if c == next => (pattern, text) = (rest, after),
+            // At the end of the text a later start leaves even less of it.
+            (Some(_), None) => return false,
+            (_, Some(_)) => {
+                let Some((after_star, mut start)) = retry else { return false };
+                start.next();
+                (pattern, text) = (after_star, start.clone());
+                retry = Some((after_star, start));
             }
         }
     }
-    tokens[token..].iter().all(|token| *token == Token::Many)
+    false
+}
+
+/// Whether each of the six parts of an ARN fits its part of the pattern; a `*` stays within its part (user guide,
+/// "Amazon Resource Name (ARN) condition operators").
+fn fits_arn<T: Tokens>(pattern: impl Iterator<Item = T>, arn: &str, budget: &Budget) -> bool {
+    let (pattern, parts): (Vec<T>, Vec<&str>) = (pattern.collect(), arn.splitn(6, ':').collect());
+    pattern.len() == 6
+        && parts.len() == 6
+        && pattern.into_iter().zip(parts).all(|(pattern, part)| fits(pattern, part, budget))
 }
 
 /// What `*` and `?` mean in a template.
@@ -112,67 +130,115 @@ pub(crate) enum Variables {
     Plain,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece<'a> {
     Token(Token),
-    Variable { key: String, default: Option<String> },
+    Variable { key: &'a str, default: Option<&'a str> },
 }
 
-/// Text from a policy, with wildcards and variables where they are allowed.
+/// Text from a policy, with wildcards and variables where they are allowed. It takes as many bytes as it has characters,
+/// whatever is in it: what is kept of policies must not be many times what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Template(Vec<Piece>);
+pub(crate) struct Template {
+    text: Box<str>,
+    wildcards: Wildcards,
+    /// Special if there are any.
+    variables: Variables,
+}
 
 impl Template {
     /// Reads `${key}`, `${key, 'default'}` and the literals `${*}`, `${?}`, `${$}` (user guide, "IAM policy elements:
     /// Variables and tags").
     pub(crate) fn parse(text: &str, wildcards: Wildcards, variables: Variables) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            if variables == Variables::Special && rest.starts_with("${") {
-                let (piece, after) = variable(&rest[2..]).ok_or_else(|| {
-                    format!(
-                        "\"{text}\" has a malformed policy variable; it must be ${{prefix:key}}, \
-                         ${{prefix:key, 'default'}}, ${{*}}, ${{?}} or ${{$}}."
-                    )
-                })?;
-                pieces.push(piece);
-                rest = after;
-                continue;
-            }
-            pieces.push(Piece::Token(match wildcards {
-                Wildcards::Special => wildcard_or_char(c),
-                Wildcards::Plain => Token::Char(c),
-            }));
-            rest = &rest[c.len_utf8()..];
+        let variables = if text.contains("${") { variables } else { Variables::Plain };
+        let template = Self { text: text.into(), wildcards, variables };
+        if template.pieces().any(|piece| piece.is_none()) {
+            return Err(format!(
+                "\"{text}\" has a malformed policy variable; it must be ${{prefix:key}}, \
+                 ${{prefix:key, 'default'}}, ${{*}}, ${{?}} or ${{$}}."
+            ));
         }
-        Ok(Self(pieces))
+        Ok(template)
     }
 
-    /// The pattern for a request; `None` when a variable has no value and no default, and then nothing is equal to or
+    /// What it consists of; `None` for a variable that is malformed, with which it ends.
+    fn pieces(&self) -> impl Iterator<Item = Option<Piece<'_>>> {
+        let mut rest = &*self.text;
+        std::iter::from_fn(move || {
+            let mut chars = rest.chars();
+            let c = chars.next()?;
+            if self.variables == Variables::Special && rest.starts_with("${") {
+                let found = variable(&rest[2..]);
+                rest = found.map_or("", |(_, after)| after);
+                return Some(found.map(|(piece, _)| piece));
+            }
+            rest = chars.as_str();
+            let token =
+                if self.wildcards == Wildcards::Special { wildcard_or_char(c) } else { Token::Char(c) };
+            Some(Some(Piece::Token(token)))
+        })
+    }
+
+    /// The tokens for a request; `None` when a variable has no value and no default, and then nothing is equal to or
     /// like this text (same page, "Policy variables with no value").
-    pub(crate) fn resolve(&self, context: &Context) -> Option<Pattern> {
-        let mut tokens = Vec::with_capacity(self.0.len());
-        for piece in &self.0 {
-            match piece {
-                Piece::Token(token) => tokens.push(*token),
+    fn resolve(&self, context: &Context, budget: &Budget) -> Option<Vec<Token>> {
+        let mut tokens = Vec::new();
+        for piece in self.pieces() {
+            match piece? {
+                Piece::Token(token) => {
+                    budget.take(1).then_some(())?;
+                    tokens.push(token);
+                }
                 Piece::Variable { key, default } => {
                     let value = match context.values(key) {
-                        [] => default.as_deref()?,
+                        [] => default?,
                         [value] => value,
                         // A variable stands for one value, and there is no telling which of several is meant.
                         _ => return None,
                     };
+                    budget.take(1 + value.len()).then_some(())?;
                     tokens.extend(value.chars().map(Token::Char));
                 }
             }
         }
-        Some(Pattern(tokens))
+        Some(tokens)
+    }
+
+    /// Whether the whole text fits.
+    pub(crate) fn matches(&self, text: &str, context: &Context, budget: &Budget) -> bool {
+        match (self.variables, self.wildcards) {
+            (Variables::Special, _) => {
+                self.resolve(context, budget).is_some_and(|tokens| fits(&*tokens, text, budget))
+            }
+            (Variables::Plain, Wildcards::Special) => fits(Glob(&self.text), text, budget),
+            (Variables::Plain, Wildcards::Plain) => budget.take(1 + text.len() / 16) && *self.text == *text,
+        }
+    }
+
+    /// Whether the whole text is this one, upper and lower case being equal. There are no wildcards.
+    pub(crate) fn equals_ignoring_case(&self, text: &str, context: &Context, budget: &Budget) -> bool {
+        let Some(tokens) = self.resolve(context, budget) else { return false };
+        let own = tokens.iter().map(|token| match token {
+            Token::Char(c) => *c,
+            Token::One => '?',
+            Token::Many => '*',
+        });
+        budget.take(1 + tokens.len().min(text.len()))
+            && own.flat_map(char::to_lowercase).eq(text.chars().flat_map(char::to_lowercase))
+    }
+
+    /// Whether each part of an ARN fits.
+    pub(crate) fn matches_arn(&self, arn: &str, context: &Context, budget: &Budget) -> bool {
+        if self.variables == Variables::Plain {
+            return fits_arn(self.text.splitn(6, ':').map(Glob), arn, budget);
+        }
+        self.resolve(context, budget)
+            .is_some_and(|tokens| fits_arn(tokens.splitn(6, |token| *token == Token::Char(':')), arn, budget))
     }
 }
 
 /// Reads a variable after its `${`; also returns the text that follows its `}`.
-fn variable(text: &str) -> Option<(Piece, &str)> {
+fn variable(text: &str) -> Option<(Piece<'_>, &str)> {
     for literal in ['*', '?', '$'] {
         if let Some(after) = text.strip_prefix(literal).and_then(|rest| rest.strip_prefix('}')) {
             return Some((Piece::Token(Token::Char(literal)), after));
@@ -188,18 +254,22 @@ fn variable(text: &str) -> Option<(Piece, &str)> {
         None => (None, &text[end..]),
         Some(rest) => {
             let (default, after) = rest.trim_start().strip_prefix('\'')?.split_once('\'')?;
-            (Some(default.to_owned()), after.trim_start())
+            (Some(default), after.trim_start())
         }
     };
-    Some((Piece::Variable { key: key.to_owned(), default }, after.strip_prefix('}')?))
+    Some((Piece::Variable { key, default }, after.strip_prefix('}')?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn resolved(text: &str, context: &Context) -> Option<Pattern> {
-        Template::parse(text, Wildcards::Special, Variables::Special).unwrap().resolve(context)
+    fn with(text: &str, wildcards: Wildcards) -> Template {
+        Template::parse(text, wildcards, Variables::Special).unwrap()
+    }
+
+    fn matches(pattern: &str, text: &str, context: &Context) -> bool {
+        with(pattern, Wildcards::Special).matches(text, context, &Budget::default())
     }
 
     #[test]
@@ -208,6 +278,12 @@ mod tests {
             ("", "", true),
             ("*", "", true),
             ("*", "a:b/c", true),
+            ("**", "a", true),
+            ("a*", "", false),
+            ("*a", "", false),
+            ("", "a", false),
+            ("a**", "a", true),
+            ("a*?", "a", false),
             ("?", "", false),
             ("?", "é", true),
             ("a*c", "abcbc", true),
@@ -218,15 +294,40 @@ mod tests {
             ("*ab*ab", "abxab", true),
             ("*ab*ab", "xab", false),
         ] {
-            assert_eq!(Pattern::with_wildcards(pattern).matches(text), expected, "{pattern} {text}");
+            // With a variable the tokens are compared instead of the text.
+            let (context, empty) = (Context::default(), "${a:b, ''}");
+            assert_eq!(matches(pattern, text, &context), expected, "{pattern} {text}");
+            assert_eq!(matches(&format!("{pattern}{empty}"), text, &context), expected, "{pattern} {text}");
         }
-        assert!(Pattern::with_wildcards("LAMBDA:run*").matches_ignoring_case("lambda:RunMicrovm"));
+        let run = ActionPattern::new("LAMBDA:run*");
+        assert!(run.matches(&lower("lambda:RunMicrovm"), &Budget::default()));
+        let same = with("ab${*}É", Wildcards::Plain);
+        assert!(same.equals_ignoring_case("AB*é", &Context::default(), &Budget::default()));
     }
 
+    /// The kind: work is counted, whatever a pattern, a text and the values of variables are made of.
     #[test]
-    fn a_pattern_made_to_backtrack_ends_soon() {
-        let pattern = Pattern::with_wildcards(&format!("{}b", "a*".repeat(500)));
-        assert!(!pattern.matches(&"a".repeat(5_000)));
+    fn what_takes_long_ends_with_the_budget() {
+        let mut context = Context::default();
+        let long = "a".repeat(60_000);
+        context.set("a:long", [long.clone()]);
+        for pattern in
+            [format!("*{}b", "a?".repeat(1_500)), format!("*{}b", "a".repeat(3_000)), "${a:long}".repeat(500)]
+        {
+            let (template, budget) = (with(&pattern, Wildcards::Special), Budget::default());
+            assert!(!template.matches(&long, &context, &budget));
+            assert!(budget.is_spent());
+            let before = budget.taken();
+            assert!(!with("*", Wildcards::Special).matches("a", &context, &budget), "nothing matches then");
+            assert!(budget.taken() <= before + 1);
+        }
+        let budget = Budget::default();
+        assert!(!with(&("a*".repeat(50) + "b"), Wildcards::Special).matches(
+            &long[..5_000],
+            &context,
+            &budget
+        ));
+        assert!(!budget.is_spent(), "{} steps", budget.taken());
     }
 
     #[test]
@@ -235,11 +336,14 @@ mod tests {
         for (pattern, expected) in [
             ("arn:aws:lambda:*:*:microvm-image:*", true),
             ("arn:aws:lambda:*:*:*", true),
+            ("arn:aws:lambda:*:*:${*}", false),
             ("arn:aws:lambda:*", false),
             ("arn:*:app", false),
             ("*", false),
         ] {
-            assert_eq!(Pattern::with_wildcards(pattern).matches_arn(arn), expected, "{pattern}");
+            let template = with(pattern, Wildcards::Special);
+            let found = template.matches_arn(arn, &Context::default(), &Budget::default());
+            assert_eq!(found, expected, "{pattern}");
         }
     }
 
@@ -249,17 +353,19 @@ mod tests {
         context.set("aws:username", ["a*b"]);
         context.set("aws:PrincipalTag/Team", ["red"]);
         context.set("aws:TagKeys", ["x", "y"]);
-        let user = resolved("home/${AWS:UserName}/*", &context).unwrap();
-        assert!(user.matches("home/a*b/x"));
-        assert!(!user.matches("home/axb/x"));
-        assert!(resolved("${aws:principaltag/team}", &context).unwrap().matches("red"));
-        assert!(resolved("${*}${?}${$}", &context).unwrap().matches("*?$"));
-        assert!(resolved("${aws:x, 'no one'}!", &context).unwrap().matches("no one!"));
-        assert_eq!(resolved("${aws:x}", &context), None);
-        assert_eq!(resolved("${aws:TagKeys}", &context), None);
-        assert!(resolved("$5 and $", &context).unwrap().matches("$5 and $"));
+        let matches = |pattern: &str, text: &str| matches(pattern, text, &context);
+        assert!(matches("home/${AWS:UserName}/*", "home/a*b/x"));
+        assert!(!matches("home/${AWS:UserName}/*", "home/axb/x"));
+        assert!(matches("${aws:principaltag/team}", "red"));
+        assert!(matches("${*}${?}${$}", "*?$"));
+        assert!(matches("${aws:x, 'no one'}!", "no one!"));
+        assert!(matches("$5 and $", "$5 and $"));
+        for without_value in ["${aws:x}", "${aws:TagKeys}"] {
+            let template = with(without_value, Wildcards::Special);
+            assert_eq!(template.resolve(&context, &Budget::default()), None);
+        }
         let old = Template::parse("${*}", Wildcards::Special, Variables::Plain).unwrap();
-        assert!(old.resolve(&context).unwrap().matches("${anything}"));
+        assert!(old.matches("${anything}", &context, &Budget::default()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::matching::lower;
 use crate::principal::Principal;
 
 /// One action on one resource.
@@ -9,6 +10,7 @@ use crate::principal::Principal;
 pub struct Request {
     principal: Principal,
     action: String,
+    action_in_lower_case: String,
     resource: String,
     context: Context,
 }
@@ -21,7 +23,9 @@ impl Request {
         for (key, value) in principal.context_keys() {
             context.set(key, [value]);
         }
-        Self { principal, action: action.into(), resource: resource.into(), context }
+        let action = action.into();
+        let action_in_lower_case = lower(&action);
+        Self { principal, action, action_in_lower_case, resource: resource.into(), context }
     }
 
     /// Sets the values of a condition key; without values the key is absent. Upper and lower case of keys are equal.
@@ -48,6 +52,11 @@ impl Request {
     /// On what.
     pub fn resource(&self) -> &str {
         &self.resource
+    }
+
+    /// The action as patterns are compared with it.
+    pub(crate) fn action_in_lower_case(&self) -> &str {
+        &self.action_in_lower_case
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -1,9 +1,10 @@
 //! One statement of a policy: what it says, and whether it applies to a request.
 
+use crate::budget::Budget;
 use crate::condition::Condition;
 use crate::document::DocumentKind;
 use crate::json::Json;
-use crate::matching::{Pattern, Template, Variables, Wildcards};
+use crate::matching::{ActionPattern, Template, Variables, Wildcards};
 use crate::principal_element::{Grant, Named};
 use crate::request::Request;
 
@@ -36,7 +37,7 @@ pub(crate) struct Statement {
     effect: Effect,
     /// Everyone whom the policy is attached to, in an identity policy.
     principals: Option<Selection<Named>>,
-    actions: Selection<Pattern>,
+    actions: Selection<ActionPattern>,
     /// The role itself, in a trust policy.
     resources: Option<Selection<Template>>,
     conditions: Vec<Condition>,
@@ -99,7 +100,7 @@ impl Statement {
     }
 
     /// How it applies to the request; `None` when it does not.
-    pub(crate) fn applies(&self, request: &Request) -> Option<Grant> {
+    pub(crate) fn applies(&self, request: &Request, budget: &Budget) -> Option<Grant> {
         let grant = match &self.principals {
             None => Grant::Full,
             Some(Selection::These(named)) => {
@@ -116,13 +117,11 @@ impl Statement {
             }
         };
         let context = request.context();
-        let applies = self.actions.covers(|action| action.matches_ignoring_case(request.action()))
+        let applies = self.actions.covers(|action| action.matches(request.action_in_lower_case(), budget))
             && self.resources.as_ref().is_none_or(|resources| {
-                resources.covers(|resource| {
-                    resource.resolve(context).is_some_and(|pattern| pattern.matches(request.resource()))
-                })
+                resources.covers(|resource| resource.matches(request.resource(), context, budget))
             })
-            && self.conditions.iter().all(|condition| condition.holds(context));
+            && self.conditions.iter().all(|condition| condition.holds(context, budget));
         applies.then_some(grant)
     }
 }
@@ -191,7 +190,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn actions(&self, kind: DocumentKind) -> Result<Selection<Pattern>, String> {
+    fn actions(&self, kind: DocumentKind) -> Result<Selection<ActionPattern>, String> {
         let read = |json: &Json, name: &str| {
             json.texts(name)?.into_iter().map(|text| action(text, name, kind)).collect::<Result<Vec<_>, _>>()
         };
@@ -225,7 +224,7 @@ impl<'a> Members<'a> {
 }
 
 /// Reads `service:Action` with wildcards in the action, or `*`.
-fn action(text: &str, name: &str, kind: DocumentKind) -> Result<Pattern, String> {
+fn action(text: &str, name: &str, kind: DocumentKind) -> Result<ActionPattern, String> {
     let well_formed = text == "*"
         || text.split_once(':').is_some_and(|(service, action)| {
             let is_service =
@@ -245,7 +244,7 @@ fn action(text: &str, name: &str, kind: DocumentKind) -> Result<Pattern, String>
             "{name} \"{text}\" must be one of STS in a trust policy, such as \"sts:AssumeRole\"."
         ));
     }
-    Ok(Pattern::with_wildcards(text))
+    Ok(ActionPattern::new(text))
 }
 
 /// Reads an ARN with wildcards and variables, or `*`. The service is always spelled out (user guide, "IAM JSON policy

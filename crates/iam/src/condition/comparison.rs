@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
+use crate::budget::Budget;
 use crate::matching::{Template, Variables, Wildcards};
 use crate::request::Context;
 
@@ -87,15 +88,13 @@ impl Expected {
     }
 
     /// Whether the request's value is as the policy has it. A value of another type is not.
-    pub(super) fn matches(&self, actual: &str, context: &Context) -> bool {
+    pub(super) fn matches(&self, actual: &str, context: &Context, budget: &Budget) -> bool {
         match self {
-            Self::Text(template) => template.resolve(context).is_some_and(|pattern| pattern.matches(actual)),
-            Self::TextIgnoringCase(template) => {
-                template.resolve(context).is_some_and(|pattern| pattern.matches_ignoring_case(actual))
-            }
-            Self::Arn(template) => {
-                template.resolve(context).is_some_and(|pattern| pattern.matches_arn(actual))
-            }
+            Self::Text(template) => template.matches(actual, context, budget),
+            Self::TextIgnoringCase(template) => template.equals_ignoring_case(actual, context, budget),
+            Self::Arn(template) => template.matches_arn(actual, context, budget),
+            // All others read the value anew.
+            _ if !budget.take(1 + actual.len()) => false,
             Self::Bool(expected) => boolean(actual).is_ok_and(|actual| actual == *expected),
             Self::Number(order, expected) => number(actual)
                 .and_then(|actual| actual.partial_cmp(expected))

@@ -6,6 +6,7 @@
 mod comparison;
 mod operator;
 
+use crate::budget::Budget;
 use crate::json::Json;
 use crate::matching::Variables;
 use crate::request::Context;
@@ -87,7 +88,7 @@ impl Condition {
     }
 
     /// Whether the request is as demanded.
-    pub(crate) fn holds(&self, context: &Context) -> bool {
+    pub(crate) fn holds(&self, context: &Context, budget: &Budget) -> bool {
         let values = context.values(&self.key);
         // Nothing but empty strings counts as no value for `Null` and the set operators.
         let null = values.iter().all(String::is_empty);
@@ -98,7 +99,7 @@ impl Condition {
                     return true;
                 }
                 let satisfies = |actual: &String| {
-                    expected.iter().any(|expected| expected.matches(actual, context)) != *negated
+                    expected.iter().any(|expected| expected.matches(actual, context, budget)) != *negated
                 };
                 match quantifier {
                     Quantifier::ForAllValues => null || values.iter().all(satisfies),

@@ -199,3 +199,25 @@ fn white_space_does_not_count_towards_the_limit() {
     let error = Document::parse(&text, DocumentKind::Identity, text.len() - 1).unwrap_err();
     assert_eq!(error, PolicyError::TooLong { length: text.len(), limit: text.len() - 1 });
 }
+
+/// The kind: white space counts for nothing, so it must be bounded apart.
+#[test]
+fn white_space_is_bounded_in_bytes() {
+    let with = |spaces: usize| {
+        format!(
+            r#"{{"Statement":{{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::{}"}}}}"#,
+            " ".repeat(spaces)
+        )
+    };
+    let parse = |text: &str| Document::parse(text, DocumentKind::Identity, 100);
+    let bare = with(0).len();
+    assert_eq!(Document::longest(100), 400);
+    assert!(parse(&with(400 - bare)).is_ok());
+    let error = parse(&with(401 - bare)).unwrap_err();
+    assert_eq!(error, PolicyError::TooManyBytes { bytes: 401, limit: 400 });
+    assert!(error.to_string().contains("401 bytes with its white space; at most 400"), "{error}");
+    assert!(
+        Document::parse(&with(100_000), DocumentKind::Identity, usize::MAX).is_ok(),
+        "what is stored is read"
+    );
+}
