@@ -4,11 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hearth_api::AccountId;
+use hearth_iam::Principal;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite};
 use serde::Serialize;
 
-use crate::entities::{ManagedPolicy, Role, User};
+use crate::entities::{Attachments, ManagedPolicy, Policy, Role, Tags, User};
 use crate::managed;
+
+/// Most bytes of all policies of an account together, white space and old versions included. The quotas of AWS, each used
+/// up, would be a hundred times of what anybody has, in memory for everybody on this machine.
+pub const MAXIMUM_POLICY_BYTES: usize = 8 << 20;
+/// Deleted roles whose names are remembered.
+const MAXIMUM_GONE_ROLES: usize = 5_000;
+/// In place of a name, which has no such character: more roles were deleted than are remembered.
+const ALL_GONE: &str = "*";
+
+/// Names of roles that were deleted and not made again. Such a role must not stand for the account as one does that never
+/// was, so nothing may be forgotten here; from some number on no role stands for the account.
+#[derive(Debug, Clone)]
+enum GoneRoles {
+    Some(Arc<BTreeSet<String>>),
+    All,
+}
 
 /// What is in an account. Names are unique without regard to case, so maps have them in lower case.
 ///
@@ -18,8 +35,7 @@ pub struct Account {
     id: AccountId,
     users: BTreeMap<String, Arc<User>>,
     roles: BTreeMap<String, Arc<Role>>,
-    /// Names of roles that were deleted and not made again.
-    gone_roles: BTreeSet<String>,
+    gone_roles: GoneRoles,
     policies: BTreeMap<String, Arc<ManagedPolicy>>,
     writes: Vec<IdentityWrite>,
 }
@@ -30,7 +46,7 @@ impl Account {
             id,
             users: BTreeMap::new(),
             roles: BTreeMap::new(),
-            gone_roles: BTreeSet::new(),
+            gone_roles: GoneRoles::Some(Arc::default()),
             policies: BTreeMap::new(),
             writes: Vec::new(),
         }
@@ -42,7 +58,12 @@ impl Account {
         match row.kind {
             IdentityKind::User => drop(self.users.insert(key, Arc::new(serde_json::from_str(&row.value)?))),
             IdentityKind::Role => drop(self.roles.insert(key, Arc::new(serde_json::from_str(&row.value)?))),
-            IdentityKind::GoneRole => drop(self.gone_roles.insert(key)),
+            IdentityKind::GoneRole if key == ALL_GONE => self.gone_roles = GoneRoles::All,
+            IdentityKind::GoneRole => {
+                if let GoneRoles::Some(names) = &mut self.gone_roles {
+                    Arc::make_mut(names).insert(key);
+                }
+            }
             IdentityKind::Policy => {
                 drop(self.policies.insert(key, Arc::new(serde_json::from_str(&row.value)?)));
             }
@@ -98,7 +119,10 @@ impl Account {
     /// Makes or replaces a role.
     pub fn put_role(&mut self, role: Role) {
         let key = role.name.to_lowercase();
-        if self.gone_roles.remove(&key) {
+        if let GoneRoles::Some(names) = &mut self.gone_roles
+            && names.contains(&key)
+        {
+            Arc::make_mut(names).remove(&key);
             self.erase(IdentityKind::GoneRole, key.clone());
         }
         self.write(IdentityKind::Role, &key, &role);
@@ -110,13 +134,58 @@ impl Account {
         let key = name.to_lowercase();
         self.roles.remove(&key);
         self.erase(IdentityKind::Role, key.clone());
-        self.write(IdentityKind::GoneRole, &key, &());
-        self.gone_roles.insert(key);
+        match &mut self.gone_roles {
+            GoneRoles::All => {}
+            GoneRoles::Some(names) if names.len() < MAXIMUM_GONE_ROLES => {
+                Arc::make_mut(names).insert(key.clone());
+                self.write(IdentityKind::GoneRole, &key, &());
+            }
+            GoneRoles::Some(_) => {
+                tracing::warn!(
+                    account = %self.id,
+                    "more than {MAXIMUM_GONE_ROLES} roles were deleted; roles that were never made are refused from now on"
+                );
+                self.gone_roles = GoneRoles::All;
+                self.write(IdentityKind::GoneRole, ALL_GONE, &());
+            }
+        }
     }
 
-    /// Whether a role of this name was deleted and not made again.
+    /// Whether a role of this name was deleted and not made again, or may have been.
     pub(crate) fn role_is_gone(&self, name: &str) -> bool {
-        self.gone_roles.contains(&name.to_lowercase())
+        match &self.gone_roles {
+            GoneRoles::Some(names) => names.contains(&name.to_lowercase()),
+            GoneRoles::All => true,
+        }
+    }
+
+    /// The user of this name, unless it is another one by now.
+    pub(crate) fn user_with_id(&self, name: &str, id: &str) -> Option<&User> {
+        self.user(name).filter(|user| user.id == id)
+    }
+
+    /// The role of this name, unless it is another one by now.
+    pub(crate) fn role_with_id(&self, name: &str, id: &str) -> Option<&Role> {
+        self.role(name).filter(|role| role.id == id)
+    }
+
+    /// Tags of a user, or of a session's role.
+    pub(crate) fn tags_of(&self, principal: &Principal) -> Tags {
+        let tags = match principal {
+            Principal::User { name, id, .. } => self.user_with_id(name, id).map(|user| &user.tags),
+            Principal::AssumedRole { role, id, .. } => self.role_with_id(role, id).map(|role| &role.tags),
+            Principal::Root { .. } | Principal::Service { .. } => None,
+        };
+        tags.cloned().unwrap_or_default()
+    }
+
+    /// Bytes of all policies: inline ones, trust policies, and managed ones in all their versions.
+    pub fn policy_bytes(&self) -> usize {
+        let inline = |policies: &Attachments| policies.inline.values().map(Policy::bytes).sum::<usize>();
+        let users: usize = self.users().map(|user| inline(&user.policies)).sum();
+        let roles: usize = self.roles().map(|role| role.trust.bytes() + inline(&role.policies)).sum();
+        let versions = self.policies().flat_map(|policy| &policy.versions);
+        users + roles + versions.map(|version| version.policy.bytes()).sum::<usize>()
     }
 
     /// The account's own managed policies in the order of their names.

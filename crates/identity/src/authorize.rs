@@ -8,8 +8,8 @@ use hearth_iam::{Decision, Document, Policies, PolicyType, Principal, Request, e
 use crate::account::Account;
 use crate::caller::Caller;
 use crate::entities::{Attachments, Policy};
-use crate::identities::{Directory, Identities};
-use crate::session::Session;
+use crate::identities::Identities;
+use crate::seldom::Seldom;
 
 impl Identities {
     /// Refuses what the caller may not do, with the service's sentence (AccessDenied).
@@ -25,35 +25,46 @@ impl Identities {
 
     /// What follows from the caller's policies and that of the resource, such as a role's trust policy.
     pub fn decide(&self, caller: &Caller, request: &Request, resource: Option<&Document>) -> Decision {
-        let directory = self.read();
-        let stands = |session: &Arc<Session>| directory.stands(session);
-        if !directory.knows(&caller.principal) || !caller.session.as_ref().is_none_or(stands) {
+        // A copy of the account, so that nobody waits for what this one's policies take.
+        let Some(account) = self.standing_account(caller) else {
             // Deleted since the request was authenticated; a resource's policy must not bring back the name.
             return Decision::ImplicitlyDenied(PolicyType::Identity);
-        }
+        };
         let session = caller.session.as_ref().and_then(|session| session.policies.as_ref());
         let session = session.map(|policies| policies.iter().map(Policy::document).collect());
-        let mut policies = directory.policies_of(&caller.principal);
-        policies.session = session;
-        policies.resource = resource;
-        evaluate(&policies, request)
+        let policies = Policies { session, resource, ..policies_of(&account, &caller.principal) };
+        told(evaluate(&policies, request), request)
+    }
+
+    /// The caller's account, if the caller is still there with all whom its session depends on.
+    fn standing_account(&self, caller: &Caller) -> Option<Arc<Account>> {
+        let directory = self.read();
+        let stands = caller.session.as_ref().is_none_or(|session| directory.stands(session));
+        let account = caller.principal.account()?;
+        (stands && directory.knows(&caller.principal))
+            .then(|| directory.accounts.get(account).cloned())
+            .flatten()
     }
 }
 
-impl Directory {
-    /// Policies of a user, or of the role of a session. Unique ids are compared, so that who is gone has none.
-    pub(crate) fn policies_of(&self, principal: &Principal) -> Policies<'_> {
-        let found = match principal {
-            Principal::User { account, name, id, .. } => self
-                .account(account)
-                .and_then(|holder| Some(resolve(holder, &self.user(account, name, id)?.policies))),
-            Principal::AssumedRole { account, role, id, .. } => self
-                .account(account)
-                .and_then(|holder| Some(resolve(holder, &self.role_with_id(account, role, id)?.policies))),
-            Principal::Root { .. } | Principal::Service { .. } => None,
-        };
-        found.unwrap_or_default()
+/// Policies of a user, or of the role of a session, in its account. Unique ids are compared, so that who is gone has none.
+pub(crate) fn policies_of<'a>(account: &'a Account, principal: &Principal) -> Policies<'a> {
+    let found = match principal {
+        Principal::User { name, id, .. } => account.user_with_id(name, id).map(|user| &user.policies),
+        Principal::AssumedRole { role, id, .. } => account.role_with_id(role, id).map(|role| &role.policies),
+        Principal::Root { .. } | Principal::Service { .. } => None,
+    };
+    found.map(|attachments| resolve(account, attachments)).unwrap_or_default()
+}
+
+/// A decision; the operator is told of one that would have taken too long.
+pub(crate) fn told(decision: Decision, request: &Request) -> Decision {
+    static TOLD: Seldom = Seldom::new();
+    if decision == Decision::Undecided && TOLD.is_due() {
+        let (principal, action) = (request.principal().arn(), request.action());
+        tracing::warn!(?principal, ?action, "denied, as the policies that apply take too long to evaluate");
     }
+    decision
 }
 
 fn resolve<'a>(account: &'a Account, attachments: &'a Attachments) -> Policies<'a> {

@@ -13,7 +13,8 @@ pub type Tags = BTreeMap<String, String>;
 /// A policy as it was written, and as it was understood.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    text: String,
+    /// Shared with the sessions that the policy was passed to.
+    text: Arc<str>,
     document: Arc<Document>,
     /// Unique ids of the users and roles that it names, by their ARNs.
     principals: BTreeMap<String, String>,
@@ -23,7 +24,7 @@ impl Policy {
     /// Reads a policy of at most `limit` characters, white space not counted.
     pub fn parse(text: &str, kind: DocumentKind, limit: usize) -> Result<Self, PolicyError> {
         let document = Arc::new(Document::parse(text, kind, limit)?);
-        Ok(Self { text: text.to_owned(), document, principals: BTreeMap::new() })
+        Ok(Self { text: text.into(), document, principals: BTreeMap::new() })
     }
 
     /// Ties the users and roles that it names to their unique ids.
@@ -46,6 +47,11 @@ impl Policy {
         &self.text
     }
 
+    /// Length of its text.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// As it was understood.
     pub fn document(&self) -> &Document {
         &self.document
@@ -64,7 +70,7 @@ struct StoredPolicy {
 impl Serialize for Policy {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let trust = self.document.kind() == DocumentKind::Trust;
-        let (text, principals) = (self.text.clone(), self.principals.clone());
+        let (text, principals) = (self.text.to_string(), self.principals.clone());
         StoredPolicy { trust, text, principals }.serialize(serializer)
     }
 }

@@ -1,21 +1,24 @@
 //! All accounts, and whose signature a request bears.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_auth::Lookup;
 use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, verify};
-use hearth_auth::{Credential, Lookup};
-use hearth_iam::Principal;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
 use http::header::{REFERER, USER_AGENT};
 
 use crate::account::{Account, to_json};
 use crate::caller::Caller;
-use crate::entities::{Role, Tags, User};
+use crate::directory::{Directory, KeyOf};
 use crate::intake::Intake;
-use crate::session::{Origin, Session, SessionOf};
+use crate::seldom::Seldom;
+use crate::session::{MAXIMUM_ORIGINS, Session, distinct};
+
+/// Rows that are removed in one transaction at the start.
+const WRITTEN_AT_ONCE: usize = 1_000;
 
 /// Key of an account's root user.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,20 +57,9 @@ pub enum IdentityError {
     /// A session was to be made for, or by, a user or role that was deleted meanwhile.
     #[error("the user or role of the session was deleted")]
     Gone,
-}
-
-/// Whose an access key is.
-#[derive(Debug, Clone)]
-enum KeyOf {
-    Root(RootKey),
-    User { account: AccountId, name: String },
-    Session(Arc<Session>),
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Directory {
-    accounts: BTreeMap<AccountId, Arc<Account>>,
-    keys: HashMap<String, KeyOf>,
+    /// A session was to be made by way of more users and roles than are remembered.
+    #[error("the session would depend on more than {MAXIMUM_ORIGINS} users and roles")]
+    TooManyOrigins,
 }
 
 /// All accounts with their users, roles, policies, keys and sessions.
@@ -85,7 +77,7 @@ pub struct Identities {
 
 impl Identities {
     /// Reads what is stored. There are the accounts of `roots` and no others; what others once had stays stored and
-    /// counts for nothing.
+    /// counts for nothing. Sessions that expired meanwhile are removed.
     pub async fn open(store: Store, roots: Vec<RootKey>) -> Result<Self, IdentityError> {
         let mut directory = Directory::default();
         let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
@@ -93,18 +85,37 @@ impl Identities {
             accounts.insert(root.account.clone(), Account::new(root.account.clone()));
             directory.keys.insert(root.access_key.clone(), KeyOf::Root(root));
         }
+        let now = Timestamp::now();
+        let mut sessions: Vec<(Session, usize)> = Vec::new();
+        let mut expired: Vec<IdentityWrite> = Vec::new();
         for row in store.identities().await? {
             let Some(account) = accounts.get_mut(&row.account) else { continue };
             let unreadable =
                 |source| IdentityError::Unreadable { kind: row.kind, name: row.name.clone(), source };
             account.load(&row).map_err(unreadable)?;
             if row.kind == IdentityKind::Session {
-                let session: Session = serde_json::from_str(&row.value).map_err(unreadable)?;
-                directory.keys.insert(row.name.clone(), KeyOf::Session(Arc::new(session)));
+                let mut session: Session = serde_json::from_str(&row.value).map_err(unreadable)?;
+                session.origins = distinct(session.origins);
+                if session.expires_at < now || session.origins.len() > MAXIMUM_ORIGINS {
+                    expired.push(removal(&session));
+                } else {
+                    sessions.push((session, row.value.len()));
+                }
             }
         }
-        for (_, account) in accounts {
-            directory.put(account);
+        for (id, account) in accounts {
+            directory.insert(id, account);
+        }
+        sessions.sort_by_key(|(session, _)| session.issued_at);
+        for (session, bytes) in sessions {
+            for ended in directory.giving_way(&session, bytes) {
+                directory.remove_session(&ended);
+                expired.push(removal(&ended));
+            }
+            directory.insert_session(session, bytes);
+        }
+        for some in expired.chunks(WRITTEN_AT_ONCE) {
+            store.write_identities(some).await?;
         }
         let changing = tokio::sync::Mutex::default();
         let signing_keys = SigningKeys::default();
@@ -128,7 +139,8 @@ impl Identities {
         &self.intake
     }
 
-    /// An account as it is now.
+    /// An account as it is now. Policies are evaluated on such a copy, never under the lock: whoever waits to change
+    /// something keeps all others from reading.
     pub fn account(&self, id: &AccountId) -> Option<Arc<Account>> {
         self.read().accounts.get(id).cloned()
     }
@@ -147,40 +159,48 @@ impl Identities {
             Ok(answer) => answer,
             Err(refused) => return Ok(Some(Err(refused))),
         };
-        self.store.write_identities(&account.take_writes()).await?;
-        self.directory.write().unwrap_or_else(PoisonError::into_inner).put(account);
+        let writes = account.take_writes();
+        self.store.write_identities(&writes).await?;
+        self.directory.write().unwrap_or_else(PoisonError::into_inner).replace(account, &writes);
         Ok(Some(Ok(answer)))
     }
 
-    /// Puts temporary credentials in force, and forgets those that have expired or whose owner was deleted.
+    /// Puts temporary credentials in force. Some that have expired are forgotten, and the oldest of whoever has too many.
     pub async fn add_session(&self, session: Session) -> Result<(), IdentityError> {
-        let _changing = self.changing.lock().await;
-        if !self.read().stands(&session) {
-            return Err(IdentityError::Gone);
+        static TOLD: Seldom = Seldom::new();
+        if session.origins.len() > MAXIMUM_ORIGINS {
+            return Err(IdentityError::TooManyOrigins);
         }
-        let now = Timestamp::now();
-        let expired: Vec<Arc<Session>> = {
-            let directory = self.read();
-            let over = |session: &&Arc<Session>| session.expires_at < now || !directory.stands(session);
-            directory.sessions().filter(over).cloned().collect()
-        };
-        let mut writes = vec![IdentityWrite::Put(IdentityRow {
+        let row = IdentityRow {
             account: session.account.clone(),
             kind: IdentityKind::Session,
             name: session.access_key.clone(),
             value: to_json(&session),
-        })];
-        writes.extend(expired.iter().map(|session| IdentityWrite::Delete {
-            account: session.account.clone(),
-            kind: IdentityKind::Session,
-            name: session.access_key.clone(),
-        }));
+        };
+        let bytes = row.value.len();
+        let _changing = self.changing.lock().await;
+        let (mut ended, giving_way) = {
+            let directory = self.read();
+            if !directory.stands(&session) {
+                return Err(IdentityError::Gone);
+            }
+            (directory.expired(Timestamp::now()), directory.giving_way(&session, bytes))
+        };
+        if !giving_way.is_empty() && TOLD.is_due() {
+            let (account, first) = (&session.account, session.origins.first());
+            tracing::warn!(%account, ?first, "there are too many temporary credentials; the oldest end");
+        }
+        ended.extend(giving_way);
+        ended.sort_by(|one, other| one.access_key.cmp(&other.access_key));
+        ended.dedup_by(|one, other| one.access_key == other.access_key);
+        let mut writes = vec![IdentityWrite::Put(row)];
+        writes.extend(ended.iter().map(|session| removal(session)));
         self.store.write_identities(&writes).await?;
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
-        for session in expired {
-            directory.keys.remove(&session.access_key);
+        for session in ended {
+            directory.remove_session(&session);
         }
-        directory.keys.insert(session.access_key.clone(), KeyOf::Session(Arc::new(session)));
+        directory.insert_session(session, bytes);
         Ok(())
     }
 
@@ -265,6 +285,15 @@ impl Identities {
     }
 }
 
+/// Removes the row of a session.
+fn removal(session: &Session) -> IdentityWrite {
+    IdentityWrite::Delete {
+        account: session.account.clone(),
+        kind: IdentityKind::Session,
+        name: session.access_key.clone(),
+    }
+}
+
 fn headers(parts: &http::request::Parts) -> Vec<(&str, &[u8])> {
     parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
@@ -302,131 +331,5 @@ impl SourceAddress {
     /// The address without its port.
     pub fn ip(self) -> IpAddr {
         self.address
-    }
-}
-
-impl Directory {
-    /// Puts an account in force, with the keys of its users instead of those it had.
-    fn put(&mut self, account: Account) {
-        let id = account.id().clone();
-        self.keys.retain(|_, of| !matches!(of, KeyOf::User { account, .. } if *account == id));
-        for user in account.users() {
-            for key in &user.access_keys {
-                let of = KeyOf::User { account: id.clone(), name: user.name.clone() };
-                self.keys.insert(key.id.clone(), of);
-            }
-        }
-        self.accounts.insert(id, Arc::new(account));
-    }
-
-    pub(crate) fn account(&self, id: &AccountId) -> Option<&Account> {
-        self.accounts.get(id).map(|account| &**account)
-    }
-
-    fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.keys.values().filter_map(|of| match of {
-            KeyOf::Session(session) => Some(session),
-            _ => None,
-        })
-    }
-
-    fn credential(&self, access_key: &str) -> Lookup {
-        let unknown = || Denial::UnknownAccessKey;
-        match self.keys.get(access_key).ok_or_else(unknown)? {
-            KeyOf::Root(root) => Ok(Credential {
-                secret: root.secret.clone(),
-                account: root.account.clone(),
-                session_token: None,
-            }),
-            KeyOf::User { account, name } => {
-                let user =
-                    self.account(account).and_then(|account| account.user(name)).ok_or_else(unknown)?;
-                let key = user.access_keys.iter().find(|key| key.id == access_key && key.active);
-                let secret = key.ok_or_else(unknown)?.secret.clone();
-                Ok(Credential { secret, account: account.clone(), session_token: None })
-            }
-            KeyOf::Session(session) if session.expires_at < Timestamp::now() => Err(Denial::ExpiredToken),
-            KeyOf::Session(session) if !self.stands(session) => Err(unknown()),
-            KeyOf::Session(session) => Ok(Credential {
-                secret: session.secret.clone(),
-                account: session.account.clone(),
-                session_token: Some(session.token.clone()),
-            }),
-        }
-    }
-
-    /// Account and principal behind a key; none for a session whose owner is gone.
-    fn principal(&self, of: &KeyOf) -> Option<(AccountId, Principal)> {
-        let (account, principal) = match of {
-            KeyOf::Root(RootKey { account, .. }) => (account, Principal::Root { account: account.clone() }),
-            KeyOf::User { account, name } => (account, self.account(account)?.user(name)?.principal()),
-            KeyOf::Session(session) => (&session.account, self.session_principal(session)?),
-        };
-        Some((account.clone(), principal))
-    }
-
-    fn session_principal(&self, session: &Session) -> Option<Principal> {
-        if !self.stands(session) {
-            return None;
-        }
-        let account = session.account.clone();
-        Some(match &session.of {
-            SessionOf::Root => Principal::Root { account },
-            SessionOf::User { name, id } => self.user(&account, name, id)?.principal(),
-            SessionOf::Role { name, id, session } => self.role_with_id(&account, name, id)?.session(session),
-        })
-    }
-
-    /// Tags of a user, or of a session's role.
-    pub(crate) fn tags_of(&self, principal: &Principal) -> Tags {
-        let tags = match principal {
-            Principal::User { account, name, id, .. } => self.user(account, name, id).map(|user| &user.tags),
-            Principal::AssumedRole { account, role, id, .. } => {
-                self.role_with_id(account, role, id).map(|role| &role.tags)
-            }
-            Principal::Root { .. } | Principal::Service { .. } => None,
-        };
-        tags.cloned().unwrap_or_default()
-    }
-
-    /// The user of this name, unless it is another one by now.
-    pub(crate) fn user(&self, account: &AccountId, name: &str, id: &str) -> Option<&User> {
-        self.account(account)?.user(name).filter(|user| user.id == id)
-    }
-
-    /// The role of this name, unless it is another one by now.
-    pub(crate) fn role_with_id(&self, account: &AccountId, name: &str, id: &str) -> Option<&Role> {
-        self.account(account)?.role(name).filter(|role| role.id == id)
-    }
-
-    /// Whether everybody is still there whose rights a session has, or who asked for it.
-    pub(crate) fn stands(&self, session: &Session) -> bool {
-        let account = &session.account;
-        let owner = match &session.of {
-            SessionOf::Root => self.account(account).is_some(),
-            SessionOf::User { name, id } => self.user(account, name, id).is_some(),
-            SessionOf::Role { name, id, .. } => self.role_with_id(account, name, id).is_some(),
-        };
-        owner && session.origins.iter().all(|origin| self.has(origin))
-    }
-
-    fn has(&self, origin: &Origin) -> bool {
-        match origin {
-            Origin::RootKey(key) => matches!(self.keys.get(key), Some(KeyOf::Root(_))),
-            Origin::User { account, name, id } => self.user(account, name, id).is_some(),
-            Origin::Role { account, name, id } => self.role_with_id(account, name, id).is_some(),
-        }
-    }
-
-    /// Whether a principal is still there.
-    pub(crate) fn knows(&self, principal: &Principal) -> bool {
-        match principal {
-            Principal::Root { account } => self.account(account).is_some(),
-            Principal::User { account, name, id, .. } => self.user(account, name, id).is_some(),
-            Principal::AssumedRole { account, role, id, .. } => {
-                self.role_with_id(account, role, id).is_some()
-            }
-            Principal::Service { .. } => true,
-        }
     }
 }

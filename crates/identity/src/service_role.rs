@@ -1,11 +1,15 @@
 //! What a role may do in the hands of the service: build roles and execution roles.
 
+use std::sync::Arc;
+
 use hearth_api::AccountId;
 use hearth_iam::{Document, Policies, Principal, Request, evaluate, evaluate_trust};
 
+use crate::account::Account;
+use crate::authorize::{policies_of, told};
 use crate::conditions::Circumstances;
 use crate::entities::{Role, Tags, User};
-use crate::identities::{Directory, Identities};
+use crate::identities::Identities;
 
 /// The service as trust policies name it.
 const SERVICE: &str = "lambda.amazonaws.com";
@@ -38,6 +42,11 @@ impl RoleArn {
     pub fn account(&self) -> &AccountId {
         &self.account
     }
+
+    /// The role of exactly this ARN among those of its account.
+    fn role_of<'a>(&self, account: &'a Account) -> Option<&'a Role> {
+        account.role(&self.name).filter(|role| role.arn() == self.text)
+    }
 }
 
 /// How a role stands with the service.
@@ -55,7 +64,7 @@ impl Identities {
     /// The role of exactly this ARN, of whichever account.
     pub fn role(&self, arn: &str) -> Option<Role> {
         let arn = RoleArn::parse(arn)?;
-        self.read().role(&arn).cloned()
+        arn.role_of(&*self.account(&arn.account)?).cloned()
     }
 
     /// Unique id of the user or role of this ARN, or of the role of a session's.
@@ -87,29 +96,32 @@ impl Identities {
         if name == "root" {
             return resource.split(':').nth(4) == Some(account.as_str()) && self.account(&account).is_some();
         }
-        let directory = self.read();
+        let Some(holder) = self.account(&account) else { return false };
         let names: Vec<&str> = name.split('/').collect();
         let principal = match names[..] {
-            ["user", .., name] => id.and_then(|id| directory.user(&account, name, id)).map(User::principal),
+            ["user", .., name] => id.and_then(|id| holder.user_with_id(name, id)).map(User::principal),
             ["assumed-role", role, session] => {
-                id.and_then(|id| directory.role_with_id(&account, role, id)).map(|role| role.session(session))
+                id.and_then(|id| holder.role_with_id(role, id)).map(|role| role.session(session))
             }
             _ => None,
         };
         principal.is_some_and(|principal| {
-            let policies = directory.policies_of(&principal);
-            let tags = directory.tags_of(&principal);
+            let policies = policies_of(&holder, &principal);
+            let tags = holder.tags_of(&principal);
             let circumstances =
                 Circumstances { principal_tags: &tags, account: Some(&account), ..of_service(self.region()) };
-            evaluate(&policies, &circumstances.add_to(Request::new(principal, action, resource))).is_allowed()
+            let request = circumstances.add_to(Request::new(principal, action, resource));
+            told(evaluate(&policies, &request), &request).is_allowed()
         })
     }
 
     /// How a role stands with the service.
     pub fn service_role(&self, use_of: &OnBehalf<'_>) -> ServiceRole {
-        match self.read().standing(use_of, self.region()) {
+        let account = self.account_of(use_of);
+        match account.as_deref().map_or(Standing::Refused, |account| standing(account, use_of, self.region()))
+        {
             Standing::Assumable(_) => ServiceRole::Assumable,
-            Standing::NeverMade(_) => ServiceRole::NeverMade,
+            Standing::NeverMade => ServiceRole::NeverMade,
             Standing::Refused => ServiceRole::Refused,
         }
     }
@@ -122,10 +134,9 @@ impl Identities {
         action: &str,
         resource: &str,
     ) -> Option<Request> {
-        let directory = self.read();
-        match directory.standing(use_of, self.region()) {
+        match standing(&*self.account_of(use_of)?, use_of, self.region()) {
             Standing::Assumable(role) => Some(use_of.request(role, self.region(), action, resource)),
-            Standing::NeverMade(_) | Standing::Refused => None,
+            Standing::NeverMade | Standing::Refused => None,
         }
     }
 
@@ -145,17 +156,18 @@ impl Identities {
         resource: &str,
         owned: Option<Owned<'_>>,
     ) -> bool {
-        let directory = self.read();
+        let Some(account) = self.account_of(use_of) else { return false };
         let mut policies;
         let mut request;
-        match directory.standing(use_of, self.region()) {
+        match standing(&account, use_of, self.region()) {
             Standing::Assumable(role) => {
-                policies = directory.policies_of(&role.session(use_of.session));
+                policies = policies_of(&account, &role.session(use_of.session));
                 request = use_of.request(role, self.region(), action, resource);
             }
-            Standing::NeverMade(account) => {
-                let circumstances = Circumstances { account: Some(&account), ..of_service(self.region()) };
-                let root = Principal::Root { account: account.clone() };
+            Standing::NeverMade => {
+                let circumstances =
+                    Circumstances { account: Some(account.id()), ..of_service(self.region()) };
+                let root = Principal::Root { account: account.id().clone() };
                 policies = Policies::default();
                 request = circumstances.add_to(Request::new(root, action, resource));
             }
@@ -165,36 +177,33 @@ impl Identities {
             request = request.with("aws:ResourceAccount", [owner.to_string()]);
             policies.resource = policy;
         }
-        evaluate(&policies, &request).is_allowed()
+        told(evaluate(&policies, &request), &request).is_allowed()
+    }
+
+    /// The account of a role as it is now.
+    fn account_of(&self, use_of: &OnBehalf<'_>) -> Option<Arc<Account>> {
+        self.account(RoleArn::parse(use_of.role)?.account())
     }
 }
 
 /// [`ServiceRole`] with the role itself.
 enum Standing<'a> {
     Assumable(&'a Role),
-    NeverMade(AccountId),
+    NeverMade,
     Refused,
 }
 
-impl Directory {
-    fn role(&self, arn: &RoleArn) -> Option<&Role> {
-        self.account(&arn.account)?.role(&arn.name).filter(|role| role.arn() == arn.text)
-    }
-
-    fn standing(&self, use_of: &OnBehalf<'_>, region: &str) -> Standing<'_> {
-        let Some(arn) = RoleArn::parse(use_of.role) else { return Standing::Refused };
-        let Some(account) = self.account(&arn.account) else { return Standing::Refused };
-        match self.role(&arn) {
-            Some(role)
-                if evaluate_trust(role.trust.document(), &use_of.question(role, region)).is_allowed() =>
-            {
-                Standing::Assumable(role)
-            }
-            None if !account.role_is_gone(&arn.name) && account.role(&arn.name).is_none() => {
-                Standing::NeverMade(arn.account)
-            }
-            _ => Standing::Refused,
+/// How a role of `account` stands with the service.
+fn standing<'a>(account: &'a Account, use_of: &OnBehalf<'_>, region: &str) -> Standing<'a> {
+    let Some(arn) = RoleArn::parse(use_of.role) else { return Standing::Refused };
+    match arn.role_of(account) {
+        Some(role) => {
+            let question = use_of.question(role, region);
+            let trusted = told(evaluate_trust(role.trust.document(), &question), &question).is_allowed();
+            if trusted { Standing::Assumable(role) } else { Standing::Refused }
         }
+        None if !account.role_is_gone(&arn.name) && account.role(&arn.name).is_none() => Standing::NeverMade,
+        None => Standing::Refused,
     }
 }
 

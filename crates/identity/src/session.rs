@@ -1,5 +1,7 @@
 //! Temporary credentials (IAM user guide, "Temporary security credentials in IAM").
 
+use std::collections::HashSet;
+
 use hearth_api::{AccountId, Timestamp};
 use hearth_iam::Principal;
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::caller::Caller;
 use crate::entities::{Policy, Tags};
 use crate::unique::{secret, unique_id};
+
+/// Most users and roles that a session depends on. Each is looked for at each request that the session makes.
+pub const MAXIMUM_ORIGINS: usize = 16;
 
 /// Whose rights a session has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +37,7 @@ pub enum SessionOf {
 }
 
 /// Somebody without whom a session would not have been made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Origin {
     /// The root user, by the key that it had.
     RootKey(String),
@@ -113,7 +118,8 @@ impl Session {
         }
     }
 
-    /// Ties it to its maker, and to those to whom the maker's own session is tied.
+    /// Ties it to its maker, and to those to whom the maker's own session is tied, each once: a role that assumes itself
+    /// again and again stays one.
     #[must_use]
     pub fn made_by(mut self, caller: &Caller) -> Self {
         let earlier = caller.session.as_ref().map(|session| session.origins.clone());
@@ -132,6 +138,13 @@ impl Session {
             Principal::Root { .. } | Principal::Service { .. } => None,
         };
         self.origins.extend(origin);
+        self.origins = distinct(self.origins);
         self
     }
+}
+
+/// Each of these once, where it is first.
+pub(crate) fn distinct(origins: Vec<Origin>) -> Vec<Origin> {
+    let mut seen = HashSet::new();
+    origins.into_iter().filter(|origin| seen.insert(origin.clone())).collect()
 }

@@ -5,6 +5,8 @@ use hearth_auth::sigv4::Denial;
 use hearth_iam::{DocumentKind, Principal};
 use hearth_store::{LogActions, LogDestination, LogRights as _, Store, WrittenFor};
 
+mod bounds;
+
 use crate::entities::{Attachments, Tags};
 use crate::service_role::ServiceRole;
 use crate::{

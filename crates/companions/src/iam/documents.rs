@@ -1,7 +1,7 @@
 //! Policies in and out of the query protocol.
 
 use hearth_iam::{DocumentKind, PolicyError};
-use hearth_identity::Policy;
+use hearth_identity::{Account, MAXIMUM_POLICY_BYTES, Policy};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::query::{Code, Refusal};
@@ -15,13 +15,34 @@ pub(crate) fn read(text: &str, kind: DocumentKind, quota: &str, limit: usize) ->
         PolicyError::TooLong { .. } => {
             Refusal::new(Code::LimitExceeded, format!("Cannot exceed quota for {quota}: {limit}"))
         }
+        too_long @ PolicyError::TooManyBytes { .. } => {
+            Refusal::new(Code::LimitExceeded, too_long.to_string())
+        }
         other => Refusal::new(Code::MalformedPolicyDocument, other.to_string()),
     })
+}
+
+/// Reads a policy that is to be kept in an account, as [`read`] does, if there is room for its text.
+pub(super) fn kept(
+    account: &Account,
+    text: &str,
+    kind: DocumentKind,
+    quota: &str,
+    limit: usize,
+) -> Result<Policy, Refusal> {
+    let policy = read(text, kind, quota, limit)?;
+    super::quota("PolicyBytesPerAccount", MAXIMUM_POLICY_BYTES, account.policy_bytes() + policy.bytes())?;
+    Ok(policy)
 }
 
 /// Characters that count for a quota.
 pub(crate) fn length(text: &str) -> usize {
     text.chars().filter(|c| !c.is_whitespace()).count()
+}
+
+/// Most bytes that [`encoded`] makes of it.
+pub(super) fn encoded_bytes(policy: &Policy) -> usize {
+    policy.bytes() * 3
 }
 
 /// As IAM's answers have it: URL-encoded (IAM API reference, GetRolePolicy).

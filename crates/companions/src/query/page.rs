@@ -10,6 +10,10 @@ use super::{Code, Refusal};
 /// Items of a page when `MaxItems` is not given (IAM API reference).
 const DEFAULT_ITEMS: usize = 100;
 
+/// Bytes of a page's items, as far as they are weighed. A page may always be shorter than it is asked to be (IAM API
+/// reference, `MaxItems`); a list of a thousand long policies would be held in memory while a slow client reads it.
+const MAXIMUM_BYTES: usize = 512 << 10;
+
 /// A page of a list.
 #[derive(Debug)]
 pub(crate) struct Page<T> {
@@ -26,12 +30,28 @@ impl<T> Page<T> {
         key: impl Fn(&T) -> String,
         input: &Input,
     ) -> Result<Self, Refusal> {
+        Self::of_weighed(items, key, |_| 0, input)
+    }
+
+    /// As [`Self::of`], with the bytes that the long part of an item takes; the page ends before there are too many.
+    pub(crate) fn of_weighed(
+        items: impl IntoIterator<Item = T>,
+        key: impl Fn(&T) -> String,
+        bytes: impl Fn(&T) -> usize,
+        input: &Input,
+    ) -> Result<Self, Refusal> {
         let after = input.get("Marker").map(key_of).transpose()?;
         let limit = input.number("MaxItems").map_or(DEFAULT_ITEMS, |limit| limit as usize);
         let keyed = items.into_iter().map(|item| (key(&item), item));
         let mut rest: Vec<(String, T)> =
             keyed.filter(|(key, _)| after.as_ref().is_none_or(|after| key > after)).collect();
         rest.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let total = rest.iter().scan(0, |total: &mut usize, (_, item)| {
+            *total += bytes(item);
+            Some(*total)
+        });
+        let fitting = total.take_while(|total| *total <= MAXIMUM_BYTES).count();
+        let limit = limit.min(fitting.max(1));
         let more = rest.len() > limit;
         rest.truncate(limit);
         let marker = rest.last().filter(|_| more).map(|(key, _)| URL_SAFE_NO_PAD.encode(key));
@@ -67,5 +87,18 @@ mod tests {
         let second = page(&["aa", "d", "c"], &query).unwrap();
         assert_eq!((second.items, second.marker), (vec!["c", "d"], None));
         assert!(page(&["a"], "Marker=*").is_err());
+    }
+
+    /// The kind: an answer whose size others' input decides.
+    #[test]
+    fn a_page_ends_before_it_is_long() {
+        let input = Input::check(Form::read("MaxItems=1000", b"").unwrap(), &[]).unwrap();
+        let of = |bytes: usize| {
+            let page = Page::of_weighed(0..500, |n| format!("{n:03}"), |_| bytes, &input).unwrap();
+            (page.items.len(), page.marker.is_some())
+        };
+        assert_eq!(of(100), (500, false));
+        assert_eq!(of(24 << 10), (21, true));
+        assert_eq!(of(1 << 20), (1, true), "one at least, or the list would not go on");
     }
 }

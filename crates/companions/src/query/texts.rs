@@ -38,7 +38,7 @@ pub(crate) const STS_ARN: Text = text(
 );
 const DOCUMENT_PATTERN: &str = r"[\u0009\u000A\u000D\u0020-\u00FF]+";
 pub(crate) const DOCUMENT: Text = text(1, 131_072, DOCUMENT_PATTERN, |text| some(text, is_in_document));
-/// How long it really may be depends on what else is passed.
+/// AssumeRole says itself how long it may be, with an error of its own.
 pub(crate) const SESSION_DOCUMENT: Text =
     text(1, usize::MAX, DOCUMENT_PATTERN, |text| some(text, is_in_document));
 pub(crate) const ROLE_DESCRIPTION: Text =

@@ -1,6 +1,6 @@
 //! AssumeRole.
 
-use hearth_iam::{Decision, DocumentKind, PolicyType, Principal, Request};
+use hearth_iam::{Decision, Document, DocumentKind, PolicyType, Principal, Request};
 use hearth_identity::{Account, Policy, Role, Session, SessionOf};
 
 use super::Call;
@@ -41,6 +41,9 @@ const CHAINED_SECONDS: u32 = 3600;
 const MAXIMUM_POLICY_ARNS: usize = 10;
 /// Characters of the session policy (same page).
 const MAXIMUM_POLICY: usize = 2048;
+
+/// Bytes of all session policies together, white space included. The session keeps a copy of each.
+const MAXIMUM_POLICY_BYTES: usize = 64 << 10;
 
 /// Refuses whom the role does not trust, or who may not ask. A role that is not there is refused in the same way.
 pub(super) fn authorize(call: &Call<'_>) -> Result<(), Refusal> {
@@ -145,8 +148,11 @@ fn session_policies(call: &Call<'_>, account: &Account) -> Result<Option<Vec<Pol
     let mut policies = Vec::new();
     if let Some(text) = call.input.get("Policy") {
         if documents::length(text) > MAXIMUM_POLICY {
-            let message = format!("The session policy has more than {MAXIMUM_POLICY} characters.");
-            return Err(Refusal::new(Code::PackedPolicyTooLarge, message));
+            return Err(too_large(&format!("has more than {MAXIMUM_POLICY} characters")));
+        }
+        let longest = Document::longest(MAXIMUM_POLICY);
+        if text.len() > longest {
+            return Err(too_large(&format!("has more than {longest} bytes with its white space")));
         }
         policies.push(documents::read(text, DocumentKind::Identity, "PolicySize", MAXIMUM_POLICY)?);
     }
@@ -162,5 +168,15 @@ fn session_policies(call: &Call<'_>, account: &Account) -> Result<Option<Vec<Pol
         let version = version.ok_or_else(|| Refusal::new(Code::ValidationError, message()))?;
         policies.push(version.policy.clone());
     }
+    let bytes: usize = policies.iter().map(Policy::bytes).sum();
+    if bytes > MAXIMUM_POLICY_BYTES {
+        return Err(too_large(&format!(
+            "has more than {MAXIMUM_POLICY_BYTES} bytes with the managed policies that are passed"
+        )));
+    }
     Ok((!policies.is_empty()).then_some(policies))
+}
+
+fn too_large(how: &str) -> Refusal {
+    Refusal::new(Code::PackedPolicyTooLarge, format!("The session policy {how}."))
 }

@@ -103,6 +103,9 @@ impl Call<'_> {
             .time("Expiration", session.expires_at);
         self.identities.add_session(session.made_by(self.caller)).await.map_err(|error| match error {
             IdentityError::Gone => Refusal::new(Code::AccessDenied, "The user or role was deleted just now."),
+            chained @ IdentityError::TooManyOrigins => {
+                Refusal::new(Code::ValidationError, format!("Role chaining: {chained}."))
+            }
             other => Refusal::failure(&other),
         })?;
         Ok(result.element("Credentials", credentials))

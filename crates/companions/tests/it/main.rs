@@ -9,6 +9,7 @@ mod iam_policies;
 mod live_tail;
 mod logs;
 mod logs_written;
+mod policy_bounds;
 mod quotas;
 mod s3;
 mod s3_access;

@@ -8,14 +8,14 @@ const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlenc
 const BODY: &[u8] = b"Action=GetCallerIdentity&Version=2011-06-15";
 
 /// Neighbours with the user `ann`, her keys, and the role `work` of the root account, which trusts everybody in it.
-struct Sts {
-    neighbours: Neighbours,
-    ann: Keys,
+pub(crate) struct Sts {
+    pub(crate) neighbours: Neighbours,
+    pub(crate) ann: Keys,
     role: String,
 }
 
 impl Sts {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let neighbours = Neighbours::start().await;
         let role = format!("arn:aws:iam::{ACCOUNT}:role/work");
         let sts = Self { neighbours, ann: Keys::root(), role };
@@ -26,7 +26,7 @@ impl Sts {
         Self { ann, ..sts }
     }
 
-    async fn iam(&self, action: &str, members: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn iam(&self, action: &str, members: &[(&str, &str)]) -> Reply {
         self.neighbours.query(&Keys::root(), "iam", action, members).await.ok()
     }
 
@@ -45,13 +45,13 @@ impl Sts {
         self.iam("UpdateAssumeRolePolicy", &[("RoleName", "work"), ("PolicyDocument", &trust)]).await;
     }
 
-    async fn may(&self, member: &str, name: &str, action: &str) {
+    pub(crate) async fn may(&self, member: &str, name: &str, action: &str) {
         let document = format!(r#"{{"Statement":{{"Effect":"Allow","Action":{action},"Resource":"*"}}}}"#);
         let put = if member == "UserName" { "PutUserPolicy" } else { "PutRolePolicy" };
         self.iam(put, &[(member, name), ("PolicyName", "p"), ("PolicyDocument", &document)]).await;
     }
 
-    async fn assume(&self, keys: &Keys, more: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn assume(&self, keys: &Keys, more: &[(&str, &str)]) -> Reply {
         let members: Vec<_> = [("RoleArn", self.role.as_str()), ("RoleSessionName", "s1")]
             .into_iter()
             .chain(more.iter().copied())
@@ -59,7 +59,7 @@ impl Sts {
         self.call(keys, "AssumeRole", &members).await
     }
 
-    async fn assume_is_refused(
+    pub(crate) async fn assume_is_refused(
         &self,
         keys: &Keys,
         more: &[(&str, &str)],
