@@ -2,6 +2,7 @@
 //!
 //! A policy with two `Condition` elements in a statement must not lose one of them.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -106,8 +107,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut members: Vec<(String, Json)> = Vec::new();
+        let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            if members.iter().any(|(earlier, _)| *earlier == key) {
+            if !seen.insert(key.clone()) {
                 return Err(A::Error::custom(format_args!("the key \"{key}\" appears twice in an object")));
             }
             members.push((key, map.next_value()?));

@@ -8,12 +8,12 @@ use hearth_iam::Principal;
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite};
 use serde::Serialize;
 
-use crate::entities::{Attachments, ManagedPolicy, Policy, Role, Tags, User};
+use crate::entities::{Attachments, ManagedPolicy, Role, Tags, User};
 use crate::managed;
 
-/// Most bytes of all policies of an account together, white space and old versions included. The quotas of AWS, each used
-/// up, would be a hundred times of what anybody has, in memory for everybody on this machine.
-pub const MAXIMUM_POLICY_BYTES: usize = 8 << 20;
+/// Most bytes of what an account has: policies in all their versions and with their white space, tags, descriptions, names.
+/// The quotas of AWS, each used up, would be a hundred times of what anybody has, in memory for everybody on this machine.
+pub const MAXIMUM_ACCOUNT_BYTES: usize = 8 << 20;
 /// Deleted roles whose names are remembered.
 const MAXIMUM_GONE_ROLES: usize = 5_000;
 /// In place of a name, which has no such character: more roles were deleted than are remembered.
@@ -179,13 +179,30 @@ impl Account {
         tags.cloned().unwrap_or_default()
     }
 
-    /// Bytes of all policies: inline ones, trust policies, and managed ones in all their versions.
-    pub fn policy_bytes(&self) -> usize {
-        let inline = |policies: &Attachments| policies.inline.values().map(Policy::bytes).sum::<usize>();
-        let users: usize = self.users().map(|user| inline(&user.policies)).sum();
-        let roles: usize = self.roles().map(|role| role.trust.bytes() + inline(&role.policies)).sum();
-        let versions = self.policies().flat_map(|policy| &policy.versions);
-        users + roles + versions.map(|version| version.policy.bytes()).sum::<usize>()
+    /// Bytes of what tenants decide the length of, against [`MAXIMUM_ACCOUNT_BYTES`].
+    pub fn bytes(&self) -> usize {
+        let tags = |tags: &Tags| tags.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let named = |name: &str, path: &str, all: &Tags| name.len() + path.len() + tags(all);
+        let attached = |policies: &Attachments| {
+            let inline = policies.inline.iter().map(|(name, policy)| name.len() + policy.bytes());
+            inline.chain(policies.managed.iter().map(String::len)).sum::<usize>()
+        };
+        let described = |description: &Option<String>| description.as_ref().map_or(0, String::len);
+        let users =
+            self.users().map(|user| named(&user.name, &user.path, &user.tags) + attached(&user.policies));
+        let roles = self.roles().map(|role| {
+            named(&role.name, &role.path, &role.tags)
+                + attached(&role.policies)
+                + described(&role.description)
+                + role.trust.bytes()
+        });
+        let policies = self.policies().map(|policy| {
+            let versions = policy.versions.iter().map(|version| version.policy.bytes());
+            named(&policy.name, &policy.path, &policy.tags)
+                + described(&policy.description)
+                + versions.sum::<usize>()
+        });
+        users.chain(roles).chain(policies).sum()
     }
 
     /// The account's own managed policies in the order of their names.

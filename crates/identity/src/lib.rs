@@ -26,7 +26,7 @@ pub mod session;
 mod sessions;
 mod unique;
 
-pub use account::{Account, MAXIMUM_POLICY_BYTES};
+pub use account::{Account, MAXIMUM_ACCOUNT_BYTES};
 pub use caller::Caller;
 pub use entities::{AccessKey, ManagedPolicy, Policy, PolicyVersion, Role, User};
 pub use identities::{Identities, IdentityError, RootKey, SourceAddress};

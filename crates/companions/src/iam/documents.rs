@@ -1,7 +1,7 @@
 //! Policies in and out of the query protocol.
 
 use hearth_iam::{DocumentKind, PolicyError};
-use hearth_identity::{Account, MAXIMUM_POLICY_BYTES, Policy};
+use hearth_identity::Policy;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::query::{Code, Refusal};
@@ -20,19 +20,6 @@ pub(crate) fn read(text: &str, kind: DocumentKind, quota: &str, limit: usize) ->
         }
         other => Refusal::new(Code::MalformedPolicyDocument, other.to_string()),
     })
-}
-
-/// Reads a policy that is to be kept in an account, as [`read`] does, if there is room for its text.
-pub(super) fn kept(
-    account: &Account,
-    text: &str,
-    kind: DocumentKind,
-    quota: &str,
-    limit: usize,
-) -> Result<Policy, Refusal> {
-    let policy = read(text, kind, quota, limit)?;
-    super::quota("PolicyBytesPerAccount", MAXIMUM_POLICY_BYTES, account.policy_bytes() + policy.bytes())?;
-    Ok(policy)
 }
 
 /// Characters that count for a quota.

@@ -68,7 +68,7 @@ fn put(account: &mut Account, call: &Call<'_>, kind: Kind) -> Outcome {
             format!("Maximum policy size of {limit} bytes exceeded for {} {}", kind.noun(), entity.name());
         return Err(Refusal::new(Code::LimitExceeded, message));
     }
-    let policy = documents::kept(account, text, DocumentKind::Identity, "PolicySize", limit)?;
+    let policy = documents::read(text, DocumentKind::Identity, "PolicySize", limit)?;
     entity.policies_mut().inline.insert(name.to_owned(), policy);
     entity.put(account);
     Ok(None)

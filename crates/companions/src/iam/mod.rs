@@ -21,7 +21,7 @@ mod tags;
 mod users;
 mod views;
 
-use hearth_identity::{Account, Caller, Identities, SessionOf};
+use hearth_identity::{Account, Caller, Identities, MAXIMUM_ACCOUNT_BYTES, SessionOf};
 
 use crate::query::form::Form;
 use crate::query::shape::{Input, Member};
@@ -121,7 +121,10 @@ pub(crate) async fn call(identities: &Identities, action: &str, form: Form, call
         Run::Change(run) => {
             let change = |account: &mut Account| {
                 authorize::authorize(operation, account, &call)?;
-                run(account, &call)
+                let before = account.bytes();
+                let outcome = run(account, &call)?;
+                refuse_growth(before, account.bytes())?;
+                Ok(outcome)
             };
             let changed = identities.change(&caller.account, change).await;
             changed.map_err(|error| Refusal::failure(&error))?.ok_or_else(gone)?
@@ -146,6 +149,18 @@ fn quota(name: &str, limit: usize, count: usize) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::LimitExceeded, format!("Cannot exceed quota for {name}: {limit}")));
     }
     Ok(())
+}
+
+/// Refuses what would make too much of an account; what makes less of it is let through.
+fn refuse_growth(before: usize, after: usize) -> Result<(), Refusal> {
+    if after <= before || after <= MAXIMUM_ACCOUNT_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "The users, roles and policies of the account would have {after} bytes with their texts and tags; at most \
+         {MAXIMUM_ACCOUNT_BYTES} are allowed."
+    );
+    Err(Refusal::new(Code::LimitExceeded, message))
 }
 
 #[cfg(test)]

@@ -56,15 +56,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("DeletePolicy", On::Policy, &[POLICY], Run::Change(delete)),
 ];
 
-/// Reads a document for a managed policy of the account.
-pub(super) fn document(account: &Account, text: &str) -> Result<Policy, Refusal> {
-    documents::kept(account, text, DocumentKind::Identity, "PolicySize", 6144)
+/// Reads a document for a managed policy.
+pub(super) fn document(text: &str) -> Result<Policy, Refusal> {
+    documents::read(text, DocumentKind::Identity, "PolicySize", 6144)
 }
 
 fn create(account: &mut Account, call: &Call<'_>) -> Outcome {
     let input = &call.input;
     let name = input.required("PolicyName");
-    let policy = document(account, input.required("PolicyDocument"))?;
+    let policy = document(input.required("PolicyDocument"))?;
     if account.policies().any(|policy| policy.name.eq_ignore_ascii_case(name)) {
         let message = format!("A policy called {name} already exists. Duplicate names are not allowed.");
         return Err(Refusal::new(Code::EntityAlreadyExists, message));

@@ -34,7 +34,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
 
 fn create(account: &mut Account, call: &Call<'_>) -> Outcome {
     let mut policy = find_own(account, call)?;
-    let text = document(account, call.input.required("PolicyDocument"))?;
+    let text = document(call.input.required("PolicyDocument"))?;
     if policy.versions.len() >= MAXIMUM_VERSIONS {
         let message = format!(
             "A managed policy can have up to {MAXIMUM_VERSIONS} versions. Before you create a new version, you must \

@@ -89,7 +89,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
 fn create(account: &mut Account, call: &Call<'_>) -> Outcome {
     let input = &call.input;
     let name = input.required("RoleName");
-    let trust = trust(account, call, input.required("AssumeRolePolicyDocument"))?;
+    let trust = trust(call, input.required("AssumeRolePolicyDocument"))?;
     if account.role(name).is_some() {
         let message = format!("Role with name {name} already exists.");
         return Err(Refusal::new(Code::EntityAlreadyExists, message));
@@ -113,8 +113,8 @@ fn create(account: &mut Account, call: &Call<'_>) -> Outcome {
     Ok(Some(Xml::default().element("Role", xml)))
 }
 
-fn trust(account: &Account, call: &Call<'_>, text: &str) -> Result<Policy, Refusal> {
-    let trust = documents::kept(account, text, DocumentKind::Trust, "ACLSizePerRole", 2048)?;
+fn trust(call: &Call<'_>, text: &str) -> Result<Policy, Refusal> {
+    let trust = documents::read(text, DocumentKind::Trust, "ACLSizePerRole", 2048)?;
     Ok(trust.bound(|arn| call.identities.unique_id_of(arn)))
 }
 
@@ -154,7 +154,7 @@ fn update(account: &mut Account, call: &Call<'_>) -> Result<Role, Refusal> {
 
 fn update_trust(account: &mut Account, call: &Call<'_>) -> Outcome {
     let mut role = find(account, call)?.clone();
-    role.trust = trust(account, call, call.input.required("PolicyDocument"))?;
+    role.trust = trust(call, call.input.required("PolicyDocument"))?;
     account.put_role(role);
     Ok(None)
 }

@@ -52,7 +52,11 @@ async fn the_text_of_policies_is_bounded_with_its_white_space() {
     iam.0.identities.change(&account, fill).await.unwrap().unwrap().unwrap();
     let more = spaced(20_000);
     let members = [("PolicyName", "r"), ("PolicyDocument", more.as_str())];
-    iam.is_refused("CreatePolicy", &members, 409, "LimitExceeded", "quota for PolicyBytesPerAccount").await;
+    let says = "at most 8388608 are allowed";
+    iam.is_refused("CreatePolicy", &members, 409, "LimitExceeded", says).await;
+    let members = [user, ("Tags.member.1.Key", "k"), ("Tags.member.1.Value", "v")];
+    iam.is_refused("TagUser", &members, 409, "LimitExceeded", says).await;
+    iam.ok("DeleteUserPolicy", &[user, name]).await;
 }
 
 fn iam_members<'a>(owner: &[(&'a str, &str)], text: &str) -> Vec<(&'a str, String)> {
