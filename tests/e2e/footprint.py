@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 
 from harness import Server
+from harness import processes as vmms_named
 
 # Of several processes that share the tests (pytest-xdist) each has its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -39,6 +40,12 @@ def ids(server: Server) -> list[str]:
 def processes() -> list[int]:
     """VMMs. With the last process of a namespace the namespace goes, unless something is mounted to hold it."""
     return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and FIRST_UID <= owner(pid) < LAST_UID]
+
+
+def vmm_named(prefix: str) -> bool:
+    """Whether a VMM runs for a build, or for a microVM, whose name begins so."""
+    own = set(processes())
+    return any(pid in own for pid in vmms_named(f"{prefix}-"))
 
 
 def footprint(server: Server) -> dict[str, list]:

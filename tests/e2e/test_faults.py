@@ -18,7 +18,7 @@ from endpoint import MIB, Clients, Microvm, again
 from faults import Busy, Life, fault
 from footprint import footprint as left_behind
 from harness import Server, wait_until
-from test_server import fill, small_disk  # noqa: F401 (a fixture)
+from test_full_disk import fill, small_disk  # noqa: F401 (a fixture)
 
 KILLS = int(os.environ.get("HEARTH_FAULTS", "4"))
 SOAK_SECONDS = float(os.environ.get("HEARTH_SOAK_MINUTES", "0.5")) * 60

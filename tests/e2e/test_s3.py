@@ -79,6 +79,7 @@ def test_an_object_in_one_chunk(clients, bucket):
         assert answer.status == 200, answer.read()
     got = clients.s3.get_object(Bucket=bucket, Key="one", ChecksumMode="ENABLED")
     assert got["Body"].read() == data and got["ChecksumCRC32"] == checksum
+    assert "ContentEncoding" not in got, "how it came is no property of the object"
 
 
 def test_a_chunk_without_end_takes_no_memory(clients, bucket):

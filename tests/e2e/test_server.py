@@ -1,18 +1,13 @@
 """The server as a process: what it refuses, what it leaves behind, and what survives its end."""
-import contextlib
 import os
-import pathlib
 import shutil
 import socket
-import subprocess
-
-import pytest
 
 import footprint
 from artifact import zipped
-from endpoint import MIB, Clients
+from endpoint import Clients
 from footprint import footprint as left_behind
-from harness import HEARTH, Server, processes, wait_until
+from harness import HEARTH, Server, wait_until
 
 # By the kind of microVM that a build stays in: with its RUN line, or with its app, which never listens.
 ENDLESS = {
@@ -73,7 +68,7 @@ class Busy:
         self.asleep.suspend()
         self.waking.suspend()
         for name in builds:
-            wait_until(lambda: vmm_named(name), 300, f"a {name} microVM runs")
+            wait_until(lambda: footprint.vmm_named(name), 300, f"a {name} microVM runs")
         self.falling.request("/touch?mib=64")
         self.clients.microvms.suspend_microvm(microvmIdentifier=self.falling.id)
         self.clients.microvms.resume_microvm(microvmIdentifier=self.waking.id)
@@ -93,11 +88,6 @@ class Busy:
             state, reason = clients.wait_built(build)
             assert state == "CREATE_FAILED" and "The service was stopped during the build" in reason
         return clients
-
-
-def vmm_named(prefix: str) -> bool:
-    own = set(footprint.processes())
-    return any(pid in own for pid in processes(f"{prefix}-"))
 
 
 def test_sigterm_in_every_phase(another_server, image):
@@ -141,7 +131,7 @@ def test_after_a_kill_everything_goes_on_and_leftovers_are_swept(another_server,
     assert not half.exists() and not list((server.data_dir / "builds").glob("*"))
     # The quota of builds is free again.
     again = clients.create_image("again", "s3://code/build.zip")
-    wait_until(lambda: vmm_named("build"), 300, "a build has begun")
+    wait_until(lambda: footprint.vmm_named("build"), 300, "a build has begun")
     assert server.stop() == 0
     assert left_behind(server) == {}
     assert Clients(server.start()).wait_built(again)[0] == "CREATE_FAILED"
@@ -152,72 +142,3 @@ def test_sigterm_while_nothing_happens(another_server):
     server = another_server(footprint.SETTINGS)
     assert server.stop(timeout=10) == 0
     assert left_behind(server) == {}
-
-
-# Disk full.
-
-@pytest.fixture
-def small_disk(base):
-    """A file system of its own, large enough for two images and little more. Not a tmpfs, where reading the holes of a
-    sparse file takes space."""
-    directory, disk = base / "small-disk", base / "small-disk.img"
-    directory.mkdir(exist_ok=True)
-    with open(disk, "wb") as file:
-        file.truncate(3000 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
-    subprocess.run(["mount", "-o", "loop", disk, directory], check=True)
-    yield directory
-    subprocess.run(["umount", directory], check=True)
-    disk.unlink()
-
-
-def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
-    """Takes everything, then gives so many bytes back."""
-    filler = directory / "filler"
-    with open(filler, "wb") as file:
-        for step in (64 * MIB, MIB):
-            with contextlib.suppress(OSError):
-                while True:
-                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
-        file.truncate(os.fstat(file.fileno()).st_size - leave_bytes)
-    return filler
-
-
-def test_a_full_disk(small_disk, another_server, image):
-    server = another_server(footprint.SETTINGS, directory=small_disk / "data", link=False)
-    clients = Clients(server)
-    microvm = clients.run(image)
-    assert microvm.request("/touch?mib=48").status == 200
-    assert microvm.count() == 1
-    filler = fill(small_disk, 8 * MIB)
-
-    suspend = clients.microvms.suspend_microvm
-    suspend(microvmIdentifier=microvm.id)
-    wait_until(lambda: "keeps running" in (microvm.get().get("stateReason") or ""), 30, "the suspend has failed")
-    assert microvm.state == "RUNNING"
-    assert "no space left" in microvm.get()["stateReason"]
-    assert microvm.count() == 2
-    used = sum(file.stat().st_blocks * 512 for file in (server.data_dir / "microvms" / microvm.id).iterdir())
-    assert used < 4 * MIB, "what the failed suspend wrote is still there"
-
-    full = clients.create_image("full", "s3://code/probe.zip")
-    state, reason = clients.wait_built(full)
-    assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
-    assert microvm.count() == 3
-
-    filler.unlink()
-    late = clients.create_image("late", "s3://code/probe.zip")
-    wait_until(lambda: vmm_named("snapshot"), 300, "the microVM that is to be the snapshot runs")
-    filler = fill(small_disk, 8 * MIB)
-    state, reason = clients.wait_built(late)
-    assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
-    assert microvm.count() == 4
-    assert not list((server.data_dir / "builds").iterdir()), "what the failed build wrote is still there"
-
-    filler.unlink()
-    microvm.suspend()
-    assert "stateReason" not in microvm.get() or not microvm.get()["stateReason"]
-    assert microvm.count() == 5
-    assert microvm.request("/touch?mib=1").text == "49\n"
-    microvm.terminate()
-    assert server.stop() == 0

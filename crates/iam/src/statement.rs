@@ -84,7 +84,7 @@ impl Statement {
                 None => Vec::new(),
             },
         };
-        Ok((members.sid()?, statement))
+        Ok((members.sid(kind)?, statement))
     }
 
     /// The entries of Principal or NotPrincipal.
@@ -149,9 +149,11 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn sid(&self) -> Result<&'a str, String> {
+    /// Of identity policies. What S3 takes for the name of a statement in a bucket's policy may be a sentence.
+    fn sid(&self, kind: DocumentKind) -> Result<&'a str, String> {
         match self.get("Sid") {
             None => Ok(""),
+            Some(Json::Text(sid)) if kind == DocumentKind::Resource => Ok(sid),
             Some(Json::Text(sid)) if sid.bytes().all(|b| b.is_ascii_alphanumeric()) => Ok(sid),
             Some(_) => Err("Sid must be a string of letters and digits.".to_owned()),
         }

@@ -15,8 +15,8 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
 use serde::{Deserialize, Serialize};
-use zip::ZipArchive;
 use zip::read::ZipFile;
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::dockerfile::{self, Scan};
 use crate::failure::{BuildFailure, FailureCode};
@@ -106,17 +106,25 @@ pub(crate) fn to_tar(zip: File, tar: File, limits: &ArchiveLimits) -> Result<Con
     Ok(Context { dockerfile, scan })
 }
 
+/// What `unzip` takes, too.
+const METHODS: [CompressionMethod; 4] = [
+    CompressionMethod::Stored,
+    CompressionMethod::Deflated,
+    CompressionMethod::Deflate64,
+    CompressionMethod::Bzip2,
+];
+
 /// Opens an entry's content.
 fn open<'a>(archive: &'a mut Zip, item: &Item) -> Result<ZipFile<'a, BufReader<Budgeted>>, BuildFailure> {
     let method = archive.by_index_raw(item.index).map_err(|error| unreadable(item, &error))?.compression();
-    archive.by_index(item.index).map_err(|error| match error {
-        zip::result::ZipError::UnsupportedArchive(_) => invalid(format!(
+    if !METHODS.contains(&method) {
+        return Err(invalid(format!(
             "The entry {} of the zip archive is compressed by a method that is not supported ({method}). \
              Make the zip with deflate, the usual method.",
             item.shown()
-        )),
-        error => unreadable(item, &error),
-    })
+        )));
+    }
+    archive.by_index(item.index).map_err(|error| unreadable(item, &error))
 }
 
 fn unreadable(item: &Item, error: &dyn std::fmt::Display) -> BuildFailure {

@@ -46,6 +46,8 @@ pub(super) struct Attributes {
     pub(super) content_encoding: Option<String>,
     pub(super) content_language: Option<String>,
     pub(super) content_type: Option<String>,
+    #[serde(default)]
+    pub(super) expires: Option<s3s::dto::Timestamp>,
     pub(super) metadata: BTreeMap<String, String>,
 }
 

@@ -1,8 +1,8 @@
 //! No change lands in a bucket but the one that was found.
 
 use super::*;
+use crate::s3::conditions::Condition;
 use crate::s3::disk::ObjectRecord;
-use crate::s3::objects::Condition;
 use crate::s3::upload::Upload;
 use crate::s3::usage::StorageLimits;
 
@@ -31,7 +31,7 @@ fn no_change_lands_in_the_next_bucket_of_the_name() {
         .unwrap();
     let upload = Upload::open(&found, &id, "k").unwrap();
     put(&disk, &found, "key").unwrap();
-    disk.delete(&found, "key", None).unwrap();
+    disk.delete_when(&found, "key", None, None).unwrap();
     disk.unmake(&found).unwrap();
     for again in [false, true] {
         if again {
@@ -43,7 +43,7 @@ fn no_change_lands_in_the_next_bucket_of_the_name() {
             assert!(["NoSuchBucket", "NoSuchUpload"].contains(&code.as_str()), "{code}");
         };
         gone(put(&disk, &found, "key").unwrap_err());
-        gone(disk.delete(&found, "key", None).unwrap_err());
+        gone(disk.delete_when(&found, "key", None, None).unwrap_err());
         gone(disk.version(&found, "key", None).map(drop).unwrap_err());
         gone(disk.redescribe(&found, "key", None, |record| record.tags.clear()).unwrap_err());
         gone(disk.records(&found).map(drop).unwrap_err().into());
@@ -77,7 +77,7 @@ fn what_goes_is_given_back_and_what_is_there_is_counted_at_start() {
     disk = Disk::open(root.path(), &account, limits).unwrap();
     assert!(full(&disk));
     for version in [4, 0, 3] {
-        disk.delete(&bucket, "key", Some(&versions[version])).unwrap();
+        disk.delete_when(&bucket, "key", Some(&versions[version]), None).unwrap();
     }
     let rest = disk.reserve(&bucket, 3 * 4096).unwrap();
     assert!(full(&disk));

@@ -14,6 +14,7 @@ mod bucket_policy;
 mod buckets;
 mod checksums;
 mod chunks;
+mod conditions;
 mod copy;
 pub(crate) mod cors;
 mod coverage;

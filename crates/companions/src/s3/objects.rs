@@ -3,6 +3,7 @@
 use std::io::{Seek as _, SeekFrom};
 use std::time::{Duration, SystemTime};
 
+use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::{
     Checksum, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
     ETag, ETagCondition, Error, GetObjectAttributesInput, GetObjectAttributesOutput,
@@ -14,14 +15,15 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
-use super::ObjectStorage;
 use super::access::Asker;
 use super::bucket::Bucket;
 use super::checksums::{checksums_of, set_checksums};
+use super::conditions::{Condition, DeleteCondition};
 use super::disk::{Attributes, Disk, ObjectRecord, OpenObject};
 use super::receive::{Expected, Own, receive};
 use super::tagging::tags_of_header;
 use super::versions::{Deletion, NULL};
+use super::{ObjectStorage, custom_error};
 
 /// Most keys of one DeleteObjects ("DeleteObjects", S3 API reference).
 const MAXIMUM_DELETED_KEYS: usize = 1000;
@@ -38,6 +40,7 @@ macro_rules! attributes_of {
             content_encoding: $input.content_encoding.clone(),
             content_language: $input.content_language.clone(),
             content_type: $input.content_type.clone(),
+            expires: $input.expires.clone(),
             metadata: $input.metadata.clone().unwrap_or_default().into_iter().collect(),
         }
     };
@@ -54,6 +57,7 @@ macro_rules! describe {
         $output.content_encoding = $input.response_content_encoding.or(attributes.content_encoding);
         $output.content_language = $input.response_content_language.or(attributes.content_language);
         $output.content_type = $input.response_content_type.or(content_type);
+        $output.expires = $input.response_expires.or(attributes.expires);
         $output.version_id = $record.version;
         $output.e_tag = Some(ETag::Strong($record.e_tag));
         $output.last_modified = Some(timestamp($record.modified_ms));
@@ -69,7 +73,10 @@ impl ObjectStorage {
         let bucket = asker.bucket()?;
         let S3Request { input, headers, trailing_headers: trailers, .. } = request;
         check_key(&input.key)?;
-        let attributes = attributes_of!(input);
+        let mut attributes = attributes_of!(input);
+        if is_streamed(&headers) {
+            attributes.content_encoding = attributes.content_encoding.as_deref().and_then(of_the_content);
+        }
         let tags = tags_of_header(input.tagging.as_deref())?;
         let expected = Expected {
             checksums: checksums_of!(input),
@@ -108,6 +115,7 @@ impl ObjectStorage {
         let object = self.open_object(&asker, input.key, input.version_id).await;
         let object = object.map_err(|error| hide_missing(error, may_list))?;
         condition.check_read(&object.record)?;
+        check_part(input.part_number, &object.record)?;
         let (record, mut file) = (object.record, object.file);
         let range = input.range.map(|range| range.check(record.size)).transpose()?;
         let (start, end) = range.as_ref().map_or((0, record.size), |range| (range.start, range.end));
@@ -140,6 +148,7 @@ impl ObjectStorage {
         let object = self.open_object(&asker, input.key, input.version_id).await;
         let record = object.map_err(|error| hide_missing(error, may_list))?.record;
         condition.check_read(&record)?;
+        check_part(input.part_number, &record)?;
         let mut output = HeadObjectOutput { content_length: Some(record.size as i64), ..Default::default() };
         output.checksum_type = record.shown_checksum_type();
         set_checksums!(output, record.checksums);
@@ -153,10 +162,16 @@ impl ObjectStorage {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<DeleteObjectOutput> {
         let asker = Asker::of(&request)?;
-        let DeleteObjectInput { key, version_id, .. } = request.input;
+        let input = request.input;
+        let condition = DeleteCondition {
+            e_tag: input.if_match,
+            size: input.if_match_size,
+            modified: input.if_match_last_modified_time,
+        };
+        let (key, version_id) = (input.key, input.version_id);
         let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
         let named = version_id.clone();
-        let delete = move || disk.delete(&bucket, &key, named.as_deref());
+        let delete = move || condition.delete(&disk, &bucket, &key, named.as_deref());
         let deletion = self.work(&asker.caller().account, delete).await?;
         Ok(match deletion {
             Deletion::Gone => DeleteObjectOutput::default(),
@@ -259,7 +274,12 @@ fn delete_one(
     let action = if version.is_some() { "DeleteObjectVersion" } else { "DeleteObject" };
     asker.check_object(action, bucket, key, version)?;
     let mut entry = DeletedObject { key: Some(key.clone()), ..Default::default() };
-    match disk.delete(bucket, key, version)? {
+    let condition = DeleteCondition {
+        e_tag: object.e_tag.clone().map(ETagCondition::ETag),
+        size: object.size,
+        modified: object.last_modified_time.clone(),
+    };
+    match condition.delete(disk, bucket, key, version)? {
         Deletion::Gone => {}
         Deletion::Marked(marker) => {
             entry.delete_marker = Some(true);
@@ -285,48 +305,33 @@ fn hide_missing(error: S3Error, may_list: bool) -> S3Error {
     }
 }
 
-/// `If-Match` and `If-None-Match`.
-#[derive(Debug)]
-pub(super) struct Condition {
-    pub(super) if_match: Option<ETagCondition>,
-    pub(super) if_none_match: Option<ETagCondition>,
+/// Whether the body comes in chunks of its own, which is no property of the object ("Signature calculations: transferring
+/// payload in multiple chunks", S3 API reference).
+fn is_streamed(headers: &HeaderMap) -> bool {
+    let payload = headers.get("x-amz-content-sha256").map(HeaderValue::as_bytes);
+    payload.is_some_and(|payload| payload.starts_with(b"STREAMING-"))
 }
 
-impl Condition {
-    /// Whether an object may take the place of `current`.
-    pub(super) fn check_write(&self, current: Option<&ObjectRecord>) -> S3Result<()> {
-        let failed =
-            || s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold");
-        match (&self.if_match, current) {
-            (Some(_), None) => return Err(s3_error!(NoSuchKey, "The specified key does not exist.")),
-            (Some(condition), Some(current)) if !covers(condition, current) => return Err(failed()),
-            _ => {}
-        }
-        match (&self.if_none_match, current) {
-            (Some(condition), Some(current)) if covers(condition, current) => Err(failed()),
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn check_read(&self, record: &ObjectRecord) -> S3Result<()> {
-        if !self.matches(record) {
-            return Err(s3_error!(PreconditionFailed));
-        }
-        match &self.if_none_match {
-            Some(condition) if covers(condition, record) => Err(s3_error!(NotModified)),
-            _ => Ok(()),
-        }
-    }
-
-    fn matches(&self, record: &ObjectRecord) -> bool {
-        self.if_match.as_ref().is_none_or(|condition| covers(condition, record))
-    }
+/// The encodings without that of the way.
+fn of_the_content(encodings: &str) -> Option<String> {
+    let own = |encoding: &&str| !encoding.is_empty() && !encoding.eq_ignore_ascii_case("aws-chunked");
+    let own: Vec<&str> = encodings.split(',').map(str::trim).filter(own).collect();
+    (!own.is_empty()).then(|| own.join(","))
 }
 
-fn covers(condition: &ETagCondition, record: &ObjectRecord) -> bool {
-    match condition {
-        ETagCondition::Any => true,
-        ETagCondition::ETag(e_tag) => e_tag.value() == record.e_tag,
+/// An object that was put whole is its own first part. Where the parts of others began is not remembered.
+fn check_part(number: Option<i32>, record: &ObjectRecord) -> S3Result<()> {
+    match number {
+        Some(_) if record.e_tag.contains('-') => Err(s3_error!(
+            NotImplemented,
+            "Parts cannot be read by their number here; ask for a range of bytes."
+        )),
+        None | Some(1) => Ok(()),
+        Some(_) => Err(custom_error(
+            "InvalidPartNumber",
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "The requested partnumber is not satisfiable",
+        )),
     }
 }
 
@@ -341,4 +346,21 @@ pub(super) fn check_key(key: &str) -> S3Result<()> {
 /// `milliseconds` after 1970 as S3 shows it.
 pub(super) fn timestamp(milliseconds: i64) -> Timestamp {
     Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds.max(0) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_the_content;
+
+    #[test]
+    fn what_was_said_of_the_way_is_not_kept() {
+        for (said, kept) in [
+            ("aws-chunked", None),
+            ("gzip,aws-chunked", Some("gzip")),
+            ("AWS-chunked, br", Some("br")),
+            ("br, gzip", Some("br,gzip")),
+        ] {
+            assert_eq!(of_the_content(said).as_deref(), kept, "{said}");
+        }
+    }
 }

@@ -13,8 +13,9 @@ use tempfile::NamedTempFile;
 use super::StorageError;
 use super::bucket::Bucket;
 use super::checksums::{Algorithm, ChecksumType, Checksums, checksums_of, set_checksums};
+use super::conditions::Condition;
 use super::disk::{Attributes, Disk, ObjectRecord, OpenObject, Tags, entries, read_json};
-use super::objects::{Condition, timestamp};
+use super::objects::timestamp;
 use super::usage::Reservation;
 use super::versions::settle;
 

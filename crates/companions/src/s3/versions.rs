@@ -13,8 +13,8 @@ use tempfile::NamedTempFile;
 
 use super::StorageError;
 use super::bucket::{Bucket, Versioning};
+use super::conditions::Condition;
 use super::disk::{Disk, ObjectRecord, OpenObject, entries, open_if_there, records_in};
-use super::objects::Condition;
 use super::usage::{Reservation, freed_by};
 
 /// How S3 spells the version that a bucket without versioning has.
@@ -40,6 +40,9 @@ pub(super) struct ListedVersion {
     pub(super) record: ObjectRecord,
     pub(super) latest: bool,
 }
+
+/// Whether the current version of an object may be deleted.
+pub(super) type Allowed<'a> = &'a dyn Fn(Option<&ObjectRecord>) -> S3Result<bool>;
 
 impl Disk {
     /// Where versions of an object that are not current are.
@@ -129,12 +132,7 @@ impl Disk {
         Err(s3_error!(OperationAborted, "The object is being replaced by others; try again."))
     }
 
-    /// Deletes an object, or one version of it for good. What is not there counts as deleted.
-    pub(super) fn delete(&self, bucket: &Bucket, key: &str, version: Option<&str>) -> S3Result<Deletion> {
-        self.delete_if(bucket, key, version, None)
-    }
-
-    /// Deletes as [`Self::delete`] does, but only while the current version is still `expected`, if that is given.
+    /// Deletes as [`Self::delete_when`] does, but only while the current version is still `expected`, if that is given.
     pub(super) fn delete_if(
         &self,
         bucket: &Bucket,
@@ -142,12 +140,28 @@ impl Disk {
         version: Option<&str>,
         expected: Option<&ObjectRecord>,
     ) -> S3Result<Deletion> {
+        let still = |current: Option<&ObjectRecord>| {
+            let same = expected.is_none_or(|expected| current.is_some_and(|it| same_bytes(it, expected)));
+            Ok(same)
+        };
+        self.delete_when(bucket, key, version, expected.is_some().then_some(&still))
+    }
+
+    /// Deletes an object, or one version of it for good, if `allowed` says so of the current version, which nobody changes in
+    /// between. What is not there counts as deleted.
+    pub(super) fn delete_when(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        version: Option<&str>,
+        allowed: Option<Allowed<'_>>,
+    ) -> S3Result<Deletion> {
         let held = self.hold(bucket)?;
         let path = self.object_path(bucket, key);
         let _alone = self.lock(&path);
-        if let Some(expected) = expected {
+        if let Some(allowed) = allowed {
             let current = open_if_there(&path)?.map(|object| object.record);
-            if !current.is_some_and(|current| same_bytes(&current, expected)) {
+            if !allowed(current.as_ref())? {
                 return Ok(Deletion::Gone);
             }
         }

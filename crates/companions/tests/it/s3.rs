@@ -37,6 +37,53 @@ async fn an_object_comes_back_as_it_was_put() {
 }
 
 #[tokio::test]
+async fn encoding_and_expiry_come_back() {
+    let neighbours = with_bucket().await;
+    let expires = ("expires", "Thu, 01 Dec 2033 16:00:00 GMT");
+    neighbours.call("s3", "PUT", "/demo/key", &[("content-encoding", "br"), expires], b"plain").await;
+    let head = s3(&neighbours, "HEAD", "/demo/key", b"").await;
+    assert_eq!(
+        (&head.headers["content-encoding"], &head.headers["expires"]),
+        (&"br".parse().unwrap(), &expires.1.parse().unwrap())
+    );
+    let target = "/demo/key?response-expires=Fri%2C%2002%20Dec%202033%2016%3A00%3A00%20GMT";
+    assert_eq!(s3(&neighbours, "GET", target, b"").await.headers["expires"], "Fri, 02 Dec 2033 16:00:00 GMT");
+}
+
+#[tokio::test]
+async fn a_deletion_heeds_its_conditions() {
+    let neighbours = with_bucket().await;
+    let old = s3(&neighbours, "PUT", "/demo/key", b"old").await.headers["etag"].to_str().unwrap().to_owned();
+    let new =
+        s3(&neighbours, "PUT", "/demo/key", b"newer").await.headers["etag"].to_str().unwrap().to_owned();
+    let delete = async |headers: &[(&str, &str)]| {
+        neighbours.call("s3", "DELETE", "/demo/key", headers, b"").await.status
+    };
+    for header in [("if-match", &*old), ("x-amz-if-match-size", "3")] {
+        assert_eq!(delete(&[header]).await, StatusCode::PRECONDITION_FAILED, "{header:?}");
+    }
+    let bulk = format!("<Delete><Object><Key>key</Key><ETag>{old}</ETag></Object></Delete>");
+    let answer = s3(&neighbours, "POST", "/demo?delete", bulk.as_bytes()).await;
+    assert!(answer.text().contains("<Code>PreconditionFailed</Code>"), "{}", answer.text());
+    assert_eq!(s3(&neighbours, "GET", "/demo/key", b"").await.body, b"newer");
+    let both = [("if-match", &*new), ("x-amz-if-match-size", "5")];
+    assert_eq!(delete(&both).await, StatusCode::NO_CONTENT);
+    assert_eq!(delete(&both).await, StatusCode::NO_CONTENT, "what is not there counts as deleted");
+    assert_eq!(s3(&neighbours, "GET", "/demo/key", b"").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn parts_by_number_are_the_whole_or_refused() {
+    let neighbours = with_bucket().await;
+    s3(&neighbours, "PUT", "/demo/key", b"whole").await;
+    assert_eq!(s3(&neighbours, "GET", "/demo/key?partNumber=1", b"").await.body, b"whole");
+    for method in ["GET", "HEAD"] {
+        let reply = s3(&neighbours, method, "/demo/key?partNumber=2", b"").await;
+        assert_eq!(reply.status, StatusCode::RANGE_NOT_SATISFIABLE, "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_digest_leaves_the_former_object_and_no_file() {
     let neighbours = with_bucket().await;
     s3(&neighbours, "PUT", "/demo/key", b"first").await;

@@ -75,6 +75,8 @@ fn the_usual_forms_are_accepted() {
             &json!({"Principal": principal, "Resource": null, "Action": "sts:AssumeRole"}),
         );
     }
+    let sentence = json!({"Principal": "*", "Sid": "Allow GET requests originating from www.example.com."});
+    accepts(DocumentKind::Resource, &sentence);
     accepts(DocumentKind::Resource, &json!({"NotPrincipal": {"AWS": "111122223333"}, "Effect": "Deny"}));
 }
 

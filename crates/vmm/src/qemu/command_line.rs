@@ -90,6 +90,8 @@ struct BlockNode {
     node_name: Option<String>,
     read_only: bool,
     discard: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detect_zeroes: Option<&'static str>,
     cache: CacheOptions,
     #[serde(flatten)]
     kind: BlockNodeKind,
@@ -222,7 +224,11 @@ fn devices(line: &mut Arguments, host: &Host, spec: &VmSpec, descriptors: &Descr
             DriveImage::Raw(_) => Access::ReadWrite,
             DriveImage::RawReadOnly(_) | DriveImage::Overlay { .. } => Access::ReadOnly,
         };
-        let raw = BlockNode::format("raw", file(line, files.raw, raw_access), raw_access, None);
+        let mut raw = BlockNode::format("raw", file(line, files.raw, raw_access), raw_access, None);
+        if raw_access == Access::ReadWrite {
+            // A build's layers have their holes written out, as a tar knows none.
+            raw.detect_zeroes = Some("unmap");
+        }
         let mut node = match files.overlay {
             None => raw,
             Some(overlay) => {
@@ -264,7 +270,7 @@ impl BlockNode {
     fn new(driver: &'static str, access: Access, kind: BlockNodeKind) -> Self {
         let cache = CacheOptions { direct: false, no_flush: true };
         let read_only = access == Access::ReadOnly;
-        Self { driver, node_name: None, read_only, discard: "unmap", cache, kind }
+        Self { driver, node_name: None, read_only, discard: "unmap", detect_zeroes: None, cache, kind }
     }
 
     fn file(fd_set: u32, access: Access) -> Self {

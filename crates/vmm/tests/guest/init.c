@@ -4,6 +4,7 @@
  *   fill N SEED     writes N MiB of memory
  *   sum             adds that memory up
  *   write TEXT      writes to the first disk; read: reads it back
+ *   zeros           writes a MiB of zeros to it
  *   off             powers the machine off; reset: ends init, so that the kernel panics
  */
 #define _GNU_SOURCE
@@ -89,6 +90,12 @@ static void answer(char *command, char *reply, size_t size)
     } else if (strncmp(command, "write ", 6) == 0) {
         snprintf(sector, SECTOR, "%s", command + 6);
         snprintf(reply, size, "%zd", pwrite(disk, sector, SECTOR, 0));
+    } else if (strcmp(command, "zeros") == 0) {
+        ssize_t written = 0;
+        memset(sector, 0, SECTOR);
+        for (off_t at = 1 << 20; at < 2 << 20; at += SECTOR)
+            written += pwrite(disk, sector, SECTOR, at);
+        snprintf(reply, size, "%zd", written);
     } else if (strcmp(command, "read") == 0) {
         ssize_t length = pread(disk, sector, SECTOR, 0);
         snprintf(reply, size, "%s", length == SECTOR ? sector : "error");

@@ -116,6 +116,9 @@ impl Host {
         eprintln!("boot: process {started:?}, ready {:?}", begin.elapsed());
         assert_eq!(ask(&*vm, "count").await.unwrap(), "1");
         assert_eq!(ask(&*vm, "write base").await.unwrap(), "4096");
+        assert_eq!(ask(&*vm, "zeros").await.unwrap(), MIB.to_string());
+        let blocks = fs::metadata(self.path("disk")).unwrap().blocks();
+        assert!(blocks * 512 < MIB, "zeros take no room on the host: {blocks} blocks");
         let target =
             SnapshotTarget::Base { directory: base.clone(), disks: vec![disk_at(self.path("disk"))] };
         let refused = vm.create_snapshot(&target).await.unwrap_err();

@@ -120,6 +120,8 @@ fn files_come_as_fd_sets_and_only_what_is_written_is_writable() {
     assert_eq!(root["backing"]["file"]["read-only"], true);
     assert_eq!((&nodes[1]["read-only"], &nodes[1]["file"]["read-only"]), (&true.into(), &true.into()));
     assert_eq!((&nodes[2]["read-only"], &nodes[2]["file"]["read-only"]), (&false.into(), &false.into()));
+    let zeroes: Vec<_> = nodes.iter().map(|node| node["detect-zeroes"].as_str()).collect();
+    assert_eq!(zeroes, [None, None, Some("unmap")], "only of the disks of builds");
 }
 
 #[test]

@@ -1,0 +1,78 @@
+"""A file system without room: what fails says so, and nothing is lost."""
+import contextlib
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import footprint
+from endpoint import MIB, Clients
+from harness import wait_until
+
+
+@pytest.fixture
+def small_disk(base):
+    """A file system of its own, large enough for two images and little more. Not a tmpfs, where reading the holes of a
+    sparse file takes space."""
+    directory, disk = base / "small-disk", base / "small-disk.img"
+    directory.mkdir(exist_ok=True)
+    with open(disk, "wb") as file:
+        file.truncate(3000 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", disk, directory], check=True)
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+    disk.unlink()
+
+
+def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
+    """Takes everything, then gives so many bytes back."""
+    filler = directory / "filler"
+    with open(filler, "wb") as file:
+        for step in (64 * MIB, MIB):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
+        file.truncate(os.fstat(file.fileno()).st_size - leave_bytes)
+    return filler
+
+
+def test_a_full_disk(small_disk, another_server, image):
+    server = another_server(footprint.SETTINGS, directory=small_disk / "data", link=False)
+    clients = Clients(server)
+    microvm = clients.run(image)
+    assert microvm.request("/touch?mib=48").status == 200
+    assert microvm.count() == 1
+    filler = fill(small_disk, 8 * MIB)
+
+    suspend = clients.microvms.suspend_microvm
+    suspend(microvmIdentifier=microvm.id)
+    wait_until(lambda: "keeps running" in (microvm.get().get("stateReason") or ""), 30, "the suspend has failed")
+    assert microvm.state == "RUNNING"
+    assert "no space left" in microvm.get()["stateReason"]
+    assert microvm.count() == 2
+    used = sum(file.stat().st_blocks * 512 for file in (server.data_dir / "microvms" / microvm.id).iterdir())
+    assert used < 4 * MIB, "what the failed suspend wrote is still there"
+
+    full = clients.create_image("full", "s3://code/probe.zip")
+    state, reason = clients.wait_built(full)
+    assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
+    assert microvm.count() == 3
+
+    filler.unlink()
+    late = clients.create_image("late", "s3://code/probe.zip")
+    wait_until(lambda: footprint.vmm_named("snapshot"), 300, "the microVM that is to be the snapshot runs")
+    filler = fill(small_disk, 8 * MIB)
+    state, reason = clients.wait_built(late)
+    assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
+    assert microvm.count() == 4
+    assert not list((server.data_dir / "builds").iterdir()), "what the failed build wrote is still there"
+
+    filler.unlink()
+    microvm.suspend()
+    assert "stateReason" not in microvm.get() or not microvm.get()["stateReason"]
+    assert microvm.count() == 5
+    assert microvm.request("/touch?mib=1").text == "49\n"
+    microvm.terminate()
+    assert server.stop() == 0
