@@ -82,8 +82,8 @@ class Registry:
         self._send("PUT", place, data, "application/octet-stream")
         return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
-    def push(self, repository: str, tag: str, layer: bytes, config: dict) -> None:
-        """Pushes an image of one layer (a tar)."""
+    def push(self, repository: str, tag: str, layer: bytes, config: dict) -> str:
+        """Pushes an image of one layer (a tar), and an index of it besides; returns the index's digest."""
         packed = gzip.compress(layer, 1, mtime=0)
         diff_id = "sha256:" + hashlib.sha256(layer).hexdigest()
         image = {"architecture": architecture(), "os": "linux", "config": config,
@@ -98,6 +98,13 @@ class Registry:
         }
         body = json.dumps(manifest).encode()
         self._send("PUT", f"{self.url}/v2/{repository}/manifests/{tag}", body, manifest["mediaType"])
+        platform = {"architecture": architecture(), "os": "linux"}
+        entry = {"mediaType": manifest["mediaType"], "digest": "sha256:" + hashlib.sha256(body).hexdigest(), "size": len(body)}
+        index = {"schemaVersion": 2, "mediaType": f"{kind}.index.v1+json", "manifests": [{**entry, "platform": platform}]}
+        body = json.dumps(index).encode()
+        digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        self._send("PUT", f"{self.url}/v2/{repository}/manifests/{digest}", body, index["mediaType"])
+        return digest
 
 
 def architecture() -> str:

@@ -12,7 +12,7 @@ use hearth_api::AccountId;
 use hearth_confined::cgroup::Cgroups;
 use hearth_guest::GuestFactory;
 use hearth_image_pull::{Proxy, PullLimits};
-use oci_spec::distribution::Reference;
+use oci_spec::distribution::{ParseError, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{BuildFailure, FailureCode};
@@ -133,12 +133,14 @@ impl BaseImages {
         guests: &GuestFactory,
     ) -> Result<Stores, BuildFailure> {
         let table = self.mirror_table()?;
-        let (mut paths, mut leases) = (BTreeSet::new(), Vec::new());
+        let (mut paths, mut leases, mut seen) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
         for image in images {
-            let reference: Reference = image
-                .parse()
+            let reference = as_the_builder_names_it(image)
                 .map_err(|error| unavailable(image, &format!("it is no image reference ({error})")))?;
             let name = reference.whole();
+            if !seen.insert(name.clone()) {
+                continue;
+            }
             if let Some(prepared) = table.iter().find(|mirror| mirror.reference == name) {
                 paths.insert(prepared.store.clone());
                 continue;
@@ -172,6 +174,17 @@ impl BaseImages {
     }
 }
 
+/// The name by which the builder looks for an image: written in full, and without the tag if there is a digest (libimage,
+/// `normalizeTaggedDigestedNamed`; Docker ignores the tag too). A store disk has to give its image exactly this name: the digest
+/// may be that of an index, which the store does not hold.
+pub(crate) fn as_the_builder_names_it(image: &str) -> Result<Reference, ParseError> {
+    let reference: Reference = image.parse()?;
+    Ok(match reference.digest() {
+        Some(digest) if reference.tag().is_some() => reference.clone_with_digest(digest.to_owned()),
+        _ => reference,
+    })
+}
+
 /// The failure of a build whose base image cannot be had.
 pub(crate) fn unavailable(image: &str, detail: &str) -> BuildFailure {
     BuildFailure::new(
@@ -181,4 +194,23 @@ pub(crate) fn unavailable(image: &str, detail: &str) -> BuildFailure {
             detail.trim().trim_end_matches('.')
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_decides_and_the_tag_beside_it_is_no_part_of_the_name() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (image, expected) in [
+            (format!("python:3.12-slim@{digest}"), format!("docker.io/library/python@{digest}")),
+            (format!("ghcr.io:443/a/uv:0.11@{digest}"), format!("ghcr.io:443/a/uv@{digest}")),
+            (format!("ghcr.io/a/uv@{digest}"), format!("ghcr.io/a/uv@{digest}")),
+            ("debian:12".to_owned(), "docker.io/library/debian:12".to_owned()),
+            ("debian".to_owned(), "docker.io/library/debian:latest".to_owned()),
+        ] {
+            assert_eq!(as_the_builder_names_it(&image).unwrap().whole(), expected, "{image}");
+        }
+    }
 }

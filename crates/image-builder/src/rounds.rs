@@ -1,9 +1,11 @@
 //! Runs a Dockerfile until the builder has all images that it asks for.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use hearth_store::{BuildRecord, ImageVersionRecord};
 
+use crate::base_images::as_the_builder_names_it;
 use crate::build_log::BuildLog;
 use crate::builder::{ImageBuilder, host_capped};
 use crate::container_build::{BuildEnd, ContainerBuild, ContainerImage, egress};
@@ -72,15 +74,16 @@ impl ImageBuilder {
             match container.run(&config.guests, log, &stopped).await? {
                 BuildEnd::Built(image) => return Ok(image),
                 BuildEnd::Missing(image) => {
-                    log.line(&format!(
-                        "The build also needs the image {image}: fetching it and building again."
-                    ))
-                    .await;
-                    if !images.insert(image.clone()) {
+                    if is_among(&images, &image) {
                         return Err(failed(&format!(
                             "the builder does not find the image {image}, though it was there"
                         )));
                     }
+                    log.line(&format!(
+                        "The build also needs the image {image}: fetching it and building again."
+                    ))
+                    .await;
+                    images.insert(image);
                 }
             }
         }
@@ -90,6 +93,32 @@ impl ImageBuilder {
     }
 }
 
+/// Whether an image was given to the builder already: it may name it in other words than the Dockerfile does.
+fn is_among(images: &BTreeSet<String>, image: &str) -> bool {
+    let name = |image: &str| as_the_builder_names_it(image).map(|reference| reference.whole()).ok();
+    images.contains(image)
+        || name(image).is_some_and(|wanted| images.iter().any(|it| name(it).as_ref() == Some(&wanted)))
+}
+
 fn failed(why: &str) -> BuildFailure {
     BuildFailure::new(FailureCode::ContainerBuildFailed, format!("The container image build failed: {why}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_known_by_every_way_to_name_it() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let images = BTreeSet::from([format!("python:3.12@{digest}"), "debian:12".to_owned()]);
+        for image in [
+            format!("python@{digest}"),
+            format!("docker.io/library/python:3.13@{digest}"),
+            "docker.io/library/debian:12".to_owned(),
+        ] {
+            assert!(is_among(&images, &image), "{image}");
+        }
+        assert!(!is_among(&images, "python:3.12") && !is_among(&images, "debian"));
+    }
 }
