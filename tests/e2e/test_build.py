@@ -42,7 +42,8 @@ GROUP = "/aws/lambda-microvms/layers"
 def build(clients, registry):
     """Builds the image `layers`, after deleting the one before unless it is to be updated; its ARN, state, reason and the
     lines of its log."""
-    registry.push("library/small", "1", small_debian(), {"Env": ["PATH=/usr/bin:/bin", "SMALL=yes"]})
+    registry.small = registry.push(
+        "library/small", "1", small_debian(), {"Env": ["PATH=/usr/bin:/bin", "SMALL=yes", "IMAGE=acme/app/x:1.2"]})
     clients.s3.create_bucket(Bucket="layers")
 
     def start(dockerfile: str, app: str, update: bool = False, **more) -> tuple[str, str, str, list[str]]:
@@ -144,6 +145,30 @@ def test_a_dockerfile_as_people_write_it(clients):
     assert facts == ["perl", "one", "shell", "bash", "pipefail", "triggered", machine, "dash", "755", "711"]
     lines = clients.log_lines("/aws/lambda-microvms/peoples")
     assert not [line for line in lines if "hearth-ca.crt" in line or "not supported for OCI" in line]
+
+
+# As tools write it that pin images, with what the builder reads otherwise than BuildKit.
+PINNED = """\
+ARG BUILDPLATFORM=linux/MACHINE
+FROM --platform=$BUILDPLATFORM small:1@DIGEST AS first
+FROM small:latest@DIGEST
+COPY --from=small:other@DIGEST /etc/passwd /copied
+COPY --from=first /etc/group /group
+ENV FULL=${IMAGE##*/} HEAD=${IMAGE%%/*} NAME="${IMAGE%:*}" TAIL=${IMAGE#*/} VERSION=${IMAGE##*:} TO=${IMAGE/a*x/b}
+RUN --mount=type=bind,from=small:1@DIGEST,target=/mounted \\
+    perl -e 'print "$_\\n" for "pinned", -e "/mounted/etc/passwd", -e "/copied", @ENV{qw(FULL HEAD NAME TAIL VERSION TO)}'; exit 9
+"""
+
+
+def test_images_pinned_by_tag_and_digest_are_pulled_once(build, registry):
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    dockerfile = PINNED.replace("DIGEST", registry.small).replace("MACHINE", machine)
+    _, state, reason, lines = build(dockerfile, "")
+    assert state == "CREATE_FAILED" and "exit status 9" in reason, reason
+    printed = lines[lines.index("pinned"):][:9]
+    assert printed == ["pinned", "1", "1", "x:1.2", "acme", "acme/app/x", "app/x:1.2", "1.2", "b:1.2"], printed
+    assert lines.count("Starting the build microVM") == 1
+    assert not [line for line in lines if "ARG hearth_value" in line], lines
 
 
 def test_a_base_image_from_a_registry_that_only_the_ca_bundle_vouches_for(build, secure_registry):

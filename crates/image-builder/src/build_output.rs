@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use hearth_store::LineBuffer;
 
+use crate::dockerfile::HELPER;
+
 /// Lines that are kept to explain a failure.
 const TAIL_LINES: usize = 64;
 /// Characters that are kept of each.
@@ -14,6 +16,8 @@ const LINE_CHARS: usize = 300;
 /// How buildah ends when an image of FROM, or of COPY --from and RUN --mount=from, is not there.
 const NOT_KNOWN: &str = ": image not known";
 const NOT_FOUND: &str = ": no stage or image found with that name";
+/// How it ends when ADD names a git repository by a variable.
+const NO_GIT: &str = "exec: \"git\": executable file not found";
 
 /// The output of one build.
 #[derive(Debug, Default)]
@@ -41,7 +45,7 @@ impl BuildOutput {
         let mut shown = String::new();
         for line in lines {
             // "Using cache" belongs to the step before.
-            self.hidden = is_certificate_step(&line) || (self.hidden && line.starts_with("--> "));
+            self.hidden = is_put_in(&line) || (self.hidden && line.starts_with("--> "));
             if self.hidden {
                 continue;
             }
@@ -78,6 +82,11 @@ impl BuildOutput {
         let error: Vec<_> = self.tail.range(at..).map(String::as_str).collect();
         let error = error.join(" ");
         let error = error["Error: ".len()..].trim_end_matches('.');
+        if error.contains(NO_GIT) {
+            return "The container image build failed: an ADD names a git repository, and the builder has no git. ADD an \
+                    archive of the repository, or clone it in a RUN line of an image with git."
+                .to_owned();
+        }
         let of_run = error.strip_prefix("building at STEP \"").and_then(|error| error.rsplit_once("\": "));
         let Some((step, cause)) = of_run else {
             return format!("The container image build failed: {error}.");
@@ -115,9 +124,13 @@ fn step(line: &str) -> Option<&str> {
     Some(line.strip_prefix("STEP ")?.split_once(": ")?.1)
 }
 
-/// The step by which build-image makes RUN lines trust the host's certificates.
-fn is_certificate_step(line: &str) -> bool {
-    step(line).is_some_and(|step| step.starts_with("ENV \"") && step.contains("=\"/run/hearth-ca.crt\""))
+/// A step that the Dockerfile does not have: the one by which build-image makes RUN lines trust the host's certificates, or a
+/// variable that the Dockerfile in other words has.
+fn is_put_in(line: &str) -> bool {
+    step(line).is_some_and(|step| {
+        (step.starts_with("ENV \"") && step.contains("=\"/run/hearth-ca.crt\""))
+            || step.strip_prefix("ARG ").is_some_and(|name| name.starts_with(HELPER))
+    })
 }
 
 /// What buildah says of a RUN line that failed, besides its error.
@@ -158,6 +171,8 @@ mod tests {
             output(other).reason(),
             "The container image build failed: COPY requires at least two arguments."
         );
+        let git = "Error: building at STEP \"ADD ${R} /x\": failed while performing `git init`: exec: \"git\": executable file not found in $PATH\n";
+        assert!(output(git).reason().contains("the builder has no git. ADD an archive"));
         assert_eq!(output("cp: no space.\n\n").reason(), "The container image build failed: cp: no space.");
         assert_eq!(output("").reason(), "The container image build failed: it printed nothing.");
     }
@@ -184,10 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn the_step_of_the_certificates_is_not_shown() {
+    fn steps_that_the_dockerfile_does_not_have_are_not_shown() {
         let mut output = BuildOutput::default();
         let text = "[1/2] STEP 1/3: FROM debian\n[1/2] STEP 2/3: ENV \"SSL_CERT_FILE\"=\"/run/hearth-ca.crt\" \"PIP_CERT\"=\"/run/hearth-ca.crt\"\n\
-                    --> Using cache 12\n[1/2] STEP 3/3: RUN x\n--> Using cache 34\nwithout an end";
+                    --> Using cache 12\n[1/2] STEP 3/4: ARG hearth_value_1=\"${A//x/\u{1}}\"\n--> 56\n\
+                    [1/2] STEP 3/3: RUN x\n--> Using cache 34\nwithout an end";
         assert_eq!(
             output.push(text),
             "[1/2] STEP 1/3: FROM debian\n[1/2] STEP 3/3: RUN x\n--> Using cache 34\n"

@@ -59,6 +59,8 @@ pub struct ImageBuilderConfig {
     pub listen_timeout_seconds: u64,
     /// Whether a snapshot with secrets in it fails its build.
     pub refuse_findings: bool,
+    /// Whether an image of this host's architecture is taken where FROM asks for another one.
+    pub any_architecture: bool,
 }
 
 /// Builds images.

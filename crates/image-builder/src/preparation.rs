@@ -54,6 +54,17 @@ impl ImageBuilder {
             self.fetch(row, build, &zip).await?;
             config.readers.to_tar(&zip, &tar, &config.archive_limits).await?.scan
         };
+        match &scan.other_platform {
+            None => {}
+            Some(other) if config.any_architecture => {
+                log.line(&format!(
+                    "Line {} of the Dockerfile asks for an image for {}; this host's is taken instead (any_architecture).",
+                    other.line, other.platform
+                ))
+                .await;
+            }
+            Some(other) => return Err(other.failure()),
+        }
         let stores = self.stores(row, &scan.images).await?;
         Ok(Prepared { scan, stores, slot: None })
     }

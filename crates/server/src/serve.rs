@@ -241,6 +241,7 @@ async fn start_on(
         build_timeout_seconds: build.timeout_seconds,
         listen_timeout_seconds: build.listen_timeout_seconds,
         refuse_findings: build.refuse_findings,
+        any_architecture: config.any_architecture,
     });
     let recovery = hearth_lifecycle::recover::find(&registry).await?;
     for name in hearth_vmm::leftovers::remove(&data_dir.join("run"), &recovery.names()) {

@@ -157,6 +157,7 @@ impl Api {
             build_timeout_seconds: 60,
             listen_timeout_seconds: 1,
             refuse_findings: false,
+            any_architecture: false,
         });
         let account = AccountId::from_stored(ACCOUNT);
         let root = RootKey { account, access_key: "AKID".to_owned(), secret: "secret".to_owned() };

@@ -3,6 +3,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use super::glob::{self, Operator};
+
 /// Whether words keep their quotes and backslashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quotes {
@@ -148,6 +150,9 @@ impl Expansion<'_, '_, '_> {
         if operator == Some('}') {
             return self.value(&name);
         }
+        if let Some(operator @ ('#' | '%' | '/')) = operator {
+            return self.matched(&name, operator);
+        }
         let colon = operator == Some(':');
         if colon {
             operator = self.chars.next();
@@ -169,6 +174,43 @@ impl Expansion<'_, '_, '_> {
             // The builder tells that the variable is missing.
             _ => Err(Unexpanded::Unknown),
         }
+    }
+
+    /// The value of `${NAME` and one of the operators that take a pattern.
+    fn matched(&mut self, name: &str, operator: char) -> Result<String, Unexpanded> {
+        let double = self.chars.next_if_eq(&operator).is_some();
+        let (operator, stop) = match operator {
+            '#' => (Operator::Prefix { longest: double }, '}'),
+            '%' => (Operator::Suffix { longest: double }, '}'),
+            _ => (Operator::Replace { all: double }, '/'),
+        };
+        let pattern = self.raw(stop)?;
+        let replacement = if stop == '/' { self.raw('}')? } else { String::new() };
+        let pieces = glob::parse(&pattern).ok_or(Unexpanded::Unknown)?;
+        // What it means to replace nothing is a matter of Go's regular expressions.
+        if stop == '/' && glob::matches_nothing(&pieces) {
+            return Err(Unexpanded::Unknown);
+        }
+        let value = self.value(name)?;
+        let result = glob::apply(operator, &value, &pieces, &replacement, self.left);
+        let result = result.ok_or(Unexpanded::TooLarge)?;
+        if result.len() > *self.left { Err(Unexpanded::TooLarge) } else { Ok(result) }
+    }
+
+    /// Up to the character that ends it, with its backslashes; quotes and variables are not understood there.
+    fn raw(&mut self, stop: char) -> Result<String, Unexpanded> {
+        let mut text = String::new();
+        while let Some(c) = self.chars.next() {
+            match c {
+                c if c == stop => return Ok(text),
+                '$' | '"' | '\'' => break,
+                c => text.push(c),
+            }
+            if c == '\\' {
+                text.extend(self.chars.next());
+            }
+        }
+        Err(Unexpanded::Unknown)
     }
 
     fn name(&mut self) -> String {

@@ -2,116 +2,221 @@
 //!
 //! - FROM with its variables replaced: the builder refuses `${A-b}`,
 //! - names of stages in lower case: the builder compares them exactly,
-//! - `${A-b}` and `${A+b}` in a stage become `${A:-b}` and `${A:+b}`, which the builder takes,
+//! - variables with operators that the builder lacks or reads otherwise ([`substitution`]),
+//! - ARG without a value for what builders set by themselves: the builder refuses one,
+//! - options that say what is so anyway,
+//! - the escape directive in the first line, where the builder looks for it,
 //! - symbolic modes: the files get them in a stage of their own, from which they are copied then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::chmod;
-use super::instruction::{self, Flag, Keyword};
+use super::instruction::{self, Keyword};
 use super::lines::{File, Instruction};
-use super::stages::{Source, Stages, TOOLS};
+use super::modes::{ModeStage, unnamed};
+use super::refusals::without_needless_flags;
+use super::stages::{Source, Stages};
+use super::substitution::{self, Converter, Inexpressible};
+use super::{ScanError, platform};
 
 /// Longest text that is passed to the builder: one that grows beyond stays as it is.
 const MAX_BYTES: usize = 512 << 10;
-/// Most stages that are added for symbolic modes.
-const MAX_MODE_STAGES: usize = 64;
-
-/// A stage that is put in for files with a symbolic mode.
 #[derive(Debug)]
-struct ModeStage {
-    /// The stage before which it stands.
-    before: usize,
-    text: String,
+pub(super) struct Rewriter<'a> {
+    pub(super) stages: &'a Stages,
+    /// In the order in which they were needed.
+    pub(super) modes: Vec<ModeStage>,
+    /// Numbers in `modes` by what is in the stage.
+    pub(super) known: BTreeMap<String, usize>,
+    /// Stages that need a name.
+    pub(super) unnamed: BTreeSet<usize>,
+    /// How many variables are put in.
+    helpers: usize,
 }
 
-#[derive(Debug)]
-struct Rewriter<'a> {
-    stages: &'a Stages,
-    /// In the order in which they were needed.
-    modes: Vec<ModeStage>,
-    /// Numbers in `modes` by what is in the stage.
-    known: BTreeMap<String, usize>,
-    /// Stages that need a name.
-    unnamed: BTreeSet<usize>,
+/// An instruction in other words.
+#[derive(Debug, Default)]
+struct Line {
+    /// Instructions that are put in before it.
+    before: String,
+    /// Keyword and arguments, if they need other words.
+    text: Option<String>,
 }
 
 /// The whole file in other words; `None` if it is right as it is.
-pub(super) fn rewrite(file: &File<'_>, stages: &Stages) -> Option<String> {
+pub(super) fn rewrite(file: &File<'_>, stages: &Stages) -> Result<Option<String>, ScanError> {
+    let needed = stages.needed();
     // Nothing that is put together here knows of another escape character.
     if file.escape != '\\' {
-        return None;
+        refuse_what_is_read_otherwise(file, stages, &needed)?;
+        return Ok(with_escape_first(file));
     }
     let mut rewriter =
-        Rewriter { stages, modes: Vec::new(), known: BTreeMap::new(), unnamed: BTreeSet::new() };
-    let mut lines: Vec<_> = file
-        .instructions
-        .iter()
-        .zip(&stages.of_instruction)
-        .map(|(instruction, stage)| rewriter.line(instruction, *stage))
-        .collect();
+        Rewriter { stages, modes: Vec::new(), known: BTreeMap::new(), unnamed: BTreeSet::new(), helpers: 0 };
+    let mut lines = Vec::new();
+    for (number, instruction) in file.instructions.iter().enumerate() {
+        let stage = stages.of_instruction[number];
+        lines.push(match rewriter.line(number, instruction, stage) {
+            Ok(line) => line,
+            Err(Inexpressible(construct)) if stage.is_none_or(|stage| needed[stage]) => {
+                return Err(ScanError::Substitution { line: instruction.line, construct });
+            }
+            // Nothing of it is built.
+            Err(_) => Line::default(),
+        });
+    }
     if !rewriter.modes.is_empty() {
         rewriter.renumber(file, &mut lines);
     }
-    if lines.iter().all(Option::is_none) {
-        return None;
+    if lines.iter().all(|line| line.text.is_none()) {
+        return Ok(None);
     }
-    let mut text = file.head.to_owned();
-    for ((instruction, stage), line) in file.instructions.iter().zip(&stages.of_instruction).zip(&lines) {
-        if instruction.keyword == Keyword::From {
-            for mode in rewriter.modes.iter().filter(|mode| Some(mode.before) == *stage) {
-                text.push_str(&mode.text);
-            }
-        }
-        match line {
-            None => text.push_str(instruction.text),
-            Some(line) => {
-                text.push_str(line);
-                text.push('\n');
-                text.push_str(instruction.rest);
-            }
-        }
-        if text.len() > MAX_BYTES {
-            return None;
+    let text = rewriter.text(file, &lines);
+    if text.is_none() {
+        refuse_what_is_read_otherwise(file, stages, &needed)?;
+    }
+    Ok(text)
+}
+
+/// For a file that is passed on as it is.
+fn refuse_what_is_read_otherwise(file: &File<'_>, stages: &Stages, needed: &[bool]) -> Result<(), ScanError> {
+    for (instruction, stage) in file.instructions.iter().zip(&stages.of_instruction) {
+        let is_expanded = !matches!(instruction.keyword, Keyword::Run | Keyword::Plain | Keyword::OnBuild);
+        if is_expanded
+            && stage.is_none_or(|stage| needed[stage])
+            && let Some(construct) = substitution::read_otherwise(&instruction.arguments)
+        {
+            return Err(ScanError::Substitution { line: instruction.line, construct });
         }
     }
-    Some(text)
+    Ok(())
+}
+
+/// The file with its escape directive in the first line: the builder takes no other comment before it.
+fn with_escape_first(file: &File<'_>) -> Option<String> {
+    let head = file.head.trim_start_matches('\u{feff}');
+    let first = head.trim_start().trim_start_matches('#').trim_start();
+    let is_first = first.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("escape"));
+    (!is_first).then(|| {
+        let instructions: String = file.instructions.iter().map(|instruction| instruction.text).collect();
+        format!("# escape={}\n{head}{instructions}", file.escape)
+    })
 }
 
 impl Rewriter<'_> {
+    /// All lines together; `None` if that is too long.
+    fn text(&self, file: &File<'_>, lines: &[Line]) -> Option<String> {
+        let mut text = file.head.to_owned();
+        for ((instruction, stage), line) in
+            file.instructions.iter().zip(&self.stages.of_instruction).zip(lines)
+        {
+            if instruction.keyword == Keyword::From {
+                for mode in self.modes.iter().filter(|mode| Some(mode.before) == *stage) {
+                    text.push_str(&mode.text);
+                }
+            }
+            text.push_str(&line.before);
+            match &line.text {
+                None => text.push_str(instruction.text),
+                Some(line) => {
+                    text.push_str(line);
+                    text.push('\n');
+                    text.push_str(instruction.rest);
+                }
+            }
+            if text.len() > MAX_BYTES {
+                return None;
+            }
+        }
+        Some(text)
+    }
+
     /// Other words for an instruction, if it needs them.
-    fn line(&mut self, instruction: &Instruction<'_>, stage: Option<usize>) -> Option<String> {
+    fn line(
+        &mut self,
+        number: usize,
+        instruction: &Instruction<'_>,
+        stage: Option<usize>,
+    ) -> Result<Line, Inexpressible> {
         let Instruction { keyword, arguments, .. } = instruction;
-        match (keyword, stage) {
+        let text = match (keyword, stage) {
             (Keyword::From, Some(stage)) => {
                 let from = &self.stages.list[stage].from;
                 (from.split_whitespace().ne(arguments.split_whitespace())).then(|| format!("FROM {from}"))
             }
             (Keyword::Copy | Keyword::Add, Some(stage)) => {
-                let moded = self.with_mode(instruction, stage);
-                let named = self.with_names(*keyword, moded.as_deref().unwrap_or(arguments), stage);
-                let text = named.or(moded);
-                let softened = soften(text.as_deref().unwrap_or(arguments));
-                // A file that gets its mode in a stage is never added from elsewhere.
-                let keyword = if softened
-                    .as_deref()
-                    .or(text.as_deref())
-                    .is_some_and(|text| text.contains("--from=hearth-mode-"))
+                let plain = without_needless_flags(*keyword, arguments);
+                let (mut keyword, mut text) =
+                    plain.map_or((*keyword, None), |(keyword, text)| (keyword, Some(text)));
+                if let Some(moded) =
+                    self.with_mode(instruction, keyword, text.as_deref().unwrap_or(arguments), stage)
                 {
-                    Keyword::Copy
-                } else {
-                    *keyword
-                };
-                softened.or(text).map(|text| format!("{} {text}", keyword.name()))
+                    // A file that gets its mode in a stage is never added from elsewhere.
+                    if moded.contains("--from=hearth-mode-") {
+                        keyword = Keyword::Copy;
+                    }
+                    text = Some(moded);
+                }
+                text = self.with_names(keyword, text.as_deref().unwrap_or(arguments), stage).or(text);
+                return self.converted(keyword.name(), text, arguments, "");
             }
             (Keyword::Run, Some(stage)) => {
-                self.with_names(*keyword, arguments, stage).map(|text| format!("RUN {text}"))
+                let plain = without_needless_flags(*keyword, arguments).map(|(_, text)| text);
+                let named = self.with_names(*keyword, plain.as_deref().unwrap_or(arguments), stage);
+                named.or(plain).map(|text| format!("RUN {text}"))
             }
-            (Keyword::Arg, _) => soften(arguments).map(|text| format!("ARG {text}")),
-            (Keyword::Expanding, _) => soften(arguments).map(|text| format!("{} {text}", instruction.word)),
+            (Keyword::Arg, None) => self.stages.headings.get(&number).map(|text| format!("ARG {text}")),
+            (Keyword::Arg, Some(_)) => {
+                return self.converted("ARG", without_automatic_values(arguments), arguments, "");
+            }
+            (Keyword::Expanding, _) => return self.converted(&instruction.word, None, arguments, ""),
+            (Keyword::OnBuild, _) => {
+                let (word, inner) = instruction::split(arguments);
+                match Keyword::parse(word) {
+                    Some(Keyword::Add | Keyword::Arg | Keyword::Copy | Keyword::Expanding) => {
+                        return self.converted(&format!("ONBUILD {word}"), None, inner, "ONBUILD ");
+                    }
+                    _ => None,
+                }
+            }
             _ => None,
+        };
+        Ok(Line { before: String::new(), text })
+    }
+
+    /// The line with these arguments, `text` or `arguments`, their variables in the builder's words. `prefix` is what stands
+    /// before the keyword.
+    fn converted(
+        &mut self,
+        word: &str,
+        text: Option<String>,
+        arguments: &str,
+        prefix: &str,
+    ) -> Result<Line, Inexpressible> {
+        let mut converter = Converter { helpers: &mut self.helpers, before: Vec::new() };
+        let arguments = text.as_deref().unwrap_or(arguments);
+        let rest = instruction::options(arguments).1;
+        let other = match instruction::json(rest) {
+            None => converter.convert(arguments)?,
+            Some(list) => {
+                let head = &arguments[..arguments.len() - rest.len()];
+                let flags = converter.convert(head)?;
+                let mut is_changed = flags.is_some();
+                let mut words = Vec::new();
+                for word in list {
+                    let other = converter.convert(&word)?;
+                    is_changed |= other.is_some();
+                    words.push(other.unwrap_or(word));
+                }
+                let list = serde_json::Value::from(words).to_string();
+                is_changed.then(|| flags.unwrap_or_else(|| head.to_owned()) + &list)
+            }
+        };
+        let mut before = String::new();
+        for value in converter.before {
+            let _ = writeln!(before, "{prefix}ARG {value}");
         }
+        Ok(Line { before, text: other.or(text).map(|text| format!("{word} {text}")) })
     }
 
     /// The arguments with the names of stages as the stages have them.
@@ -123,90 +228,12 @@ impl Rewriter<'_> {
         replace_sources(keyword, arguments, &renamed)
     }
 
-    /// COPY or ADD without its symbolic mode.
-    fn with_mode(&mut self, instruction: &Instruction<'_>, current: usize) -> Option<String> {
-        let (flags, rest) = instruction::options(&instruction.arguments);
-        let mode = flags.iter().find(|flag| flag.name() == "--chmod")?.value()?.trim_matches(['"', '\'']);
-        if !chmod::is_symbolic(mode) || self.modes.len() == MAX_MODE_STAGES {
-            return None;
-        }
-        let words =
-            instruction::json(rest).unwrap_or_else(|| rest.split_whitespace().map(str::to_owned).collect());
-        let (target, sources) = words.split_last()?;
-        if !instruction.heredocs.is_empty() {
-            // Files of the context beside them would need the other way.
-            let mode = (sources.len() == instruction.heredocs.len()).then(|| chmod::of_heredoc(mode))??;
-            return Some(without(&flags, &["--chmod"]) + &format!("--chmod={mode} {rest}"));
-        }
-        if sources.is_empty()
-            || !sources.iter().all(|source| is_plain(source))
-            || flags.iter().any(|flag| flag.name() == "--parents")
-        {
-            return None;
-        }
-        let from = flags.iter().find(|flag| flag.name() == "--from").and_then(|flag| flag.value());
-        let (stage, prefix) = match from {
-            None if instruction.keyword == Keyword::Add
-                && sources.iter().any(|source| is_unpacked(source)) =>
-            {
-                return None;
-            }
-            None => (context_stage(mode, &flags), "/context"),
-            Some(from) => (self.source_stage(mode, from, sources, current)?, ""),
-        };
-        let number = self.mode_stage(stage, current);
-        let list = sources
-            .iter()
-            .map(|source| format!("{prefix}/{}", source.trim_start_matches('/')))
-            .chain([target.clone()]);
-        let list: Vec<_> = list.collect();
-        let list = if rest.starts_with('[') { serde_json::to_string(&list).ok()? } else { list.join(" ") };
-        let others = without(&flags, &["--chmod", "--from", "--exclude"]);
-        Some(format!("--from=hearth-mode-{number} {others}{list}"))
-    }
-
-    /// The text of a stage in which the files of an image or another stage get the mode.
-    fn source_stage(&mut self, mode: &str, from: &str, sources: &[String], current: usize) -> Option<String> {
-        let base = match self.stages.source(from, current) {
-            Source::Other => return None,
-            Source::Image(image) => image,
-            Source::Stage(stage) => self.stages.list[stage].name.clone().unwrap_or_else(|| {
-                self.unnamed.insert(stage);
-                unnamed(stage)
-            }),
-        };
-        let files: Vec<_> =
-            sources.iter().map(|source| format!("/{}", source.trim_start_matches('/'))).collect();
-        if files
-            .iter()
-            .any(|file| file.contains(|c: char| !c.is_ascii_alphanumeric() && !"._/*?@+-".contains(c)))
-        {
-            return None;
-        }
-        let command = format!("/.hearth-tools/busybox chmod -R {mode} {}", files.join(" "));
-        Some(format!(
-            "FROM {base} AS NAME\nUSER 0\nRUN --mount=type=bind,from={TOOLS},target=/.hearth-tools [\"/.hearth-tools/busybox\", \"sh\", \"-c\", \"{command}\"]\n"
-        ))
-    }
-
-    /// Number of the stage with this text.
-    fn mode_stage(&mut self, text: String, before: usize) -> usize {
-        if let Some(number) = self.known.get(&text) {
-            return *number;
-        }
-        let number = self.modes.len();
-        self.modes
-            .push(ModeStage { before, text: text.replacen("NAME", &format!("hearth-mode-{number}"), 1) });
-        self.known.insert(text, number);
-        number
-    }
-
     /// Adapts what names stages by their number, and gives names to stages that need one.
-    fn renumber(&self, file: &File<'_>, lines: &mut [Option<String>]) {
+    fn renumber(&self, file: &File<'_>, lines: &mut [Line]) {
         for ((instruction, stage), line) in
             file.instructions.iter().zip(&self.stages.of_instruction).zip(lines)
         {
-            let Some(stage) = *stage else { continue };
+            let (Some(stage), line) = (*stage, &mut line.text) else { continue };
             if instruction.keyword == Keyword::From && self.unnamed.contains(&stage) {
                 let from = line.take().unwrap_or_else(|| format!("FROM {}", self.stages.list[stage].from));
                 *line = Some(format!("{from} AS {}", unnamed(stage)));
@@ -229,47 +256,20 @@ impl Rewriter<'_> {
     }
 }
 
-/// A stage in which the files of the context have the mode.
-fn context_stage(mode: &str, flags: &[Flag<'_>]) -> String {
-    let mut text = "FROM scratch AS NAME\nCOPY ".to_owned();
-    for Flag(flag) in flags.iter().filter(|flag| flag.name() == "--exclude") {
-        let _ = write!(text, "{flag} ");
-    }
-    let _ = write!(
-        text,
-        ". /context/\nRUN --mount=type=bind,from={TOOLS},target=/.hearth-tools [\"/.hearth-tools/busybox\", \"chmod\", \"-R\", \"{mode}\", \"/context\"]\n"
-    );
-    text
-}
-
-fn unnamed(stage: usize) -> String {
-    format!("hearth-stage-{stage}")
-}
-
-/// The options without those of these names, each with a blank behind it.
-fn without(flags: &[Flag<'_>], names: &[&str]) -> String {
-    let mut text = String::new();
-    for Flag(flag) in flags.iter().filter(|flag| !names.contains(&flag.name())) {
-        let _ = write!(text, "{flag} ");
-    }
-    text
-}
-
-/// Whether a source is a path inside of what is copied from.
-fn is_plain(source: &str) -> bool {
-    !source.contains("..")
-        && !source.contains("://")
-        && !source.contains(['"', '\'', '\\', '$'])
-        && !source.starts_with("git@")
-}
-
-/// Whether ADD may unpack a file of this name.
-fn is_unpacked(source: &str) -> bool {
-    let name = source.rsplit('/').next().unwrap_or_default().to_lowercase();
-    name.contains(['*', '?', '['])
-        || [".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".tbz", ".txz"]
-            .iter()
-            .any(|end| name.ends_with(end))
+/// The arguments of ARG without values for what builders set by themselves, if there are any: the scan has made sure that they
+/// are the values that the builder sets.
+fn without_automatic_values(arguments: &str) -> Option<String> {
+    let mut is_changed = false;
+    let words = instruction::variables(arguments).into_iter().map(|(name, value)| match value {
+        Some(_) if platform::is_variable(&name) => {
+            is_changed = true;
+            name
+        }
+        Some(value) => format!("{name}={value}"),
+        None => name,
+    });
+    let words: Vec<_> = words.collect();
+    is_changed.then(|| words.join(" "))
 }
 
 /// The arguments with other values for `--from=` or the `from=` of mounts, if there is one to replace.
@@ -306,41 +306,4 @@ fn replace_sources(
         }
     }
     changed.then(|| text + rest)
-}
-
-/// The text with `${A-b}` and `${A+b}` as `${A:-b}` and `${A:+b}`, if it has any.
-fn soften(text: &str) -> Option<String> {
-    let mut result = String::new();
-    let mut quoted = false;
-    let mut doubly_quoted = false;
-    let mut copied = 0;
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' if !quoted => at += 1,
-            b'\'' if !doubly_quoted => quoted = !quoted,
-            b'"' if !quoted => doubly_quoted = !doubly_quoted,
-            b'$' if !quoted && bytes.get(at + 1) == Some(&b'{') => {
-                let name = bytes[at + 2..]
-                    .iter()
-                    .take_while(|byte| **byte == b'_' || byte.is_ascii_alphanumeric())
-                    .count();
-                let end = at + 2 + name;
-                if name > 0 && matches!(bytes.get(end), Some(b'-' | b'+')) {
-                    result.push_str(&text[copied..end]);
-                    result.push(':');
-                    copied = end;
-                }
-                at = end - 1;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    if copied == 0 {
-        return None;
-    }
-    result.push_str(&text[copied..]);
-    Some(result)
 }
