@@ -55,7 +55,7 @@ def target(base):
     """A server without images and without limits on the rate."""
     rates = ("run_microvm", "resume_microvm", "suspend_microvm", "terminate_microvm", "get_microvm",
              "create_microvm_auth_token", "create_microvm_shell_auth_token")
-    settings = {"rates": dict.fromkeys(rates, 0), "quotas": {"images": 100_000}}
+    settings = {"rates": dict.fromkeys(rates, 0), "quotas": {"images": 100_000, "network_connectors": 100_000}}
     server = Server(base / "fuzz", settings, base, "fuzz").start()
     with Target(server) as target:
         print(f"HEARTH_FUZZ_SEED={SEED}")

@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Validation,
     /// 400, of `lambda-core`: a rule that the model does not state.
     InvalidParameterValue,
+    /// 400, of `lambda-core`: as many connectors, or versions of one, as there may be.
+    NetworkConnectorLimitExceeded,
     /// 402.
     ServiceQuotaExceeded,
     /// 403.
@@ -50,7 +52,7 @@ impl ErrorKind {
     /// HTTP status (botocore model, trait `httpError`).
     pub fn status(self) -> u16 {
         match self {
-            Self::Validation | Self::InvalidParameterValue => 400,
+            Self::Validation | Self::InvalidParameterValue | Self::NetworkConnectorLimitExceeded => 400,
             Self::ServiceQuotaExceeded => 402,
             Self::AccessDenied
             | Self::InvalidSignature
@@ -70,6 +72,7 @@ impl ErrorKind {
         match self {
             Self::Validation => "ValidationException",
             Self::InvalidParameterValue => "InvalidParameterValueException",
+            Self::NetworkConnectorLimitExceeded => "NetworkConnectorLimitExceededException",
             Self::ServiceQuotaExceeded => "ServiceQuotaExceededException",
             Self::AccessDenied => "AccessDeniedException",
             Self::InvalidSignature => "InvalidSignatureException",

@@ -39,6 +39,9 @@ impl From<hearth_store::Error> for Refusal {
             let (first, rest) = sentence.split_at(1);
             return Self::new("LimitExceededException", format!("{}{rest}.", first.to_uppercase()));
         }
+        if matches!(error, hearth_store::Error::NoRoom) {
+            return Self::new("ServiceUnavailableException", format!("The host has no room: {error}."));
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         Self::new("ServiceUnavailableException", "The service cannot complete the request.")
     }

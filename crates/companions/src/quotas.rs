@@ -46,6 +46,10 @@ pub struct QuotaValues {
     pub concurrent_pulls: u32,
     /// MiB of disks of pulled base images.
     pub base_images_mib: u64,
+    /// Network connectors.
+    pub network_connectors: u32,
+    /// Versions of a network connector.
+    pub versions_per_network_connector: u32,
     /// Seconds that a microVM may live; 0 is no limit, here and below.
     pub maximum_duration_seconds: u32,
     /// RunMicrovm per second.
@@ -60,6 +64,8 @@ pub struct QuotaValues {
     pub create_microvm_auth_token: u32,
     /// Log groups.
     pub log_groups: u32,
+    /// Streams of all log groups together.
+    pub log_streams: u32,
     /// MiB in all log groups together.
     pub log_mib: u64,
     /// StartLiveTail sessions at the same time.
@@ -75,7 +81,7 @@ type Definition = (&'static str, &'static str, &'static str, fn(&QuotaValues) ->
 
 /// Codes as published (behaviour.md section 9), but for those with HEARTH in them, which are ours. Operations have a rate and a
 /// burst, which are the same number here.
-const DEFINITIONS: [Definition; 18] = [
+const DEFINITIONS: [Definition; 20] = [
     ("L-CD1C0CC4", "MicroVM memory", "Gigabytes", |values| values.memory_mib as f64 / 1024.0),
     ("L-B430C318", "MicroVM maximum duration", "Seconds", |values| limit(values.maximum_duration_seconds)),
     ("L-942E56BE", "MicroVM images", "None", |values| values.images.into()),
@@ -84,6 +90,10 @@ const DEFINITIONS: [Definition; 18] = [
     ("L-HEARTHBR", "Running MicroVM image builds", "None", |values| values.running_builds.into()),
     ("L-HEARTHBP", "Concurrent pulls of base images", "None", |values| values.concurrent_pulls.into()),
     ("L-HEARTHBD", "Disks of pulled base images", "Megabytes", |values| values.base_images_mib as f64),
+    ("L-HEARTHNC", "Network connectors", "None", |values| values.network_connectors.into()),
+    ("L-HEARTHNV", "Versions per network connector", "None", |values| {
+        values.versions_per_network_connector.into()
+    }),
     ("L-535CA9B6", "Rate of RunMicrovm requests", "None", |values| limit(values.run_microvm)),
     ("L-91B95582", "Burst of RunMicrovm requests", "None", |values| limit(values.run_microvm)),
     ("L-90045317", "Rate of SuspendMicrovm requests", "None", |values| limit(values.suspend_microvm)),
@@ -101,8 +111,9 @@ const DEFINITIONS: [Definition; 18] = [
 ];
 
 /// Quotas of CloudWatch Logs; the codes are ours.
-const LOG_DEFINITIONS: [Definition; 3] = [
+const LOG_DEFINITIONS: [Definition; 4] = [
     ("L-HEARTHLG", "Log groups", "None", |values| limit(values.log_groups)),
+    ("L-HEARTHLS", "Log streams", "None", |values| limit(values.log_streams)),
     ("L-HEARTHLB", "Bytes stored in log groups", "Megabytes", |values| match values.log_mib {
         0 => UNLIMITED,
         mib => mib as f64,

@@ -80,6 +80,7 @@ impl IntoResponse for Refused {
             ErrorKind::Throttling => json!({ "message": message, "serviceCode": null, "quotaCode": null }),
             ErrorKind::Validation
             | ErrorKind::InvalidParameterValue
+            | ErrorKind::NetworkConnectorLimitExceeded
             | ErrorKind::ResourceConflict
             | ErrorKind::Service
             | ErrorKind::AccessDenied

@@ -5,8 +5,9 @@ use hearth_store::{Quota, Quotas};
 
 use crate::config::Context;
 
-/// 402. The sentence about memory is the service's (recorded exchanges), the others are ours.
+/// 402, or 400 for network connectors. The sentence about memory is the service's (recorded exchanges), the others are ours.
 pub(crate) fn quota_exceeded(quota: Quota, quotas: &Quotas) -> Error {
+    let mut kind = ErrorKind::ServiceQuotaExceeded;
     let message = match quota {
         Quota::Memory => {
             "The base maximum allocated memory limit has been reached for this account.".to_owned()
@@ -25,8 +26,22 @@ pub(crate) fn quota_exceeded(quota: Quota, quotas: &Quotas) -> Error {
             "The maximum number of concurrent builds ({}) has been reached for this account; try again when one has ended.",
             quotas.concurrent_builds
         ),
+        Quota::NetworkConnectors => {
+            kind = ErrorKind::NetworkConnectorLimitExceeded;
+            format!(
+                "The maximum number of network connectors ({}) has been reached for this account; delete one first.",
+                quotas.network_connectors
+            )
+        }
+        Quota::VersionsPerNetworkConnector => {
+            kind = ErrorKind::NetworkConnectorLimitExceeded;
+            format!(
+                "The maximum number of versions ({}) has been reached for this network connector; delete one first.",
+                quotas.versions_per_network_connector
+            )
+        }
     };
-    Error::new(ErrorKind::ServiceQuotaExceeded, message)
+    Error::new(kind, message)
 }
 
 impl Context {

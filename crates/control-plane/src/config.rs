@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hearth_api::{AccountId, EndpointLabel, Error};
+use hearth_api::{AccountId, EndpointLabel, Error, ErrorKind};
 use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
@@ -78,8 +78,11 @@ impl Context {
     }
 }
 
-/// The caller learns only that the store failed; the log has why.
+/// The caller learns only that the store failed, or that there is no room; the log has why.
 pub(crate) fn store_failed(error: &hearth_store::Error) -> Error {
+    if matches!(error, hearth_store::Error::NoRoom) {
+        return Error::new(ErrorKind::InsufficientCapacity, format!("The host has no room: {error}."));
+    }
     tracing::error!(error = error as &dyn std::error::Error, "the store failed");
     Error::internal()
 }

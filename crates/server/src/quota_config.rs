@@ -21,12 +21,18 @@ pub(crate) struct QuotaConfig {
     pub(crate) base_images_mib: u64,
     /// Baseline memory of all microVMs that have not ended.
     pub(crate) memory_mib: u64,
+    /// Network connectors.
+    pub(crate) network_connectors: u32,
+    /// Versions of a network connector.
+    pub(crate) versions_per_network_connector: u32,
     /// Longest life of a microVM; 0 is no limit.
     pub(crate) maximum_duration_seconds: u32,
     /// Memory that the host keeps available.
     pub(crate) minimum_available_memory_mib: u64,
     /// Log groups; 0 is no limit, here and below.
     pub(crate) log_groups: u32,
+    /// Streams of all log groups together.
+    pub(crate) log_streams: u32,
     /// MiB in all log groups together.
     pub(crate) log_mib: u64,
     /// StartLiveTail sessions at the same time.
@@ -51,8 +57,14 @@ impl QuotaConfig {
 
 impl Default for QuotaConfig {
     fn default() -> Self {
-        let hearth_store::Quotas { images, versions_per_image, concurrent_builds, memory_mib } =
-            hearth_store::Quotas::default();
+        let hearth_store::Quotas {
+            images,
+            versions_per_image,
+            concurrent_builds,
+            memory_mib,
+            network_connectors,
+            versions_per_network_connector,
+        } = hearth_store::Quotas::default();
         Self {
             images,
             versions_per_image,
@@ -61,12 +73,15 @@ impl Default for QuotaConfig {
             concurrent_pulls: 2,
             base_images_mib: 64 << 10,
             memory_mib,
+            network_connectors,
+            versions_per_network_connector,
             maximum_duration_seconds: 28_800,
             minimum_available_memory_mib: 512,
             s3_gib: StorageLimits::default().bytes >> 30,
             s3_buckets: StorageLimits::default().buckets,
             minimum_free_disk_mib: StorageLimits::default().free_bytes >> 20,
             log_groups: 10_000,
+            log_streams: 100_000,
             log_mib: 10_240,
             live_tail_sessions: 15,
         }

@@ -1,4 +1,4 @@
-//! What expires: log lines, records of terminated microVMs, client tokens. A sweep goes over them once a minute, in short
+//! What expires: log lines, records of terminated microVMs and deleted network connectors, client tokens. A sweep goes over them once a minute, in short
 //! transactions with pauses, so that it holds up nobody. Once an hour the lifecycle rules of buckets are followed, which
 //! count in days.
 
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hearth_api::Timestamp;
 use hearth_companions::ObjectStorage;
-use hearth_store::Store;
+use hearth_store::{LogSweep, Store};
 
 use crate::config::Config;
 
@@ -14,6 +14,8 @@ const PERIOD: Duration = Duration::from_mins(1);
 const LIFECYCLE_PERIOD: Duration = Duration::from_hours(1);
 /// Between two transactions, for those who want to write.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long deleting a network connector again succeeds.
+const GONE_CONNECTOR_DAYS: u32 = 1;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
 /// How long and how much is kept; `None` is for ever and without end.
@@ -64,23 +66,38 @@ async fn done<E: std::error::Error + Send + 'static>(
     }
 }
 
-/// Removes everything that has expired at `now`.
+/// Removes everything that has expired at `now`. Every kind and every account has its turn in each round, so that an account
+/// that makes more than one step removes keeps nobody else's from being removed.
 async fn sweep(store: &Store, limits: Limits, now: Timestamp) -> hearth_store::Result<()> {
+    while round(store, limits, now).await? {}
+    Ok(())
+}
+
+/// One step of each kind; true when there may be more.
+async fn round(store: &Store, limits: Limits, now: Timestamp) -> hearth_store::Result<bool> {
     let ago = |days: u32| Timestamp::from_millis(now.as_millis() - i64::from(days) * DAY_MILLIS);
-    while store.sweep_logs(now, limits.group_bytes).await? {
-        tokio::time::sleep(PAUSE).await;
+    let mut any = false;
+    for account in store.accounts_with_logs().await? {
+        for what in LogSweep::ALL {
+            paused(&mut any, store.sweep_logs(&account, what, now, limits.group_bytes).await?).await;
+        }
     }
     if let Some(days) = limits.terminated_days {
-        while store.sweep_ended_microvms(ago(days)).await? {
-            tokio::time::sleep(PAUSE).await;
-        }
+        paused(&mut any, store.sweep_ended_microvms(ago(days)).await?).await;
     }
     if let Some(days) = limits.client_token_days {
-        while store.sweep_client_tokens(ago(days)).await? {
-            tokio::time::sleep(PAUSE).await;
-        }
+        paused(&mut any, store.sweep_client_tokens(ago(days)).await?).await;
     }
-    Ok(())
+    paused(&mut any, store.sweep_network_connectors(ago(GONE_CONNECTOR_DAYS)).await?).await;
+    Ok(any)
+}
+
+/// Notes that there is more to remove, and lets others write first.
+async fn paused(any: &mut bool, more: bool) {
+    if more {
+        *any = true;
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 #[cfg(test)]
@@ -110,5 +127,26 @@ mod tests {
         let later = Timestamp::from_millis(now.as_millis() + DAY_MILLIS + 1);
         sweep(&store, Limits::new(&config), later).await.unwrap();
         assert_eq!((bytes("small").await, bytes("large").await), (0, 900_026));
+    }
+
+    /// The kind: nobody's work waits for another's to end.
+    #[tokio::test]
+    async fn every_kind_and_account_has_its_turn_in_each_round() {
+        let store = Store::temporary().await.unwrap();
+        let [greedy, other] = ["000000000000", "111122223333"].map(AccountId::from_stored);
+        let now = Timestamp::now();
+        let many: Vec<_> = (0..2500).map(|n| (now, n.to_string())).collect();
+        store.append_log(&greedy, "g", "deleted", &many).await.unwrap();
+        store.delete_log_stream(&greedy, "g", "deleted").await.unwrap().unwrap();
+        store.append_log(&other, "g", "old", &many[..1]).await.unwrap();
+        store.set_log_retention(&other, "g", Some(1)).await.unwrap();
+        let limits = Limits::new(&Config::default());
+        let later = Timestamp::from_millis(now.as_millis() + DAY_MILLIS + 1);
+        assert!(round(&store, limits, later).await.unwrap(), "a thousand lines of the first account went");
+        let bytes = async |account| store.log_group(account, "g").await.unwrap().unwrap().stored_bytes;
+        assert!(bytes(&greedy).await > 0);
+        assert_eq!(bytes(&other).await, 0);
+        sweep(&store, limits, later).await.unwrap();
+        assert_eq!(bytes(&greedy).await, 0);
     }
 }

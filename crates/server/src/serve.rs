@@ -137,6 +137,7 @@ async fn start(
         .with_log_retention(log_retention)
         .with_log_quotas(LogQuotas {
             groups: Some(config.quotas.log_groups).filter(|groups| *groups > 0),
+            streams: Some(config.quotas.log_streams).filter(|streams| *streams > 0),
             bytes: Some(config.quotas.log_mib << 20).filter(|bytes| *bytes > 0),
         });
     store.adopt_log_groups(&access.account).await?;
@@ -273,6 +274,8 @@ async fn serve(
         versions_per_image: config.quotas.versions_per_image,
         concurrent_builds: config.quotas.concurrent_builds,
         memory_mib: config.quotas.memory_mib,
+        network_connectors: config.quotas.network_connectors,
+        versions_per_network_connector: config.quotas.versions_per_network_connector,
     };
     let companions = hearth_companions::router(
         &storage,
@@ -336,6 +339,8 @@ fn quota_values(config: &Config) -> QuotaValues {
         running_builds: running_builds as u32,
         concurrent_pulls: concurrent_pulls as u32,
         base_images_mib: quotas.base_images_mib,
+        network_connectors: quotas.network_connectors,
+        versions_per_network_connector: quotas.versions_per_network_connector,
         maximum_duration_seconds: quotas.maximum_duration_seconds,
         run_microvm: rates.run_microvm,
         suspend_microvm: rates.suspend_microvm,
@@ -343,6 +348,7 @@ fn quota_values(config: &Config) -> QuotaValues {
         terminate_microvm: rates.terminate_microvm,
         create_microvm_auth_token: rates.create_microvm_auth_token,
         log_groups: quotas.log_groups,
+        log_streams: quotas.log_streams,
         log_mib: quotas.log_mib,
         live_tail_sessions: quotas.live_tail_sessions,
         s3_buckets: quotas.s3_buckets,

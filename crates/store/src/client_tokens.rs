@@ -51,6 +51,28 @@ pub(crate) async fn claim(
     if inserted.rows_affected() == 1 { Ok(TokenClaim::Fresh) } else { look_up(connection, token).await }
 }
 
+/// Forgets the oldest tokens of an operation beyond the newest `kept` of the account: of operations whose answers are long
+/// and that anybody may call as often as it likes.
+pub(crate) async fn keep_newest(
+    connection: &mut sqlx::SqliteConnection,
+    token: Option<&ClientToken>,
+    kept: u32,
+) -> Result<()> {
+    let Some(token) = token else { return Ok(()) };
+    // With the plus SQLite sorts those of the operation, which are few, and does not walk over everybody's by their age.
+    sqlx::query(
+        "DELETE FROM client_tokens WHERE rowid IN (
+             SELECT rowid FROM client_tokens WHERE account = ? AND operation = ?
+             ORDER BY +created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+    )
+    .bind(token.account.as_str())
+    .bind(token.operation)
+    .bind(kept)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn look_up(connection: &mut sqlx::SqliteConnection, token: &ClientToken) -> Result<TokenClaim> {
     let row = sqlx::query(
         "SELECT parameters_hash, answer FROM client_tokens WHERE account = ? AND operation = ? AND token = ?",

@@ -83,6 +83,9 @@ impl Store {
 
     /// Makes changes, all or none.
     pub async fn write_identities(&self, writes: &[IdentityWrite]) -> Result<()> {
+        if writes.iter().any(|write| matches!(write, IdentityWrite::Put(_))) {
+            self.check_room()?;
+        }
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for write in writes {
             match write {

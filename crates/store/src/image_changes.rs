@@ -51,6 +51,7 @@ impl Store {
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<BegunUpdate> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {

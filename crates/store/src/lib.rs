@@ -41,7 +41,7 @@ pub use log_quotas::{LogQuota, LogQuotas};
 pub use logs::{
     Author, CreatedLogStream, EVENT_OVERHEAD_BYTES, EventOrder, Found, LineBuffer, LogActions,
     LogDestination, LogEvent, LogGroupRecord, LogPage, LogPosition, LogQuery, LogRights, LogStreamRecord,
-    LogWriter, MissingLog, Room, StreamOrder, StreamQuery, WrittenFor,
+    LogSweep, LogWriter, MissingLog, Room, StreamOrder, StreamPosition, StreamQuery, WrittenFor,
 };
 pub use microvms::{InsertedMicrovm, MicrovmFilter};
 pub use network_connectors::{
@@ -60,6 +60,9 @@ use reserve::MINIMUM_ROOM_MIB;
 /// How long a statement waits for another's lock. Who commits holds it until the disk has what was written, and on a disk
 /// that others keep busy that takes tens of seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Connections that read logs: whoever asks for pages on behalf of clients sees to it that no account has all of them.
+pub const LOG_READERS: u32 = 4;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -114,6 +117,8 @@ pub struct Store {
     pool: sqlx::SqlitePool,
     /// What it commits survives the death of any process; costs no wait for the disk.
     relaxed: sqlx::SqlitePool,
+    /// Reads log groups, streams and events, of which a page may take long: nothing else waits for these connections.
+    log_readers: sqlx::SqlitePool,
     path: Arc<Path>,
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
@@ -165,10 +170,12 @@ impl Store {
         } else {
             self::pool(options(path, relaxed), 2).await.map_err(open_error)?
         };
+        let log_readers = self::pool(options(path, durable), LOG_READERS).await.map_err(open_error)?;
         first.close().await.map_err(open_error)?;
         Ok(Self {
             pool,
             relaxed,
+            log_readers,
             path: path.into(),
             readers: Readers::new(path.to_owned()),
             recent: RecentMicrovms::new(),
@@ -197,6 +204,7 @@ impl Store {
     /// Closes all connections, writing what is pending.
     pub async fn close(&self) {
         self.readers.close();
+        self.log_readers.close().await;
         self.relaxed.close().await;
         self.pool.close().await;
     }
@@ -237,6 +245,16 @@ fn from_json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -
 /// Writes a JSON column.
 fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("records serialise: they hold no maps with non-text keys")
+}
+
+#[cfg(test)]
+impl Store {
+    /// How SQLite would run a statement.
+    async fn plan(&self, statement: &str) -> String {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let rows = sqlx::query(explain).fetch_all(&self.pool).await.expect("the statement is valid");
+        rows.iter().map(|row| sqlx::Row::get::<String, _>(row, "detail")).collect::<Vec<_>>().join("; ")
+    }
 }
 
 #[cfg(test)]

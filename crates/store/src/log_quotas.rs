@@ -1,4 +1,5 @@
-//! How many log groups an account may have, and how many bytes in them, so that no account takes the disk from all.
+//! How many log groups and streams an account may have, and how many bytes in them, so that no account takes the disk
+//! from all.
 
 use hearth_api::{AccountId, Timestamp};
 use sqlx::SqliteConnection;
@@ -6,16 +7,18 @@ use sqlx::SqliteConnection;
 use crate::logs::EVENT_OVERHEAD_BYTES;
 use crate::{Error, Result};
 
-/// Output of builds and microVMs may exceed the bytes by this part until the oldest lines of the account are removed;
+/// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the account are removed;
 /// beyond it new lines are lost.
 const OUTPUT_MARGIN: u64 = 8;
 
 /// How much an account may have; `None` is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogQuotas {
-    /// Log groups.
+    /// Log groups, deleted ones included until their lines are removed.
     pub groups: Option<u32>,
-    /// Bytes of all log groups, deleted ones included until their lines are removed.
+    /// Streams of all log groups, deleted ones included until their lines are removed.
+    pub streams: Option<u32>,
+    /// Bytes of all log groups, those of deleted groups and streams included until they are removed.
     pub bytes: Option<u64>,
 }
 
@@ -25,9 +28,28 @@ pub enum LogQuota {
     /// [`LogQuotas::groups`].
     #[error("the account has {0} log groups, and more are not allowed: delete some")]
     Groups(u32),
+    /// [`LogQuotas::streams`].
+    #[error("the account has {0} log streams, and more are not allowed: delete some")]
+    Streams(u32),
     /// [`LogQuotas::bytes`].
     #[error("the log groups of the account may hold {} MiB together: delete some, or let their events expire", .0 >> 20)]
     Bytes(u64),
+}
+
+/// Whose streams or events are to be made: what clients ask for is refused at the quota, output a little above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    Client,
+    Output,
+}
+
+impl Maker {
+    fn limit(self, quota: u64) -> u64 {
+        match self {
+            Self::Client => quota,
+            Self::Output => quota.saturating_add(quota / OUTPUT_MARGIN),
+        }
+    }
 }
 
 impl LogQuotas {
@@ -45,6 +67,22 @@ impl LogQuotas {
         if groups < i64::from(limit) { Ok(()) } else { Err(Error::LogQuota(LogQuota::Groups(limit))) }
     }
 
+    /// Refuses another stream.
+    pub(crate) async fn check_stream(
+        &self,
+        connection: &mut SqliteConnection,
+        account: &AccountId,
+        maker: Maker,
+    ) -> Result<()> {
+        let Some(limit) = self.streams else { return Ok(()) };
+        let streams = streams_of(connection, account).await?;
+        if streams < maker.limit(limit.into()) {
+            Ok(())
+        } else {
+            Err(Error::LogQuota(LogQuota::Streams(limit)))
+        }
+    }
+
     /// Refuses events that do not fit.
     pub(crate) async fn check_events(
         &self,
@@ -57,18 +95,14 @@ impl LogQuotas {
         check_bytes(connection, account, limit.saturating_sub(more), limit).await
     }
 
-    /// Refuses output of an account that has far too much, or that would need another group.
+    /// Refuses output of an account that has far too much.
     pub(crate) async fn check_output(
         &self,
         connection: &mut SqliteConnection,
         account: &AccountId,
-        group: &str,
     ) -> Result<()> {
-        if self.groups.is_some() && crate::logs::group_id(connection, account, group).await?.is_none() {
-            self.check_group(connection, account).await?;
-        }
         let Some(limit) = self.bytes else { return Ok(()) };
-        check_bytes(connection, account, limit.saturating_add(limit / OUTPUT_MARGIN), limit).await
+        check_bytes(connection, account, Maker::Output.limit(limit), limit).await
     }
 }
 
@@ -78,14 +112,24 @@ async fn check_bytes(
     most: u64,
     limit: u64,
 ) -> Result<()> {
-    let bytes: i64 =
-        sqlx::query_scalar("SELECT coalesce(sum(stored_bytes), 0) FROM log_groups WHERE account = ?")
-            .bind(account.as_str())
-            .fetch_one(connection)
-            .await?;
-    if u64::try_from(bytes).unwrap_or(0) <= most {
+    if bytes_of(connection, account).await? <= most {
         Ok(())
     } else {
         Err(Error::LogQuota(LogQuota::Bytes(limit)))
     }
+}
+
+/// Bytes that an account has in its log groups.
+pub(crate) async fn bytes_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
+    sum(connection, "SELECT coalesce(sum(stored_bytes), 0) FROM log_groups WHERE account = ?", account).await
+}
+
+/// Streams that an account has in its log groups.
+pub(crate) async fn streams_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
+    sum(connection, "SELECT coalesce(sum(stream_count), 0) FROM log_groups WHERE account = ?", account).await
+}
+
+async fn sum(connection: &mut SqliteConnection, query: &'static str, account: &AccountId) -> Result<u64> {
+    let found: i64 = sqlx::query_scalar(query).bind(account.as_str()).fetch_one(connection).await?;
+    Ok(u64::try_from(found).unwrap_or(0))
 }

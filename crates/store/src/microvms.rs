@@ -261,13 +261,6 @@ fn text<'row>(row: &'row Row<'_>, column: impl rusqlite::RowIndex) -> Result<&'r
 mod tests {
     use super::*;
 
-    /// How SQLite would run it.
-    async fn plan(store: &Store, query: &str) -> String {
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
-        let rows = sqlx::query(explain).fetch_all(&store.pool).await.unwrap();
-        rows.iter().map(|row| sqlx::Row::get::<String, _>(row, "detail")).collect::<Vec<_>>().join("; ")
-    }
-
     #[tokio::test]
     async fn a_page_costs_the_same_whatever_else_is_recorded() {
         let store = Store::temporary().await.unwrap();
@@ -283,7 +276,7 @@ mod tests {
         ] {
             let filter =
                 MicrovmFilter { account: AccountId::from_stored("000000000000"), image_arn, image_version };
-            let plan = plan(&store, page_query(&filter)).await;
+            let plan = store.plan(page_query(&filter)).await;
             assert!(plan.ends_with(&format!("USING INDEX {index}")), "{plan}");
         }
     }

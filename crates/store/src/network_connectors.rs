@@ -8,12 +8,20 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::client_tokens::{self, ClientToken};
+use crate::quotas::{Quota, Quotas};
 use crate::records::TokenClaim;
 use crate::{Result, Store, from_json, readable, to_json};
 
+mod gone;
 mod records;
+#[cfg(test)]
+mod tests;
 
 pub use records::{ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+
+/// Client tokens of each operation on connectors that are kept for an account: a token's answer is as long as the connector,
+/// and nothing limits how often connectors are made and deleted.
+const KEPT_TOKENS: u32 = 1000;
 
 /// What became of [`Store::insert_network_connector`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +30,8 @@ pub enum InsertedNetworkConnector {
     Inserted,
     /// The account has a connector of that name.
     NameTaken,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
 }
@@ -33,6 +43,8 @@ pub enum UpdatedNetworkConnector {
     Updated,
     /// The connector is no longer what the caller took it for.
     Changed,
+    /// The connector has as many versions as it may have.
+    QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
 }
@@ -94,7 +106,9 @@ impl Store {
         connector: &NetworkConnectorRecord,
         token: Option<ClientToken>,
         now: Timestamp,
+        quotas: &Quotas,
     ) -> Result<InsertedNetworkConnector> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
@@ -112,6 +126,12 @@ impl Store {
         if name_exists {
             return Ok(InsertedNetworkConnector::NameTaken);
         }
+        let account = &connector.arn.account;
+        if let Some(quota) = quotas.of_network_connector(&mut transaction, account, now).await? {
+            return Ok(InsertedNetworkConnector::QuotaExceeded(quota));
+        }
+        client_tokens::keep_newest(&mut transaction, token.as_ref(), KEPT_TOKENS).await?;
+        gone::forget_connectors(&mut transaction, account, now, quotas.network_connectors).await?;
         sqlx::query(
             "INSERT INTO network_connectors (arn, account, name, latest_version, tags, modified_at, active_at,
                  updated, gone_at)
@@ -214,7 +234,9 @@ impl Store {
         connector: &NetworkConnectorRecord,
         former: NetworkConnectorVersion,
         token: Option<ClientToken>,
+        quotas: &Quotas,
     ) -> Result<UpdatedNetworkConnector> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
@@ -234,7 +256,14 @@ impl Store {
         if written.rows_affected() == 0 {
             return Ok(UpdatedNetworkConnector::Changed);
         }
+        client_tokens::keep_newest(&mut transaction, token.as_ref(), KEPT_TOKENS).await?;
         if connector.latest.version != former {
+            let (arn, now) = (&connector.arn, connector.modified_at);
+            if let Some(quota) = quotas.of_connector_version(&mut transaction, arn, now).await? {
+                return Ok(UpdatedNetworkConnector::QuotaExceeded(quota));
+            }
+            let kept = quotas.versions_per_network_connector;
+            gone::forget_versions(&mut transaction, arn, now, kept).await?;
             insert_version(&mut transaction, &connector.latest).await?;
         }
         transaction.commit().await?;
@@ -274,24 +303,33 @@ impl Store {
     }
 }
 
-/// Whether a microVM that has not ended or an image version names exactly this ARN or, when it is unqualified, any
-/// version of it.
+/// Whether a microVM that has not ended or an image version names exactly this ARN (`?1`) or one between `?2` and `?3`.
+const IS_USED: &str = "SELECT EXISTS (
+        SELECT 1 FROM microvms
+        WHERE state <> 'TERMINATED' AND json_extract(settings, '$.egressNetworkConnectors[0]') = ?1)
+    OR EXISTS (
+        SELECT 1 FROM microvms
+        WHERE state <> 'TERMINATED' AND json_extract(settings, '$.egressNetworkConnectors[0]') > ?2
+          AND json_extract(settings, '$.egressNetworkConnectors[0]') < ?3)
+    OR EXISTS (
+        SELECT 1 FROM image_versions
+        WHERE json_extract(configuration, '$.egressNetworkConnectors[0]') = ?1)
+    OR EXISTS (
+        SELECT 1 FROM image_versions
+        WHERE json_extract(configuration, '$.egressNetworkConnectors[0]') > ?2
+          AND json_extract(configuration, '$.egressNetworkConnectors[0]') < ?3)";
+
+/// Whether somebody refers to a connector: to any version of it when the ARN is unqualified. Neither image versions nor
+/// microVMs have more than one egress connector.
 async fn is_used(connection: &mut sqlx::SqliteConnection, arn: &NetworkConnectorArn) -> Result<bool> {
-    let versions = arn.version.is_none().then(|| format!("{arn}:"));
-    Ok(sqlx::query_scalar(
-        "SELECT EXISTS (
-             SELECT 1 FROM (
-                 SELECT c.value AS arn FROM microvms, json_each(settings, '$.egressNetworkConnectors') AS c
-                 WHERE state <> 'TERMINATED'
-                 UNION ALL
-                 SELECT c.value FROM image_versions, json_each(configuration, '$.egressNetworkConnectors') AS c
-             ) WHERE arn = ?1 OR substr(arn, 1, length(?2)) = ?2
-         )",
-    )
-    .bind(arn.to_string())
-    .bind(versions)
-    .fetch_one(connection)
-    .await?)
+    // Qualified ARNs lie between the unqualified one with a colon and with the character that follows it.
+    let versions = |end: char| arn.version.is_none().then(|| format!("{arn}{end}"));
+    Ok(sqlx::query_scalar(IS_USED)
+        .bind(arn.to_string())
+        .bind(versions(':'))
+        .bind(versions(';'))
+        .fetch_one(connection)
+        .await?)
 }
 
 async fn insert_version(

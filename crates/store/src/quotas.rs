@@ -1,6 +1,6 @@
 //! Quotas: how much an account may have. They are checked in the transaction that would exceed them.
 
-use hearth_api::{AccountId, ImageArn};
+use hearth_api::{AccountId, ImageArn, NetworkConnectorArn, Timestamp};
 use sqlx::SqliteConnection;
 
 use crate::Result;
@@ -17,11 +17,23 @@ pub struct Quotas {
     pub concurrent_builds: u32,
     /// Baseline memory in MiB of all microVMs that have not ended.
     pub memory_mib: u64,
+    /// Network connectors. As many deleted ones are remembered besides.
+    pub network_connectors: u32,
+    /// Versions of a network connector. As many deleted ones are remembered besides.
+    pub versions_per_network_connector: u32,
 }
 
 impl Default for Quotas {
+    /// The numbers for network connectors are ours: the service's are not published.
     fn default() -> Self {
-        Self { images: 100, versions_per_image: 50, concurrent_builds: 10, memory_mib: 1024 * 1024 }
+        Self {
+            images: 100,
+            versions_per_image: 50,
+            concurrent_builds: 10,
+            memory_mib: 1024 * 1024,
+            network_connectors: 100,
+            versions_per_network_connector: 50,
+        }
     }
 }
 
@@ -36,6 +48,10 @@ pub enum Quota {
     ConcurrentBuilds,
     /// [`Quotas::memory_mib`].
     Memory,
+    /// [`Quotas::network_connectors`].
+    NetworkConnectors,
+    /// [`Quotas::versions_per_network_connector`].
+    VersionsPerNetworkConnector,
 }
 
 impl Quotas {
@@ -102,5 +118,40 @@ impl Quotas {
         .await?;
         let wanted = used as u64 + u64::from(memory_mib);
         Ok((wanted > self.memory_mib).then_some(Quota::Memory))
+    }
+
+    /// What does not allow another network connector.
+    pub(crate) async fn of_network_connector(
+        &self,
+        connection: &mut SqliteConnection,
+        account: &AccountId,
+        now: Timestamp,
+    ) -> Result<Option<Quota>> {
+        let connectors: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM network_connectors WHERE account = ? AND (gone_at IS NULL OR gone_at > ?)",
+        )
+        .bind(account.as_str())
+        .bind(now.as_millis())
+        .fetch_one(connection)
+        .await?;
+        Ok((connectors >= i64::from(self.network_connectors)).then_some(Quota::NetworkConnectors))
+    }
+
+    /// What does not allow another version of a network connector.
+    pub(crate) async fn of_connector_version(
+        &self,
+        connection: &mut SqliteConnection,
+        arn: &NetworkConnectorArn,
+        now: Timestamp,
+    ) -> Result<Option<Quota>> {
+        let versions: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM network_connector_versions WHERE arn = ? AND (gone_at IS NULL OR gone_at > ?)",
+        )
+        .bind(arn.unqualified().to_string())
+        .bind(now.as_millis())
+        .fetch_one(connection)
+        .await?;
+        let most = i64::from(self.versions_per_network_connector);
+        Ok((versions >= most).then_some(Quota::VersionsPerNetworkConnector))
     }
 }

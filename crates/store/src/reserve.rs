@@ -1,8 +1,9 @@
 //! A full disk must not stop records: what becomes of microVMs then has to be written too.
 //!
 //! The database keeps room for records inside of itself, as pages that hold nothing, and a write-ahead log that is as long
-//! already; nobody else can take that. Output of apps and builds, which would use it up, is refused when little is left on
-//! the disk.
+//! already; nobody else can take that. When little is left on the disk, whatever would use it up is refused: output of apps
+//! and builds, and all that clients make. What frees room, and what becomes of microVMs and builds that there are, is
+//! written.
 
 use std::path::Path;
 

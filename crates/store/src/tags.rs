@@ -60,6 +60,7 @@ impl Store {
         resource: &Taggable,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), E>,
     ) -> Result<Option<Result<(), E>>> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let Some(mut tags) = resource.tags(&mut transaction).await? else { return Ok(None) };
         if let Err(refused) = change(&mut tags) {

@@ -30,6 +30,13 @@ pub(super) fn is_group_name(name: &str) -> bool {
     violations.check().is_ok()
 }
 
+/// Whether a log stream may have this name.
+pub(super) fn is_stream_name(name: &str) -> bool {
+    let mut violations = Violations::default();
+    violations.stream_name(Some(name));
+    violations.check().is_ok()
+}
+
 fn is_tag_character(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "_.:/=+-@".contains(c)
 }

@@ -4,6 +4,9 @@
 use super::invalid;
 use crate::json::Refusal;
 
+/// Terms of one pattern: a line is looked through once for each.
+const MAXIMUM_TERMS: usize = 128;
+
 /// A parsed pattern.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
@@ -34,10 +37,20 @@ impl Filter {
                     .ok_or_else(|| invalid("A quotation in the filter pattern is not closed."))?,
                 None => unsigned.split_once(char::is_whitespace).unwrap_or((unsigned, "")),
             };
-            terms.push(term.to_owned());
+            if !terms.iter().any(|known| known == term) {
+                terms.push(term.to_owned());
+            }
+            if filter.terms() > MAXIMUM_TERMS {
+                return Err(invalid(format!("A filter pattern may have {MAXIMUM_TERMS} terms here.")));
+            }
             rest = after.trim_start();
         }
         Ok(filter)
+    }
+
+    /// How many times a line may be looked through.
+    pub(super) fn terms(&self) -> usize {
+        self.required.len() + self.optional.len() + self.excluded.len()
     }
 
     /// Whether a line fits.
@@ -69,6 +82,19 @@ mod tests {
         ] {
             assert_eq!(Filter::parse(pattern).unwrap().matches(line), expected, "{pattern} on {line}");
         }
+    }
+
+    /// The kind: what one request costs is bounded.
+    #[test]
+    fn a_pattern_has_so_many_terms_and_counts_none_twice() {
+        let pattern = |count: usize| (0..count).map(|n| format!("?{n}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(Filter::parse(&pattern(MAXIMUM_TERMS)).unwrap().terms(), MAXIMUM_TERMS);
+        let refused = Filter::parse(&pattern(MAXIMUM_TERMS + 1)).unwrap_err();
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            ("InvalidParameterException", "A filter pattern may have 128 terms here.")
+        );
+        assert_eq!(Filter::parse(&"?a ".repeat(300)).unwrap().terms(), 1);
     }
 
     #[test]

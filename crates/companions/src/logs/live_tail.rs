@@ -75,9 +75,7 @@ impl Logs {
             arn_prefix: format!("arn:aws:logs:{}:{account}:log-group:", self.region),
             account: account.clone(),
             groups,
-            names,
-            prefixes,
-            filter,
+            wanted: Arc::new(Wanted { names, prefixes, filter }),
             updates,
             end: Instant::now() + LONGEST_SESSION,
             logs: self.clone(),
@@ -92,15 +90,20 @@ impl Logs {
     }
 }
 
+/// Which events fit.
+struct Wanted {
+    names: Vec<String>,
+    prefixes: Vec<String>,
+    filter: Filter,
+}
+
 /// A session under way; it ends when the answer's body is dropped.
 struct Session {
     store: Store,
     account: AccountId,
     arn_prefix: String,
     groups: Vec<String>,
-    names: Vec<String>,
-    prefixes: Vec<String>,
-    filter: Filter,
+    wanted: Arc<Wanted>,
     /// The last event that was looked at.
     after: i64,
     updates: Interval,
@@ -184,29 +187,42 @@ impl Session {
     }
 
     async fn update(&mut self) -> hearth_store::Result<SessionUpdate> {
+        // While too many other calls of the account wait, there is nothing to show.
+        let Ok(turn) = self.logs.turns.take(&self.account).await else {
+            let session_metadata = SessionMetadata { sampled: true };
+            return Ok(SessionUpdate { session_metadata, session_results: Vec::new() });
+        };
         let newest = self.store.newest_log_event().await?;
         let range = (self.after, newest);
         let page = self.store.log_events_written(&self.account, &self.groups, range, SCANNED_EVENTS).await?;
         self.after = self.after.max(newest);
-        let mut results: Vec<SessionResult> = page
-            .events
+        let (wanted, arn_prefix) = (self.wanted.clone(), self.arn_prefix.clone());
+        let matching = move || wanted.results(page.events, &arn_prefix);
+        let mut results = turn.work(matching).await;
+        let sampled = page.full || results.len() > MAXIMUM_RESULTS;
+        results.truncate(MAXIMUM_RESULTS);
+        Ok(SessionUpdate { session_metadata: SessionMetadata { sampled }, session_results: results })
+    }
+}
+
+impl Wanted {
+    /// What fits, one more than is shown.
+    fn results(&self, events: Vec<LogEvent>, arn_prefix: &str) -> Vec<SessionResult> {
+        events
             .into_iter()
-            .filter(|event| self.wants(event))
+            .filter(|event| self.fits(event))
             .take(MAXIMUM_RESULTS + 1)
             .map(|event| SessionResult {
-                log_group_identifier: format!("{}{}", self.arn_prefix, event.group),
+                log_group_identifier: format!("{arn_prefix}{}", event.group),
                 log_stream_name: event.stream,
                 message: event.message,
                 timestamp: event.timestamp.as_millis(),
                 ingestion_time: event.ingested_at.as_millis(),
             })
-            .collect();
-        let sampled = page.full || results.len() > MAXIMUM_RESULTS;
-        results.truncate(MAXIMUM_RESULTS);
-        Ok(SessionUpdate { session_metadata: SessionMetadata { sampled }, session_results: results })
+            .collect()
     }
 
-    fn wants(&self, event: &LogEvent) -> bool {
+    fn fits(&self, event: &LogEvent) -> bool {
         let named = self.names.is_empty() && self.prefixes.is_empty()
             || self.names.contains(&event.stream)
             || self.prefixes.iter().any(|prefix| event.stream.starts_with(prefix.as_str()));

@@ -2,16 +2,19 @@
 //!
 //! Groups and streams are those that builds and microVMs make, and those that clients make; all are alike.
 //!
-//! Reading order: this file, `access` (who may do what), `reading`, `writing`, `tags`, `live_tail`.
+//! Reading order: this file, `access` (who may do what), `turns` (whose turn it is to read), `reading`,
+//! `filtering`, `writing`, `tags`, `live_tail`.
 
 mod access;
 mod constraints;
 mod event_stream;
 mod filter;
+mod filtering;
 mod live_tail;
 mod model;
 mod reading;
 mod tags;
+mod turns;
 mod writing;
 
 use std::sync::Arc;
@@ -48,6 +51,7 @@ pub(crate) struct Logs {
     identities: Arc<Identities>,
     region: String,
     live_tails: Arc<live_tail::Places>,
+    turns: Arc<turns::Turns>,
 }
 
 impl Logs {
@@ -59,7 +63,7 @@ impl Logs {
         live_tail_sessions: u32,
     ) -> Self {
         let live_tails = live_tail::Places::new(live_tail_sessions);
-        Self { store, identities, region: region.to_owned(), live_tails }
+        Self { store, identities, region: region.to_owned(), live_tails, turns: turns::Turns::new() }
     }
 
     /// Answers one call; `operation` is `X-Amz-Target` without its prefix.

@@ -5,27 +5,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_api::{AccountId, Timestamp};
 use hearth_store::{
     EventOrder, LogEvent, LogGroupRecord, LogPosition, LogQuery, LogStreamRecord, MissingLog, StreamOrder,
-    StreamQuery,
+    StreamPosition, StreamQuery,
 };
 
-use super::constraints::{group_text, is_group_name};
-use super::filter::Filter;
+use super::constraints::{group_text, is_group_name, is_stream_name};
 use super::model::{
     DescribeLogGroupsRequest, DescribeLogGroupsResponse, DescribeLogStreamsRequest,
-    DescribeLogStreamsResponse, FilterLogEventsRequest, FilterLogEventsResponse, FilteredEvent,
-    GetLogEventsRequest, GetLogEventsResponse, LogGroup, LogStream, OrderBy, OutputLogEvent,
+    DescribeLogStreamsResponse, GetLogEventsRequest, GetLogEventsResponse, LogGroup, LogStream, OrderBy,
+    OutputLogEvent,
 };
 use super::{Logs, invalid, missing};
 use crate::json::{Refusal, Violations};
 
 const MAXIMUM_DESCRIBED: u32 = 50;
-const MAXIMUM_EVENTS: u32 = 10_000;
-/// Bytes of messages after which a page of FilterLogEvents ends.
-const PAGE_BYTES: usize = 1 << 20;
-/// Events that one call of FilterLogEvents looks at before it answers, however few fit the pattern.
-const SCANNED_EVENTS: usize = 50_000;
-/// Events that are read at once while filtering.
-const CHUNK: u32 = 2_000;
+/// Events of a page.
+pub(super) const MAXIMUM_EVENTS: u32 = 10_000;
 
 impl Logs {
     pub(super) async fn describe_log_groups(
@@ -45,6 +39,7 @@ impl Logs {
         }
         let after = request.next_token.as_deref().map(read_group_token).transpose()?.unwrap_or_default();
         let (prefix, pattern) = (prefix.unwrap_or(""), pattern.unwrap_or(""));
+        let _turn = self.turns.take(account).await?;
         let mut groups = self.store.log_groups(account, prefix, pattern, &after, limit + 1).await?;
         let more = groups.len() > limit as usize;
         groups.truncate(limit as usize);
@@ -67,30 +62,34 @@ impl Logs {
         violations.stream_prefix(request.log_stream_name_prefix.as_deref());
         let limit = limit(&mut violations, request.limit, MAXIMUM_DESCRIBED);
         violations.check()?;
-        if request.order_by == OrderBy::LastEventTime && request.log_stream_name_prefix.is_some() {
-            return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
-        }
-        let offset = match &request.next_token {
-            None => 0,
-            Some(token) => token.parse().map_err(|_| bad_token())?,
+        let prefix = request.log_stream_name_prefix.as_deref();
+        let order = match request.order_by {
+            OrderBy::LogStreamName => StreamOrder::Name { prefix: prefix.unwrap_or("") },
+            OrderBy::LastEventTime if prefix.is_some() => {
+                return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
+            }
+            OrderBy::LastEventTime => StreamOrder::LastEvent,
         };
+        let after = request
+            .next_token
+            .as_deref()
+            .map(|token| read_stream_token(token, request.order_by))
+            .transpose()?;
         let query = StreamQuery {
             account,
             group: &self.group_name(account, group)?,
-            prefix: request.log_stream_name_prefix.as_deref().unwrap_or(""),
-            order: match request.order_by {
-                OrderBy::LogStreamName => StreamOrder::Name,
-                OrderBy::LastEventTime => StreamOrder::LastEvent,
-            },
+            order,
             descending: request.descending,
-            offset,
+            after: after.as_ref().map(|(millis, name)| StreamPosition { millis: *millis, name }),
             limit: limit + 1,
         };
+        let turn = self.turns.take(account).await?;
         let mut streams = self.store.log_streams(&query).await?.ok_or_else(|| missing(MissingLog::Group))?;
+        drop(turn);
         let more = streams.len() > limit as usize;
         streams.truncate(limit as usize);
+        let next_token = streams.last().filter(|_| more).map(|last| stream_token(last, request.order_by));
         let log_streams = streams.into_iter().map(|stream| self.stream(account, stream)).collect();
-        let next_token = more.then(|| offset.saturating_add(limit).to_string());
         Ok(DescribeLogStreamsResponse { log_streams, next_token })
     }
 
@@ -130,7 +129,9 @@ impl Logs {
             order,
             limit,
         };
+        let turn = self.turns.take(account).await?;
         let events = self.store.log_events(&query).await?.map_err(missing)?.events;
+        drop(turn);
         let (forward, backward) = direction.tokens(&events);
         let events = events
             .into_iter()
@@ -141,79 +142,6 @@ impl Logs {
             })
             .collect();
         Ok(GetLogEventsResponse { events, next_forward_token: forward, next_backward_token: backward })
-    }
-
-    /// The token is `<time>/<id>` of the last event that was looked at.
-    pub(super) async fn filter_log_events(
-        &self,
-        account: &AccountId,
-        request: FilterLogEventsRequest,
-    ) -> Result<FilterLogEventsResponse, Refusal> {
-        let mut violations = Violations::default();
-        let group = group_text(
-            &mut violations,
-            request.log_group_name.as_deref(),
-            request.log_group_identifier.as_deref(),
-        )?;
-        violations.stream_names("logStreamNames", request.log_stream_names.as_ref());
-        violations.stream_prefix(request.log_stream_name_prefix.as_deref());
-        violations.times(request.start_time, request.end_time);
-        violations.filter_pattern("filterPattern", request.filter_pattern.as_deref());
-        let limit = limit(&mut violations, request.limit, MAXIMUM_EVENTS) as usize;
-        violations.check()?;
-        if request.log_stream_names.is_some() && request.log_stream_name_prefix.is_some() {
-            return Err(invalid("Only one of logStreamNames and logStreamNamePrefix may be given."));
-        }
-        let filter = Filter::parse(request.filter_pattern.as_deref().unwrap_or(""))?;
-        let group = self.group_name(account, group)?;
-        let names = request.log_stream_names.unwrap_or_default();
-        let prefix = request.log_stream_name_prefix.unwrap_or_default();
-        let (start, before) = range(request.start_time, request.end_time);
-        let token = request.next_token.as_deref().map(|token| read_position(token).ok_or_else(bad_token));
-        let mut query = LogQuery {
-            account,
-            group: &group,
-            // One stream has an index of its own.
-            stream: names.first().filter(|_| names.len() == 1).map(String::as_str),
-            after: token.transpose()?.map_or(start, |token| token.max(start)),
-            before,
-            order: EventOrder::Oldest,
-            limit: CHUNK,
-        };
-        self.check_streams(&query, &names).await?;
-        let (mut events, mut bytes, mut scanned) = (Vec::new(), 0, 0);
-        loop {
-            let page = self.store.log_events(&query).await?.map_err(missing)?;
-            scanned += page.events.len();
-            for event in page.events {
-                query.after = event.position();
-                let wanted = event.stream.starts_with(&prefix)
-                    && (names.is_empty() || names.contains(&event.stream))
-                    && filter.matches(&event.message);
-                if wanted {
-                    bytes += event.message.len();
-                    events.push(filtered(event));
-                }
-                if events.len() == limit || bytes >= PAGE_BYTES {
-                    return Ok(filtered_page(events, Some(query.after)));
-                }
-            }
-            if !page.full {
-                return Ok(filtered_page(events, None));
-            }
-            if scanned >= SCANNED_EVENTS {
-                return Ok(filtered_page(events, Some(query.after)));
-            }
-        }
-    }
-
-    /// Every stream that is named must exist.
-    async fn check_streams(&self, query: &LogQuery<'_>, names: &[String]) -> Result<(), Refusal> {
-        for name in names {
-            let first = LogQuery { stream: Some(name), limit: 1, ..*query };
-            self.store.log_events(&first).await?.map_err(missing)?;
-        }
-        Ok(())
     }
 
     fn plain_arn(&self, account: &AccountId, name: &str) -> String {
@@ -252,23 +180,8 @@ pub(super) fn sequence_token(moment: Timestamp) -> String {
     format!("{:056}", moment.as_millis())
 }
 
-fn filtered(event: LogEvent) -> FilteredEvent {
-    FilteredEvent {
-        log_stream_name: event.stream,
-        timestamp: event.timestamp.as_millis(),
-        ingestion_time: event.ingested_at.as_millis(),
-        message: event.message,
-        event_id: format!("{:056}", event.id),
-    }
-}
-
-fn filtered_page(events: Vec<FilteredEvent>, next: Option<LogPosition>) -> FilterLogEventsResponse {
-    let next_token = next.map(|next| format!("{}/{}", next.millis, next.id));
-    FilterLogEventsResponse { events, searched_log_streams: [], next_token }
-}
-
 /// The events from `start` on and before `end`.
-fn range(start: Option<i64>, end: Option<i64>) -> (LogPosition, LogPosition) {
+pub(super) fn range(start: Option<i64>, end: Option<i64>) -> (LogPosition, LogPosition) {
     (
         start.map_or(LogPosition::START, |millis| LogPosition { millis, id: 0 }),
         end.map_or(LogPosition::END, |millis| LogPosition { millis, id: 0 }),
@@ -306,7 +219,7 @@ impl Direction {
     }
 }
 
-fn read_position(text: &str) -> Option<LogPosition> {
+pub(super) fn read_position(text: &str) -> Option<LogPosition> {
     let (millis, id) = text.split_once('/')?;
     Some(LogPosition { millis: millis.parse().ok()?, id: id.parse().ok().filter(|id| *id >= 0)? })
 }
@@ -317,11 +230,32 @@ fn read_group_token(token: &str) -> Result<String, Refusal> {
     name.filter(|name| is_group_name(name)).ok_or_else(bad_token)
 }
 
-fn bad_token() -> Refusal {
+/// Where a page of streams ends: `n/<name>` in the order of names, `<time>/<name>` in that of the latest events.
+fn stream_token(last: &LogStreamRecord, order: OrderBy) -> String {
+    let name = URL_SAFE_NO_PAD.encode(&last.name);
+    match order {
+        OrderBy::LogStreamName => format!("n/{name}"),
+        OrderBy::LastEventTime => format!("{}/{name}", last.last_event_at.map_or(0, Timestamp::as_millis)),
+    }
+}
+
+/// The time and the name of the last stream of the page before.
+fn read_stream_token(token: &str, order: OrderBy) -> Result<(i64, String), Refusal> {
+    let (millis, name) = token.split_once('/').ok_or_else(bad_token)?;
+    let millis = match order {
+        OrderBy::LogStreamName => (millis == "n").then_some(0),
+        OrderBy::LastEventTime => millis.parse().ok(),
+    };
+    let name = URL_SAFE_NO_PAD.decode(name).ok().and_then(|name| String::from_utf8(name).ok());
+    let name = name.filter(|name| is_stream_name(name));
+    millis.zip(name).ok_or_else(bad_token)
+}
+
+pub(super) fn bad_token() -> Refusal {
     invalid("The specified nextToken is invalid.")
 }
 
-fn limit(violations: &mut Violations, wanted: Option<i64>, maximum: u32) -> u32 {
+pub(super) fn limit(violations: &mut Violations, wanted: Option<i64>, maximum: u32) -> u32 {
     violations.range("limit", wanted, (1, maximum.into()));
     wanted.map_or(maximum, |wanted| wanted.clamp(1, maximum.into()) as u32)
 }

@@ -216,3 +216,59 @@ async fn tags_are_those_of_the_group_in_the_arn_and_of_no_other_accounts() {
     let own = json!({ "resourceArn": format!("arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{GROUP}") });
     assert_eq!(logs(&neighbours, "ListTagsForResource", own).await.1["tags"], json!({}));
 }
+
+#[tokio::test]
+async fn streams_are_listed_in_pages_in_either_order() {
+    let neighbours = Neighbours::start().await;
+    let account = AccountId::from_stored(ACCOUNT);
+    for (stream, time) in [("b", 1000), ("a", 3000), ("ü", 2000)] {
+        let line = (Timestamp::from_millis(time), "line".to_owned());
+        neighbours.store.append_log(&account, GROUP, stream, &[line]).await.unwrap();
+    }
+    for (order, descending, expected) in [
+        ("LogStreamName", false, ["a", "b", "ü"]),
+        ("LogStreamName", true, ["ü", "b", "a"]),
+        ("LastEventTime", false, ["b", "ü", "a"]),
+        ("LastEventTime", true, ["a", "ü", "b"]),
+    ] {
+        let mut request =
+            json!({ "logGroupName": GROUP, "orderBy": order, "descending": descending, "limit": 1 });
+        let mut found = Vec::new();
+        loop {
+            let page = logs(&neighbours, "DescribeLogStreams", request.clone()).await.1;
+            found.push(page["logStreams"][0]["logStreamName"].as_str().unwrap().to_owned());
+            if page["nextToken"].is_null() {
+                break;
+            }
+            request["nextToken"] = page["nextToken"].clone();
+        }
+        assert_eq!(found, expected, "{order}");
+    }
+}
+
+/// The kind: what one request costs is bounded, whatever is stored.
+#[tokio::test]
+async fn a_filter_answers_after_so_many_bytes_although_nothing_fits() {
+    let neighbours = Neighbours::start().await;
+    let account = AccountId::from_stored(ACCOUNT);
+    let long = "x".repeat(1 << 20);
+    for n in 0..20 {
+        let line = (Timestamp::from_millis(1000 + n), long.clone());
+        neighbours.store.append_log(&account, GROUP, "a", &[line]).await.unwrap();
+    }
+    let many = (0..100).map(|n| format!("?{n}")).collect::<Vec<_>>().join(" ");
+    for (pattern, pages) in [("y", 2), (many.as_str(), 7)] {
+        let mut request = json!({ "logGroupName": GROUP, "filterPattern": pattern });
+        let mut answered = 0;
+        loop {
+            let page = logs(&neighbours, "FilterLogEvents", request.clone()).await.1;
+            assert_eq!(messages(&page), [""; 0]);
+            answered += 1;
+            if page["nextToken"].is_null() {
+                break;
+            }
+            request["nextToken"] = page["nextToken"].clone();
+        }
+        assert_eq!(answered, pages, "{pattern}");
+    }
+}

@@ -48,7 +48,7 @@ async fn lists_come_in_pages() {
             }
             request["NextToken"] = page["NextToken"].clone();
         }
-        assert_eq!((pages, codes.len()), (3, 18));
+        assert_eq!((pages, codes.len()), (4, 20));
     }
     let services = quotas("ListServices", json!({})).await.1;
     assert_eq!(services["Services"][0], json!({ "ServiceCode": "lambda", "ServiceName": "AWS Lambda" }));
@@ -99,5 +99,5 @@ async fn log_groups_have_quotas_too() {
     assert!(codes.contains(&&json!("logs")), "{services}");
     let (_, listed) = quotas("ListServiceQuotas", json!({ "ServiceCode": "logs" })).await;
     let values: Vec<_> = listed["Quotas"].as_array().unwrap().iter().map(|q| &q["Value"]).collect();
-    assert_eq!(values, [&json!(10_000.0), &json!(10_240.0), &json!(15.0)]);
+    assert_eq!(values, [&json!(10_000.0), &json!(100_000.0), &json!(10_240.0), &json!(15.0)]);
 }

@@ -4,7 +4,8 @@ use hearth_api::{AccountId, MicrovmId, Timestamp};
 use sqlx::{Sqlite, SqliteConnection, SqliteTransaction};
 
 use super::destination::{LogActions, LogDestination, WrittenFor};
-use super::{EVENT_OVERHEAD_BYTES, Found, MissingLog, stream_id};
+use super::{EVENT_OVERHEAD_BYTES, Found, MissingLog, group_id, stream_id};
+use crate::log_quotas::Maker;
 use crate::{Result, Store};
 
 /// Rows of one INSERT statement.
@@ -33,29 +34,12 @@ impl Store {
         progress: Option<(&MicrovmId, u64)>,
     ) -> Result<()> {
         self.check_room()?;
-        let now = Timestamp::now().as_millis();
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
-        self.log_quotas.check_output(&mut transaction, account, group).await?;
-        sqlx::query(
-            "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(account.as_str())
-        .bind(group)
-        .bind(now)
-        .bind(self.log_retention_days)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT INTO log_streams (group_id, name, created_at)
-             SELECT id, ?, ? FROM log_groups WHERE account = ? AND name = ? AND gone = 0 ON CONFLICT DO NOTHING",
-        )
-        .bind(stream)
-        .bind(now)
-        .bind(account.as_str())
-        .bind(group)
-        .execute(&mut *transaction)
-        .await?;
+        self.log_quotas.check_output(&mut transaction, account).await?;
+        let ids = match stream_id(&mut transaction, account, group, stream).await? {
+            Ok(ids) => ids,
+            Err(_) => self.make_stream(&mut transaction, account, group, stream).await?,
+        };
         if let Some((microvm, position)) = progress {
             sqlx::query("UPDATE microvms SET output_position = ? WHERE id = ?")
                 .bind(position as i64)
@@ -63,10 +47,41 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
-        if let Ok(ids) = stream_id(&mut transaction, account, group, stream).await? {
-            append(transaction, ids, lines).await?;
-        }
-        Ok(())
+        append(transaction, ids, lines).await
+    }
+
+    /// Makes a stream for output, and its group where that is missing too; their ids.
+    async fn make_stream(
+        &self,
+        connection: &mut SqliteConnection,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+    ) -> Result<(i64, i64)> {
+        let now = Timestamp::now().as_millis();
+        let group = if let Some(id) = group_id(connection, account, group).await? {
+            id
+        } else {
+            self.log_quotas.check_group(connection, account).await?;
+            let made = sqlx::query(
+                "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)",
+            )
+            .bind(account.as_str())
+            .bind(group)
+            .bind(now)
+            .bind(self.log_retention_days)
+            .execute(&mut *connection)
+            .await?;
+            made.last_insert_rowid()
+        };
+        self.log_quotas.check_stream(connection, account, Maker::Output).await?;
+        let made = sqlx::query("INSERT INTO log_streams (group_id, name, created_at) VALUES (?, ?, ?)")
+            .bind(group)
+            .bind(stream)
+            .bind(now)
+            .execute(connection)
+            .await?;
+        Ok((group, made.last_insert_rowid()))
     }
 
     /// Whether output may be written to its destination now, or why not. The service's own streams need no permission.

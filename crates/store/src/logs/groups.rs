@@ -7,6 +7,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Found, LogGroupRecord, MissingLog, group_id, stream_id};
+use crate::log_quotas::Maker;
 use crate::{Result, Store, from_json, to_json};
 
 /// What became of [`Store::create_log_stream`].
@@ -37,6 +38,7 @@ impl Store {
         name: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<bool> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if group_id(&mut transaction, account, name).await?.is_some() {
             return Ok(false);
@@ -62,10 +64,15 @@ impl Store {
         group: &str,
         stream: &str,
     ) -> Result<CreatedLogStream> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let Some(group) = group_id(&mut transaction, account, group).await? else {
-            return Ok(CreatedLogStream::NoGroup);
+        let group = match stream_id(&mut transaction, account, group, stream).await? {
+            Ok(_) => return Ok(CreatedLogStream::Exists),
+            Err(MissingLog::Stream) => group_id(&mut transaction, account, group).await?,
+            Err(MissingLog::Group) => None,
         };
+        let Some(group) = group else { return Ok(CreatedLogStream::NoGroup) };
+        self.log_quotas.check_stream(&mut transaction, account, Maker::Client).await?;
         let made = sqlx::query(
             "INSERT INTO log_streams (group_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         )
@@ -88,7 +95,7 @@ impl Store {
         Ok(gone.rows_affected() == 1)
     }
 
-    /// Deletes a stream with its events.
+    /// Deletes a stream with its events. Its bytes count until they are removed.
     pub async fn delete_log_stream(
         &self,
         account: &AccountId,
@@ -96,18 +103,10 @@ impl Store {
         stream: &str,
     ) -> Result<Found<()>> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let (group, stream) = match stream_id(&mut transaction, account, group, stream).await? {
-            Ok(ids) => ids,
+        let stream = match stream_id(&mut transaction, account, group, stream).await? {
+            Ok((_, stream)) => stream,
             Err(missing) => return Ok(Err(missing)),
         };
-        sqlx::query(
-            "UPDATE log_groups SET stored_bytes = stored_bytes - (SELECT stored_bytes FROM log_streams WHERE id = ?)
-             WHERE id = ?",
-        )
-        .bind(stream)
-        .bind(group)
-        .execute(&mut *transaction)
-        .await?;
         sqlx::query("UPDATE log_streams SET gone = 1 WHERE id = ?")
             .bind(stream)
             .execute(&mut *transaction)
@@ -141,6 +140,7 @@ impl Store {
         group: &str,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> std::result::Result<(), E>,
     ) -> Result<Found<std::result::Result<(), E>>> {
+        self.check_room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let Some(id) = group_id(&mut transaction, account, group).await? else {
             return Ok(Err(MissingLog::Group));
@@ -171,35 +171,9 @@ impl Store {
             .await?;
         row.as_ref().map(group_record).transpose()
     }
-
-    /// At most `limit` groups of an account behind the one named `after`, by name, whose names begin with `prefix` and
-    /// contain `pattern` in any case.
-    pub async fn log_groups(
-        &self,
-        account: &AccountId,
-        prefix: &str,
-        pattern: &str,
-        after: &str,
-        limit: u32,
-    ) -> Result<Vec<LogGroupRecord>> {
-        let rows = sqlx::query(
-            "SELECT * FROM log_groups
-             WHERE account = ?1 AND gone = 0 AND name > ?2 AND substr(name, 1, length(?3)) = ?3
-               AND instr(lower(name), lower(?4)) > 0
-             ORDER BY name LIMIT ?5",
-        )
-        .bind(account.as_str())
-        .bind(after)
-        .bind(prefix)
-        .bind(pattern)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(group_record).collect()
-    }
 }
 
-fn group_record(row: &SqliteRow) -> Result<LogGroupRecord> {
+pub(super) fn group_record(row: &SqliteRow) -> Result<LogGroupRecord> {
     Ok(LogGroupRecord {
         name: row.try_get("name")?,
         created_at: Timestamp::from_millis(row.try_get("created_at")?),

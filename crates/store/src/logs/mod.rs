@@ -3,11 +3,14 @@
 //! Events have one order everywhere: by timestamp, then in the order they were written. Deleting a group or stream hides
 //! it at once; [`Store::sweep_logs`] removes its events little by little.
 //!
-//! Reading order: this file, `destination`, `append`, `read`, `sweep`, `writer`.
+//! Reading order: this file, `destination`, `append`, `read`, `listing`, `sweep`, `writer`.
 
 mod append;
+#[cfg(test)]
+mod bounds_tests;
 mod destination;
 mod groups;
+mod listing;
 mod read;
 mod sweep;
 #[cfg(test)]
@@ -24,7 +27,9 @@ use crate::Result;
 
 pub use destination::{Author, LogActions, LogDestination, LogRights, WrittenFor};
 pub use groups::CreatedLogStream;
-pub use read::{EventOrder, LogPage, LogQuery, StreamOrder, StreamQuery};
+pub use listing::{StreamOrder, StreamPosition, StreamQuery};
+pub use read::{EventOrder, LogPage, LogQuery};
+pub use sweep::LogSweep;
 pub use writer::{LineBuffer, LogWriter, Room};
 
 /// What an event counts besides its message, in bytes ("PutLogEvents", CloudWatch Logs API reference).

@@ -13,6 +13,7 @@ use super::refusal::Outcome;
 use super::{conflict, first_answer, invalid, now, requirements, settled, views};
 use crate::answer::{Answer, to_json};
 use crate::call::Call;
+use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::operations::idempotency::client_token;
 use crate::shapes::network_connectors::CREATE_NETWORK_CONNECTOR;
@@ -57,7 +58,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let inserted = context
         .services
         .store
-        .insert_network_connector(&connector, token, now)
+        .insert_network_connector(&connector, token, now, &context.config.quotas)
         .await
         .map_err(|error| store_failed(&error))?;
     let answer = match inserted {
@@ -65,6 +66,9 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         InsertedNetworkConnector::NameTaken => {
             let message = format!("A network connector with the name '{}' already exists", connector.name);
             return Err(conflict(message).into());
+        }
+        InsertedNetworkConnector::QuotaExceeded(quota) => {
+            return Err(quota_exceeded(quota, &context.config.quotas).into());
         }
         InsertedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
     };

@@ -26,7 +26,9 @@ impl IntoResponse for Refused {
         let Error { kind, message } = self.0;
         match kind {
             ErrorKind::ResourceNotFound => error_response(kind, &json!({ "Message": message })),
-            ErrorKind::InternalServer => error_response(ErrorKind::Service, &json!({ "Message": message })),
+            ErrorKind::InternalServer | ErrorKind::InsufficientCapacity => {
+                error_response(ErrorKind::Service, &json!({ "Message": message }))
+            }
             other => error_response(other, &json!({ "message": message })),
         }
     }

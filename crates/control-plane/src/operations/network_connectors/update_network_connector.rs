@@ -15,6 +15,7 @@ use super::refusal::Outcome;
 use super::{conflict, first_answer, identifier, now, requirements, settled, views};
 use crate::answer::{Answer, to_json};
 use crate::call::Call;
+use crate::capacity::quota_exceeded;
 use crate::config::{Context, store_failed};
 use crate::operations::idempotency::client_token;
 use crate::shapes::network_connectors::UPDATE_NETWORK_CONNECTOR;
@@ -45,7 +46,7 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let changed = change(&connector, &request, now)?;
     let answer = to_json(&views::updated(&changed, now));
     let written = store
-        .update_network_connector(&changed, connector.latest.version, token(&answer))
+        .update_network_connector(&changed, connector.latest.version, token(&answer), &context.config.quotas)
         .await
         .map_err(|error| store_failed(&error))?;
     let answer = match written {
@@ -53,6 +54,9 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         UpdatedNetworkConnector::Changed => {
             let message = format!("The network connector {} was changed by another request.", connector.arn);
             return Err(conflict(message).into());
+        }
+        UpdatedNetworkConnector::QuotaExceeded(quota) => {
+            return Err(quota_exceeded(quota, &context.config.quotas).into());
         }
         UpdatedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
     };

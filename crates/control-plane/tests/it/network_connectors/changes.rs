@@ -112,17 +112,18 @@ async fn what_is_not_active_or_being_updated_is_left_alone() {
     let api = Api::start().await;
     let pending = recorded(&api, "pending", NEVER, None).await;
     let deleting = recorded(&api, "deleting", 2000, Some(NEVER)).await;
+    let quotas = hearth_store::Quotas::default();
     let mut updating = record("updating", 2000, None);
-    api.store.insert_network_connector(&updating, None, Timestamp::from_millis(1000)).await.unwrap();
+    api.store.insert_network_connector(&updating, None, Timestamp::from_millis(1000), &quotas).await.unwrap();
     updating.updated = Some(ConnectorUpdate::NewVersion);
     updating.latest.version = 2;
     updating.latest.active_at = Timestamp::from_millis(NEVER);
     assert_eq!(
-        api.store.update_network_connector(&updating, 1, None).await.unwrap(),
+        api.store.update_network_connector(&updating, 1, None, &quotas).await.unwrap(),
         UpdatedNetworkConnector::Updated
     );
     assert_eq!(
-        api.store.update_network_connector(&updating, 1, None).await.unwrap(),
+        api.store.update_network_connector(&updating, 1, None, &quotas).await.unwrap(),
         UpdatedNetworkConnector::Changed,
         "somebody else was faster"
     );
@@ -193,4 +194,40 @@ async fn deleting_answers_deleting_and_then_the_connector_is_gone() {
     assert_eq!(call(&api, "DELETE", "/vpc", Value::Null).await.status, StatusCode::NOT_FOUND);
     let id = create(&api, request("vpc")).await;
     assert_eq!(get(&api, "/vpc").await.body["Id"], id);
+}
+
+/// The kind: nobody can use the last of anything.
+#[tokio::test]
+async fn an_account_has_so_many_connectors_and_a_connector_so_many_versions() {
+    let api = Api::start_with(|config| {
+        config.quotas.network_connectors = 1;
+        config.quotas.versions_per_network_connector = 1;
+    })
+    .await;
+    let id = recorded(&api, "vpc", 2000, None).await;
+    let update = json!({ "OperatorRole": format!("{ROLE}-2") });
+    for (method, path, body, expected) in [
+        (
+            "POST",
+            String::new(),
+            request("other"),
+            "The maximum number of network connectors (1) has been reached for this account; delete one first.",
+        ),
+        (
+            "PUT",
+            format!("/{id}"),
+            update,
+            "The maximum number of versions (1) has been reached for this network connector; delete one first.",
+        ),
+    ] {
+        let reply = call(&api, method, &path, body).await;
+        assert_eq!(refusal(&reply), (400, "NetworkConnectorLimitExceededException", expected));
+        assert_eq!(reply.body, json!({ "message": expected }));
+    }
+    let taken = call(&api, "POST", "", request("vpc")).await;
+    assert_eq!(taken.error_type(), "ResourceConflictException", "that the name is taken is said first");
+    assert_eq!(call(&api, "PUT", &format!("/{id}"), json!({})).await.status, StatusCode::ACCEPTED);
+    assert_eq!(call(&api, "DELETE", &format!("/{id}"), Value::Null).await.status, StatusCode::ACCEPTED);
+    wait(&api, &id, |reply| reply.status == StatusCode::NOT_FOUND).await;
+    create(&api, request("other")).await;
 }

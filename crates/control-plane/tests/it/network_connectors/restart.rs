@@ -2,19 +2,20 @@
 
 use hearth_api::{NetworkConnectorState, Timestamp};
 use hearth_store::{
-    ConnectorPage, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey, Store,
+    ConnectorPage, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey, Quotas, Store,
 };
 
 #[tokio::test]
 async fn states_go_on_over_a_restart() {
     let at = Timestamp::from_millis;
+    let quotas = Quotas::default();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hearth.db");
     let record = super::record("vpc", 2000, None);
     let arn = record.arn.clone();
     let key = NetworkConnectorKey { arn: &arn, name: None };
     let store = Store::open(&file).await.unwrap();
-    let inserted = store.insert_network_connector(&record, None, at(1000)).await.unwrap();
+    let inserted = store.insert_network_connector(&record, None, at(1000), &quotas).await.unwrap();
     assert_eq!(inserted, InsertedNetworkConnector::Inserted);
     assert_eq!(store.network_connector(&key, at(1999)).await.unwrap().as_ref(), Some(&record));
     assert_eq!(record.state(at(1999)), NetworkConnectorState::Pending);
@@ -40,6 +41,6 @@ async fn states_go_on_over_a_restart() {
     for (now, expected) in
         [(3999, InsertedNetworkConnector::NameTaken), (4000, InsertedNetworkConnector::Inserted)]
     {
-        assert_eq!(store.insert_network_connector(&next, None, at(now)).await.unwrap(), expected);
+        assert_eq!(store.insert_network_connector(&next, None, at(now), &quotas).await.unwrap(), expected);
     }
 }

@@ -20,7 +20,8 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     let mut web = record("web", 2000, None);
     web.latest.configuration.vpc_egress_configuration.associated_compute_resource_types =
         Some(vec![ComputeResourceType::WebFunction]);
-    api.store.insert_network_connector(&web, None, Timestamp::from_millis(1000)).await.unwrap();
+    let (now, quotas) = (Timestamp::from_millis(1000), hearth_store::Quotas::default());
+    api.store.insert_network_connector(&web, None, now, &quotas).await.unwrap();
     let web = web.arn.to_string();
     let pending = connector_arn(&recorded(&api, "pending", NEVER, None).await);
     let deleting = connector_arn(&recorded(&api, "deleting", 2000, Some(NEVER)).await);
@@ -84,7 +85,7 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     record.id = MicrovmId::new();
     record.endpoint_label = EndpointLabel::new();
     record.settings.egress_network_connectors = vec![format!("{arn}:1")];
-    api.store.insert_microvm(&record, None, &hearth_store::Quotas::default()).await.unwrap();
+    api.store.insert_microvm(&record, None, &quotas).await.unwrap();
     assert_eq!(call(&api, "DELETE", "/vpc", Value::Null).await.status, StatusCode::CONFLICT);
     record.state = MicrovmState::Terminated;
     api.store.update_microvm(&record).await.unwrap();

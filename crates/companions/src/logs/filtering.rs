@@ -1,0 +1,172 @@
+//! FilterLogEvents: events of a group that fit. A call ends after a bounded number of bytes, whatever fits.
+
+use std::sync::Arc;
+
+use hearth_api::AccountId;
+use hearth_store::{EventOrder, LogEvent, LogPosition, LogQuery};
+
+use super::constraints::group_text;
+use super::filter::Filter;
+use super::model::{FilterLogEventsRequest, FilterLogEventsResponse, FilteredEvent};
+use super::reading::{MAXIMUM_EVENTS, bad_token, limit, range, read_position};
+use super::{Logs, invalid, missing};
+use crate::json::{Refusal, Violations};
+
+/// Bytes of messages after which a page ends.
+const PAGE_BYTES: usize = 1 << 20;
+/// Events that one call looks at before it answers, however few fit the pattern.
+const SCANNED_EVENTS: u32 = 50_000;
+/// Bytes that one call reads.
+const SCANNED_BYTES: u64 = 16 << 20;
+/// Bytes that one call looks through, those of a line once for each term of the pattern.
+const MATCHED_BYTES: u64 = 256 << 20;
+/// Events that are read at once.
+const CHUNK: u32 = 2_000;
+
+/// Which events fit.
+#[derive(Debug)]
+struct Wanted {
+    names: Vec<String>,
+    prefix: String,
+    filter: Filter,
+    limit: usize,
+}
+
+/// What a call has found so far.
+#[derive(Debug, Default)]
+struct Found {
+    events: Vec<FilteredEvent>,
+    /// Messages of `events`.
+    bytes: usize,
+}
+
+impl Wanted {
+    fn fits(&self, event: &LogEvent) -> bool {
+        event.stream.starts_with(&self.prefix)
+            && (self.names.is_empty() || self.names.contains(&event.stream))
+            && self.filter.matches(&event.message)
+    }
+}
+
+impl Found {
+    /// Adds the events that fit, until the page is full; then the place of the last one that was looked at.
+    fn add(&mut self, events: Vec<LogEvent>, wanted: &Wanted) -> Option<LogPosition> {
+        for event in events {
+            let position = event.position();
+            if wanted.fits(&event) {
+                self.bytes += event.message.len();
+                self.events.push(filtered(event));
+            }
+            if self.events.len() == wanted.limit || self.bytes >= PAGE_BYTES {
+                return Some(position);
+            }
+        }
+        None
+    }
+}
+
+impl Logs {
+    /// The token is `<time>/<id>` of the last event that was looked at.
+    pub(super) async fn filter_log_events(
+        &self,
+        account: &AccountId,
+        request: FilterLogEventsRequest,
+    ) -> Result<FilterLogEventsResponse, Refusal> {
+        let mut violations = Violations::default();
+        let group = group_text(
+            &mut violations,
+            request.log_group_name.as_deref(),
+            request.log_group_identifier.as_deref(),
+        )?;
+        violations.stream_names("logStreamNames", request.log_stream_names.as_ref());
+        violations.stream_prefix(request.log_stream_name_prefix.as_deref());
+        violations.times(request.start_time, request.end_time);
+        violations.filter_pattern("filterPattern", request.filter_pattern.as_deref());
+        let limit = limit(&mut violations, request.limit, MAXIMUM_EVENTS) as usize;
+        violations.check()?;
+        if request.log_stream_names.is_some() && request.log_stream_name_prefix.is_some() {
+            return Err(invalid("Only one of logStreamNames and logStreamNamePrefix may be given."));
+        }
+        let filter = Filter::parse(request.filter_pattern.as_deref().unwrap_or(""))?;
+        let group = self.group_name(account, group)?;
+        let (start, before) = range(request.start_time, request.end_time);
+        let token = request.next_token.as_deref().map(|token| read_position(token).ok_or_else(bad_token));
+        let wanted = Arc::new(Wanted {
+            names: request.log_stream_names.unwrap_or_default(),
+            prefix: request.log_stream_name_prefix.unwrap_or_default(),
+            filter,
+            limit,
+        });
+        let query = LogQuery {
+            account,
+            group: &group,
+            // One stream has an index of its own.
+            stream: wanted.names.first().filter(|_| wanted.names.len() == 1).map(String::as_str),
+            after: token.transpose()?.map_or(start, |token| token.max(start)),
+            before,
+            order: EventOrder::Oldest,
+            limit: CHUNK,
+        };
+        self.check_streams(&query, &wanted.names).await?;
+        self.find(query, &wanted).await
+    }
+
+    /// Reads and matches a page at a time, each in a turn of its own.
+    async fn find(
+        &self,
+        mut query: LogQuery<'_>,
+        wanted: &Arc<Wanted>,
+    ) -> Result<FilterLogEventsResponse, Refusal> {
+        let (mut found, mut looked_at, mut bytes) = (Found::default(), 0, 0);
+        loop {
+            let turn = self.turns.take(query.account).await?;
+            let page = self.store.log_events(&query).await?.map_err(missing)?;
+            looked_at += page.looked_at;
+            bytes += page.bytes;
+            let wanted_here = wanted.clone();
+            let (so_far, end) = turn
+                .work(move || {
+                    let end = found.add(page.events, &wanted_here);
+                    (found, end)
+                })
+                .await;
+            found = so_far;
+            if end.is_some() {
+                return Ok(filtered_page(found, end));
+            }
+            if !page.full {
+                return Ok(filtered_page(found, None));
+            }
+            query.after = page.last.unwrap_or(query.after);
+            let matched = bytes.saturating_mul(wanted.filter.terms() as u64);
+            if looked_at >= SCANNED_EVENTS || bytes >= SCANNED_BYTES || matched >= MATCHED_BYTES {
+                return Ok(filtered_page(found, Some(query.after)));
+            }
+        }
+    }
+
+    /// Every stream that is named must exist.
+    async fn check_streams(&self, query: &LogQuery<'_>, names: &[String]) -> Result<(), Refusal> {
+        let _turn = self.turns.take(query.account).await?;
+        for name in names {
+            let first = LogQuery { stream: Some(name), limit: 1, ..*query };
+            self.store.log_events(&first).await?.map_err(missing)?;
+        }
+        Ok(())
+    }
+}
+
+fn filtered(event: LogEvent) -> FilteredEvent {
+    FilteredEvent {
+        log_stream_name: event.stream,
+        timestamp: event.timestamp.as_millis(),
+        ingestion_time: event.ingested_at.as_millis(),
+        message: event.message,
+        event_id: format!("{:056}", event.id),
+    }
+}
+
+fn filtered_page(found: Found, next: Option<LogPosition>) -> FilterLogEventsResponse {
+    let next_token = next.map(|next| format!("{}/{}", next.millis, next.id));
+    FilterLogEventsResponse { events: found.events, searched_log_streams: [], next_token }
+}

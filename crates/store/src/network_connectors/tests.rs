@@ -1,0 +1,187 @@
+//! What one account's connectors cost everybody is bounded, on a database in memory.
+
+use super::*;
+use crate::Error;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn account() -> AccountId {
+    AccountId::from_stored("000000000000")
+}
+
+fn record(name: &str) -> NetworkConnectorRecord {
+    let arn = NetworkConnectorArn::new("us-east-1", &account());
+    let configuration = r#"{"VpcEgressConfiguration":{"SubnetIds":["subnet-1"]}}"#;
+    NetworkConnectorRecord {
+        arn: arn.clone(),
+        name: name.to_owned(),
+        tags: [].into(),
+        modified_at: at(1000),
+        active_at: at(1000),
+        updated: None,
+        gone_at: None,
+        latest_active: None,
+        latest: NetworkConnectorVersionRecord {
+            arn,
+            version: 1,
+            configuration: serde_json::from_str(configuration).unwrap(),
+            operator_role: String::new(),
+            created_at: at(1000),
+            active_at: at(1000),
+            gone_at: None,
+        },
+    }
+}
+
+fn token(token: &str) -> ClientToken {
+    let (parameters_hash, answer) = (String::new(), "{}".to_owned());
+    let operation = "CreateNetworkConnector";
+    ClientToken { account: account(), operation, token: token.to_owned(), parameters_hash, answer }
+}
+
+fn quotas(network_connectors: u32, versions_per_network_connector: u32) -> Quotas {
+    Quotas { network_connectors, versions_per_network_connector, ..Quotas::default() }
+}
+
+async fn rows(store: &Store, table: &'static str) -> i64 {
+    let statement = format!("SELECT count(*) FROM {table}");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&store.pool).await.unwrap()
+}
+
+/// The kind: nobody can use the last of anything, by making and deleting either.
+#[tokio::test]
+async fn an_account_has_so_many_connectors_and_as_many_deleted_ones() {
+    let store = Store::temporary().await.unwrap();
+    let quotas = quotas(2, 2);
+    let mut made = Vec::new();
+    for n in 0..10 {
+        let now = at(2000 + n);
+        for name in ["a", "b"] {
+            let record = record(name);
+            let inserted = store.insert_network_connector(&record, None, now, &quotas).await.unwrap();
+            assert_eq!(inserted, InsertedNetworkConnector::Inserted);
+            made.push(record.arn);
+        }
+        let refused = store.insert_network_connector(&record("c"), None, now, &quotas).await.unwrap();
+        assert_eq!(refused, InsertedNetworkConnector::QuotaExceeded(Quota::NetworkConnectors));
+        for arn in made.iter().rev().take(2) {
+            store.delete_network_connector(arn, at(2001 + n)).await.unwrap();
+        }
+    }
+    assert!(rows(&store, "network_connectors").await <= 2 + 2);
+    assert_eq!(rows(&store, "network_connectors").await, rows(&store, "network_connector_versions").await);
+    let key = NetworkConnectorKey { arn: made.last().unwrap(), name: None };
+    let last = store.network_connector(&key, at(3000)).await.unwrap().unwrap();
+    assert!(last.is_gone(at(3000)), "the last ones are remembered");
+}
+
+#[tokio::test]
+async fn a_connector_has_so_many_versions_and_as_many_deleted_ones() {
+    let store = Store::temporary().await.unwrap();
+    let quotas = quotas(10, 2);
+    let mut connector = record("a");
+    store.insert_network_connector(&connector, None, at(1000), &quotas).await.unwrap();
+    for n in 0..10 {
+        let former = connector.latest.version;
+        connector.modified_at = at(2000 + n);
+        connector.latest.version += 1;
+        let updated = store.update_network_connector(&connector, former, None, &quotas).await.unwrap();
+        assert_eq!(updated, UpdatedNetworkConnector::Updated);
+        let mut next = connector.clone();
+        next.latest.version += 1;
+        let refused =
+            store.update_network_connector(&next, next.latest.version - 1, None, &quotas).await.unwrap();
+        assert_eq!(refused, UpdatedNetworkConnector::QuotaExceeded(Quota::VersionsPerNetworkConnector));
+        let former = NetworkConnectorArn { version: Some(former), ..connector.arn.clone() };
+        store.delete_network_connector(&former, at(2001 + n)).await.unwrap();
+    }
+    assert!(rows(&store, "network_connector_versions").await <= 2 + 2);
+}
+
+#[tokio::test]
+async fn so_many_client_tokens_of_connectors_are_kept() {
+    let store = Store::temporary().await.unwrap();
+    let fill = "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 1499)
+        INSERT INTO client_tokens (account, operation, token, parameters_hash, answer, created_at)
+        SELECT '000000000000', 'CreateNetworkConnector', n, '', '{}', n FROM n";
+    sqlx::query(fill).execute(&store.pool).await.unwrap();
+    let quotas = Quotas::default();
+    store.insert_network_connector(&record("a"), Some(token("new")), at(1000), &quotas).await.unwrap();
+    assert_eq!(rows(&store, "client_tokens").await, i64::from(KEPT_TOKENS));
+    for (known, kept) in [("new", true), ("1499", true), ("501", true), ("500", false)] {
+        let claim = store.client_token(&token(known)).await.unwrap();
+        assert_eq!(claim != TokenClaim::Fresh, kept, "{known}");
+    }
+}
+
+#[tokio::test]
+async fn gone_connectors_and_versions_are_removed_after_a_while() {
+    let store = Store::temporary().await.unwrap();
+    let quotas = Quotas::default();
+    for (name, gone_at) in [("early", Some(4000)), ("late", Some(6000)), ("there", None)] {
+        let record = record(name);
+        store.insert_network_connector(&record, None, at(1000), &quotas).await.unwrap();
+        if let Some(gone_at) = gone_at {
+            store.delete_network_connector(&record.arn, at(gone_at)).await.unwrap();
+        }
+    }
+    assert!(!store.sweep_network_connectors(at(5000)).await.unwrap());
+    assert_eq!(
+        (rows(&store, "network_connectors").await, rows(&store, "network_connector_versions").await),
+        (2, 2)
+    );
+}
+
+/// The kind: nobody waits for a walk over what everybody has.
+#[tokio::test]
+async fn who_refers_to_a_connector_is_found_by_an_index() {
+    let store = Store::temporary().await.unwrap();
+    let plan = store.plan(IS_USED).await;
+    assert!(!plan.contains("SCAN microvms") && !plan.contains("SCAN image_versions"), "{plan}");
+    for (index, times) in [("INDEX microvms_by_connector", 2), ("INDEX image_versions_by_connector", 2)] {
+        assert_eq!(plan.matches(index).count(), times, "{plan}");
+    }
+    for (statement, index) in [
+        (gone::GONE_CONNECTORS, "network_connectors_gone (gone_at<?)"),
+        (gone::GONE_VERSIONS, "network_connector_versions_gone (gone_at<?)"),
+    ] {
+        let plan = store.plan(statement).await;
+        assert!(plan.ends_with(index), "{plan}");
+    }
+}
+
+/// The kind: when little room is left, it is for what becomes of microVMs.
+#[tokio::test]
+async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
+    use crate::{IdentityKind, IdentityRow, IdentityWrite, Taggable};
+    let store = Store::temporary().await.unwrap();
+    let quotas = Quotas::default();
+    let connector = record("a");
+    store.insert_network_connector(&connector, None, at(1000), &quotas).await.unwrap();
+    store.create_log_group(&account(), "g", &[].into()).await.unwrap();
+    // Of procfs statvfs(3) says that it has no room at all.
+    let full = Store { path: std::path::Path::new("/proc/self/stat").into(), ..store.clone() };
+    let row =
+        IdentityRow { account: account(), kind: IdentityKind::User, name: "ann".into(), value: "{}".into() };
+    let delete = IdentityWrite::Delete { account: account(), kind: IdentityKind::User, name: "ann".into() };
+    let tagged = Taggable::NetworkConnector(connector.arn.clone());
+    let refusals = [
+        full.insert_network_connector(&record("b"), None, at(1000), &quotas).await.err(),
+        full.update_network_connector(&connector, 1, None, &quotas).await.err(),
+        full.change_tags(&tagged, |_| Ok::<_, ()>(())).await.err(),
+        full.create_log_group(&account(), "h", &[].into()).await.err(),
+        full.create_log_stream(&account(), "g", "s").await.err(),
+        full.change_log_tags(&account(), "g", |_| Ok::<_, ()>(())).await.err(),
+        full.write_identities(&[IdentityWrite::Put(row)]).await.err(),
+    ];
+    for (number, refused) in refusals.iter().enumerate() {
+        assert!(matches!(refused, Some(Error::NoRoom)), "{number}: {refused:?}");
+    }
+    // What makes room is not.
+    full.write_identities(&[delete]).await.unwrap();
+    full.delete_log_group(&account(), "g").await.unwrap();
+    let deleted = full.delete_network_connector(&connector.arn, at(2000)).await.unwrap();
+    assert_eq!(deleted, DeletedNetworkConnector::Deleted);
+}
