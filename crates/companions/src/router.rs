@@ -215,7 +215,8 @@ impl Companions {
     }
 
     async fn logs(&self, operation: &str, parts: &Parts, body: Body) -> Response {
-        let outcome = match self.authenticate("logs", parts, body, logs::MAXIMUM_BODY_BYTES).await {
+        let outcome = match self.authenticate("logs", parts, body, logs::maximum_body_bytes(operation)).await
+        {
             Ok((caller, body)) => self.logs.call(operation, &body, &caller).await,
             Err(error) => Err(Refusal::new(error.kind.name(), error.message)),
         };

@@ -32,8 +32,11 @@ pub use writing::RETENTIONS;
 /// Prefix of `X-Amz-Target`.
 pub(crate) const TARGET_PREFIX: &str = "Logs_20140328.";
 
-/// Longest body of a call, in bytes: a batch of 1 MiB with every character escaped, and what surrounds 10,000 events.
-pub(crate) const MAXIMUM_BODY_BYTES: usize = 8 << 20;
+/// Longest body of a call, in bytes. A batch has 1 MiB with every character escaped, and what surrounds 10,000 events; of
+/// other calls 100 names are the most, and their bodies are kept while they wait for their turn.
+pub(crate) fn maximum_body_bytes(operation: &str) -> usize {
+    if operation == "PutLogEvents" { 8 << 20 } else { 512 << 10 }
+}
 
 /// What a call is answered with.
 #[derive(Debug)]

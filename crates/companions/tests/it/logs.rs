@@ -246,6 +246,16 @@ async fn streams_are_listed_in_pages_in_either_order() {
     }
 }
 
+/// The kind: what waits is small. Only batches of events may be long.
+#[tokio::test]
+async fn bodies_of_calls_that_wait_for_their_turn_are_short() {
+    let neighbours = with_lines(1).await;
+    for (filler, status) in [(400 << 10, StatusCode::OK), (600 << 10, StatusCode::BAD_REQUEST)] {
+        let request = json!({ "logGroupName": GROUP, "ignored": "x".repeat(filler) });
+        assert_eq!(logs(&neighbours, "FilterLogEvents", request).await.0, status);
+    }
+}
+
 /// The kind: what one request costs is bounded, whatever is stored.
 #[tokio::test]
 async fn a_filter_answers_after_so_many_bytes_although_nothing_fits() {
