@@ -81,10 +81,13 @@ pub(super) fn rewrite(file: &File<'_>, stages: &Stages) -> Result<Option<String>
 /// For a file that is passed on as it is.
 fn refuse_what_is_read_otherwise(file: &File<'_>, stages: &Stages, needed: &[bool]) -> Result<(), ScanError> {
     for (instruction, stage) in file.instructions.iter().zip(&stages.of_instruction) {
-        let is_expanded = !matches!(instruction.keyword, Keyword::Run | Keyword::Plain | Keyword::OnBuild);
-        if is_expanded
-            && stage.is_none_or(|stage| needed[stage])
-            && let Some(construct) = substitution::read_otherwise(&instruction.arguments)
+        let expanded = match instruction.keyword {
+            Keyword::Plain | Keyword::OnBuild => continue,
+            Keyword::Run => options_of(&instruction.arguments).0,
+            _ => &instruction.arguments,
+        };
+        if stage.is_none_or(|stage| needed[stage])
+            && let Some(construct) = substitution::read_otherwise(expanded)
         {
             return Err(ScanError::Substitution { line: instruction.line, construct });
         }
@@ -163,7 +166,7 @@ impl Rewriter<'_> {
             (Keyword::Run, Some(stage)) => {
                 let plain = without_needless_flags(*keyword, arguments).map(|(_, text)| text);
                 let named = self.with_names(*keyword, plain.as_deref().unwrap_or(arguments), stage);
-                named.or(plain).map(|text| format!("RUN {text}"))
+                return self.run_converted(named.or(plain), arguments);
             }
             (Keyword::Arg, None) => self.stages.headings.get(&number).map(|text| format!("ARG {text}")),
             (Keyword::Arg, Some(_)) => {
@@ -195,11 +198,10 @@ impl Rewriter<'_> {
     ) -> Result<Line, Inexpressible> {
         let mut converter = Converter { helpers: &mut self.helpers, before: Vec::new() };
         let arguments = text.as_deref().unwrap_or(arguments);
-        let rest = instruction::options(arguments).1;
+        let (head, rest) = options_of(arguments);
         let other = match instruction::json(rest) {
             None => converter.convert(arguments)?,
             Some(list) => {
-                let head = &arguments[..arguments.len() - rest.len()];
                 let flags = converter.convert(head)?;
                 let mut is_changed = flags.is_some();
                 let mut words = Vec::new();
@@ -212,11 +214,17 @@ impl Rewriter<'_> {
                 is_changed.then(|| flags.unwrap_or_else(|| head.to_owned()) + &list)
             }
         };
-        let mut before = String::new();
-        for value in converter.before {
-            let _ = writeln!(before, "{prefix}ARG {value}");
-        }
+        let before = declared(&converter.before, prefix);
         Ok(Line { before, text: other.or(text).map(|text| format!("{word} {text}")) })
+    }
+
+    /// RUN with these arguments: the variables of its command are the shell's, those of its options are not.
+    fn run_converted(&mut self, text: Option<String>, arguments: &str) -> Result<Line, Inexpressible> {
+        let mut converter = Converter { helpers: &mut self.helpers, before: Vec::new() };
+        let (flags, command) = options_of(text.as_deref().unwrap_or(arguments));
+        let other = converter.convert(flags)?.map(|flags| flags + command);
+        let before = declared(&converter.before, "");
+        Ok(Line { before, text: other.or(text).map(|text| format!("RUN {text}")) })
     }
 
     /// The arguments with the names of stages as the stages have them.
@@ -254,6 +262,21 @@ impl Rewriter<'_> {
             }
         }
     }
+}
+
+/// The options of an instruction and what follows them, both as they are written.
+fn options_of(arguments: &str) -> (&str, &str) {
+    let rest = instruction::options(arguments).1;
+    arguments.split_at(arguments.len() - rest.len())
+}
+
+/// Lines that declare variables.
+fn declared(values: &[String], prefix: &str) -> String {
+    let mut lines = String::new();
+    for value in values {
+        let _ = writeln!(lines, "{prefix}ARG {value}");
+    }
+    lines
 }
 
 /// The arguments of ARG without values for what builders set by themselves, if there are any: the scan has made sure that they

@@ -106,6 +106,10 @@ fn patterns_in_a_stage_are_put_so_that_the_builder_means_the_same() {
         ("COPY --chown=${U%:x} [\"${V#v}\", \"/x y\"]", "COPY --chown=${U/%:x/} [\"${V/#v/}\",\"/x y\"]"),
         ("ONBUILD ENV N=${V#v}", "ONBUILD ENV N=${V/#v/}"),
         (
+            "RUN --mount=type=cache,target=/c/${V##*/} echo ${V##*/}",
+            "RUN --mount=type=cache,target=/c/${V//*\\//} echo ${V##*/}",
+        ),
+        (
             "ENV N=${V%.*}",
             "ARG hearth_value_1=\"${V//\\//\u{1}}\"\nARG hearth_value_2=\"${hearth_value_1%.*}\"\n\
              ENV N=${hearth_value_2//\u{1}/\\/}",
