@@ -61,6 +61,11 @@ impl Globals {
         Ok(is_changed.then_some(words))
     }
 
+    /// Names of the variables that have a value.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.values.keys().cloned().collect()
+    }
+
     /// A FROM line was read: what follows is a stage.
     pub(super) fn begin_stage(&mut self) {
         self.declared.clear();

@@ -10,6 +10,7 @@
 //! bytes of ARG lines can stand for terabytes.
 
 mod chmod;
+mod declared;
 mod expand;
 mod glob;
 mod globals;

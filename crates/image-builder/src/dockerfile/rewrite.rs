@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use super::declared::Declared;
 use super::instruction::{self, Keyword};
 use super::lines::{File, Instruction};
 use super::modes::{ModeStage, unnamed};
@@ -32,6 +33,8 @@ pub(super) struct Rewriter<'a> {
     pub(super) unnamed: BTreeSet<usize>,
     /// How many variables are put in.
     helpers: usize,
+    /// The variables that are set so far.
+    declared: Declared,
 }
 
 /// An instruction in other words.
@@ -51,8 +54,14 @@ pub(super) fn rewrite(file: &File<'_>, stages: &Stages) -> Result<Option<String>
         refuse_what_is_read_otherwise(file, stages, &needed)?;
         return Ok(with_escape_first(file));
     }
-    let mut rewriter =
-        Rewriter { stages, modes: Vec::new(), known: BTreeMap::new(), unnamed: BTreeSet::new(), helpers: 0 };
+    let mut rewriter = Rewriter {
+        stages,
+        modes: Vec::new(),
+        known: BTreeMap::new(),
+        unnamed: BTreeSet::new(),
+        helpers: 0,
+        declared: Declared::default(),
+    };
     let mut lines = Vec::new();
     for (number, instruction) in file.instructions.iter().enumerate() {
         let stage = stages.of_instruction[number];
@@ -64,6 +73,8 @@ pub(super) fn rewrite(file: &File<'_>, stages: &Stages) -> Result<Option<String>
             // Nothing of it is built.
             Err(_) => Line::default(),
         });
+        let Instruction { keyword, word, arguments, .. } = instruction;
+        rewriter.declared.note(*keyword, word, arguments, stages);
     }
     if !rewriter.modes.is_empty() {
         rewriter.renumber(file, &mut lines);
@@ -161,23 +172,25 @@ impl Rewriter<'_> {
                     text = Some(moded);
                 }
                 text = self.with_names(keyword, text.as_deref().unwrap_or(arguments), stage).or(text);
-                return self.converted(keyword.name(), text, arguments, "");
+                return self.converted(keyword.name(), text, arguments, ("", Some(stage)));
             }
             (Keyword::Run, Some(stage)) => {
                 let plain = without_needless_flags(*keyword, arguments).map(|(_, text)| text);
                 let named = self.with_names(*keyword, plain.as_deref().unwrap_or(arguments), stage);
-                return self.run_converted(named.or(plain), arguments);
+                return self.run_converted(named.or(plain), arguments, stage);
             }
             (Keyword::Arg, None) => self.stages.headings.get(&number).map(|text| format!("ARG {text}")),
             (Keyword::Arg, Some(_)) => {
-                return self.converted("ARG", without_automatic_values(arguments), arguments, "");
+                return self.converted("ARG", without_automatic_values(arguments), arguments, ("", stage));
             }
-            (Keyword::Expanding, _) => return self.converted(&instruction.word, None, arguments, ""),
+            (Keyword::Expanding, _) => {
+                return self.converted(&instruction.word, None, arguments, ("", stage));
+            }
             (Keyword::OnBuild, _) => {
                 let (word, inner) = instruction::split(arguments);
                 match Keyword::parse(word) {
                     Some(Keyword::Add | Keyword::Arg | Keyword::Copy | Keyword::Expanding) => {
-                        return self.converted(&format!("ONBUILD {word}"), None, inner, "ONBUILD ");
+                        return self.converted(&format!("ONBUILD {word}"), None, inner, ("ONBUILD ", None));
                     }
                     _ => None,
                 }
@@ -188,15 +201,17 @@ impl Rewriter<'_> {
     }
 
     /// The line with these arguments, `text` or `arguments`, their variables in the builder's words. `prefix` is what stands
-    /// before the keyword.
+    /// before the keyword; the stage is where the variables are.
     fn converted(
         &mut self,
         word: &str,
         text: Option<String>,
         arguments: &str,
-        prefix: &str,
+        (prefix, stage): (&str, Option<usize>),
     ) -> Result<Line, Inexpressible> {
-        let mut converter = Converter { helpers: &mut self.helpers, before: Vec::new() };
+        let (declared, stages) = (&self.declared, self.stages);
+        let is_set = |name: &str| stage.is_some_and(|stage| declared.has(name, stage, stages));
+        let mut converter = Converter { is_set: &is_set, helpers: &mut self.helpers, before: Vec::new() };
         let arguments = text.as_deref().unwrap_or(arguments);
         let (head, rest) = options_of(arguments);
         let other = match instruction::json(rest) {
@@ -214,16 +229,23 @@ impl Rewriter<'_> {
                 is_changed.then(|| flags.unwrap_or_else(|| head.to_owned()) + &list)
             }
         };
-        let before = declared(&converter.before, prefix);
+        let before = arg_lines(&converter.before, prefix);
         Ok(Line { before, text: other.or(text).map(|text| format!("{word} {text}")) })
     }
 
     /// RUN with these arguments: the variables of its command are the shell's, those of its options are not.
-    fn run_converted(&mut self, text: Option<String>, arguments: &str) -> Result<Line, Inexpressible> {
-        let mut converter = Converter { helpers: &mut self.helpers, before: Vec::new() };
+    fn run_converted(
+        &mut self,
+        text: Option<String>,
+        arguments: &str,
+        stage: usize,
+    ) -> Result<Line, Inexpressible> {
+        let (declared, stages) = (&self.declared, self.stages);
+        let is_set = |name: &str| declared.has(name, stage, stages);
+        let mut converter = Converter { is_set: &is_set, helpers: &mut self.helpers, before: Vec::new() };
         let (flags, command) = options_of(text.as_deref().unwrap_or(arguments));
         let other = converter.convert(flags)?.map(|flags| flags + command);
-        let before = declared(&converter.before, "");
+        let before = arg_lines(&converter.before, "");
         Ok(Line { before, text: other.or(text).map(|text| format!("RUN {text}")) })
     }
 
@@ -271,7 +293,7 @@ fn options_of(arguments: &str) -> (&str, &str) {
 }
 
 /// Lines that declare variables.
-fn declared(values: &[String], prefix: &str) -> String {
+fn arg_lines(values: &[String], prefix: &str) -> String {
     let mut lines = String::new();
     for value in values {
         let _ = writeln!(lines, "{prefix}ARG {value}");

@@ -41,6 +41,8 @@ pub(super) struct Stages {
     pub(super) list: Vec<Stage>,
     /// For each instruction, the stage that it belongs to; `None` before the first FROM.
     pub(super) of_instruction: Vec<Option<usize>>,
+    /// Names of the variables that have a value before the first FROM.
+    pub(super) globals: BTreeSet<String>,
     /// Arguments of the ARG lines before the first FROM that need other words, by the number of the instruction.
     pub(super) headings: HashMap<usize, String>,
     /// Names as they were known at each stage's beginning: the stages that have a name, in their order.
@@ -52,6 +54,7 @@ impl Stages {
         let mut stages = Self {
             list: Vec::new(),
             of_instruction: Vec::new(),
+            globals: BTreeSet::new(),
             headings: HashMap::new(),
             names: HashMap::new(),
         };
@@ -88,6 +91,7 @@ impl Stages {
             }
             stages.of_instruction.push(stages.list.len().checked_sub(1));
         }
+        stages.globals = globals.names();
         if stages.list.is_empty() { Err(ScanError::NoFrom) } else { Ok(stages) }
     }
 

@@ -1,7 +1,8 @@
 //! Variables in the instructions of a stage, in words that the builder (imagebuilder's `shell_parser.go`) reads as `BuildKit`
 //! reads the original. What a variable holds is not known here, as base images set some.
 //!
-//! - `${A-b}`, `${A+b}`: with a colon, as the builder knows no others.
+//! - `${A-b}`, `${A+b}`: the builder takes them with a colon only, and knows no difference between a variable that is not set and
+//!   one that is empty. Of one that the stage has set, `${A-b}` is its value and `${A+b}` is `b`.
 //! - `${A?b}`, `${A:?b}`: `${A:?}`; the builder takes the text behind `?` for the value.
 //! - `${A#b}` and the like: the builder's loops leave out the last positions, those of `${A/#b/}` do not. Its `*` stops at a
 //!   slash, so a pattern with `*` is applied to the value without slashes, in variables of their own (`ARG`), which RUN lines
@@ -23,7 +24,7 @@ pub(crate) const HELPER: &str = "hearth_value_";
 /// The first thing in a text that the builder reads otherwise than `BuildKit`, as it is written.
 pub(super) fn read_otherwise(text: &str) -> Option<String> {
     let mut helpers = 0;
-    let mut converter = Converter { helpers: &mut helpers, before: Vec::new() };
+    let mut converter = Converter { is_set: &|_| false, helpers: &mut helpers, before: Vec::new() };
     match converter.convert(text) {
         Ok(None) => None,
         Ok(Some(_)) => {
@@ -35,9 +36,13 @@ pub(super) fn read_otherwise(text: &str) -> Option<String> {
     }
 }
 
+/// A variable that nothing sets: what follows its `:-` always counts, what follows its `:+` never.
+const NOTHING: &str = "hearth_value";
+
 /// Converts the arguments of one instruction.
-#[derive(Debug)]
 pub(super) struct Converter<'a> {
+    /// Whether a variable is certainly set.
+    pub(super) is_set: &'a dyn Fn(&str) -> bool,
     /// How many variables the file has been given.
     pub(super) helpers: &'a mut usize,
     /// Values of the variables that have to be declared before the instruction, each with its name.
@@ -90,8 +95,17 @@ impl Converter<'_> {
     ) -> Result<Option<(String, usize)>, Inexpressible> {
         let mut chars = rest.chars();
         let operator = match (name.is_empty(), chars.next()) {
+            (false, Some('-')) if (self.is_set)(name) => {
+                return Ok(Some((format!("${{{name}}}${{{NOTHING}:+"), 1)));
+            }
+            (false, Some('+')) if (self.is_set)(name) => return Ok(Some((format!("${{{NOTHING}:-"), 1))),
             (false, Some('-' | '+')) => return Ok(Some((format!("${{{name}:"), 0))),
-            (false, Some('?')) => return demanded(name, rest, 1, whole),
+            (false, Some('?')) => {
+                let demanded = demanded(name, rest, 1, whole)?;
+                let is_set = (self.is_set)(name);
+                return Ok(demanded
+                    .map(|(words, end)| if is_set { (format!("${{{name}}}"), end) } else { (words, end) }));
+            }
             (false, Some(':')) if chars.next() == Some('?') => return demanded(name, rest, 2, whole),
             (false, Some('#')) => Operator::Prefix { longest: rest[1..].starts_with('#') },
             (false, Some('%')) => Operator::Suffix { longest: rest[1..].starts_with('%') },

@@ -110,7 +110,7 @@ fn operators_that_the_builder_lacks_are_replaced() {
     let text = "FROM debian\nARG A=${B-1}\nENV C=\"${A+x}\" D='${A+x}' E=\\${A+x} F=${A:-${G-y}}\nRUN echo ${A-1}\nlabel\\\n a=${A-}\n";
     assert_eq!(
         rewritten(text),
-        "FROM debian\nARG A=${B:-1}\nENV C=\"${A:+x}\" D='${A+x}' E=\\${A+x} F=${A:-${G:-y}}\nRUN echo ${A-1}\nlabel a=${A:-}\n"
+        "FROM debian\nARG A=${B:-1}\nENV C=\"${hearth_value:-x}\" D='${A+x}' E=\\${A+x} F=${A:-${G:-y}}\nRUN echo ${A-1}\nlabel a=${A}${hearth_value:+}\n"
     );
 }
 

@@ -135,6 +135,29 @@ fn patterns_in_a_stage_are_put_so_that_the_builder_means_the_same() {
 }
 
 #[test]
+fn a_variable_that_a_stage_sets_to_nothing_is_set() {
+    for (before, is_set) in [
+        ("FROM debian\nARG A=\n", true),
+        ("FROM debian\nENV X=1 A=\n", true),
+        ("FROM debian\nENV A x\n", true),
+        ("ARG A=\nFROM debian\nARG A\n", true),
+        ("FROM debian AS b\nENV A=\nFROM b\n", true),
+        ("FROM debian\nARG A\n", false),
+        ("FROM debian\n", false),
+        ("FROM debian AS b\nARG A=\nFROM b\n", false),
+        ("FROM debian AS b\nENV A=\nFROM debian\n", false),
+    ] {
+        let expected = if is_set {
+            "ENV N=${A}${hearth_value:+x} M=${hearth_value:-${A}${hearth_value:+y}} L=${A}\n"
+        } else {
+            "ENV N=${A:-x} M=${A:+${A:-y}} L=${A:?}\n"
+        };
+        let text = format!("{before}ENV N=${{A-x}} M=${{A+${{A-y}}}} L=${{A?z}}\n");
+        assert_eq!(given(&text), format!("{before}{expected}"));
+    }
+}
+
+#[test]
 fn patterns_that_cannot_be_put_so_are_refused_by_line() {
     for (written, construct) in [
         ("ENV N=${V#?}", "${V#?}"),

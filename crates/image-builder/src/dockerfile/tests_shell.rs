@@ -166,7 +166,7 @@ proptest! {
         let (mut helpers, mut left) = (0, 1 << 20);
         // What BuildKit refuses is not looked at.
         let Ok(expected) = expand(&word, &|_| Value::Set(&value), &mut left) else { return Ok(()) };
-        let mut converter = Converter { helpers: &mut helpers, before: Vec::new() };
+        let mut converter = Converter { is_set: &|_| false, helpers: &mut helpers, before: Vec::new() };
         let Ok(converted) = converter.convert(&word) else { return Ok(()) };
         let mut values = HashMap::from([("V".to_owned(), value.clone())]);
         for line in converter.before {
