@@ -167,10 +167,10 @@ fn unknown_operation(service: &str, parts: &Parts) -> Response {
 
 impl Companions {
     async fn s3(&self, parts: Parts, body: Body) -> Response {
-        if let Some(answer) = self.storage.preflight(&self.names, &parts) {
+        if let Some(answer) = self.storage.preflight(&self.names, &parts).await {
             return answer;
         }
-        let cross_origin = self.storage.cross_origin(&self.names, &parts);
+        let cross_origin = self.storage.cross_origin(&self.names, &parts).await;
         let mut response = self.s3_answer(parts, body).await;
         response.headers_mut().extend(cross_origin);
         response

@@ -129,6 +129,19 @@ mod tests {
         let (directory, account) = (tempfile::tempdir().unwrap(), AccountId::from_stored("111122223333"));
         let root = RootKey { account: account.clone(), access_key: "AK".into(), secret: "s".into() };
         let identities = Identities::open(Store::temporary().await.unwrap(), vec![root]).await.unwrap();
+        let bucket = |name: &str, owner: &str, effect: &str| {
+            let allow = format!(
+                r#"{{"Version":"2012-10-17","Statement":{{"Effect":"{effect}","Action":"s3:GetObject","Principal":{{"AWS":"111122223333"}},"Resource":"arn:aws:s3:::{name}/*"}}}}"#
+            );
+            let policy = if effect.is_empty() { None } else { Some(allow) };
+            let record = serde_json::json!({"created_ms": 0, "owner": owner, "policy": policy});
+            std::fs::create_dir_all(directory.path().join(name).join("objects")).unwrap();
+            std::fs::write(directory.path().join(name).join("bucket.json"), record.to_string()).unwrap();
+        };
+        bucket("theirs", "999999999999", "");
+        bucket("shared", "999999999999", "Allow");
+        bucket("own", "111122223333", "Allow");
+        bucket("closed", "111122223333", "Deny");
         let artifacts = Artifacts {
             storage: ObjectStorage::open(
                 directory.path(),
@@ -158,19 +171,6 @@ mod tests {
         put(None).await;
         assert!(matches!(read(&artifacts, ROLE, "code").await, ArtifactError::AccessDenied), "deleted");
 
-        let bucket = |name: &str, owner: &str, effect: &str| {
-            let allow = format!(
-                r#"{{"Version":"2012-10-17","Statement":{{"Effect":"{effect}","Action":"s3:GetObject","Principal":{{"AWS":"111122223333"}},"Resource":"arn:aws:s3:::{name}/*"}}}}"#
-            );
-            let policy = if effect.is_empty() { None } else { Some(allow) };
-            let record = serde_json::json!({"created_ms": 0, "owner": owner, "policy": policy});
-            std::fs::create_dir_all(directory.path().join(name).join("objects")).unwrap();
-            std::fs::write(directory.path().join(name).join("bucket.json"), record.to_string()).unwrap();
-        };
-        bucket("theirs", "999999999999", "");
-        bucket("shared", "999999999999", "Allow");
-        bucket("own", "111122223333", "Allow");
-        bucket("closed", "111122223333", "Deny");
         put(Some(role("lambda.amazonaws.com", "*"))).await;
         let told = async |name: &str| read(&artifacts, ROLE, name).await;
         assert!(matches!(told("theirs").await, ArtifactError::AccessDenied), "nobody there agreed");

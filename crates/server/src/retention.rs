@@ -1,12 +1,12 @@
-//! What expires: log lines, records of terminated microVMs and deleted network connectors, client tokens. A sweep goes over them once a minute, in short
-//! transactions with pauses, so that it holds up nobody. Once an hour the lifecycle rules of buckets are followed, which
-//! count in days.
+//! What expires: log lines, records of terminated microVMs and deleted network connectors, client tokens. A sweep goes over
+//! them once a minute, in short transactions with pauses, so that it holds up nobody. Once an hour the lifecycle rules of
+//! buckets are followed, which count in days; that is done beside it, since buckets can be large.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hearth_api::Timestamp;
-use hearth_companions::ObjectStorage;
 use hearth_store::{LogSweep, Store};
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 
@@ -37,16 +37,29 @@ impl Limits {
     }
 }
 
-/// Sweeps until it is cancelled.
-pub(crate) async fn keep_sweeping(store: Store, storage: ObjectStorage, limits: Limits) {
-    let mut expired_at: Option<Instant> = None;
-    loop {
-        if expired_at.is_none_or(|before| before.elapsed() >= LIFECYCLE_PERIOD) {
-            expired_at = Some(Instant::now());
-            let storage = storage.clone();
-            let expire = async move { storage.expire(jiff::Timestamp::now()).await };
-            done("buckets could not be gone through", expire).await;
+/// Sweeps until what it returns is dropped. `follow_rules` removes what has expired by the lifecycle rules of buckets.
+pub(crate) fn keep_sweeping<F, E>(
+    store: Store,
+    limits: Limits,
+    follow_rules: impl Fn() -> F + Send + 'static,
+) -> JoinSet<()>
+where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            done("buckets could not be gone through", follow_rules()).await;
+            tokio::time::sleep(LIFECYCLE_PERIOD).await;
         }
+    });
+    tasks.spawn(sweep_often(store, limits));
+    tasks
+}
+
+async fn sweep_often(store: Store, limits: Limits) {
+    loop {
         let store = store.clone();
         let sweep = async move { sweep(&store, limits, Timestamp::now()).await };
         done("what has expired could not be removed", sweep).await;
@@ -102,9 +115,29 @@ async fn paused(any: &mut bool, more: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use hearth_api::AccountId;
 
     use super::*;
+
+    #[tokio::test]
+    async fn rules_of_buckets_without_end_hold_up_no_retention() {
+        let account = AccountId::from_stored("000000000000");
+        let store = Store::temporary().await.unwrap();
+        let long_ago = Timestamp::from_millis(Timestamp::now().as_millis() - 2 * DAY_MILLIS);
+        store.append_log(&account, "group", "a", &[(long_ago, "x".to_owned())]).await.unwrap();
+        store.set_log_retention(&account, "group", Some(1)).await.unwrap();
+        let limits = Limits::new(&toml::from_str("").unwrap());
+        let _tasks = keep_sweeping(store.clone(), limits, std::future::pending::<Result<(), Infallible>>);
+        for _ in 0..3000 {
+            if store.log_group(&account, "group").await.unwrap().unwrap().stored_bytes == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("lines that have expired are still there");
+    }
 
     #[tokio::test]
     async fn the_settings_decide_what_goes() {

@@ -314,12 +314,17 @@ async fn serve(
     let stopping = CancellationToken::new();
     let api = tokio::spawn(api_listener::serve(api_listener, router, admission, stopping.clone()));
     let limits = retention::Limits::new(config);
-    let sweeping = tokio::spawn(retention::keep_sweeping(parts.store.clone(), storage.clone(), limits));
+    let storage = storage.clone();
+    let follow_rules = move || {
+        let storage = storage.clone();
+        async move { storage.expire(jiff::Timestamp::now()).await }
+    };
+    let sweeping = retention::keep_sweeping(parts.store.clone(), limits, follow_rules);
     announce(config, data_dir, api_addr, endpoint_addr)?;
     stop.recv().await;
     tracing::info!("stopping");
     stopping.cancel();
-    sweeping.abort();
+    drop(sweeping);
     endpoints.data_plane.shutdown(GRACE).await;
     let api_abort = api.abort_handle();
     if tokio::time::timeout(GRACE, api).await.is_err() {

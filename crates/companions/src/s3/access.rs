@@ -13,8 +13,7 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use super::StorageError;
 use super::actions::{Operation, Subject, operation};
 use super::bucket::Bucket;
-use super::disk::Disk;
-use super::{bucket_policy, coverage, refusals, version_2};
+use super::{ObjectStorage, bucket_policy, coverage, refusals, version_2};
 
 /// Header and, in lower case, query parameter that carries the token of temporary credentials.
 pub(super) const TOKEN: &str = "x-amz-security-token";
@@ -25,7 +24,7 @@ const EXPECTED_SOURCE_OWNER: &str = "x-amz-source-expected-bucket-owner";
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) identities: Arc<Identities>,
-    pub(super) disk: Arc<Disk>,
+    pub(super) storage: ObjectStorage,
 }
 
 /// Who asks and which bucket was found, for operations and for checks that only they can make because the body names the
@@ -34,7 +33,7 @@ pub(super) struct Gate {
 pub(super) struct Asker {
     caller: Arc<Caller>,
     identities: Arc<Identities>,
-    disk: Arc<Disk>,
+    storage: ObjectStorage,
     /// The bucket of the path; everything that follows is done to this one.
     bucket: Option<Arc<Bucket>>,
 }
@@ -145,15 +144,18 @@ impl S3Access for Gate {
         })?;
         refusals::check_query(operation, &query)?;
         refusals::check_headers(context.headers())?;
+        refusals::check_length(operation, context.headers())?;
         let bucket = match context.s3_path() {
             S3Path::Root => None,
-            S3Path::Bucket { bucket } | S3Path::Object { bucket, .. } => self.disk.find_any(bucket)?,
+            S3Path::Bucket { bucket } | S3Path::Object { bucket, .. } => {
+                self.storage.bucket(&caller.account, bucket).await?
+            }
         };
         let asker = Asker {
             caller: Arc::new(caller),
             identities: self.identities.clone(),
-            disk: self.disk.clone(),
-            bucket: bucket.map(Arc::new),
+            storage: self.storage.clone(),
+            bucket,
         };
         asker.check_operation(operation, context.s3_path(), context.headers(), &query)?;
         context.extensions_mut().insert(asker);
@@ -161,13 +163,13 @@ impl S3Access for Gate {
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
-        let found = check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)?;
+        let found = check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers).await?;
         request.extensions.insert(found);
         Ok(())
     }
 
     async fn upload_part_copy(&self, request: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
-        let found = check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers)?;
+        let found = check_source(&Asker::of(request)?, &request.input.copy_source, &request.headers).await?;
         request.extensions.insert(found);
         Ok(())
     }
@@ -224,18 +226,18 @@ impl Asker {
 }
 
 /// Reading what is copied.
-fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -> S3Result<CopiedFrom> {
+async fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -> S3Result<CopiedFrom> {
     let CopySource::Bucket { bucket, key, version_id } = source else {
         return Err(s3_error!(NotImplemented, "Only objects of buckets can be copied."));
     };
     let action = if version_id.is_some() { "GetObjectVersion" } else { "GetObject" };
-    let Some(found) = asker.disk.find_any(bucket)? else {
+    let Some(found) = asker.storage.bucket(&asker.caller.account, bucket).await? else {
         asker.check(action, None, &format!("arn:aws:s3:::{bucket}/{key}"), &[])?;
         return Err(StorageError::NoSuchBucket(bucket.to_string()).into());
     };
     asker.check_object(action, &found, key, version_id.as_deref())?;
     check_expected_owner(Some(&found), headers, EXPECTED_SOURCE_OWNER)?;
-    Ok(CopiedFrom(Arc::new(found)))
+    Ok(CopiedFrom(found))
 }
 
 /// Refuses when the caller thinks that someone else owns the bucket. That it is missing the operation says itself.

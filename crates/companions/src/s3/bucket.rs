@@ -7,17 +7,23 @@
 //! none lands in a bucket that is being removed.
 
 use std::fs;
-use std::path::PathBuf;
-use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use hearth_api::AccountId;
-use hearth_iam::{Document, DocumentKind};
+use hearth_iam::PolicyError;
+use s3s::dto::CORSConfiguration;
 use serde::{Deserialize, Serialize};
 
-use super::StorageError;
-use super::disk::{Disk, Tags, read_json, slot, write_json};
+use super::bucket_policy::Policy;
+use super::disk::{Disk, Tags, entries, read_json};
+use super::index::Look;
+use super::setting_files::{Inline, Setting};
+use super::usage::{bytes_in, freed_by};
+use super::{StorageError, stored};
 
-/// Longest bucket policy in characters ("Bucket policies for Amazon S3", S3 user guide: 20 KB).
+/// Longest bucket policy in bytes ("Bucket policies for Amazon S3", S3 user guide: 20 KB).
 pub(super) const MAXIMUM_POLICY: usize = 20 * 1024;
 
 /// A bucket's own description.
@@ -47,16 +53,9 @@ pub(super) struct BucketRecord {
     /// The bucket policy as it was put.
     #[serde(default)]
     pub(super) policy: Option<String>,
-    /// In S3's XML, and so are `cors` and `notification`.
-    #[serde(default)]
-    pub(super) lifecycle: Option<String>,
     /// Smallest object that changes its storage class; only shown again.
     #[serde(default)]
     pub(super) transition_minimum: Option<String>,
-    #[serde(default)]
-    pub(super) cors: Option<String>,
-    #[serde(default)]
-    pub(super) notification: Option<String>,
 }
 
 impl BucketRecord {
@@ -72,11 +71,12 @@ impl BucketRecord {
             bucket_key: false,
             ownership_controls: true,
             policy: None,
-            lifecycle: None,
             transition_minimum: None,
-            cors: None,
-            notification: None,
         }
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("invariant: records have string keys only")
     }
 }
 
@@ -113,33 +113,72 @@ impl PublicAccessBlock {
     }
 }
 
-/// A bucket that was found.
+/// Where a bucket lies, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) owner: AccountId,
+    /// Of all buckets of the name.
+    directory: PathBuf,
+    id: Option<String>,
+}
+
+impl Place {
+    /// Directory of everything that is in this very bucket.
+    pub(super) fn contents(&self) -> PathBuf {
+        contents_in(&self.directory, self.id.as_deref())
+    }
+
+    pub(super) fn settings(&self) -> PathBuf {
+        self.contents().join("settings")
+    }
+
+    pub(super) fn record_path(&self) -> PathBuf {
+        self.directory.join("bucket.json")
+    }
+}
+
+fn contents_in(directory: &Path, id: Option<&str>) -> PathBuf {
+    // Before there were identities the name's directory was the bucket's.
+    id.map_or_else(|| directory.to_owned(), |id| directory.join(id))
+}
+
+/// A bucket that was found. Shared by the requests about it, so that its policy is parsed once.
+#[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) name: String,
     pub(super) owner: AccountId,
     /// As it was when the bucket was found.
     pub(super) record: BucketRecord,
-    /// Of all buckets of the name.
-    directory: PathBuf,
+    /// The policy in the record. One that cannot be read, which PutBucketPolicy does not take, is an error: nothing
+    /// follows from half a policy.
+    pub(super) policy: Result<Option<Policy>, PolicyError>,
+    pub(super) cors: Option<CORSConfiguration>,
+    cors_bytes: usize,
+    pub(super) place: Place,
 }
 
 impl Bucket {
-    /// Directory of everything that is in this very bucket.
     pub(super) fn contents(&self) -> PathBuf {
-        // Before there were identities the name's directory was the bucket's.
-        self.record.id.as_ref().map_or_else(|| self.directory.clone(), |id| self.directory.join(id))
+        self.place.contents()
     }
 
     pub(super) fn uploads(&self) -> PathBuf {
         self.contents().join("uploads")
     }
 
-    /// The bucket policy. One that cannot be read, which PutBucketPolicy does not take, is an error: nothing follows from
-    /// half a policy.
-    pub(super) fn policy(&self) -> Result<Option<Document>, hearth_iam::PolicyError> {
-        let policy = self.record.policy.as_ref();
-        policy.map(|text| Document::parse(text, DocumentKind::Resource, MAXIMUM_POLICY)).transpose()
+    /// Whether both are one bucket.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(super) fn weight(&self) -> usize {
+        // Of a parsed policy, a character of a pattern.
+        const PIECE_BYTES: usize = 48;
+        let tags: usize = self.record.tags.iter().map(|(key, value)| key.len() + value.len() + 100).sum();
+        let policy = self.record.policy.as_ref().map_or(0, String::len);
+        1024 + tags + policy * PIECE_BYTES + self.cors_bytes * 4
     }
 
     fn missing(&self) -> StorageError {
@@ -147,34 +186,88 @@ impl Bucket {
     }
 }
 
-/// A bucket that stays as long as this lives, with its description as it is now.
+/// A bucket that stays as long as this lives, as it is now.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
-    pub(super) record: BucketRecord,
+    pub(super) now: Arc<Bucket>,
     _name: RwLockReadGuard<'a, ()>,
 }
 
 impl Disk {
-    /// The bucket that has this name now. Names come validated from `s3s`; others simply do not exist.
-    pub(super) fn find(&self, name: &str) -> Result<Bucket, StorageError> {
-        let missing = || StorageError::NoSuchBucket(name.to_owned());
-        let directory = self.bucket_path(name).ok_or_else(missing)?;
-        let path = directory.join("bucket.json");
-        if !path.is_file() {
-            return Err(missing());
+    /// The bucket that has this name now.
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Bucket>, StorageError> {
+        match self.index.look(name) {
+            Look::Missing => Err(StorageError::NoSuchBucket(name.to_owned())),
+            Look::Loaded(bucket) => Ok(bucket),
+            Look::Unloaded(change) => {
+                let bucket = Arc::new(self.load(name)?);
+                self.index.keep(&bucket, change);
+                Ok(bucket)
+            }
         }
-        let record: BucketRecord = read_json(&path)?;
+    }
+
+    fn load(&self, name: &str) -> Result<Bucket, StorageError> {
+        let path = self.root().join(name).join("bucket.json");
+        let record: BucketRecord = read_json(&path).map_err(|error| match error {
+            StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                StorageError::NoSuchBucket(name.to_owned())
+            }
+            error => error,
+        })?;
+        let place = self.place(name, &record)?;
+        let policy = record.policy.as_deref().map(Policy::read).transpose().inspect_err(|error| {
+            tracing::error!(bucket = name, %error, "a bucket policy cannot be read");
+        });
+        let cors_xml = self.setting(&place, Setting::Cors)?;
+        let cors = cors_xml.as_deref().and_then(|xml| stored::read(xml).ok());
+        let cors_bytes = cors_xml.map_or(0, |xml| xml.len());
+        Ok(Bucket {
+            name: name.to_owned(),
+            owner: place.owner.clone(),
+            record,
+            policy,
+            cors,
+            cors_bytes,
+            place,
+        })
+    }
+
+    fn place(&self, name: &str, record: &BucketRecord) -> Result<Place, StorageError> {
+        let directory = self.root().join(name);
         // What is in the file becomes a path.
         if record.id.as_ref().is_some_and(|id| uuid::Uuid::parse_str(id).is_err()) {
-            let wrong = std::io::Error::new(std::io::ErrorKind::InvalidData, "the bucket's id is no UUID");
-            return Err(StorageError::io(&path)(wrong));
+            let wrong = io::Error::new(io::ErrorKind::InvalidData, "the bucket's id is no UUID");
+            return Err(StorageError::io(&directory.join("bucket.json"))(wrong));
         }
         let owner = record.owner.clone().map_or_else(|| self.first_account(), AccountId::from_stored);
-        Ok(Bucket { name: name.to_owned(), owner, record, directory })
+        Ok(Place { name: name.to_owned(), owner, directory, id: record.id.clone() })
+    }
+
+    /// Finds all buckets, at start: one after the other, so that only one's description is in memory.
+    pub(super) fn find_all(&self) -> Result<(), StorageError> {
+        for directory in entries(self.root())? {
+            let directory = directory?;
+            let name = directory.file_name().and_then(|name| name.to_str());
+            let Some(name) = name.filter(|name| s3s::path::check_bucket_name(name)) else { continue };
+            let path = directory.join("bucket.json");
+            if !path.is_file() {
+                continue;
+            }
+            let json = fs::read(&path).map_err(StorageError::io(&path))?;
+            let wrong = |error: serde_json::Error| StorageError::io(&path)(error.into());
+            let mut record: BucketRecord = serde_json::from_slice(&json).map_err(wrong)?;
+            let inline: Inline = serde_json::from_slice(&json).map_err(wrong)?;
+            let place = self.place(name, &record)?;
+            self.renew(&place, &mut record, inline)?;
+            self.usage.count(&place)?;
+            self.index.add(name, &place.owner, record.created_ms);
+        }
+        Ok(())
     }
 
     /// `None`: there is no such bucket.
-    pub(super) fn find_any(&self, name: &str) -> Result<Option<Bucket>, StorageError> {
+    pub(super) fn find_any(&self, name: &str) -> Result<Option<Arc<Bucket>>, StorageError> {
         match self.find(name) {
             Ok(bucket) => Ok(Some(bucket)),
             Err(StorageError::NoSuchBucket(_)) => Ok(None),
@@ -184,19 +277,19 @@ impl Disk {
 
     /// Keeps a bucket from being removed; an error when it was.
     pub(super) fn hold(&self, bucket: &Bucket) -> Result<Held<'_>, StorageError> {
-        let name = self.name_lock(&bucket.name).read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Held { record: self.same(bucket)?, _name: name })
+        let name = self.locks.name(&bucket.name).read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Held { now: self.same(bucket)?, _name: name })
     }
 
     /// Keeps everybody else from a name.
     pub(super) fn own_name(&self, name: &str) -> RwLockWriteGuard<'_, ()> {
-        self.name_lock(name).write().unwrap_or_else(PoisonError::into_inner)
+        self.locks.name(name).write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The description of a bucket, if it still is the one that was found.
-    fn same(&self, bucket: &Bucket) -> Result<BucketRecord, StorageError> {
+    /// The bucket as it is now, if it still is the one that was found.
+    pub(super) fn same(&self, bucket: &Bucket) -> Result<Arc<Bucket>, StorageError> {
         match self.find(&bucket.name) {
-            Ok(now) if now.record.id == bucket.record.id => Ok(now.record),
+            Ok(now) if now.is(bucket) => Ok(now),
             Ok(_) => Err(bucket.missing()),
             Err(error) => Err(error),
         }
@@ -210,35 +303,73 @@ impl Disk {
 
     /// Makes a bucket; the name is owned and free.
     pub(super) fn make(&self, name: &str, owner: &AccountId) -> Result<(), StorageError> {
-        let missing = || StorageError::NoSuchBucket(name.to_owned());
-        let directory = self.bucket_path(name).ok_or_else(missing)?;
+        if !s3s::path::check_bucket_name(name) {
+            return Err(StorageError::NoSuchBucket(name.to_owned()));
+        }
         let record = BucketRecord::new(owner);
-        let bucket = Bucket { name: name.to_owned(), owner: owner.clone(), record, directory };
-        let objects = bucket.contents().join("objects");
-        fs::create_dir_all(&objects).map_err(StorageError::io(&objects))?;
-        self.write_bucket(&bucket)
+        let place = self.place(name, &record)?;
+        let objects = place.contents().join("objects");
+        let made = fs::create_dir_all(&objects)
+            .map_err(StorageError::io(&objects))
+            .and_then(|()| self.write_counted(owner, &place.record_path(), &record.to_json()));
+        if made.is_err() {
+            // Perhaps nothing is left of the quota. What cannot be removed is not found without its description.
+            let _ = fs::remove_dir_all(&place.directory);
+        }
+        made?;
+        self.index.add(name, owner, record.created_ms);
+        Ok(())
     }
 
-    /// Removes a bucket whose name is owned, with unfinished uploads; an error when there are objects or versions.
+    /// Removes a bucket with unfinished uploads; an error when there are objects or versions.
     pub(super) fn unmake(&self, bucket: &Bucket) -> Result<(), StorageError> {
+        let aside = self.set_aside(bucket)?;
+        // There can be a million uploads. Others, whose buckets share the lock of the name, do not wait for that.
+        if let Err(error) = self.clear(&bucket.place, &aside) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                bucket = bucket.name,
+                error,
+                "what was left of a deleted bucket goes at the next start"
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes away an empty bucket's name and moves what is left of it to where nobody looks.
+    pub(super) fn set_aside(&self, bucket: &Bucket) -> Result<PathBuf, StorageError> {
+        let _alone = self.own_name(&bucket.name);
         self.same(bucket)?;
         for directory in ["versions", "objects"] {
             let path = bucket.contents().join(directory);
             match fs::remove_dir(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                     // The second is not touched when the first is not empty, and the first is made again when needed.
                     return Err(StorageError::BucketNotEmpty(bucket.name.clone()));
                 }
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(StorageError::io(&path)(error));
                 }
                 _ => {}
             }
         }
-        for upload in super::disk::entries(&bucket.uploads())? {
-            self.remove_upload(bucket, &upload)?;
+        let aside = self.unused_path();
+        let directory = &bucket.place.directory;
+        fs::rename(directory, &aside).map_err(StorageError::io(directory))?;
+        self.index.remove(&bucket.name);
+        Ok(aside)
+    }
+
+    /// Removes what is left of a bucket that was set aside, and gives its bytes back as they go.
+    pub(super) fn clear(&self, place: &Place, aside: &Path) -> Result<(), StorageError> {
+        let contents = contents_in(aside, place.id.as_deref());
+        for upload in entries(&contents.join("uploads"))? {
+            self.remove_upload_of(&place.owner, &upload?)?;
         }
-        fs::remove_dir_all(&bucket.directory).map_err(StorageError::io(&bucket.directory))
+        let rest = freed_by(&aside.join("bucket.json")) + bytes_in(&contents.join("settings"))?;
+        fs::remove_dir_all(aside).map_err(StorageError::io(aside))?;
+        self.usage.release(&place.owner, rest);
+        Ok(())
     }
 
     /// Changes a bucket's description.
@@ -248,43 +379,11 @@ impl Disk {
         change: impl FnOnce(&mut BucketRecord),
     ) -> Result<(), StorageError> {
         let _alone = self.own_name(&bucket.name);
-        let mut record = self.same(bucket)?;
+        let mut record = self.same(bucket)?.record.clone();
         change(&mut record);
-        self.write_bucket(&Bucket { record, ..bucket.clone() })
-    }
-
-    /// Writes a bucket's description in one step.
-    fn write_bucket(&self, bucket: &Bucket) -> Result<(), StorageError> {
-        let path = bucket.directory.join("bucket.json");
-        let content = self.temporary()?;
-        write_json(content.path(), &bucket.record)?;
-        content.as_file().sync_all().map_err(StorageError::io(&path))?;
-        content.persist(&path).map(drop).map_err(|error| StorageError::io(&path)(error.error))
-    }
-
-    /// Where a bucket of this name is or would be; `None` when the name cannot be one.
-    fn bucket_path(&self, name: &str) -> Option<PathBuf> {
-        s3s::path::check_bucket_name(name).then(|| self.root().join(name))
-    }
-
-    /// All buckets in the order of their names.
-    pub(super) fn buckets(&self) -> Result<Vec<Bucket>, StorageError> {
-        let entries = fs::read_dir(self.root()).map_err(StorageError::io(self.root()))?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut buckets = Vec::new();
-        for name in names {
-            match self.find(&name) {
-                Ok(bucket) => buckets.push(bucket),
-                Err(StorageError::NoSuchBucket(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        buckets.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(buckets)
-    }
-
-    fn name_lock(&self, name: &str) -> &std::sync::RwLock<()> {
-        &self.names[slot(name)]
+        self.write_counted(&bucket.owner, &bucket.place.record_path(), &record.to_json())?;
+        self.index.changed(&bucket.name);
+        Ok(())
     }
 }
 

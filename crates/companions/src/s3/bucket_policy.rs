@@ -1,4 +1,4 @@
-//! Bucket policies: kept as they were put, read by the engine that reads all policies, and asked at every request.
+//! Bucket policies: kept as they were put, parsed once by the engine that reads all policies, and asked at every request.
 
 use hearth_iam::{Document, DocumentKind, PolicyError, Request};
 use hearth_identity::{Caller, Identities};
@@ -14,20 +14,40 @@ use super::ObjectStorage;
 use super::access::Asker;
 use super::bucket::{Bucket, MAXIMUM_POLICY};
 
+/// A bucket policy, parsed.
+#[derive(Debug)]
+pub(super) struct Policy {
+    document: Document,
+    is_public: bool,
+}
+
+impl Policy {
+    pub(super) fn read(text: &str) -> Result<Self, PolicyError> {
+        #[cfg(test)]
+        PARSED.set(PARSED.get() + 1);
+        let document = Document::parse(text, DocumentKind::Resource, MAXIMUM_POLICY)?;
+        Ok(Self { document, is_public: is_public(text) })
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Policies that were parsed on this thread.
+    pub(super) static PARSED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// The policy that has a say in a request to a bucket, which is the account's `own` or not; or why the request is refused
 /// whatever it says.
-pub(super) fn deciding(bucket: &Bucket, own: bool) -> Result<Option<Document>, &'static str> {
-    let policy = bucket.policy().map_err(|error| {
-        tracing::error!(bucket = bucket.name, %error, "a bucket policy cannot be read");
-        "The bucket policy cannot be read; put it again or delete it."
-    })?;
+pub(super) fn deciding(bucket: &Bucket, own: bool) -> Result<Option<&Document>, &'static str> {
+    let policy = bucket.policy.as_ref();
+    let policy = policy.map_err(|_| "The bucket policy cannot be read; put it again or delete it.")?.as_ref();
     let restricted = !own
         && bucket.record.public_access_block.is_some_and(|block| block.restrict_public_buckets)
-        && bucket.record.policy.as_deref().is_some_and(is_public);
+        && policy.is_some_and(|policy| policy.is_public);
     if restricted {
         return Err("The bucket policy is public, and RestrictPublicBuckets keeps other accounts out.");
     }
-    Ok(policy)
+    Ok(policy.map(|policy| &policy.document))
 }
 
 /// Why the caller may not do what it asks for; `None` when it may. In its own account either side's consent is enough, in
@@ -40,7 +60,7 @@ pub(super) fn decide(
     own: bool,
 ) -> Option<String> {
     match deciding(bucket, own) {
-        Ok(policy) => identities.decide(caller, request, policy.as_ref()).denial(request),
+        Ok(policy) => identities.decide(caller, request, policy).denial(request),
         Err(sentence) => Some(sentence.to_owned()),
     }
 }
@@ -52,6 +72,13 @@ impl ObjectStorage {
     ) -> S3Result<PutBucketPolicyOutput> {
         let bucket = Asker::bucket_of(&request)?;
         let text = request.input.policy;
+        if text.len() > MAXIMUM_POLICY {
+            let length = text.len();
+            return Err(s3_error!(
+                MalformedPolicy,
+                "The policy has {length} bytes. A bucket policy may have {MAXIMUM_POLICY}, white space included."
+            ));
+        }
         Document::parse(&text, DocumentKind::Resource, MAXIMUM_POLICY).map_err(malformed)?;
         check_resources(&text, &bucket.name)?;
         let blocked = bucket.record.public_access_block.is_some_and(|block| block.block_public_policy);

@@ -11,8 +11,6 @@ use s3s::dto::{
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::access::Asker;
-use super::bucket::Bucket as Found;
-use super::disk::Disk;
 use super::listings::read_token;
 use super::objects::timestamp;
 use super::settings::check_ownership;
@@ -64,7 +62,7 @@ impl ObjectStorage {
                     "The requested bucket name is not available. The bucket namespace is shared by all users of the \
                      system. Select a different name and try again."
                 )),
-                Err(StorageError::NoSuchBucket(_)) if limit > 0 && of(&disk, &caller)?.len() >= limit as usize => {
+                Err(StorageError::NoSuchBucket(_)) if limit > 0 && disk.index.count_of(&caller) >= limit as usize => {
                     Err(s3_error!(TooManyBuckets, "You have attempted to create more buckets than allowed"))
                 }
                 Err(StorageError::NoSuchBucket(_)) => Ok(disk.make(&name, &caller)?),
@@ -108,15 +106,12 @@ impl ObjectStorage {
     ) -> S3Result<DeleteBucketOutput> {
         let asker = Asker::of(&request)?;
         let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
-        self.work(&asker.caller().account, move || {
-            let _alone = disk.own_name(&bucket.name);
-            disk.unmake(&bucket)
-        })
-        .await?;
+        self.work(&asker.caller().account, move || disk.unmake(&bucket)).await?;
         Ok(DeleteBucketOutput {})
     }
 
     /// The buckets of the caller's account.
+    #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn list_buckets(
         &self,
         request: S3Request<ListBucketsInput>,
@@ -130,12 +125,9 @@ impl ObjectStorage {
         let after = input.continuation_token.as_deref().map(read_token).transpose()?.unwrap_or_default();
         let prefix = input.prefix.clone().unwrap_or_default();
         let elsewhere = input.bucket_region.is_some_and(|region| region != self.region);
-        let (disk, owner) = (self.disk.clone(), account.clone());
-        let mut buckets = self.list(&account, move || buckets_of(&disk, &owner)).await?;
-        buckets.retain(|bucket| {
-            let name = bucket.name.as_deref().unwrap_or_default();
-            !elsewhere && name.starts_with(&prefix) && name > after.as_str()
-        });
+        let mut buckets = self.disk.index.of(&account);
+        buckets.retain(|name, _| !elsewhere && name.starts_with(&prefix) && *name > after);
+        let mut buckets: Vec<Bucket> = buckets.into_iter().map(show).collect();
         let more = buckets.len() > limit;
         buckets.truncate(limit);
         let last = buckets.last().and_then(|bucket| bucket.name.as_deref()).filter(|_| more);
@@ -180,18 +172,6 @@ fn is_account(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-/// Buckets of an account in the order of their names.
-fn of(disk: &Disk, account: &AccountId) -> Result<Vec<Found>, StorageError> {
-    let mut buckets = disk.buckets()?;
-    buckets.retain(|bucket| bucket.owner == *account);
-    Ok(buckets)
-}
-
-fn buckets_of(disk: &Disk, account: &AccountId) -> Result<Vec<Bucket>, StorageError> {
-    let show = |found: Found| Bucket {
-        creation_date: Some(timestamp(found.record.created_ms)),
-        name: Some(found.name),
-        ..Default::default()
-    };
-    Ok(of(disk, account)?.into_iter().map(show).collect())
+fn show((name, created_ms): (String, i64)) -> Bucket {
+    Bucket { creation_date: Some(timestamp(created_ms)), name: Some(name), ..Default::default() }
 }

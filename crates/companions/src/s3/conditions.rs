@@ -26,8 +26,11 @@ impl DeleteCondition {
         version: Option<&str>,
     ) -> S3Result<Deletion> {
         let any = self.e_tag.is_some() || self.size.is_some() || self.modified.is_some();
-        if any && version.is_some() {
-            return Err(s3_error!(NotImplemented, "A version is deleted here without conditions."));
+        if version.is_some() {
+            if any {
+                return Err(s3_error!(NotImplemented, "A version is deleted here without conditions."));
+            }
+            return disk.delete(bucket, key, version);
         }
         let allowed = |current: Option<&ObjectRecord>| match current {
             Some(current) if !self.holds(current) => Err(s3_error!(
@@ -36,7 +39,7 @@ impl DeleteCondition {
             )),
             _ => Ok(true),
         };
-        disk.delete_when(bucket, key, version, any.then_some(&allowed))
+        disk.delete_when(bucket, key, any.then_some(&allowed))
     }
 
     fn holds(&self, current: &ObjectRecord) -> bool {

@@ -26,7 +26,7 @@ use super::{ObjectStorage, StorageError};
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What is copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 struct Source {
     bucket: Arc<Bucket>,
     key: String,
@@ -77,7 +77,7 @@ impl ObjectStorage {
             input.metadata_directive.as_ref().is_some_and(|it| it.as_str() == MetadataDirective::REPLACE);
         let retags =
             input.tagging_directive.as_ref().is_some_and(|it| it.as_str() == TaggingDirective::REPLACE);
-        let to_itself = source.bucket == bucket && source.key == input.key && source.version.is_none();
+        let to_itself = source.bucket.is(&bucket) && source.key == input.key && source.version.is_none();
         if to_itself && !replaces && !retags {
             return Err(s3_error!(
                 InvalidRequest,
@@ -85,7 +85,7 @@ impl ObjectStorage {
                  object's metadata, storage class, website redirect location or encryption attributes."
             ));
         }
-        let attributes = replaces.then(|| attributes_of!(input));
+        let attributes = if replaces { Some(attributes_of!(input)?) } else { None };
         let tags = if retags { Some(tags_of_header(input.tagging.as_deref())?) } else { None };
         let algorithm = input.checksum_algorithm.as_ref().map(Algorithm::of).transpose()?;
         let (disk, account) = (self.disk.clone(), asker.caller().account.clone());

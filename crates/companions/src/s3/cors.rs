@@ -1,5 +1,7 @@
 //! Cross-origin requests of browsers: preflights are answered, and answers get the headers, as the bucket's rules say.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -12,10 +14,15 @@ use percent_encoding::percent_decode_str;
 use s3s::dto::{CORSConfiguration, CORSRule};
 use s3s::{S3Result, s3_error};
 
+use super::ObjectStorage;
+use super::bucket::Bucket;
+use super::index::Look;
 use super::virtual_hosts::Names;
-use super::{ObjectStorage, stored};
 
 const MAXIMUM_RULES: usize = 100;
+/// Each is compared with each pattern, for anybody who asks. A browser's origin is a host name, and requests have few headers.
+const MAXIMUM_ORIGIN_BYTES: usize = 1024;
+const MAXIMUM_ASKED_NAMES: usize = 100;
 const METHODS: [&str; 5] = ["GET", "PUT", "POST", "DELETE", "HEAD"];
 
 /// Refuses rules that S3 does not take.
@@ -45,20 +52,23 @@ pub(super) fn check(setting: &CORSConfiguration) -> S3Result<()> {
 }
 
 impl ObjectStorage {
-    /// The answer to a preflight; `None` when the request is none.
-    pub(crate) fn preflight(&self, names: &Names, parts: &Parts) -> Option<Response<Body>> {
-        let method = parts.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?;
+    /// The answer to a preflight; `None` when the request is none. Nobody has signed it, so what it costs is bounded: it
+    /// reads the bucket that it is about, and compares away from the async threads.
+    pub(crate) async fn preflight(&self, names: &Names, parts: &Parts) -> Option<Response<Body>> {
+        let method = parts.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?.to_owned();
         if parts.method != Method::OPTIONS || !parts.headers.contains_key(ORIGIN) {
             return None;
         }
         let refused = "CORSResponse: This CORS request is not allowed. The origin, the method or a header is in no rule \
                        of the bucket's CORS configuration.";
-        let allowed = match self.cors_of(names, parts) {
+        let bucket = self.bucket_of_cors(names, parts).await;
+        let headers = parts.headers.clone();
+        let compare = move || match bucket.as_deref().and_then(|bucket| bucket.cors.as_ref()) {
             None => Err("CORSResponse: CORS is not enabled for this bucket."),
-            Some(setting) => allow(&setting, &parts.headers, method, true).ok_or(refused),
+            Some(setting) => allow(setting, &headers, &method, true).ok_or(refused),
         };
         let mut response = Response::new(Body::empty());
-        match allowed {
+        match self.unsigned(compare).await {
             Ok(headers) => response.headers_mut().extend(headers),
             Err(message) => {
                 let xml = format!(
@@ -74,26 +84,32 @@ impl ObjectStorage {
     }
 
     /// What the answer to a request of another origin gets in addition.
-    pub(crate) fn cross_origin(&self, names: &Names, parts: &Parts) -> HeaderMap {
+    pub(crate) async fn cross_origin(&self, names: &Names, parts: &Parts) -> HeaderMap {
         if !parts.headers.contains_key(ORIGIN) {
             return HeaderMap::new();
         }
-        let setting = self.cors_of(names, parts);
-        let headers = setting.and_then(|it| allow(&it, &parts.headers, parts.method.as_str(), false));
+        let bucket = self.bucket_of_cors(names, parts).await;
+        let setting = bucket.as_deref().and_then(|bucket| bucket.cors.as_ref());
+        let headers = setting.and_then(|it| allow(it, &parts.headers, parts.method.as_str(), false));
         headers.unwrap_or_default()
     }
 
-    fn cors_of(&self, names: &Names, parts: &Parts) -> Option<CORSConfiguration> {
+    async fn bucket_of_cors(&self, names: &Names, parts: &Parts) -> Option<Arc<Bucket>> {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-        let bucket = if let Some(bucket) = host.and_then(|host| names.bucket(host)) {
+        let name = if let Some(bucket) = host.and_then(|host| names.bucket(host)) {
             bucket.to_ascii_lowercase()
         } else {
             let first = parts.uri.path().split('/').nth(1).unwrap_or_default();
             percent_decode_str(first).decode_utf8().ok()?.into_owned()
         };
-        let bucket = self.disk.find_any(&bucket).ok().flatten()?;
-        stored::read(bucket.record.cors.as_deref()?).ok()
+        match self.disk.index.look(&name) {
+            Look::Missing => return None,
+            Look::Loaded(bucket) => return Some(bucket),
+            Look::Unloaded(_) => {}
+        }
+        let disk = self.disk.clone();
+        self.unsigned(move || disk.find_any(&name).ok().flatten()).await
     }
 }
 
@@ -105,11 +121,14 @@ fn allow(
     preflight: bool,
 ) -> Option<HeaderMap> {
     let origin = headers.get(ORIGIN)?;
-    let origin_text = origin.to_str().ok()?;
+    let origin_text = origin.to_str().ok().filter(|origin| origin.len() <= MAXIMUM_ORIGIN_BYTES)?;
     let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|_| preflight);
     let asked_text = asked.map_or(Ok(""), HeaderValue::to_str).ok()?.to_ascii_lowercase();
     let asked_names: Vec<&str> =
         asked_text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if asked_names.len() > MAXIMUM_ASKED_NAMES {
+        return None;
+    }
     let (rule, pattern) = setting.cors_rules.iter().find_map(|rule| {
         let pattern = rule.allowed_origins.iter().find(|pattern| fits(pattern, origin_text))?;
         let covered = |name: &&str| {

@@ -1,7 +1,5 @@
 //! Listings of a bucket: objects in the old and the new form, and versions.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,14 +10,14 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Result, s3_error};
 
-use super::ObjectStorage;
 use super::access::Asker;
-use super::bucket::Bucket;
-use super::disk::ObjectRecord;
-use super::listing::{Listed, Page, Query, page};
+use super::disk::Summary;
+use super::listing::{Gathering, Listed, Page, Query, Rank};
 use super::objects::timestamp;
 use super::settings::owner_of;
-use super::versions::{ListedVersion, shown};
+use super::versions::file_name;
+use super::walk::ListedVersion;
+use super::{ObjectStorage, StorageError};
 
 /// Characters that `encoding-type=url` leaves alone.
 const KEY: &AsciiSet =
@@ -33,18 +31,15 @@ impl ObjectStorage {
     ) -> S3Result<ListObjectsV2Output> {
         let asker = Asker::of(&request)?;
         let input = request.input;
-        let bucket = asker.bucket()?;
-        let owner = owner_of(&bucket);
-        let records = self.records(&asker, bucket).await?;
+        let owner = owner_of(&*asker.bucket()?);
         let after = match (&input.continuation_token, &input.start_after) {
             (Some(token), _) => read_token(token)?,
             (None, start_after) => start_after.clone().unwrap_or_default(),
         };
         let max_keys = max_keys(input.max_keys)?;
         let prefix = input.prefix.clone().unwrap_or_default();
-        let delimiter = input.delimiter.as_deref();
-        let found =
-            page(&records, &Query { prefix: &prefix, delimiter, after: &after, limit: max_keys as usize });
+        let wanted = (prefix.clone(), input.delimiter.clone(), after.clone(), max_keys as usize);
+        let found = self.page_of_objects(&asker, wanted).await?;
         let spelling = Spelling::of(input.encoding_type.as_ref());
         Ok(ListObjectsV2Output {
             contents: Some(spelling.objects(&found, (input.fetch_owner == Some(true)).then_some(&owner))),
@@ -69,21 +64,18 @@ impl ObjectStorage {
     ) -> S3Result<ListObjectsOutput> {
         let asker = Asker::of(&request)?;
         let input = request.input;
-        let bucket = asker.bucket()?;
-        let owner = owner_of(&bucket);
-        let records = self.records(&asker, bucket).await?;
+        let owner = owner_of(&*asker.bucket()?);
         let after = input.marker.clone().unwrap_or_default();
         let max_keys = max_keys(input.max_keys)?;
         let prefix = input.prefix.clone().unwrap_or_default();
-        let delimiter = input.delimiter.as_deref();
-        let found =
-            page(&records, &Query { prefix: &prefix, delimiter, after: &after, limit: max_keys as usize });
+        let wanted = (prefix.clone(), input.delimiter.clone(), after.clone(), max_keys as usize);
+        let found = self.page_of_objects(&asker, wanted).await?;
         let spelling = Spelling::of(input.encoding_type.as_ref());
         Ok(ListObjectsOutput {
             contents: Some(spelling.objects(&found, Some(&owner))),
             common_prefixes: Some(spelling.common_prefixes(&found)),
             is_truncated: Some(found.next.is_some()),
-            next_marker: found.next.map(|next| spelling.key(next)),
+            next_marker: found.next.map(|next| spelling.key(&next)),
             max_keys: Some(max_keys),
             name: Some(input.bucket),
             prefix: Some(spelling.key(&prefix)),
@@ -102,33 +94,44 @@ impl ObjectStorage {
         let input = request.input;
         let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
         let owner = owner_of(&bucket);
-        let versions = self.list(&asker.caller().account, move || disk.versions(&bucket)).await?;
         let key_marker = input.key_marker.clone().unwrap_or_default();
-        let version_marker = input.version_id_marker.as_deref().filter(|marker| !marker.is_empty());
+        let version_marker = input.version_id_marker.clone().filter(|marker| !marker.is_empty());
         if version_marker.is_some() && key_marker.is_empty() {
             let message = "A version-id marker cannot be specified without a key marker.";
             return Err(s3_error!(InvalidArgument, "{message}"));
         }
-        // A version to go on after lies between versions of its key, which a key alone cannot say.
-        let (rest, after) = match version_marker {
-            None => (versions.as_slice(), key_marker.as_str()),
-            Some(marker) => (after_version(&versions, &key_marker, marker), ""),
-        };
+        let version_marker = version_marker.as_deref().map(file_name).transpose()?.map(str::to_owned);
         let max_keys = max_keys(input.max_keys)?;
         let prefix = input.prefix.clone().unwrap_or_default();
-        let delimiter = input.delimiter.as_deref();
-        let found = page(rest, &Query { prefix: &prefix, delimiter, after, limit: max_keys as usize });
+        let (wanted, delimiter, after) = (prefix.clone(), input.delimiter.clone(), key_marker.clone());
+        let list = move || {
+            // A version to go on after lies between versions of its key, which a key alone cannot say. When it is gone by
+            // now, what comes after its key is next.
+            let rank =
+                version_marker.map(|version| disk.rank(&bucket, &after, &version)).transpose()?.flatten();
+            let mut gathering = Gathering::new(Query {
+                prefix: &wanted,
+                delimiter: delimiter.as_deref(),
+                after: &after,
+                after_version: rank.as_ref(),
+                limit: max_keys as usize,
+            });
+            disk.each_version(&bucket, |version| gathering.add(version))?;
+            Ok::<_, StorageError>(gathering.page())
+        };
+        let found = self.list(&asker.caller().account, list).await?;
         let spelling = Spelling::of(input.encoding_type.as_ref());
-        let next_version = found.objects.last().filter(|last| found.next == Some(last.key()));
+        let next_version = found.objects.last().filter(|last| found.next.as_deref() == Some(last.key()));
+        let next_version = next_version.map(|version| version.summary.shown().to_owned());
         let (markers, objects): (Vec<_>, Vec<_>) =
-            found.objects.iter().partition(|version| version.record.delete_marker);
+            found.objects.iter().partition(|version| version.summary.delete_marker);
         Ok(ListObjectVersionsOutput {
             versions: Some(objects.into_iter().map(|version| spelling.version(version, &owner)).collect()),
             delete_markers: Some(markers.into_iter().map(|marker| spelling.marker(marker, &owner)).collect()),
             common_prefixes: Some(spelling.common_prefixes(&found)),
             is_truncated: Some(found.next.is_some()),
-            next_key_marker: found.next.map(|next| spelling.key(next)),
-            next_version_id_marker: next_version.map(|version| shown(&version.record).to_owned()),
+            next_key_marker: found.next.map(|next| spelling.key(&next)),
+            next_version_id_marker: next_version,
             max_keys: Some(max_keys),
             name: Some(input.bucket),
             prefix: Some(spelling.key(&prefix)),
@@ -140,9 +143,41 @@ impl ObjectStorage {
         })
     }
 
-    async fn records(&self, asker: &Asker, bucket: Arc<Bucket>) -> S3Result<Vec<ObjectRecord>> {
-        let disk = self.disk.clone();
-        Ok(self.list(&asker.caller().account, move || disk.records(&bucket)).await?)
+    /// The page of objects with this prefix and delimiter, after this key, of this length.
+    async fn page_of_objects(
+        &self,
+        asker: &Asker,
+        (prefix, delimiter, after, limit): (String, Option<String>, String, usize),
+    ) -> S3Result<Page<Summary>> {
+        let (disk, bucket) = (self.disk.clone(), asker.bucket()?);
+        let list = move || {
+            let delimiter = delimiter.as_deref();
+            let query = Query { prefix: &prefix, delimiter, after: &after, after_version: None, limit };
+            let mut gathering = Gathering::new(query);
+            disk.each_object(&bucket, |summary| gathering.add(summary))?;
+            Ok::<_, StorageError>(gathering.page())
+        };
+        Ok(self.list(&asker.caller().account, list).await?)
+    }
+}
+
+impl Listed for Summary {
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn rank(&self) -> Rank {
+        Rank::only()
+    }
+}
+
+impl Listed for ListedVersion {
+    fn key(&self) -> &str {
+        &self.summary.key
+    }
+
+    fn rank(&self) -> Rank {
+        Self::rank_of(&self.summary, self.latest)
     }
 }
 
@@ -151,16 +186,6 @@ fn max_keys(wanted: Option<i32>) -> S3Result<i32> {
         negative if negative < 0 => Err(s3_error!(InvalidArgument, "max-keys must not be negative")),
         wanted => Ok(wanted.min(MAXIMUM_KEYS)),
     }
-}
-
-/// What comes after a version; when it is gone by now, what comes after its key.
-fn after_version<'a>(versions: &'a [ListedVersion], key: &str, version: &str) -> &'a [ListedVersion] {
-    let found = versions.iter().position(|it| it.record.key == key && shown(&it.record) == version);
-    let start = match found {
-        Some(index) => index + 1,
-        None => versions.partition_point(|it| it.record.key.as_str() <= key),
-    };
-    &versions[start..]
 }
 
 pub(super) fn read_token(token: &str) -> S3Result<String> {
@@ -195,8 +220,8 @@ impl Spelling {
         }
     }
 
-    fn objects(self, page: &Page<'_, ObjectRecord>, owner: Option<&Owner>) -> Vec<Object> {
-        let object = |record: &&ObjectRecord| Object {
+    fn objects(self, page: &Page<Summary>, owner: Option<&Owner>) -> Vec<Object> {
+        let object = |record: &Summary| Object {
             key: Some(self.key(&record.key)),
             size: Some(record.size as i64),
             e_tag: Some(ETag::Strong(record.e_tag.clone())),
@@ -209,10 +234,10 @@ impl Spelling {
     }
 
     fn version(self, version: &ListedVersion, owner: &Owner) -> ObjectVersion {
-        let record = &version.record;
+        let record = &version.summary;
         ObjectVersion {
             key: Some(self.key(&record.key)),
-            version_id: Some(shown(record).to_owned()),
+            version_id: Some(record.shown().to_owned()),
             is_latest: Some(version.latest),
             size: Some(record.size as i64),
             e_tag: Some(ETag::Strong(record.e_tag.clone())),
@@ -225,15 +250,15 @@ impl Spelling {
 
     fn marker(self, version: &ListedVersion, owner: &Owner) -> DeleteMarkerEntry {
         DeleteMarkerEntry {
-            key: Some(self.key(&version.record.key)),
-            version_id: Some(shown(&version.record).to_owned()),
+            key: Some(self.key(&version.summary.key)),
+            version_id: Some(version.summary.shown().to_owned()),
             is_latest: Some(version.latest),
-            last_modified: Some(timestamp(version.record.modified_ms)),
+            last_modified: Some(timestamp(version.summary.modified_ms)),
             owner: Some(owner.clone()),
         }
     }
 
-    fn common_prefixes<T>(self, page: &Page<'_, T>) -> Vec<CommonPrefix> {
+    fn common_prefixes<T>(self, page: &Page<T>) -> Vec<CommonPrefix> {
         page.common_prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(self.key(prefix)) }).collect()
     }
 }

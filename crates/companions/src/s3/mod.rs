@@ -3,7 +3,7 @@
 //! `s3s-fs`, the file backend next to `s3s`, was tried and not taken: it puts objects into buckets that do not exist,
 //! deletes buckets with content, keeps an object whose checksum turned out wrong, and maps keys to paths.
 //!
-//! Reading order: `disk` and `versions` (what is on disk), `receive` (bodies coming in), `objects`, `copy`, `listing`,
+//! Reading order: `disk`, `index` and `versions` (what is on disk), `receive` (bodies coming in), `objects`, `copy`, `listing`,
 //! `multipart`, `buckets`, `settings`, `operations` (the trait of `s3s`), `access` and `actions` (who may do what).
 
 mod access;
@@ -19,24 +19,34 @@ mod copy;
 pub(crate) mod cors;
 mod coverage;
 mod disk;
+mod erase;
+mod expiry;
+mod expiry_sweep;
 mod forms;
+mod index;
 mod lifecycle;
 mod listing;
 mod listings;
+mod locks;
 mod multipart;
+mod object_file;
 mod objects;
 mod operations;
 mod receive;
 mod refusals;
+mod setting_files;
 mod settings;
 mod stored;
 mod tagging;
+#[cfg(test)]
+mod testing;
 mod unset;
 mod upload;
 mod usage;
 pub(crate) mod version_2;
 mod versions;
 pub(crate) mod virtual_hosts;
+mod walk;
 mod work;
 
 pub use operations::SERVED;
@@ -188,7 +198,7 @@ impl ObjectStorage {
                 found => found?,
             };
             let policy = bucket_policy::deciding(&bucket, bucket.owner == reader).map_err(|_| denied())?;
-            if !may(Some(Owned { owner: &bucket.owner, policy: policy.as_ref() })) {
+            if !may(Some(Owned { owner: &bucket.owner, policy })) {
                 return Err(denied());
             }
             let mut object = disk.object(&bucket, &key)?;
@@ -211,9 +221,10 @@ impl ObjectStorage {
         config.form_max_field_size = MAXIMUM_FORM_BYTES;
         config.form_max_fields_size = MAXIMUM_FORM_BYTES;
         config.post_object_max_file_size = 0;
+        config.xml_max_body_size = refusals::MAXIMUM_DOCUMENT_BYTES;
         let mut builder = S3ServiceBuilder::new(self.clone());
         builder.set_auth(Secrets(identities.clone()));
-        builder.set_access(access::Gate { identities, disk: self.disk.clone() });
+        builder.set_access(access::Gate { identities, storage: self.clone() });
         builder.set_route(forms::Forms);
         builder.set_host(names);
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));

@@ -16,7 +16,7 @@ use super::disk::{ObjectRecord, write_json};
 use super::objects::{attributes_of, check_key, timestamp};
 use super::receive::{Expected, Own, receive};
 use super::tagging::tags_of_header;
-use super::upload::{Upload, UploadRecord, complete, parts_of, uploads_of, wanted_checksum};
+use super::upload::{Upload, UploadRecord, UploadSummary, complete, parts_of, uploads_of, wanted_checksum};
 use super::{ObjectStorage, StorageError};
 
 const MAXIMUM_PART_NUMBER: i32 = 10_000;
@@ -36,7 +36,7 @@ impl ObjectStorage {
         let upload_id = uuid::Uuid::new_v4().to_string();
         let record = UploadRecord {
             key: input.key.clone(),
-            attributes: attributes_of!(input),
+            attributes: attributes_of!(input)?,
             tags: tags_of_header(input.tagging.as_deref())?,
             initiated_ms: jiff::Timestamp::now().as_millisecond(),
             checksum,
@@ -166,23 +166,22 @@ impl ObjectStorage {
         let bucket = asker.bucket()?;
         let input = request.input;
         let limit = page_length(input.max_uploads)?;
-        let mut uploads = self.list(&asker.caller().account, move || uploads_of(&bucket)).await?;
         let after = (input.key_marker.clone().unwrap_or_default(), input.upload_id_marker.clone());
         let prefix = input.prefix.clone().unwrap_or_default();
-        uploads.retain(|(id, record)| {
+        let wanted = move |upload: &UploadSummary| {
             let later = match &after.1 {
-                Some(marker) => (&record.key, id) > (&after.0, marker),
-                None => record.key > after.0,
+                Some(marker) => (&upload.key, &upload.id) > (&after.0, marker),
+                None => upload.key > after.0,
             };
-            later && record.key.starts_with(&prefix)
-        });
-        let more = uploads.len() > limit;
-        uploads.truncate(limit);
-        let last = uploads.last().cloned().filter(|_| more);
-        let show = |(id, record): (String, UploadRecord)| MultipartUpload {
-            key: Some(record.key),
-            upload_id: Some(id),
-            initiated: Some(timestamp(record.initiated_ms)),
+            later && upload.key.starts_with(&prefix)
+        };
+        let list = move || uploads_of(&bucket, limit, wanted);
+        let (uploads, more) = self.list(&asker.caller().account, list).await?;
+        let marker = uploads.last().cloned().filter(|_| more);
+        let show = |upload: UploadSummary| MultipartUpload {
+            key: Some(upload.key),
+            upload_id: Some(upload.id),
+            initiated: Some(timestamp(upload.initiated_ms)),
             ..Default::default()
         };
         Ok(ListMultipartUploadsOutput {
@@ -191,8 +190,8 @@ impl ObjectStorage {
             prefix: input.prefix,
             key_marker: input.key_marker,
             upload_id_marker: input.upload_id_marker,
-            next_key_marker: last.as_ref().map(|(_, record)| record.key.clone()),
-            next_upload_id_marker: last.map(|(id, _)| id),
+            next_key_marker: marker.as_ref().map(|last| last.key.clone()),
+            next_upload_id_marker: marker.map(|last| last.id),
             max_uploads: Some(limit as i32),
             is_truncated: Some(more),
             ..Default::default()

@@ -31,7 +31,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Longest key in bytes ("Naming Amazon S3 objects", S3 user guide).
 const MAXIMUM_KEY_BYTES: usize = 1024;
 
-/// Reads the attributes that the requests which make objects have in common.
+/// Reads the attributes that the requests which make objects have in common; an error when they are too long.
 macro_rules! attributes_of {
     ($input:expr) => {
         $crate::s3::disk::Attributes {
@@ -43,6 +43,7 @@ macro_rules! attributes_of {
             expires: $input.expires.clone(),
             metadata: $input.metadata.clone().unwrap_or_default().into_iter().collect(),
         }
+        .checked()
     };
 }
 
@@ -73,7 +74,7 @@ impl ObjectStorage {
         let bucket = asker.bucket()?;
         let S3Request { input, headers, trailing_headers: trailers, .. } = request;
         check_key(&input.key)?;
-        let mut attributes = attributes_of!(input);
+        let mut attributes = attributes_of!(input)?;
         if is_streamed(&headers) {
             attributes.content_encoding = attributes.content_encoding.as_deref().and_then(of_the_content);
         }

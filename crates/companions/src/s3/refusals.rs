@@ -1,6 +1,7 @@
 //! What a request may ask for that would silently not happen: it is refused instead.
 
 use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use s3s::{S3Result, s3_error};
 
 use super::access::Query;
@@ -41,6 +42,31 @@ pub(super) fn check_query(operation: &Operation, query: &Query) -> S3Result<()> 
         Some(name) => {
             Err(s3_error!(NotImplemented, "The operation with the parameter {name} is not served here."))
         }
+    }
+}
+
+/// Longest document of any operation; a CompleteMultipartUpload of 10,000 parts with checksums has some 3 MB.
+pub(super) const MAXIMUM_DOCUMENT_BYTES: usize = 4 << 20;
+
+/// Refuses a document that is longer than one of the operation can be, before it is read into memory in pieces. What comes
+/// without a length is not read at all by `s3s`.
+pub(super) fn check_length(operation: &Operation, headers: &HeaderMap) -> S3Result<()> {
+    let maximum: u64 = match operation.name {
+        "PutObject" | "UploadPart" => return Ok(()),
+        "CompleteMultipartUpload" => MAXIMUM_DOCUMENT_BYTES as u64,
+        // 1,000 keys of 1,024 bytes, with their versions.
+        "DeleteObjects" => 2 << 20,
+        "PutBucketLifecycleConfiguration" => 512 << 10,
+        _ => 128 << 10,
+    };
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length.filter(|length| *length > maximum) {
+        None => Ok(()),
+        Some(length) => Err(s3_error!(
+            MaxMessageLengthExceeded,
+            "Your request was too big: its body has {length} bytes, and one of {} may have {maximum}.",
+            operation.name
+        )),
     }
 }
 

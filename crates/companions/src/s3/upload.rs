@@ -1,5 +1,6 @@
 //! An upload in progress: its parts, their checksums, and how they become an object.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -260,17 +261,37 @@ pub(super) fn parts_of(upload: &Upload, after: i32, limit: usize) -> Result<(Vec
     Ok((parts, more))
 }
 
-/// All uploads of a bucket with their ids, in the order of keys and ids.
-pub(super) fn uploads_of(bucket: &Bucket) -> Result<Vec<(String, UploadRecord)>, StorageError> {
-    let mut uploads = Vec::new();
-    for path in entries(&bucket.uploads())? {
-        // One that is being removed is none.
-        let Ok(record) = read_json::<UploadRecord>(&path.join("upload.json")) else { continue };
-        let id = path.file_name().and_then(|name| name.to_str());
-        uploads.extend(id.map(|id| (id.to_owned(), record)));
+/// What listings and lifecycle rules go by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(super) struct UploadSummary {
+    pub(super) key: String,
+    #[serde(skip)]
+    pub(super) id: String,
+    pub(super) initiated_ms: i64,
+}
+
+/// The summary of an upload in this directory; one that is being removed is none.
+pub(super) fn upload_in(directory: &Path) -> Option<UploadSummary> {
+    let summary: UploadSummary = read_json(&directory.join("upload.json")).ok()?;
+    let id = directory.file_name()?.to_str()?.to_owned();
+    Some(UploadSummary { id, ..summary })
+}
+
+/// The first `limit` uploads of a bucket that are `wanted`, in the order of keys and ids, and whether there are more.
+pub(super) fn uploads_of(
+    bucket: &Bucket,
+    limit: usize,
+    wanted: impl Fn(&UploadSummary) -> bool,
+) -> Result<(Vec<UploadSummary>, bool), StorageError> {
+    let mut first = BTreeSet::new();
+    for directory in entries(&bucket.uploads())? {
+        first.extend(upload_in(&directory?).filter(&wanted));
+        if first.len() > limit + 1 {
+            first.pop_last();
+        }
     }
-    uploads.sort_by(|a, b| (&a.1.key, &a.0).cmp(&(&b.1.key, &b.0)));
-    Ok(uploads)
+    let more = first.len() > limit;
+    Ok((first.into_iter().take(limit).collect(), more))
 }
 
 /// Joins parts to an object.

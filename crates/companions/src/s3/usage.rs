@@ -1,6 +1,6 @@
 //! What accounts take of the disk, so that none takes it all.
 //!
-//! Counted are the files of objects, versions, parts and uploads, in blocks of 4 KiB, and bodies while they arrive. What is
+//! Counted are the files of objects, versions, parts, uploads and settings, in blocks of 4 KiB, and bodies while they arrive. What is
 //! there is counted once at start; after that every file that comes or goes changes the number.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hearth_api::AccountId;
 
 use super::StorageError;
-use super::bucket::Bucket;
+use super::bucket::Place;
 use super::disk::entries;
 
 /// What a file takes at least, and in multiples of what: so many small files count too.
@@ -53,13 +53,14 @@ impl Usage {
     }
 
     /// Counts what a bucket has already.
-    pub(super) fn count(&self, bucket: &Bucket) -> Result<(), StorageError> {
-        let contents = bucket.contents();
-        let mut bytes = bytes_in(&contents.join("objects"))?;
-        for directory in entries(&contents.join("versions"))?.iter().chain(&entries(&bucket.uploads())?) {
-            bytes += bytes_in(directory)?;
+    pub(super) fn count(&self, place: &Place) -> Result<(), StorageError> {
+        let contents = place.contents();
+        let mut bytes = bytes_in(&contents.join("objects"))? + bytes_in(&place.settings())?;
+        bytes += freed_by(&place.record_path());
+        for directory in entries(&contents.join("versions"))?.chain(entries(&contents.join("uploads"))?) {
+            bytes += bytes_in(&directory?)?;
         }
-        *self.all().entry(bucket.owner.clone()).or_default() += bytes;
+        *self.all().entry(place.owner.clone()).or_default() += bytes;
         Ok(())
     }
 
@@ -176,7 +177,7 @@ pub(super) fn freed_by(path: &Path) -> u64 {
 
 /// What the files of a directory count; nothing when it is not there.
 pub(super) fn bytes_in(directory: &Path) -> Result<u64, StorageError> {
-    Ok(entries(directory)?.iter().map(|path| freed_by(path)).sum())
+    entries(directory)?.try_fold(0, |sum, path| Ok(sum + freed_by(&path?)))
 }
 
 #[cfg(test)]

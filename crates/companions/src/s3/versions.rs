@@ -4,7 +4,6 @@
 //! other versions are files under `versions`. A version is put aside with a hard link before another takes its place,
 //! so at no moment is it gone; what a crash leaves twice is the same version and counts once.
 
-use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +13,9 @@ use tempfile::NamedTempFile;
 use super::StorageError;
 use super::bucket::{Bucket, Versioning};
 use super::conditions::Condition;
-use super::disk::{Disk, ObjectRecord, OpenObject, entries, open_if_there, records_in};
-use super::usage::{Reservation, freed_by};
+use super::disk::{Disk, ObjectRecord, OpenObject, open_if_there};
+use super::erase::new_version;
+use super::usage::Reservation;
 
 /// How S3 spells the version that a bucket without versioning has.
 pub(super) const NULL: &str = "null";
@@ -34,19 +34,12 @@ pub(super) enum Deletion {
     Erased { marker: bool },
 }
 
-/// A version of an object, for listings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ListedVersion {
-    pub(super) record: ObjectRecord,
-    pub(super) latest: bool,
-}
-
 /// Whether the current version of an object may be deleted.
 pub(super) type Allowed<'a> = &'a dyn Fn(Option<&ObjectRecord>) -> S3Result<bool>;
 
 impl Disk {
     /// Where versions of an object that are not current are.
-    fn versions_path(&self, bucket: &Bucket, key: &str) -> PathBuf {
+    pub(super) fn versions_path(&self, bucket: &Bucket, key: &str) -> PathBuf {
         let object = self.object_path(bucket, key);
         let name = object.file_name().expect("invariant: an object's path ends with its name");
         bucket.contents().join("versions").join(name)
@@ -63,12 +56,12 @@ impl Disk {
         settle(&content)?;
         let held = self.hold(bucket)?;
         let path = self.object_path(bucket, &record.key);
-        let _alone = self.lock(&path);
+        let _alone = self.locks.key(&path);
         let current = open_if_there(&path)?.map(|object| object.record);
         condition.check_write(current.as_ref())?;
         record.sequence = now_nanoseconds();
-        let versioning = held.record.versioning;
-        record.version = (versioning == Some(Versioning::Enabled)).then(new_version);
+        let versioning = held.now.record.versioning;
+        record.version = (versioning == Some(Versioning::Enabled)).then(|| new_version(record.sequence));
         if versioning.is_none() {
             self.commit(bucket, content, &record, &path)?;
             return Ok(record);
@@ -117,7 +110,7 @@ impl Disk {
             object.copy_to(content.0.as_file_mut()).map_err(StorageError::io(&path))?;
             settle(&content)?;
             let _held = self.hold(bucket)?;
-            let _alone = self.lock(&path);
+            let _alone = self.locks.key(&path);
             let mut record = self.version(bucket, key, version)?.record;
             if !same_bytes(&record, &object.record) {
                 continue;
@@ -132,102 +125,56 @@ impl Disk {
         Err(s3_error!(OperationAborted, "The object is being replaced by others; try again."))
     }
 
-    /// Deletes as [`Self::delete_when`] does, but only while the current version is still `expected`, if that is given.
+    /// Deletes an object, or one version of it for good. What is not there counts as deleted.
+    pub(super) fn delete(&self, bucket: &Bucket, key: &str, version: Option<&str>) -> S3Result<Deletion> {
+        match version {
+            Some(version) => self.erase(bucket, key, version),
+            None => self.delete_when(bucket, key, None),
+        }
+    }
+
+    /// Deletes an object, but only while the current version is still `expected`.
     pub(super) fn delete_if(
         &self,
         bucket: &Bucket,
         key: &str,
-        version: Option<&str>,
-        expected: Option<&ObjectRecord>,
+        expected: &ObjectRecord,
     ) -> S3Result<Deletion> {
-        let still = |current: Option<&ObjectRecord>| {
-            let same = expected.is_none_or(|expected| current.is_some_and(|it| same_bytes(it, expected)));
-            Ok(same)
-        };
-        self.delete_when(bucket, key, version, expected.is_some().then_some(&still))
+        let still = |current: Option<&ObjectRecord>| Ok(current.is_some_and(|it| same_bytes(it, expected)));
+        self.delete_when(bucket, key, Some(&still))
     }
 
-    /// Deletes an object, or one version of it for good, if `allowed` says so of the current version, which nobody changes in
-    /// between. What is not there counts as deleted.
+    /// Deletes an object if `allowed` says so of the current version, which nobody changes in between.
     pub(super) fn delete_when(
         &self,
         bucket: &Bucket,
         key: &str,
-        version: Option<&str>,
         allowed: Option<Allowed<'_>>,
     ) -> S3Result<Deletion> {
         let held = self.hold(bucket)?;
         let path = self.object_path(bucket, key);
-        let _alone = self.lock(&path);
+        let _alone = self.locks.key(&path);
         if let Some(allowed) = allowed {
             let current = open_if_there(&path)?.map(|object| object.record);
             if !allowed(current.as_ref())? {
                 return Ok(Deletion::Gone);
             }
         }
-        let aside = self.versions_path(bucket, key);
-        if let Some(version) = version {
-            return self.erase(bucket, &path, &aside, version);
-        }
-        let Some(versioning) = held.record.versioning else {
+        let Some(versioning) = held.now.record.versioning else {
             self.remove(bucket, &path)?;
             return Ok(Deletion::Gone);
         };
+        let aside = self.versions_path(bucket, key);
         let mut marker = ObjectRecord::new(key.to_owned(), 0, String::new());
         marker.delete_marker = true;
         marker.sequence = now_nanoseconds();
-        marker.version = (versioning == Versioning::Enabled).then(new_version);
+        marker.version = (versioning == Versioning::Enabled).then(|| new_version(marker.sequence));
         let current = open_if_there(&path)?.map(|object| object.record);
         let content = (self.temporary()?, self.reserve(bucket, 1)?);
         self.put_aside(bucket, &path, (current.as_ref(), marker.version.as_ref()), &aside)?;
         self.commit(bucket, content, &marker, &aside.join(shown(&marker)))?;
         self.remove(bucket, &path)?;
         Ok(Deletion::Marked(marker.version))
-    }
-
-    /// All versions of all objects: keys in order, the newest version first.
-    pub(super) fn versions(&self, bucket: &Bucket) -> Result<Vec<ListedVersion>, StorageError> {
-        let mut versions: Vec<ListedVersion> = self.records(bucket)?.into_iter().map(current).collect();
-        for directory in entries(&bucket.contents().join("versions"))? {
-            let old = |record| ListedVersion { record, latest: false };
-            versions.extend(records_in(&directory)?.into_iter().map(old));
-        }
-        let order = |version: &ListedVersion| {
-            (version.record.key.clone(), Reverse(version.latest), Reverse(version.record.sequence))
-        };
-        versions.sort_by_cached_key(order);
-        versions.dedup_by(|a, b| a.record.key == b.record.key && a.record.version == b.record.version);
-        for index in 0..versions.len() {
-            let key = &versions[index].record.key;
-            versions[index].latest = index == 0 || versions[index - 1].record.key != *key;
-        }
-        Ok(versions)
-    }
-
-    /// Removes a version for good; `path` is that of the current one.
-    fn erase(&self, bucket: &Bucket, path: &Path, aside: &Path, version: &str) -> S3Result<Deletion> {
-        let file = aside.join(file_name(version)?);
-        let current = open_if_there(path)?.map(|object| object.record);
-        let mut marker = false;
-        if current.as_ref().is_some_and(|current| shown(current) == version) {
-            // What a crash may have left; it would become current again.
-            self.remove(bucket, &file)?;
-            let freed = freed_by(path);
-            if bring_back(path, aside, version)? {
-                self.usage.release(&bucket.owner, freed);
-            } else {
-                self.remove(bucket, path)?;
-            }
-        } else {
-            marker = open_if_there(&file)?.is_some_and(|object| object.record.delete_marker);
-            if current.is_none() {
-                bring_back(path, aside, version)?;
-            }
-            self.remove(bucket, &file)?;
-        }
-        // Fails while there are versions.
-        let _ = fs::remove_dir(aside);
-        Ok(Deletion::Erased { marker })
     }
 
     /// Keeps the current version unless it is replaced by the same one.
@@ -260,38 +207,19 @@ fn same_bytes(a: &ObjectRecord, b: &ObjectRecord) -> bool {
     identity(a) == identity(b) && a.version == b.version
 }
 
-fn current(record: ObjectRecord) -> ListedVersion {
-    ListedVersion { record, latest: true }
-}
-
-/// Makes the newest version that is put aside the current one, without the version that goes; not a delete marker.
-fn bring_back(path: &Path, aside: &Path, going: &str) -> Result<bool, StorageError> {
-    let remaining = records_in(aside)?.into_iter().filter(|record| shown(record) != going);
-    match remaining.max_by_key(|record| record.sequence) {
-        Some(next) if !next.delete_marker => {
-            fs::rename(aside.join(shown(&next)), path).map_err(StorageError::io(path)).map(|()| true)
-        }
-        _ => Ok(false),
-    }
-}
-
 /// The version as S3 shows it.
 pub(super) fn shown(record: &ObjectRecord) -> &str {
     record.version.as_deref().unwrap_or(NULL)
 }
 
 /// A version that a caller names, made sure to be no path.
-fn file_name(version: &str) -> S3Result<&str> {
+pub(super) fn file_name(version: &str) -> S3Result<&str> {
     let ours = version.len() == 32 && version.bytes().all(|byte| byte.is_ascii_hexdigit());
     if ours || version == NULL {
         Ok(version)
     } else {
         Err(s3_error!(InvalidArgument, "Invalid version id specified"))
     }
-}
-
-fn new_version() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
 }
 
 fn now_nanoseconds() -> u64 {

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hearth_api::AccountId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ObjectStorage;
+use super::bucket::Bucket;
 use super::disk::blocking;
+use super::index::Look;
+use super::{ObjectStorage, StorageError};
 
 /// Threads that S3 takes, of the 512 that tokio has.
 const THREADS: usize = 128;
@@ -17,6 +19,8 @@ const THREADS_OF_ACCOUNT: usize = 16;
 /// Listings at a time, which read the descriptions of all objects of a bucket.
 const LISTINGS: usize = 16;
 const LISTINGS_OF_ACCOUNT: usize = 2;
+/// Preflights at a time, which nobody signs.
+const UNSIGNED: usize = 8;
 
 /// Places, and those of each account.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ impl Places {
 pub(super) struct Work {
     files: Places,
     listings: Places,
+    /// For what is done for those who have not signed.
+    unsigned: Semaphore,
 }
 
 impl Default for Work {
@@ -66,6 +72,7 @@ impl Default for Work {
         Self {
             files: Places::new(THREADS, THREADS_OF_ACCOUNT),
             listings: Places::new(LISTINGS, LISTINGS_OF_ACCOUNT),
+            unsigned: Semaphore::new(UNSIGNED),
         }
     }
 }
@@ -84,6 +91,28 @@ impl ObjectStorage {
             outcome
         })
         .await
+    }
+
+    /// Does file work that somebody asked for who may be anybody.
+    pub(super) async fn unsigned<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _place = self.work.unsigned.acquire().await.expect("invariant: never closed");
+        let Ok(done) = blocking(move || Ok::<_, std::convert::Infallible>(work())).await;
+        done
+    }
+
+    /// The bucket of this name, found for `account`. The disk is asked away from the async threads, and seldom.
+    pub(super) async fn bucket(
+        &self,
+        account: &AccountId,
+        name: &str,
+    ) -> Result<Option<Arc<Bucket>>, StorageError> {
+        match self.disk.index.look(name) {
+            Look::Missing => return Ok(None),
+            Look::Loaded(bucket) => return Ok(Some(bucket)),
+            Look::Unloaded(_) => {}
+        }
+        let (disk, name) = (self.disk.clone(), name.to_owned());
+        self.work(account, move || disk.find_any(&name)).await
     }
 
     /// Reads through a bucket, or all.

@@ -76,6 +76,7 @@ async fn a_data_directory_from_before_buckets_had_identities_goes_on_working() {
     std::fs::rename(id.join("objects"), directory.join("objects")).unwrap();
     std::fs::remove_dir_all(&id).unwrap();
     std::fs::write(directory.join("bucket.json"), r#"{"created_ms":0}"#).unwrap();
+    let neighbours = neighbours.restart().await;
 
     assert_eq!(neighbours.call("s3", "GET", "/old/a", &[], b"").await.body, b"first");
     put(&neighbours, &Keys::root(), "/old/c", b"third").await;

@@ -143,3 +143,63 @@ async fn what_is_over_by_a_lifecycle_rule_goes() {
         assert_eq!(there().await, expected, "after {hours} hours");
     }
 }
+
+#[tokio::test]
+async fn white_space_in_a_policy_is_counted() {
+    let neighbours = with_bucket().await;
+    let spaces = " ".repeat(20 * 1024);
+    for statement in [
+        statement("Deny", r#""*""#, "s3:GetObject", &format!("demo/{spaces}")),
+        format!("{}{spaces}", statement("Deny", r#""*""#, "s3:GetObject", "demo/*")),
+    ] {
+        let reply = put_policy(&neighbours, &statement).await;
+        assert_eq!(reply.field("Code"), "MalformedPolicy");
+        assert!(reply.field("Message").contains("A bucket policy may have 20480"), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn settings_from_before_they_had_files_are_still_there() {
+    let mut neighbours = with_bucket().await;
+    neighbours.call("s3", "PUT", "/closed", &[], b"").await.ok();
+    let rule = "<Rule><Filter><Prefix>a</Prefix></Filter><Status>Enabled</Status><Expiration><Days>1</Days>\
+        </Expiration></Rule>";
+    let cors =
+        "<CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>https://old</AllowedOrigin></CORSRule>";
+    let policy = |resource: &str| {
+        let statement = statement("Deny", r#""*""#, "s3:GetObject", resource);
+        format!("{{\"Version\":\"2012-10-17\",{}\"Statement\":[{statement}]}}", " ".repeat(200_000))
+    };
+    let setting = |xml: &str| format!("<Setting>{xml}</Setting>");
+    for (bucket, resource) in
+        [("demo", "demo/*".to_owned()), ("closed", format!("closed/{}", " ".repeat(200_000)))]
+    {
+        let path = neighbours.directory.path().join(bucket).join("bucket.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["lifecycle"] = setting(rule).into();
+        record["cors"] = setting(cors).into();
+        record["notification"] = setting("<EventBridgeConfiguration></EventBridgeConfiguration>").into();
+        record["policy"] = policy(&resource).into();
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+    for _ in 0..2 {
+        neighbours = neighbours.restart().await;
+        for (name, shown) in
+            [("lifecycle", "<Days>1</Days>"), ("cors", "https://old"), ("notification", "EventBridge")]
+        {
+            let read = neighbours.call("s3", "GET", &format!("/demo?{name}="), &[], b"").await;
+            assert!(read.text().contains(shown), "{name}: {}", read.text());
+        }
+        let denied = neighbours.call("s3", "GET", "/demo/key", &[], b"").await;
+        assert!(denied.text().contains("explicit deny in a resource-based policy"), "{}", denied.text());
+        // What is too long to be followed even so closes the bucket, but not to another policy.
+        let closed = neighbours.call("s3", "GET", "/closed/key", &[], b"").await;
+        assert!(closed.text().contains("put it again or delete it"), "{}", closed.text());
+        let length = std::fs::metadata(neighbours.directory.path().join("demo/bucket.json")).unwrap().len();
+        assert!(length < 2000, "{length}");
+    }
+    let gone = neighbours.call("s3", "DELETE", "/closed?policy=", &[], b"").await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.text());
+    let found = neighbours.call("s3", "GET", "/closed/key", &[], b"").await;
+    assert_eq!(found.field("Code"), "NoSuchKey");
+}

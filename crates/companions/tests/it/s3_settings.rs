@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::support::{Neighbours, Reply};
+use crate::support::{Keys, Neighbours, Reply, signed_by};
 
 async fn s3(neighbours: &Neighbours, method: &str, target: &str, body: &str) -> Reply {
     neighbours.call("s3", method, target, &[], body.as_bytes()).await
@@ -134,4 +134,80 @@ async fn objects_have_tags() {
         "{}",
         reply.text()
     );
+}
+
+#[tokio::test]
+async fn metadata_and_headers_of_objects_have_the_limits_of_s3() {
+    let neighbours = with_bucket().await;
+    s3(&neighbours, "PUT", "/demo/source", "x").await.ok();
+    let (fits, long, header) = ("v".repeat(2 * 1024 - 1), "v".repeat(2 * 1024), "h".repeat(9 * 1024));
+    let copy = [("x-amz-copy-source", "demo/source"), ("x-amz-metadata-directive", "REPLACE")];
+    for (method, target, more) in
+        [("PUT", "/demo/key", &[][..]), ("POST", "/demo/key?uploads=", &[]), ("PUT", "/demo/copy", &copy)]
+    {
+        for (added, code) in [
+            (("x-amz-meta-a", &fits), ""),
+            (("x-amz-meta-a", &long), "MetadataTooLarge"),
+            (("cache-control", &header), "RequestHeaderSectionTooLarge"),
+        ] {
+            let headers: Vec<(&str, &str)> =
+                more.iter().copied().chain([(added.0, added.1.as_str())]).collect();
+            let reply = neighbours.call("s3", method, target, &headers, b"").await;
+            assert_eq!(reply.field("Code"), code, "{method} {target} {}: {}", added.0, reply.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn documents_are_bounded_before_they_are_parsed() {
+    let neighbours = with_bucket().await;
+    let spaces = " ".repeat(3 << 20);
+    for target in
+        ["/demo?policy=", "/demo?cors=", "/demo?lifecycle=", "/demo?notification=", "/demo?tagging="]
+    {
+        let code = s3(&neighbours, "PUT", target, &spaces).await.field("Code");
+        assert_eq!(code, "MaxMessageLengthExceeded", "{target}");
+    }
+    let code = s3(&neighbours, "POST", "/demo?delete=", &spaces).await.field("Code");
+    assert_eq!(code, "MaxMessageLengthExceeded");
+    let topic = "t".repeat(70_000);
+    let notification = format!(
+        "<NotificationConfiguration><TopicConfiguration><Topic>{topic}</Topic><Event>s3:*</Event>\
+         </TopicConfiguration></NotificationConfiguration>"
+    );
+    let reply = s3(&neighbours, "PUT", "/demo?notification=", &notification).await;
+    assert!(reply.text().contains("longer than 65536 bytes"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn settings_of_one_account_are_nothing_to_another() {
+    let neighbours = with_bucket().await;
+    let theirs = signed_by(&Keys::other_root(), "s3", "PUT", "/theirs", &[], b"");
+    neighbours.send(theirs).await.ok();
+    let record = neighbours.directory.path().join("theirs/bucket.json");
+    // Whoever reads it fails.
+    std::fs::write(&record, "x".repeat(1 << 20)).unwrap();
+    assert_eq!(s3(&neighbours, "GET", "/", "").await.ok().fields("Name"), ["demo"]);
+    s3(&neighbours, "PUT", "/another", "").await.ok();
+    neighbours.storage.expire(jiff::Timestamp::now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_preflight_compares_no_more_than_browsers_ask() {
+    let neighbours = with_bucket().await;
+    let headers: Vec<String> = (0..1000).map(|n| format!("<AllowedHeader>x-{n}</AllowedHeader>")).collect();
+    let headers = headers.concat();
+    let cors = format!(
+        "<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin>{headers}\
+         </CORSRule></CORSConfiguration>"
+    );
+    assert_eq!(s3(&neighbours, "PUT", "/demo?cors=", &cors).await.status, StatusCode::OK);
+    let preflight = async |count: usize| {
+        let request = http::Request::builder().method("OPTIONS").uri("/demo/key").header("host", "127.0.0.1");
+        let request = request.header("origin", "https://a").header("access-control-request-method", "GET");
+        let request = request.header("access-control-request-headers", vec!["x-999"; count].join(","));
+        neighbours.send(request.body(axum::body::Body::empty()).unwrap()).await.status
+    };
+    assert_eq!(preflight(100).await, StatusCode::OK);
+    assert_eq!(preflight(101).await, StatusCode::FORBIDDEN);
 }

@@ -95,7 +95,15 @@ impl Reply {
 
 impl Neighbours {
     pub(crate) async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// As another server would find the directory.
+    pub(crate) async fn restart(self) -> Self {
+        Self::start_in(self.directory).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir) -> Self {
         let account = AccountId::from_stored(ACCOUNT);
         let limits = StorageLimits { free_bytes: 0, ..StorageLimits::default() };
         let storage = ObjectStorage::open(directory.path(), "us-east-1", &account, limits).unwrap();
