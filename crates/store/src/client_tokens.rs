@@ -6,6 +6,9 @@ use sqlx::Row as _;
 use crate::records::TokenClaim;
 use crate::{Result, Store};
 
+/// Tokens of an operation that are kept for an account where [`keep_newest`] is used.
+pub(crate) const KEPT: u32 = 1000;
+
 /// A `clientToken` with what it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientToken {
@@ -51,12 +54,11 @@ pub(crate) async fn claim(
     if inserted.rows_affected() == 1 { Ok(TokenClaim::Fresh) } else { look_up(connection, token).await }
 }
 
-/// Forgets the oldest tokens of an operation beyond the newest `kept` of the account: of operations whose answers are long
-/// and that anybody may call as often as it likes.
+/// Forgets the oldest tokens of an operation beyond the newest [`KEPT`] of the account: of operations whose answers are long
+/// and that may be called as often as somebody likes, because what they make can be deleted again.
 pub(crate) async fn keep_newest(
     connection: &mut sqlx::SqliteConnection,
     token: Option<&ClientToken>,
-    kept: u32,
 ) -> Result<()> {
     let Some(token) = token else { return Ok(()) };
     // With the plus SQLite sorts those of the operation, which are few, and does not walk over everybody's by their age.
@@ -67,7 +69,7 @@ pub(crate) async fn keep_newest(
     )
     .bind(token.account.as_str())
     .bind(token.operation)
-    .bind(kept)
+    .bind(KEPT)
     .execute(connection)
     .await?;
     Ok(())

@@ -77,6 +77,7 @@ impl Store {
             // Somebody else's update began and ended since the image was read.
             return Ok(BegunUpdate::Changed(Change::Busy(ImageState::Updating)));
         }
+        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
         insert_version(&mut transaction, version).await?;
         insert_build(&mut transaction, build).await?;
         transaction.commit().await?;

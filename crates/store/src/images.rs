@@ -66,6 +66,7 @@ impl Store {
         if let Some(quota) = exceeded {
             return Ok(InsertedImage::QuotaExceeded(quota));
         }
+        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
         insert_version(&mut transaction, version).await?;
         insert_build(&mut transaction, build).await?;
         transaction.commit().await?;

@@ -19,10 +19,6 @@ mod tests;
 
 pub use records::{ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord};
 
-/// Client tokens of each operation on connectors that are kept for an account: a token's answer is as long as the connector,
-/// and nothing limits how often connectors are made and deleted.
-const KEPT_TOKENS: u32 = 1000;
-
 /// What became of [`Store::insert_network_connector`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InsertedNetworkConnector {
@@ -130,7 +126,7 @@ impl Store {
         if let Some(quota) = quotas.of_network_connector(&mut transaction, account, now).await? {
             return Ok(InsertedNetworkConnector::QuotaExceeded(quota));
         }
-        client_tokens::keep_newest(&mut transaction, token.as_ref(), KEPT_TOKENS).await?;
+        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
         gone::forget_connectors(&mut transaction, account, now, quotas.network_connectors).await?;
         sqlx::query(
             "INSERT INTO network_connectors (arn, account, name, latest_version, tags, modified_at, active_at,
@@ -256,7 +252,7 @@ impl Store {
         if written.rows_affected() == 0 {
             return Ok(UpdatedNetworkConnector::Changed);
         }
-        client_tokens::keep_newest(&mut transaction, token.as_ref(), KEPT_TOKENS).await?;
+        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
         if connector.latest.version != former {
             let (arn, now) = (&connector.arn, connector.modified_at);
             if let Some(quota) = quotas.of_connector_version(&mut transaction, arn, now).await? {

@@ -109,7 +109,7 @@ async fn so_many_client_tokens_of_connectors_are_kept() {
     sqlx::query(fill).execute(&store.pool).await.unwrap();
     let quotas = Quotas::default();
     store.insert_network_connector(&record("a"), Some(token("new")), at(1000), &quotas).await.unwrap();
-    assert_eq!(rows(&store, "client_tokens").await, i64::from(KEPT_TOKENS));
+    assert_eq!(rows(&store, "client_tokens").await, i64::from(client_tokens::KEPT));
     for (known, kept) in [("new", true), ("1499", true), ("501", true), ("500", false)] {
         let claim = store.client_token(&token(known)).await.unwrap();
         assert_eq!(claim != TokenClaim::Fresh, kept, "{known}");
