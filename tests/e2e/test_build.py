@@ -155,8 +155,10 @@ FROM small:latest@DIGEST
 COPY --from=small:other@DIGEST /etc/passwd /copied
 COPY --from=first /etc/group /group
 ENV FULL=${IMAGE##*/} HEAD=${IMAGE%%/*} NAME="${IMAGE%:*}" TAIL=${IMAGE#*/} VERSION=${IMAGE##*:} TO=${IMAGE/a*x/b}
+ARG EMPTY=
+ENV DASH=<${EMPTY-x}> PLUS=${EMPTY+y}
 RUN --mount=type=bind,from=small:1@DIGEST,target=/mounted \\
-    perl -e 'print "$_\\n" for "pinned", -e "/mounted/etc/passwd", -e "/copied", @ENV{qw(FULL HEAD NAME TAIL VERSION TO)}'; exit 9
+    perl -e 'print "$_\\n" for "pinned", -e "/mounted/etc/passwd", -e "/copied", @ENV{qw(FULL HEAD NAME TAIL VERSION TO DASH PLUS)}'; exit 9
 """
 
 
@@ -165,8 +167,8 @@ def test_images_pinned_by_tag_and_digest_are_pulled_once(build, registry):
     dockerfile = PINNED.replace("DIGEST", registry.small).replace("MACHINE", machine)
     _, state, reason, lines = build(dockerfile, "")
     assert state == "CREATE_FAILED" and "exit status 9" in reason, reason
-    printed = lines[lines.index("pinned"):][:9]
-    assert printed == ["pinned", "1", "1", "x:1.2", "acme", "acme/app/x", "app/x:1.2", "1.2", "b:1.2"], printed
+    printed = lines[lines.index("pinned"):][:11]
+    assert printed == ["pinned", "1", "1", "x:1.2", "acme", "acme/app/x", "app/x:1.2", "1.2", "b:1.2", "<>", "y"], printed
     assert lines.count("Starting the build microVM") == 1
     assert not [line for line in lines if "ARG hearth_value" in line], lines
 
