@@ -76,9 +76,10 @@ async fn bytes_of_a_deleted_stream_count_until_its_lines_are_removed() {
 #[tokio::test]
 async fn lines_that_are_there_stay_while_deleted_ones_still_count() {
     let store = with_quotas(LogQuotas { bytes: Some(200_000), ..LogQuotas::default() }).await;
+    // The oldest of all, which would go first.
+    store.append_log(&account(), GROUP, "b", &lines(100, 100)).await.unwrap();
     store.append_log(&account(), GROUP, "a", &lines(1500, 100)).await.unwrap();
     store.delete_log_stream(&account(), GROUP, "a").await.unwrap().unwrap();
-    store.append_log(&account(), GROUP, "b", &lines(100, 100)).await.unwrap();
     let sweep =
         async |what| store.sweep_logs(&account(), what, Timestamp::now(), Some(20_000)).await.unwrap();
     while [sweep(LogSweep::DeletedStreams).await, sweep(LogSweep::ExcessEvents).await].contains(&true) {}
