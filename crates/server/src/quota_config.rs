@@ -1,6 +1,7 @@
 //! `[quotas]`: how much an account may have, and what the host keeps.
 
 use hearth_companions::StorageLimits;
+use hearth_store::{LogQuotas, Quotas};
 use serde::Deserialize;
 
 /// `[quotas]`: of the account, and what the host keeps.
@@ -46,6 +47,25 @@ pub(crate) struct QuotaConfig {
 }
 
 impl QuotaConfig {
+    pub(crate) fn logs(&self) -> LogQuotas {
+        LogQuotas {
+            groups: Some(self.log_groups).filter(|groups| *groups > 0),
+            streams: Some(self.log_streams).filter(|streams| *streams > 0),
+            bytes: Some(self.log_mib << 20).filter(|bytes| *bytes > 0),
+        }
+    }
+
+    pub(crate) fn control_plane(&self) -> Quotas {
+        Quotas {
+            images: self.images,
+            versions_per_image: self.versions_per_image,
+            concurrent_builds: self.concurrent_builds,
+            memory_mib: self.memory_mib,
+            network_connectors: self.network_connectors,
+            versions_per_network_connector: self.versions_per_network_connector,
+        }
+    }
+
     pub(crate) fn storage_limits(&self) -> StorageLimits {
         StorageLimits {
             bytes: self.s3_gib.saturating_mul(1 << 30),
@@ -57,14 +77,14 @@ impl QuotaConfig {
 
 impl Default for QuotaConfig {
     fn default() -> Self {
-        let hearth_store::Quotas {
+        let Quotas {
             images,
             versions_per_image,
             concurrent_builds,
             memory_mib,
             network_connectors,
             versions_per_network_connector,
-        } = hearth_store::Quotas::default();
+        } = Quotas::default();
         Self {
             images,
             versions_per_image,

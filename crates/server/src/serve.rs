@@ -15,7 +15,7 @@ use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, PolicyLogRights, RootKey};
 use hearth_image_builder::{ArchiveLimits, BaseImages, ImageBuilder, ImageBuilderConfig, Readers};
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
-use hearth_store::{Files, LogQuotas, Quotas, Store};
+use hearth_store::{Files, Store};
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,11 +135,7 @@ async fn start(
     let store = Store::open(&data_dir.join("hearth.db"))
         .await?
         .with_log_retention(log_retention)
-        .with_log_quotas(LogQuotas {
-            groups: Some(config.quotas.log_groups).filter(|groups| *groups > 0),
-            streams: Some(config.quotas.log_streams).filter(|streams| *streams > 0),
-            bytes: Some(config.quotas.log_mib << 20).filter(|bytes| *bytes > 0),
-        });
+        .with_log_quotas(config.quotas.logs());
     store.adopt_log_groups(&access.account).await?;
     let identities = Identities::open(store.clone(), access.root_keys.clone()).await?;
     let identities = Arc::new(identities.in_region(&config.region));
@@ -269,14 +265,7 @@ async fn serve(
     let endpoint_addr = endpoint_listeners[0].local_addr()?;
     let endpoints = endpoints.serve(endpoint_listeners, &parts.store, &parts.registry).await?;
     let identities = parts.identities.clone();
-    let quotas = Quotas {
-        images: config.quotas.images,
-        versions_per_image: config.quotas.versions_per_image,
-        concurrent_builds: config.quotas.concurrent_builds,
-        memory_mib: config.quotas.memory_mib,
-        network_connectors: config.quotas.network_connectors,
-        versions_per_network_connector: config.quotas.versions_per_network_connector,
-    };
+    let quotas = config.quotas.control_plane();
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),
