@@ -66,7 +66,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Identities {
     store: Store,
-    directory: RwLock<Directory>,
+    pub(crate) directory: RwLock<Directory>,
     /// Changes come one after the other.
     changing: tokio::sync::Mutex<()>,
     signing_keys: SigningKeys,
@@ -179,12 +179,19 @@ impl Identities {
         };
         let bytes = row.value.len();
         let _changing = self.changing.lock().await;
-        let (mut ended, giving_way) = {
-            let directory = self.read();
-            if !directory.stands(&session) {
-                return Err(IdentityError::Gone);
+        let (mut ended, giving_way) = loop {
+            let (ended, giving_way) = {
+                let directory = self.read();
+                if !directory.stands(&session) {
+                    return Err(IdentityError::Gone);
+                }
+                (directory.expired(Timestamp::now()), directory.giving_way(&session, bytes))
+            };
+            if ended.is_empty() || giving_way.is_empty() {
+                break (ended, giving_way);
             }
-            (directory.expired(Timestamp::now()), directory.giving_way(&session, bytes))
+            // None that is in force ends for one that is not.
+            self.forget(&ended).await?;
         };
         if !giving_way.is_empty() && TOLD.is_due() {
             let (account, first) = (&session.account, session.origins.first());
@@ -201,6 +208,16 @@ impl Identities {
             directory.remove_session(&session);
         }
         directory.insert_session(session, bytes);
+        Ok(())
+    }
+
+    async fn forget(&self, sessions: &[Arc<Session>]) -> Result<(), IdentityError> {
+        let removals: Vec<_> = sessions.iter().map(|session| removal(session)).collect();
+        self.store.write_identities(&removals).await?;
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        for session in sessions {
+            directory.remove_session(session);
+        }
         Ok(())
     }
 

@@ -64,33 +64,34 @@ async fn sweep_often(store: Store, limits: Limits) {
     loop {
         let store = store.clone();
         let sweep = async move { sweep(&store, limits, Timestamp::now(), ROUNDS).await };
-        done("what has expired could not be removed", sweep).await;
-        tokio::time::sleep(PERIOD).await;
+        let more = done("what has expired could not be removed", sweep).await;
+        tokio::time::sleep(if more == Some(true) { PAUSE } else { PERIOD }).await;
     }
 }
 
 /// Works in a task of its own, so that a panic is not the end of all sweeping.
-async fn done<E: std::error::Error + Send + 'static>(
+async fn done<T: Send + 'static, E: std::error::Error + Send + 'static>(
     otherwise: &'static str,
-    work: impl Future<Output = Result<(), E>> + Send + 'static,
-) {
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Option<T> {
     match tokio_util::task::AbortOnDropHandle::new(tokio::spawn(work)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(result)) => return Some(result),
         Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "{otherwise}"),
         Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{otherwise}"),
     }
+    None
 }
 
-/// Removes what has expired at `now`, in at most so many rounds: the next sweep goes on, and knows what has expired
+/// Removes what has expired at `now`, in at most so many rounds; true when there may be more: the next sweep goes on, and knows what has expired
 /// meanwhile. Every kind and every account has its turn in each round, so that an account that makes more than one step
 /// removes keeps nobody else's from being removed.
-async fn sweep(store: &Store, limits: Limits, now: Timestamp, rounds: u32) -> hearth_store::Result<()> {
+async fn sweep(store: &Store, limits: Limits, now: Timestamp, rounds: u32) -> hearth_store::Result<bool> {
     for _ in 0..rounds {
         if !round(store, limits, now).await? {
-            break;
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// One step of each kind; true when there may be more.

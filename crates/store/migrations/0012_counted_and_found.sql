@@ -1,7 +1,9 @@
 -- What accounts may have is counted, and what is looked for is found by an index, without a walk over what others have.
 
 ALTER TABLE log_groups ADD COLUMN stream_count INTEGER NOT NULL DEFAULT 0;
-UPDATE log_groups SET stream_count = (SELECT count(*) FROM log_streams WHERE group_id = log_groups.id);
+UPDATE log_groups SET stream_count = found.streams
+    FROM (SELECT group_id, count(*) AS streams FROM log_streams GROUP BY group_id) AS found
+    WHERE found.group_id = log_groups.id;
 CREATE TRIGGER log_streams_counted AFTER INSERT ON log_streams BEGIN
     UPDATE log_groups SET stream_count = stream_count + 1 WHERE id = NEW.group_id;
 END;
@@ -10,8 +12,9 @@ CREATE TRIGGER log_streams_no_longer_counted AFTER DELETE ON log_streams BEGIN
 END;
 
 -- The bytes of a deleted stream count until its events are removed; so far they were given back at once.
-UPDATE log_groups SET stored_bytes = stored_bytes +
-    (SELECT coalesce(sum(stored_bytes), 0) FROM log_streams WHERE group_id = log_groups.id AND gone = 1);
+UPDATE log_groups SET stored_bytes = log_groups.stored_bytes + found.bytes
+    FROM (SELECT group_id, sum(stored_bytes) AS bytes FROM log_streams WHERE gone = 1 GROUP BY group_id) AS found
+    WHERE found.group_id = log_groups.id;
 CREATE INDEX log_groups_by_account ON log_groups (account, stored_bytes, stream_count);
 DROP INDEX log_groups_gone;
 CREATE INDEX log_groups_gone ON log_groups (account) WHERE gone = 1;

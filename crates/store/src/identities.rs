@@ -1,7 +1,7 @@
 //! Users, roles, policies and sessions. What is in the values is the crate `identity`'s business.
 
 use hearth_api::AccountId;
-use sqlx::Row as _;
+use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::{Result, Store, readable};
 
@@ -63,6 +63,9 @@ pub enum IdentityWrite {
     },
 }
 
+/// Bytes by which a row may become longer on a disk that is nearly full.
+const SMALL_GROWTH: usize = 4096;
+
 impl Store {
     /// All rows.
     pub async fn identities(&self) -> Result<Vec<IdentityRow>> {
@@ -83,13 +86,13 @@ impl Store {
 
     /// Makes changes, all or none.
     pub async fn write_identities(&self, writes: &[IdentityWrite]) -> Result<()> {
-        if writes.iter().any(|write| matches!(write, IdentityWrite::Put(_))) {
-            self.check_room()?;
-        }
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for write in writes {
             match write {
                 IdentityWrite::Put(row) => {
+                    if grows(&mut transaction, row).await? {
+                        self.check_room()?;
+                    }
                     sqlx::query(
                         "INSERT OR REPLACE INTO identities (account, kind, name, value) VALUES (?, ?, ?, ?)",
                     )
@@ -113,4 +116,22 @@ impl Store {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// Whether a row takes more room than before. What takes rights away (a key made inactive, a Deny, a role that is gone) must go on
+/// working when there is hardly any.
+async fn grows(transaction: &mut Transaction<'_, Sqlite>, row: &IdentityRow) -> Result<bool> {
+    if row.kind == IdentityKind::GoneRole {
+        return Ok(false);
+    }
+    let query =
+        "SELECT length(CAST(value AS BLOB)) FROM identities WHERE account = ? AND kind = ? AND name = ?";
+    let before: Option<i64> = sqlx::query_scalar(query)
+        .bind(row.account.as_str())
+        .bind(row.kind.as_str())
+        .bind(&row.name)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let before = before.and_then(|bytes| usize::try_from(bytes).ok());
+    Ok(before.is_none_or(|before| row.value.len() > before + SMALL_GROWTH))
 }

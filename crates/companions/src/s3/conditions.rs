@@ -26,20 +26,25 @@ impl DeleteCondition {
         version: Option<&str>,
     ) -> S3Result<Deletion> {
         let any = self.e_tag.is_some() || self.size.is_some() || self.modified.is_some();
-        if version.is_some() {
-            if any {
-                return Err(s3_error!(NotImplemented, "A version is deleted here without conditions."));
+        if let Some(named) = version {
+            // A version never changes.
+            if any && let Ok(found) = disk.version(bucket, key, Some(named)) {
+                self.check(&found.record)?;
             }
             return disk.delete(bucket, key, version);
         }
         let allowed = |current: Option<&ObjectRecord>| match current {
-            Some(current) if !self.holds(current) => Err(s3_error!(
-                PreconditionFailed,
-                "At least one of the pre-conditions you specified did not hold"
-            )),
-            _ => Ok(true),
+            Some(current) => self.check(current).map(|()| true),
+            None => Ok(true),
         };
         disk.delete_when(bucket, key, any.then_some(&allowed))
+    }
+
+    fn check(&self, current: &ObjectRecord) -> S3Result<()> {
+        if self.holds(current) {
+            return Ok(());
+        }
+        Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"))
     }
 
     fn holds(&self, current: &ObjectRecord) -> bool {

@@ -27,6 +27,8 @@ impl Disk {
             |current: Option<&ObjectRecord>| current.is_none_or(|current| shown(current) == version);
         for attempt in 1..=TRIES {
             let watch = self.locks.watch(&path);
+            // Who has it now took it before it was watched.
+            drop(self.locks.key(&path));
             let before = open_if_there(&path)?.map(|object| object.record);
             let before = before.as_ref();
             let next = if is_latest(before) { successor(&aside, before, version)? } else { None };
@@ -36,8 +38,8 @@ impl Disk {
             let current = current.as_ref();
             let next = if !is_latest(current) {
                 None
-            } else if watch.taken() == 1 {
-                // The lock was taken here only, so what was found still holds.
+            } else if watch.taken() == 2 {
+                // The lock was taken here only, twice, so what was found still holds.
                 next
             } else if attempt == TRIES && has_few(&aside)? {
                 successor(&aside, current, version)?

@@ -320,14 +320,15 @@ fn of_the_content(encodings: &str) -> Option<String> {
     (!own.is_empty()).then(|| own.join(","))
 }
 
-/// An object that was put whole is its own first part. Where the parts of others began is not remembered.
+/// The first part is the whole object: where the parts of an upload began is not remembered, and a client that asks for the
+/// first one and is told of no others has got everything.
 fn check_part(number: Option<i32>, record: &ObjectRecord) -> S3Result<()> {
     match number {
+        None | Some(1) => Ok(()),
         Some(_) if record.e_tag.contains('-') => Err(s3_error!(
             NotImplemented,
             "Parts cannot be read by their number here; ask for a range of bytes."
         )),
-        None | Some(1) => Ok(()),
         Some(_) => Err(custom_error(
             "InvalidPartNumber",
             StatusCode::RANGE_NOT_SATISFIABLE,

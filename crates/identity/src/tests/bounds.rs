@@ -52,6 +52,25 @@ async fn sessions_are_bounded_at_the_start_and_later_and_the_expired_are_removed
     assert_eq!(session_rows(&store).await, MAXIMUM_OF_HOLDER);
 }
 
+/// One that is in force does not end for those that are not any more.
+#[tokio::test]
+async fn the_expired_give_way_before_the_oldest() {
+    let identities = open(&Store::temporary().await.unwrap()).await;
+    let root = caller(&identities, "AKIAROOT");
+    let session = |seconds| Session::new(account(), SessionOf::Root, None, seconds).made_by(&root);
+    let mut oldest = session(43_200);
+    oldest.issued_at = Timestamp::from_millis(1);
+    let key = oldest.access_key.clone();
+    identities.add_session(oldest).await.unwrap();
+    for _ in 1..MAXIMUM_OF_HOLDER {
+        let mut expired = session(900);
+        expired.expires_at = Timestamp::from_millis(2);
+        identities.directory.write().unwrap().insert_session(expired, 100);
+    }
+    identities.add_session(session(900)).await.unwrap();
+    assert!(identities.credential(&key).is_ok());
+}
+
 /// The kind: what grows with each hop of a chain.
 #[tokio::test]
 async fn a_chain_of_one_role_stays_short_and_one_of_many_ends() {

@@ -174,12 +174,20 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
         full.create_log_group(&account(), "h", &[].into()).await.err(),
         full.create_log_stream(&account(), "g", "s").await.err(),
         full.change_log_tags(&account(), "g", |_| Ok::<_, ()>(())).await.err(),
-        full.write_identities(&[IdentityWrite::Put(row)]).await.err(),
+        full.write_identities(&[IdentityWrite::Put(row.clone())]).await.err(),
     ];
     for (number, refused) in refusals.iter().enumerate() {
         assert!(matches!(refused, Some(Error::NoRoom)), "{number}: {refused:?}");
     }
-    // What makes room is not.
+    // What takes rights away is not, nor what makes room.
+    store.write_identities(&[IdentityWrite::Put(row.clone())]).await.unwrap();
+    let inactive = IdentityRow { value: "{\"inactive\":true}".into(), ..row.clone() };
+    full.write_identities(&[IdentityWrite::Put(inactive)]).await.unwrap();
+    let longer = IdentityRow { value: "x".repeat(5000), ..row.clone() };
+    let refused = full.write_identities(&[IdentityWrite::Put(longer)]).await;
+    assert!(matches!(refused, Err(Error::NoRoom)), "{refused:?}");
+    let gone = IdentityRow { kind: IdentityKind::GoneRole, ..row };
+    full.write_identities(&[IdentityWrite::Put(gone)]).await.unwrap();
     full.write_identities(&[delete]).await.unwrap();
     full.delete_log_group(&account(), "g").await.unwrap();
     let deleted = full.delete_network_connector(&connector.arn, at(2000)).await.unwrap();
