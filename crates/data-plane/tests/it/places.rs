@@ -30,9 +30,8 @@ async fn slow_connections_give_way_and_those_with_a_token_stay() {
     for sender in &mut refused {
         text(soon(sender.send_request(without())).await.unwrap()).await;
     }
-    for _ in 0..3 {
-        assert_eq!(get(&world, "/").await.status(), 200);
-    }
+    // One: the server may not have seen yet that it is closed when another one comes, and then the one that is kept is the idlest.
+    assert_eq!(get(&world, "/").await.status(), 200);
     soon(async { while refused[0].ready().await.is_ok() {} }).await;
     assert_eq!(soon(kept.send_request(ask())).await.unwrap().status(), 200);
 }
