@@ -81,7 +81,8 @@ impl Context {
 /// The caller learns only that the store failed, or that there is no room; the log has why.
 pub(crate) fn store_failed(error: &hearth_store::Error) -> Error {
     if matches!(error, hearth_store::Error::NoRoom) {
-        return Error::new(ErrorKind::InsufficientCapacity, format!("The host has no room: {error}."));
+        // Every operation may answer with this, unlike with InsufficientCapacityException.
+        return Error::new(ErrorKind::InternalServer, format!("The host has no room: {error}."));
     }
     tracing::error!(error = error as &dyn std::error::Error, "the store failed");
     Error::internal()
