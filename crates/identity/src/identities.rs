@@ -139,8 +139,8 @@ impl Identities {
         &self.intake
     }
 
-    /// An account as it is now. Policies are evaluated on such a copy, never under the lock: whoever waits to change
-    /// something keeps all others from reading.
+    /// An account as it is now. Policies are evaluated on such a copy and never under the lock, because a writer that
+    /// waits for the lock blocks all new readers.
     pub fn account(&self, id: &AccountId) -> Option<Arc<Account>> {
         self.read().accounts.get(id).cloned()
     }
@@ -165,7 +165,7 @@ impl Identities {
         Ok(Some(Ok(answer)))
     }
 
-    /// Puts temporary credentials in force. Some that have expired are forgotten, and the oldest of whoever has too many.
+    /// Puts temporary credentials in force. Some that have expired are forgotten. A holder with too many loses the oldest.
     pub async fn add_session(&self, session: Session) -> Result<(), IdentityError> {
         static TOLD: Seldom = Seldom::new();
         if session.origins.len() > MAXIMUM_ORIGINS {
@@ -179,27 +179,27 @@ impl Identities {
         };
         let bytes = row.value.len();
         let _changing = self.changing.lock().await;
-        let (mut ended, giving_way) = loop {
-            let (ended, giving_way) = {
+        let ended = loop {
+            let (expired, giving_way) = {
                 let directory = self.read();
                 if !directory.stands(&session) {
                     return Err(IdentityError::Gone);
                 }
                 (directory.expired(Timestamp::now()), directory.giving_way(&session, bytes))
             };
-            if ended.is_empty() || giving_way.is_empty() {
-                break (ended, giving_way);
+            if giving_way.is_empty() {
+                break expired;
+            }
+            if expired.is_empty() {
+                if TOLD.is_due() {
+                    let (account, first) = (&session.account, session.origins.first());
+                    tracing::warn!(%account, ?first, "there are too many temporary credentials; the oldest end");
+                }
+                break giving_way;
             }
             // None that is in force ends for one that is not.
-            self.forget(&ended).await?;
+            self.forget(&expired).await?;
         };
-        if !giving_way.is_empty() && TOLD.is_due() {
-            let (account, first) = (&session.account, session.origins.first());
-            tracing::warn!(%account, ?first, "there are too many temporary credentials; the oldest end");
-        }
-        ended.extend(giving_way);
-        ended.sort_by(|one, other| one.access_key.cmp(&other.access_key));
-        ended.dedup_by(|one, other| one.access_key == other.access_key);
         let mut writes = vec![IdentityWrite::Put(row)];
         writes.extend(ended.iter().map(|session| removal(session)));
         self.store.write_identities(&writes).await?;

@@ -82,7 +82,7 @@ impl Sessions {
     }
 
     /// Keys of the sessions that have to end so that there is room for one whose row has this many bytes: the oldest of the
-    /// same holder, and when the account has too many the oldest of whoever has most.
+    /// same holder, and when the account has too many the oldest of the holder that has most.
     pub(crate) fn giving_way(&self, session: &Session, bytes: usize) -> Vec<&str> {
         let (account, holder) = holder(session);
         let units = units(bytes);

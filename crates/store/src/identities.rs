@@ -3,7 +3,7 @@
 use hearth_api::AccountId;
 use sqlx::{Row as _, Sqlite, Transaction};
 
-use crate::{Result, Store, readable};
+use crate::{Error, Result, Store, readable};
 
 /// What a row describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,12 +86,13 @@ impl Store {
 
     /// Makes changes, all or none.
     pub async fn write_identities(&self, writes: &[IdentityWrite]) -> Result<()> {
+        let full = self.check_room().is_err();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for write in writes {
             match write {
                 IdentityWrite::Put(row) => {
-                    if grows(&mut transaction, row).await? {
-                        self.check_room()?;
+                    if full && grows(&mut transaction, row).await? {
+                        return Err(Error::NoRoom);
                     }
                     sqlx::query(
                         "INSERT OR REPLACE INTO identities (account, kind, name, value) VALUES (?, ?, ?, ?)",

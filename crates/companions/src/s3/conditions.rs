@@ -1,7 +1,7 @@
 //! What an object must be for a request to be carried out.
 
 use s3s::dto::{ETagCondition, Timestamp};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3Result, s3_error};
 
 use super::bucket::Bucket;
 use super::disk::{Disk, ObjectRecord};
@@ -41,10 +41,7 @@ impl DeleteCondition {
     }
 
     fn check(&self, current: &ObjectRecord) -> S3Result<()> {
-        if self.holds(current) {
-            return Ok(());
-        }
-        Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"))
+        if self.holds(current) { Ok(()) } else { Err(failed()) }
     }
 
     fn holds(&self, current: &ObjectRecord) -> bool {
@@ -54,6 +51,10 @@ impl DeleteCondition {
             && self.size.is_none_or(|size| u64::try_from(size) == Ok(current.size))
             && self.modified.as_ref().is_none_or(|wanted| *wanted == modified)
     }
+}
+
+fn failed() -> S3Error {
+    s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
 }
 
 /// `If-Match` and `If-None-Match`.
@@ -66,8 +67,6 @@ pub(super) struct Condition {
 impl Condition {
     /// Whether an object may take the place of `current`.
     pub(super) fn check_write(&self, current: Option<&ObjectRecord>) -> S3Result<()> {
-        let failed =
-            || s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold");
         match (&self.if_match, current) {
             (Some(_), None) => return Err(s3_error!(NoSuchKey, "The specified key does not exist.")),
             (Some(condition), Some(current)) if !covers(condition, current) => return Err(failed()),

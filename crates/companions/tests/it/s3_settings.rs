@@ -185,7 +185,7 @@ async fn settings_of_one_account_are_nothing_to_another() {
     let theirs = signed_by(&Keys::other_root(), "s3", "PUT", "/theirs", &[], b"");
     neighbours.send(theirs).await.ok();
     let record = neighbours.directory.path().join("theirs/bucket.json");
-    // Whoever reads it fails.
+    // No JSON: reading it would be an error.
     std::fs::write(&record, "x".repeat(1 << 20)).unwrap();
     assert_eq!(s3(&neighbours, "GET", "/", "").await.ok().fields("Name"), ["demo"]);
     s3(&neighbours, "PUT", "/another", "").await.ok();
