@@ -42,13 +42,14 @@ class Clients:
         self.logs = self.boto("logs")
 
     def boto(self, service: str, signature_version: str | None = None, parameter_validation: bool = True,
-             inject_host_prefix: bool = True, **credentials):
-        chosen = {"aws_access_key_id": self.env["AWS_ACCESS_KEY_ID"],
-                  "aws_secret_access_key": self.env["AWS_SECRET_ACCESS_KEY"]} | credentials
+             inject_host_prefix: bool = True, **others):
+        """A client; `others` are arguments of boto3's in place of the server's root user and address."""
+        chosen = {"endpoint_url": self.server.api_url, "aws_access_key_id": self.env["AWS_ACCESS_KEY_ID"],
+                  "aws_secret_access_key": self.env["AWS_SECRET_ACCESS_KEY"]} | others
         config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=60,
                         signature_version=signature_version, parameter_validation=parameter_validation,
                         inject_host_prefix=inject_host_prefix)
-        client = boto3.client(service, endpoint_url=self.server.api_url, region_name=REGION, config=config, **chosen)
+        client = boto3.client(service, region_name=REGION, config=config, **chosen)
         answers.watch(client)
         return client
 

@@ -323,3 +323,22 @@ def test_every_operation_of_the_model_is_served_or_says_that_it_is_not(own, name
         with contextlib.suppress(ClientError):
             own.s3.delete_bucket(Bucket="any-bucket")
     assert (code in ("NotImplemented", "501")) == (FORMER.get(name, name) not in SERVED), code
+
+
+def test_tags_by_s3_control(own, bucket):
+    """As Terraform's provider asks for them. SDKs put the account before the host, so that has to be a name."""
+    control = own.boto("s3control", endpoint_url=own.server.api_url.replace("127.0.0.1", "localhost"))
+    named = {"AccountId": ACCOUNT, "ResourceArn": f"arn:aws:s3:::{bucket}"}
+    assert control.list_tags_for_resource(**named)["Tags"] == []
+    control.tag_resource(**named, Tags=[{"Key": "team", "Value": "a & b"}, {"Key": "stage", "Value": "test"}])
+    assert own.s3.get_bucket_tagging(Bucket=bucket)["TagSet"] == control.list_tags_for_resource(**named)["Tags"]
+    control.untag_resource(**named, TagKeys=["team", "none"])
+    assert control.list_tags_for_resource(**named)["Tags"] == [{"Key": "stage", "Value": "test"}]
+    with refused("NoSuchBucket"):
+        control.list_tags_for_resource(AccountId=ACCOUNT, ResourceArn="arn:aws:s3:::there-is-none")
+
+
+def test_a_bucket_that_is_made_with_tags(own):
+    own.s3.create_bucket(Bucket="made-with-tags", CreateBucketConfiguration={"Tags": [{"Key": "team", "Value": "é"}]})
+    assert own.s3.get_bucket_tagging(Bucket="made-with-tags")["TagSet"] == [{"Key": "team", "Value": "é"}]
+    own.s3.delete_bucket(Bucket="made-with-tags")

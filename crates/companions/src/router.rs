@@ -184,7 +184,7 @@ impl Companions {
         version_2::move_token(&mut parts);
         // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
         let prepared = if self.is_known(&parts) {
-            body::prepare(&parts, body, self.identities.intake()).await
+            body::prepare(&mut parts, body, self.identities.intake()).await
         } else {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(body::unread())

@@ -9,6 +9,7 @@ use super::constraints::group_text;
 use super::filter::Filter;
 use super::model::{FilterLogEventsRequest, FilterLogEventsResponse, FilteredEvent};
 use super::reading::{MAXIMUM_EVENTS, bad_token, limit, range, read_position};
+use super::turns::Call;
 use super::{Logs, invalid, missing};
 use crate::json::{Refusal, Violations};
 
@@ -107,19 +108,21 @@ impl Logs {
             order: EventOrder::Oldest,
             limit: CHUNK,
         };
-        self.check_streams(&query, &wanted.names).await?;
-        self.find(query, &wanted).await
+        let call = self.turns.enter(account)?;
+        self.check_streams(&call, &query, &wanted.names).await?;
+        self.find(&call, query, &wanted).await
     }
 
     /// Reads and matches a page at a time, each in a turn of its own.
     async fn find(
         &self,
+        call: &Arc<Call>,
         mut query: LogQuery<'_>,
         wanted: &Arc<Wanted>,
     ) -> Result<FilterLogEventsResponse, Refusal> {
         let (mut found, mut looked_at, mut bytes) = (Found::default(), 0, 0);
         loop {
-            let turn = self.turns.take(query.account).await?;
+            let turn = call.turn().await;
             let page = self.store.log_events(&query).await?.map_err(missing)?;
             looked_at += page.looked_at;
             bytes += page.bytes;
@@ -146,8 +149,13 @@ impl Logs {
     }
 
     /// Every stream that is named must exist.
-    async fn check_streams(&self, query: &LogQuery<'_>, names: &[String]) -> Result<(), Refusal> {
-        let _turn = self.turns.take(query.account).await?;
+    async fn check_streams(
+        &self,
+        call: &Arc<Call>,
+        query: &LogQuery<'_>,
+        names: &[String],
+    ) -> Result<(), Refusal> {
+        let _turn = call.turn().await;
         for name in names {
             let first = LogQuery { stream: Some(name), limit: 1, ..*query };
             self.store.log_events(&first).await?.map_err(missing)?;

@@ -29,15 +29,16 @@ struct Calls {
     count: usize,
 }
 
-/// A call that reads or waits for it; counted until dropped.
-struct Call {
+/// A call that reads or waits for it; counted until it and its turns are dropped.
+pub(super) struct Call {
     turns: Arc<Turns>,
     account: AccountId,
+    own: Arc<Semaphore>,
 }
 
 /// Held while something is read or matched.
 pub(super) struct Turn {
-    _call: Call,
+    _call: Arc<Call>,
     _own: OwnedSemaphorePermit,
     _common: OwnedSemaphorePermit,
 }
@@ -49,14 +50,11 @@ impl Turns {
 
     /// Waits for a turn, unless too many of the account's calls wait already.
     pub(super) async fn take(self: &Arc<Self>, account: &AccountId) -> Result<Turn, Refusal> {
-        let (call, own) = self.enter(account)?;
-        // First the account's own, so that nobody waits in the common queue who could not go on.
-        let own = own.acquire_owned().await.expect("invariant: never closed");
-        let common = self.all.clone().acquire_owned().await.expect("invariant: never closed");
-        Ok(Turn { _call: call, _own: own, _common: common })
+        Ok(self.enter(account)?.turn().await)
     }
 
-    fn enter(self: &Arc<Self>, account: &AccountId) -> Result<(Call, Arc<Semaphore>), Refusal> {
+    /// A call that takes turn after turn, and is not refused between them.
+    pub(super) fn enter(self: &Arc<Self>, account: &AccountId) -> Result<Arc<Call>, Refusal> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = accounts
             .entry(account.clone())
@@ -65,7 +63,17 @@ impl Turns {
             return Err(Refusal::new("ThrottlingException", "Rate exceeded"));
         }
         calls.count += 1;
-        Ok((Call { turns: self.clone(), account: account.clone() }, calls.turns.clone()))
+        Ok(Arc::new(Call { turns: self.clone(), account: account.clone(), own: calls.turns.clone() }))
+    }
+}
+
+impl Call {
+    /// Waits for a turn.
+    pub(super) async fn turn(self: &Arc<Self>) -> Turn {
+        // First the account's own, so that nobody waits in the common queue who could not go on.
+        let own = self.own.clone().acquire_owned().await.expect("invariant: never closed");
+        let common = self.turns.all.clone().acquire_owned().await.expect("invariant: never closed");
+        Turn { _call: self.clone(), _own: own, _common: common }
     }
 }
 
@@ -121,6 +129,20 @@ mod tests {
         drop(held);
         assert!(matches!(futures::poll!(&mut waiting[0]), Poll::Ready(Ok(_))));
         drop((waiting, others));
+        assert_eq!(turns.accounts.lock().unwrap().len(), 0);
+    }
+
+    /// The kind: what was read is not thrown away because others came meanwhile.
+    #[tokio::test]
+    async fn a_call_that_has_begun_is_not_refused_between_its_turns() {
+        let turns = Turns::new();
+        let [account, _] = accounts();
+        let begun = turns.enter(&account).unwrap();
+        drop(begun.turn().await);
+        let others: Vec<_> = (1..CALLS_OF_ACCOUNT).map(|_| turns.enter(&account).unwrap()).collect();
+        assert!(turns.enter(&account).is_err());
+        drop(begun.turn().await);
+        drop((begun, others));
         assert_eq!(turns.accounts.lock().unwrap().len(), 0);
     }
 

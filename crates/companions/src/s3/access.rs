@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hearth_auth::sigv4::check_token;
 use hearth_identity::{Caller, Identities, SourceAddress};
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
 use s3s::path::S3Path;
@@ -13,7 +13,7 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use super::StorageError;
 use super::actions::{Operation, Subject, operation};
 use super::bucket::Bucket;
-use super::{ObjectStorage, bucket_policy, coverage, refusals, version_2};
+use super::{ObjectStorage, bucket_policy, control, coverage, refusals, version_2};
 
 /// Header and, in lower case, query parameter that carries the token of temporary credentials.
 pub(super) const TOKEN: &str = "x-amz-security-token";
@@ -21,7 +21,7 @@ const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 const EXPECTED_SOURCE_OWNER: &str = "x-amz-source-expected-bucket-owner";
 
 /// The gate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Gate {
     pub(super) identities: Arc<Identities>,
     pub(super) storage: ObjectStorage,
@@ -80,6 +80,17 @@ impl Asker {
         self.check(action, Some(bucket), &format!("arn:aws:s3:::{}/{key}", bucket.name), &context)
     }
 
+    /// Looks for the bucket that the request is about.
+    pub(super) async fn find(&mut self, bucket: &str) -> S3Result<()> {
+        self.bucket = self.storage.bucket(&self.caller.account, bucket).await?;
+        Ok(())
+    }
+
+    /// Refuses when the caller may not do `action` (without `s3:`) to the bucket of this name, found or not.
+    pub(super) fn check_bucket(&self, action: &str, name: &str) -> S3Result<()> {
+        self.check(action, self.bucket.as_deref(), &format!("arn:aws:s3:::{name}"), &[])
+    }
+
     /// Whether the caller may see which objects there are; others are not told that one is missing.
     pub(super) fn may_list(&self) -> bool {
         let Some(bucket) = &self.bucket else { return false };
@@ -126,18 +137,9 @@ fn refuse(denial: Option<String>) -> S3Result<()> {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let Some(credentials) = context.credentials() else {
-            return Err(s3_error!(AccessDenied, "Access Denied: anonymous requests are not served here."));
-        };
-        let access_key = credentials.access_key.clone();
-        version_2::check_header(context.headers())?;
-        let query = Query::read(context.uri().query().unwrap_or_default())?;
-        coverage::check(context.headers(), &query)?;
-        self.check_token(&access_key, context.headers(), &query)?;
-        let source = context.extensions_mut().get::<SourceAddress>().copied();
-        let now = jiff::Timestamp::now();
-        let caller = self.identities.caller_with(&access_key, context.headers(), source, now);
-        let caller = caller.ok_or_else(unknown_key)?;
+        let source = context.extensions_mut().get().copied();
+        let key = context.credentials().map(|credentials| credentials.access_key.as_str());
+        let (mut asker, query) = self.admit(key, context.headers(), context.uri(), source)?;
         let name = context.s3_op().name();
         let operation = operation(name).ok_or_else(|| {
             s3_error!(NotImplemented, "The operation {name} of Amazon S3 is not served here.")
@@ -145,18 +147,9 @@ impl S3Access for Gate {
         refusals::check_query(operation, &query)?;
         refusals::check_headers(context.headers())?;
         refusals::check_length(operation, context.headers())?;
-        let bucket = match context.s3_path() {
-            S3Path::Root => None,
-            S3Path::Bucket { bucket } | S3Path::Object { bucket, .. } => {
-                self.storage.bucket(&caller.account, bucket).await?
-            }
-        };
-        let asker = Asker {
-            caller: Arc::new(caller),
-            identities: self.identities.clone(),
-            storage: self.storage.clone(),
-            bucket,
-        };
+        if let S3Path::Bucket { bucket } | S3Path::Object { bucket, .. } = context.s3_path() {
+            asker.find(bucket).await?;
+        }
         asker.check_operation(operation, context.s3_path(), context.headers(), &query)?;
         context.extensions_mut().insert(asker);
         Ok(())
@@ -176,6 +169,32 @@ impl S3Access for Gate {
 }
 
 impl Gate {
+    /// Who asks with this access key, which is that of the signature, and the parameters of the request. What is signed is
+    /// looked at here, what may be done is not.
+    pub(super) fn admit(
+        &self,
+        access_key: Option<&str>,
+        headers: &HeaderMap,
+        uri: &Uri,
+        source: Option<SourceAddress>,
+    ) -> S3Result<(Asker, Query)> {
+        let Some(access_key) = access_key else {
+            return Err(s3_error!(AccessDenied, "Access Denied: anonymous requests are not served here."));
+        };
+        version_2::check_header(headers)?;
+        let query = Query::read(uri.query().unwrap_or_default())?;
+        coverage::check(headers, &query)?;
+        self.check_token(access_key, headers, &query)?;
+        let caller = self.identities.caller_with(access_key, headers, source, jiff::Timestamp::now());
+        let asker = Asker {
+            caller: Arc::new(caller.ok_or_else(unknown_key)?),
+            identities: self.identities.clone(),
+            storage: self.storage.clone(),
+            bucket: None,
+        };
+        Ok((asker, query))
+    }
+
     fn check_token(&self, access_key: &str, headers: &HeaderMap, query: &Query) -> S3Result<()> {
         let expected = self.identities.credential(access_key).map_err(|_| unknown_key())?.session_token;
         let sent = match headers.get(TOKEN) {
@@ -255,11 +274,13 @@ fn check_expected_owner(bucket: Option<&Bucket>, headers: &HeaderMap, header: &s
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parameters that come twice are refused, so that nothing is checked that is not what is done.
+    /// Parameters that come twice are refused, so that nothing is checked that is not what is done; but for the one that is
+    /// a list.
     pub(super) fn read(text: &str) -> S3Result<Self> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        let mut names: Vec<&str> =
+            pairs.iter().map(|(name, _)| name.as_str()).filter(|name| *name != control::TAG_KEYS).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(twice) => Err(s3_error!(InvalidArgument, "The query parameter {} comes twice.", twice[0])),
@@ -269,6 +290,10 @@ impl Query {
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {

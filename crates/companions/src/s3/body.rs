@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hearth_auth::sigv4::sha256_hex;
 use hearth_identity::{Intake, SourceAddress};
@@ -17,6 +18,8 @@ use super::chunks;
 /// Bodies up to this length are read and checked here, longer ones as they are stored. The longest document, a
 /// CompleteMultipartUpload of 10,000 parts with checksums, has some 3 MB.
 const SMALL_BYTES: u64 = 4 << 20;
+/// Longest one that is kept for operations whose document `s3s` does not know in full.
+const MAXIMUM_DOCUMENT_BYTES: usize = 128 << 10;
 
 /// Why a body was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +72,13 @@ impl BrokeOff {
     }
 }
 
+/// The body of a request that is a short document or an object, in the extensions of the request.
+#[derive(Debug, Clone)]
+pub(super) struct Document(pub(super) Bytes);
+
 /// Makes a body for `s3s`: a small one is read and checked first.
 pub(crate) async fn prepare(
-    parts: &Parts,
+    parts: &mut Parts,
     body: Body,
     intake: &Arc<Intake>,
 ) -> Result<(s3s::Body, BrokeOff), Spoiled> {
@@ -82,7 +89,12 @@ pub(crate) async fn prepare(
         let bytes = intake.read(parts, body, SMALL_BYTES as usize).await.map_err(|_| Spoiled::Incomplete)?.0;
         return match signed_hash(parts) {
             Some(hash) if hash != sha256_hex(&bytes) => Err(Spoiled::Mismatch),
-            _ => Ok((s3s::Body::from(bytes), broke_off)),
+            _ => {
+                if bytes.len() <= MAXIMUM_DOCUMENT_BYTES {
+                    parts.extensions.insert(Document(bytes.clone()));
+                }
+                Ok((s3s::Body::from(bytes), broke_off))
+            }
         };
     }
     let noted = broke_off.clone();

@@ -60,13 +60,13 @@ pub(super) struct BucketRecord {
 
 impl BucketRecord {
     /// Of a bucket that is made now.
-    pub(super) fn new(owner: &AccountId) -> Self {
+    pub(super) fn new(owner: &AccountId, tags: Tags) -> Self {
         Self {
             created_ms: jiff::Timestamp::now().as_millisecond(),
             id: Some(uuid::Uuid::new_v4().to_string()),
             owner: Some(owner.to_string()),
             versioning: None,
-            tags: Tags::new(),
+            tags,
             public_access_block: PublicAccessBlock::all(),
             bucket_key: false,
             ownership_controls: true,
@@ -302,11 +302,11 @@ impl Disk {
     }
 
     /// Makes a bucket; the name is owned and free.
-    pub(super) fn make(&self, name: &str, owner: &AccountId) -> Result<(), StorageError> {
+    pub(super) fn make(&self, name: &str, owner: &AccountId, tags: Tags) -> Result<(), StorageError> {
         if !s3s::path::check_bucket_name(name) {
             return Err(StorageError::NoSuchBucket(name.to_owned()));
         }
-        let record = BucketRecord::new(owner);
+        let record = BucketRecord::new(owner, tags);
         let place = self.place(name, &record)?;
         let objects = place.contents().join("objects");
         let made = fs::create_dir_all(&objects)

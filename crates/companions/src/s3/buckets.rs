@@ -11,9 +11,12 @@ use s3s::dto::{
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::access::Asker;
+use super::body::Document;
+use super::disk::Tags;
 use super::listings::read_token;
 use super::objects::timestamp;
 use super::settings::check_ownership;
+use super::tagging::{Limit, read_document, read_tags};
 use super::{ObjectStorage, StorageError};
 
 const US_EAST_1: &str = "us-east-1";
@@ -31,7 +34,9 @@ impl ObjectStorage {
         &self,
         request: S3Request<CreateBucketInput>,
     ) -> S3Result<CreateBucketOutput> {
-        let caller = Asker::of(&request)?.caller().account.clone();
+        let asker = Asker::of(&request)?;
+        let caller = asker.caller().account.clone();
+        let tags = tags_of(&request)?;
         let input = request.input;
         if NAMES_OF_THE_API.contains(&input.bucket.as_str()) {
             return Err(s3_error!(
@@ -41,6 +46,9 @@ impl ObjectStorage {
             ));
         }
         check_reserved(&input.bucket, &caller)?;
+        if !tags.is_empty() {
+            asker.check_bucket("TagResource", &input.bucket)?;
+        }
         self.check_location(input.create_bucket_configuration.as_ref())?;
         if let Some(ownership) = &input.object_ownership {
             check_ownership(ownership)?;
@@ -65,7 +73,7 @@ impl ObjectStorage {
                 Err(StorageError::NoSuchBucket(_)) if limit > 0 && disk.index.count_of(&caller) >= limit as usize => {
                     Err(s3_error!(TooManyBuckets, "You have attempted to create more buckets than allowed"))
                 }
-                Err(StorageError::NoSuchBucket(_)) => Ok(disk.make(&name, &caller)?),
+                Err(StorageError::NoSuchBucket(_)) => Ok(disk.make(&name, &caller, tags)?),
                 Err(error) => Err(error.into()),
             }
         })
@@ -150,6 +158,16 @@ impl ObjectStorage {
         let region = Some(&self.region).filter(|region| *region != US_EAST_1);
         let location_constraint = region.cloned().map(BucketLocationConstraint::from);
         Ok(GetBucketLocationOutput { location_constraint })
+    }
+}
+
+/// `s3s` does not know that a new bucket can have tags, so its document is read once more for them.
+fn tags_of(request: &S3Request<CreateBucketInput>) -> S3Result<Tags> {
+    match request.extensions.get::<Document>() {
+        Some(Document(xml)) if !xml.is_empty() => {
+            read_tags(read_document(xml, "CreateBucketConfiguration")?, Limit::Bucket)
+        }
+        _ => Ok(Tags::new()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is read of the disk, and what not.
 
 use crate::s3::bucket_policy::PARSED;
-use crate::s3::object_file::reads;
+use crate::s3::object_file::{Tags, reads};
 use crate::s3::setting_files::Setting;
 use crate::s3::testing::{account, bucket, other_account, unlimited};
 
@@ -18,7 +18,7 @@ fn nobody_reads_settings_of_buckets_that_were_not_asked_for() {
     }
     let before = reads();
     assert_eq!((disk.index.of(&account()).len(), disk.index.count_of(&other_account())), (0, 10));
-    disk.make("mine", &account()).unwrap();
+    disk.make("mine", &account(), Tags::new()).unwrap();
     assert_eq!(disk.index.of(&account()).into_keys().collect::<Vec<_>>(), ["mine"]);
     assert_eq!(reads(), before);
     disk.find("mine").unwrap();

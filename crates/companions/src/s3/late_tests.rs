@@ -11,7 +11,7 @@ fn no_change_lands_in_the_next_bucket_of_the_name() {
     let root = tempfile::tempdir().unwrap();
     let disk = unlimited(root.path());
     let [first, second] = ["111122223333", "444455556666"].map(AccountId::from_stored);
-    disk.make("shared", &first).unwrap();
+    disk.make("shared", &first, Tags::new()).unwrap();
     let found = disk.find("shared").unwrap();
     let id = uuid::Uuid::new_v4().to_string();
     let directory = found.uploads().join(&id);
@@ -24,7 +24,7 @@ fn no_change_lands_in_the_next_bucket_of_the_name() {
     disk.unmake(&found).unwrap();
     for again in [false, true] {
         if again {
-            disk.make("shared", &second).unwrap();
+            disk.make("shared", &second, Tags::new()).unwrap();
             put(&disk, &disk.find("shared").unwrap(), "key").unwrap();
         }
         let gone = |error: s3s::S3Error| {
@@ -56,7 +56,7 @@ fn what_goes_is_given_back_and_what_is_there_is_counted_at_start() {
     let account = AccountId::from_stored("000000000000");
     let limits = StorageLimits { bytes: 6 * 4096, buckets: 0, free_bytes: 0 };
     let mut disk = Disk::open(root.path(), &account, limits).unwrap();
-    disk.make("demo", &account).unwrap();
+    disk.make("demo", &account, Tags::new()).unwrap();
     let bucket = disk.find("demo").unwrap();
     disk.change_bucket(&bucket, |record| record.versioning = Some(Versioning::Enabled)).unwrap();
     // The bucket itself has a block.

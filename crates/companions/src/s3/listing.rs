@@ -77,6 +77,9 @@ impl<'a, T: Listed> Gathering<'a, T> {
             Some(group) => ((group.to_owned(), Rank::only()), None),
             None => ((key.to_owned(), item.rank()), Some(item)),
         };
+        // A version may have been met twice, the second time no longer as the latest one.
+        let twin = Rank { older: !place.1.older, ..place.1.clone() };
+        self.first.remove(&(place.0.clone(), twin));
         self.first.insert(place, item);
         // What goes is beyond this page and cannot come back into it.
         if self.first.len() > query.limit + 1 {

@@ -5,6 +5,7 @@ use s3s::dto::{
     DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
     PutObjectTaggingInput, PutObjectTaggingOutput, Tag,
 };
+use s3s::xml::{DeResult, Deserializer};
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::access::Asker;
@@ -75,14 +76,39 @@ pub(super) fn tags_of_header(header: Option<&str>) -> S3Result<Tags> {
     read_tags(tags.collect(), Limit::Object)
 }
 
-pub(super) fn read_tags(tag_set: Vec<Tag>, limit: Limit) -> S3Result<Tags> {
+/// The `Tags` of a document whose root is `name`, for which `s3s` has none.
+pub(super) fn read_document(xml: &[u8], name: &str) -> S3Result<Vec<Tag>> {
+    let read = || -> DeResult<Vec<Tag>> {
+        let mut reader = Deserializer::new(xml);
+        let mut tags = Vec::new();
+        reader.named_element(name, |reader| {
+            reader.for_each_element(|reader, member| {
+                if member == b"Tags" {
+                    tags = reader.list_content("Tag")?;
+                    return Ok(());
+                }
+                // Two levels are enough for what stands beside tags, and no document makes this go deeper.
+                reader.for_each_element(|reader, _| reader.text(|_| Ok(())))
+            })
+        })?;
+        Ok(tags)
+    };
+    read().map_err(|error| s3_error!(MalformedXML, "The document {name} is not well-formed: {error}"))
+}
+
+pub(super) fn check_count(tags: usize, limit: Limit) -> S3Result<()> {
     let (maximum, what) = match limit {
         Limit::Bucket => (50, "Bucket tag count cannot be greater than 50"),
         Limit::Object => (10, "Object tags cannot be greater than 10"),
     };
-    if tag_set.len() > maximum {
+    if tags > maximum {
         return Err(custom_error("BadRequest", StatusCode::BAD_REQUEST, what));
     }
+    Ok(())
+}
+
+pub(super) fn read_tags(tag_set: Vec<Tag>, limit: Limit) -> S3Result<Tags> {
+    check_count(tag_set.len(), limit)?;
     let mut tags = Tags::new();
     for Tag { key, value } in tag_set {
         let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());

@@ -7,7 +7,7 @@ use hearth_api::AccountId;
 
 use super::bucket::{Bucket, Versioning};
 use super::conditions::Condition;
-use super::disk::{Disk, ObjectRecord};
+use super::disk::{Disk, ObjectRecord, Tags};
 use super::usage::StorageLimits;
 
 pub(super) fn account() -> AccountId {
@@ -30,7 +30,7 @@ pub(super) fn bucket(
     owner: &AccountId,
     versioning: Option<Versioning>,
 ) -> Arc<Bucket> {
-    disk.make(name, owner).unwrap();
+    disk.make(name, owner, Tags::new()).unwrap();
     let bucket = disk.find(name).unwrap();
     disk.change_bucket(&bucket, |record| record.versioning = versioning).unwrap();
     disk.find(name).unwrap()

@@ -59,7 +59,7 @@ impl Disk {
         let _alone = self.locks.key(&path);
         let current = open_if_there(&path)?.map(|object| object.record);
         condition.check_write(current.as_ref())?;
-        record.sequence = now_nanoseconds();
+        record.sequence = sequence_after(current.as_ref());
         let versioning = held.now.record.versioning;
         record.version = (versioning == Some(Versioning::Enabled)).then(|| new_version(record.sequence));
         if versioning.is_none() {
@@ -167,9 +167,9 @@ impl Disk {
         let aside = self.versions_path(bucket, key);
         let mut marker = ObjectRecord::new(key.to_owned(), 0, String::new());
         marker.delete_marker = true;
-        marker.sequence = now_nanoseconds();
-        marker.version = (versioning == Versioning::Enabled).then(|| new_version(marker.sequence));
         let current = open_if_there(&path)?.map(|object| object.record);
+        marker.sequence = sequence_after(current.as_ref());
+        marker.version = (versioning == Versioning::Enabled).then(|| new_version(marker.sequence));
         let content = (self.temporary()?, self.reserve(bucket, 1)?);
         self.put_aside(bucket, &path, (current.as_ref(), marker.version.as_ref()), &aside)?;
         self.commit(bucket, content, &marker, &aside.join(shown(&marker)))?;
@@ -222,8 +222,11 @@ pub(super) fn file_name(version: &str) -> S3Result<&str> {
     }
 }
 
-fn now_nanoseconds() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
+/// The place of a version that is made now in the order of versions: behind the one that it replaces, also when the clock was
+/// set back meanwhile.
+fn sequence_after(current: Option<&ObjectRecord>) -> u64 {
+    let now = u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
+    now.max(current.map_or(0, |current| current.sequence.saturating_add(1)))
 }
 
 /// A delete marker was asked for by its version.

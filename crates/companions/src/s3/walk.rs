@@ -1,5 +1,10 @@
 //! A bucket read through, one description after the other: there can be millions, so none is kept here.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::StorageError;
 use super::bucket::Bucket;
 use super::disk::{Disk, Summary, entries, summary_if_there};
@@ -45,7 +50,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Shows every version of every object, in any order.
+    /// Shows every version of every object, in any order; one that is changed meanwhile perhaps twice.
     pub(super) fn each_version(
         &self,
         bucket: &Bucket,
@@ -53,31 +58,23 @@ impl Disk {
     ) -> Result<(), StorageError> {
         self.check_there(bucket)?;
         let (objects, asides) = (bucket.contents().join("objects"), bucket.contents().join("versions"));
-        for path in entries(&objects)? {
-            let path = path?;
-            let Some(current) = summary_if_there(&path)? else { continue };
-            let shown = current.shown().to_owned();
-            show(ListedVersion { summary: current, latest: true });
-            let Some(name) = path.file_name() else { continue };
-            for version in entries(&asides.join(name))? {
-                // What a crash left twice is one version.
-                let summary = summary_if_there(&version?)?.filter(|summary| summary.shown() != shown);
-                if let Some(summary) = summary {
-                    show(ListedVersion { summary, latest: false });
-                }
-            }
-        }
+        let began = SystemTime::now();
+        // First those under a delete marker: what is brought back meanwhile is an object then.
         for aside in entries(&asides)? {
             let aside = aside?;
             let Some(name) = aside.file_name().filter(|name| !objects.join(name).exists()) else { continue };
-            let aside = asides.join(name);
-            let newest = newest_in(&aside)?.map(|(_, version)| version);
-            for version in entries(&aside)? {
-                if let Some(summary) = summary_if_there(&version?)? {
-                    let latest = newest.as_deref() == Some(summary.shown());
-                    show(ListedVersion { summary, latest });
-                }
-            }
+            each_version_of(&objects.join(name), &aside, &mut show)?;
+        }
+        for path in entries(&objects)? {
+            let path = path?;
+            let Some(name) = path.file_name() else { continue };
+            each_version_of(&path, &asides.join(name), &mut show)?;
+        }
+        // What was deleted meanwhile has become one of those under a marker.
+        for aside in entries(&asides)? {
+            let aside = aside?;
+            let Some(name) = aside.file_name().filter(|_| has_changed(&aside, began)) else { continue };
+            each_version_of(&objects.join(name), &aside, &mut show)?;
         }
         Ok(())
     }
@@ -100,3 +97,39 @@ impl Disk {
         Ok(Some(ListedVersion::rank_of(&summary, latest)))
     }
 }
+
+/// Every version of one object, whose current one is at `path`.
+fn each_version_of(
+    path: &Path,
+    aside: &Path,
+    show: &mut impl FnMut(ListedVersion),
+) -> Result<(), StorageError> {
+    let current = summary_if_there(path)?;
+    let current_version = current.as_ref().map(|current| current.shown().to_owned());
+    let newest = if current.is_none() { newest_in(aside)?.map(|(_, version)| version) } else { None };
+    if let Some(summary) = current {
+        show(ListedVersion { summary, latest: true });
+    }
+    for version in entries(aside)? {
+        // What a crash left twice is one version.
+        let summary =
+            summary_if_there(&version?)?.filter(|it| current_version.as_deref() != Some(it.shown()));
+        if let Some(summary) = summary {
+            let latest = newest.as_deref() == Some(summary.shown());
+            show(ListedVersion { summary, latest });
+        }
+    }
+    Ok(())
+}
+
+/// Whether something was put into this directory, or taken out of it, since `began`.
+fn has_changed(directory: &Path, began: SystemTime) -> bool {
+    /// How exactly file systems remember.
+    const GRAIN: Duration = Duration::from_secs(2);
+    let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(GRAIN);
+    fs::metadata(directory).is_ok_and(|metadata| metadata.ctime() >= began.as_secs().cast_signed())
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

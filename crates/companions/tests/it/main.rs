@@ -14,6 +14,7 @@ mod quotas;
 mod s3;
 mod s3_access;
 mod s3_checksums;
+mod s3_control;
 mod s3_documentation;
 mod s3_hosts;
 mod s3_late;

@@ -226,7 +226,10 @@ impl Store {
         .bind(STEP.min(excess as i64))
         .execute(&self.pool)
         .await?;
-        Ok(deleted.rows_affected() > 0)
+        let removed = deleted.rows_affected();
+        // An operator who has raised nothing at an upgrade would otherwise not see why lines are missing.
+        tracing::warn!(%account, removed, limit, "log streams beyond the quota were removed, those not written to for longest");
+        Ok(removed > 0)
     }
 
     async fn sweep_large_group(&self, account: &AccountId, maximum: Option<u64>) -> Result<bool> {

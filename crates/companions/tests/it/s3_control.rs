@@ -1,0 +1,134 @@
+//! Tags of buckets by S3 Control, and of buckets that are just made.
+
+use http::StatusCode;
+
+use crate::support::{Keys, Neighbours, Reply, signed_to};
+
+const ARN: &str = "/v20180820/tags/arn%3Aaws%3As3%3A%3A%3A";
+
+async fn control(neighbours: &Neighbours, keys: &Keys, method: &str, target: &str, body: &str) -> Reply {
+    let account = [("x-amz-account-id", "000000000000")];
+    let host = "000000000000.localhost:9400";
+    neighbours.send(signed_to(host, keys, "s3", method, target, &account, body.as_bytes())).await
+}
+
+/// A user who may do this one thing.
+async fn user(neighbours: &Neighbours, action: &str, resource: &str) -> Keys {
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}]}}"#
+    );
+    let name = ("UserName", "Ann");
+    let members = [name, ("PolicyName", "p"), ("PolicyDocument", policy.as_str())];
+    neighbours.query(&Keys::root(), "iam", "CreateUser", &[name]).await.ok();
+    neighbours.query(&Keys::root(), "iam", "PutUserPolicy", &members).await.ok();
+    neighbours.query(&Keys::root(), "iam", "CreateAccessKey", &[name]).await.ok().keys()
+}
+
+fn document(root: &str, pairs: &[(&str, &str)]) -> String {
+    let tags = pairs.iter().map(|(key, value)| format!("<Tag><Key>{key}</Key><Value>{value}</Value></Tag>"));
+    let tags: String = tags.collect();
+    format!(
+        "<{root} xmlns=\"http://awss3control.amazonaws.com/doc/2018-08-20/\"><Tags>{tags}</Tags></{root}>"
+    )
+}
+
+fn tag_resource(pairs: &[(&str, &str)]) -> String {
+    document("TagResourceRequest", pairs)
+}
+
+#[tokio::test]
+async fn tags_are_added_and_removed_one_by_one() {
+    let neighbours = Neighbours::start().await;
+    let call = async |method, target: &str, body: &str| {
+        control(&neighbours, &Keys::root(), method, target, body).await
+    };
+    neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
+    let target = format!("{ARN}demo");
+    let none = call("GET", &target, "").await;
+    assert!(none.text().contains("<Tags></Tags>"), "{}", none.text());
+    for pairs in [[("a", "1"), ("b", "&lt;2&gt;")], [("b", "3"), ("c", "&amp;")]] {
+        assert_eq!(call("POST", &target, &tag_resource(&pairs)).await.status, StatusCode::NO_CONTENT);
+    }
+    let listed = call("GET", &target, "").await;
+    assert_eq!(listed.fields("Key"), ["a", "b", "c"]);
+    assert_eq!(listed.fields("Value"), ["1", "3", "&"]);
+    let in_s3 = neighbours.call("s3", "GET", "/demo?tagging=", &[], b"").await;
+    assert_eq!(in_s3.fields("Key"), ["a", "b", "c"]);
+    let removed = call("DELETE", &format!("{target}?tagKeys=a&tagKeys=c&tagKeys=none"), "").await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    assert_eq!(call("GET", &target, "").await.fields("Key"), ["b"]);
+}
+
+#[tokio::test]
+async fn refusals_of_s3_control_have_an_element_around_them() {
+    let neighbours = Neighbours::start().await;
+    neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
+    let many: Vec<(String, &str)> = (0..49).map(|number| (format!("k{number}"), "")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    let (demo, none) = (format!("{ARN}demo"), format!("{ARN}none"));
+    let more = tag_resource(&[("x", ""), ("y", "")]);
+    let root = Keys::root();
+    let filled = control(&neighbours, &root, "POST", &demo, &tag_resource(&many)).await;
+    assert_eq!(filled.status, StatusCode::NO_CONTENT);
+    let deep = format!("<TagResourceRequest>{}", "<a>".repeat(40_000));
+    for (method, target, body, status, code) in [
+        ("GET", none.as_str(), "", StatusCode::NOT_FOUND, "NoSuchBucket"),
+        ("POST", &demo, more.as_str(), StatusCode::BAD_REQUEST, "BadRequest"),
+        ("POST", &demo, &tag_resource(&[("aws:x", "")]), StatusCode::BAD_REQUEST, "InvalidTag"),
+        ("POST", &demo, "<TagResourceRequest>", StatusCode::BAD_REQUEST, "MalformedXML"),
+        ("POST", &demo, &deep, StatusCode::BAD_REQUEST, "MalformedXML"),
+        ("POST", &demo, &" ".repeat(200_000), StatusCode::BAD_REQUEST, "MaxMessageLengthExceeded"),
+        ("PUT", &demo, "", StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+        ("GET", "/v20180820/jobs", "", StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+        ("GET", &format!("{ARN}demo%2Fkey"), "", StatusCode::BAD_REQUEST, "InvalidRequest"),
+    ] {
+        let reply = control(&neighbours, &root, method, target, body).await;
+        let text = reply.text();
+        assert!(reply.status == status && text.contains("<ErrorResponse "), "{method} {target}: {text}");
+        assert!(text.contains(&format!("<Error><Code>{code}</Code>")), "{method} {target}: {text}");
+    }
+    assert_eq!(control(&neighbours, &root, "GET", &demo, "").await.fields("Key").len(), 49);
+    let elsewhere = [("x-amz-account-id", "111122223333")];
+    let reply = neighbours.call("s3", "GET", &demo, &elsewhere, b"").await;
+    assert!(reply.text().contains("<Code>AccessDenied</Code>"), "{}", reply.text());
+    // Without the header it is a bucket's object.
+    let reply = neighbours.call("s3", "GET", &demo, &[], b"").await;
+    assert!(reply.text().contains("<Code>NoSuchBucket</Code>"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn each_operation_has_a_right_of_its_own() {
+    let neighbours = Neighbours::start().await;
+    neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
+    let target = format!("{ARN}demo");
+    let allowed = user(&neighbours, "s3:ListTagsForResource", "arn:aws:s3:::demo").await;
+    assert_eq!(control(&neighbours, &allowed, "GET", &target, "").await.status, StatusCode::OK);
+    for (method, body, action) in [
+        ("POST", tag_resource(&[("a", "1")]), "s3:TagResource"),
+        ("DELETE", String::new(), "s3:UntagResource"),
+    ] {
+        let reply = control(&neighbours, &allowed, method, &target, &body).await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN);
+        assert!(reply.text().contains(action), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_can_be_made_with_tags() {
+    let neighbours = Neighbours::start().await;
+    let configuration = document("CreateBucketConfiguration", &[("a", "1"), ("b", "2")]);
+    let configuration = configuration.replace(
+        "<Tags>",
+        "<Location><Name>x</Name></Location><LocationConstraint></LocationConstraint><Tags>",
+    );
+    neighbours.call("s3", "PUT", "/demo", &[], configuration.as_bytes()).await.ok();
+    assert_eq!(neighbours.call("s3", "GET", "/demo?tagging=", &[], b"").await.fields("Key"), ["a", "b"]);
+    let wrong = document("CreateBucketConfiguration", &[("aws:a", "1")]);
+    let reply = neighbours.call("s3", "PUT", "/other", &[], wrong.as_bytes()).await;
+    assert!(reply.text().contains("<Code>InvalidTag</Code>"), "{}", reply.text());
+    let maker = user(&neighbours, "s3:CreateBucket", "*").await;
+    let request = |body: &str| signed_to("localhost", &maker, "s3", "PUT", "/third", &[], body.as_bytes());
+    let reply = neighbours.send(request(&configuration)).await;
+    assert!(reply.text().contains("s3:TagResource"), "{}", reply.text());
+    neighbours.send(request("")).await.ok();
+}
