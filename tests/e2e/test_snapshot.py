@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -39,6 +40,12 @@ def code(clients, base):
     shutil.copytree(APPS / "snapshot", context)
     shutil.copy(APPS / "probe/probe.pl", context)
     shutil.copy(CACHE / "guest/1/builder/usr/bin/openssl", context)
+    # With all its libraries, which may be of another Debian than the image.
+    (context / "nft").mkdir()
+    linked = subprocess.run(["ldd", shutil.which("nft")], capture_output=True, text=True, check=True).stdout
+    for file in [shutil.which("nft"), *re.findall(r"(/\S+) \(", linked)]:
+        shutil.copy(file, context / "nft")
+    next((context / "nft").glob("ld-linux*")).rename(context / "nft/ld.so")
     subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", context / "key.pem"], check=True)
     clients.s3.create_bucket(Bucket=NAME)
     clients.s3.upload_file(shutil.make_archive(str(base / NAME), "zip", context), NAME, "code.zip")
@@ -184,6 +191,15 @@ def test_all_capabilities(privileged):
     for command in ("mount -t tmpfs none /mnt", "unshare --net true", "ulimit -n 4096", "hostname -b another || echo another"
                     " >/proc/sys/kernel/hostname", "echo 1 >/proc/sys/net/ipv4/ip_forward", "head -c 0 /dev/fuse", "dmesg"):
         privileged.sh(command)
+
+
+def test_requests_under_way_outlive_the_first_rule_of_nat(privileged):
+    """As dockerd makes them. The answer to this command goes by a connection from before there was connection tracking."""
+    rules = "add table ip own; add chain ip own post { type nat hook postrouting priority 100; }; add rule ip own post masquerade"
+    nft = "/srv/nft/ld.so --library-path /srv/nft /srv/nft/nft"
+    assert privileged.sh(f"{nft} '{rules}' && echo made") == "made"
+    assert "masquerade" in privileged.sh(f"{nft} list table ip own")
+    privileged.sh(f"{nft} delete table ip own")
 
 
 def test_what_clones_are_called(run_one):
