@@ -75,15 +75,14 @@ impl<'request, B: Backend> Way<'request, B> {
                 Err(refusal) => return Err(refusal),
             }
         }
-        self.wake().await
+        // In a box, as most requests have no use for its state, but would have to carry it.
+        Box::pin(self.wake()).await
     }
 
     /// Waits for the microVM and connects to its app, as often as it takes.
     pub(crate) async fn wake(&mut self) -> Result<Reached<B::App>, Refusal> {
         let until = *self.until.get_or_insert_with(|| Instant::now() + WAIT_MAX);
-        // In a box, as most requests have no use for its state, but would have to carry it.
-        let trying = Box::pin(self.keep_trying());
-        timeout_at(until, trying).await.unwrap_or(Err(Refusal::MicrovmUnreachable))
+        timeout_at(until, self.keep_trying()).await.unwrap_or(Err(Refusal::MicrovmUnreachable))
     }
 
     async fn keep_trying(&mut self) -> Result<Reached<B::App>, Refusal> {

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::cidr::Ipv4Cidr;
 use crate::dns::Upstreams;
 use crate::error::{Error, Result};
-use crate::links::Links;
+use crate::links::{Links, UPLINKS};
 use crate::namespace;
 use crate::network::{Egress, HeldUplink, Network};
 use crate::rules;
@@ -231,5 +231,5 @@ fn veth_prefix(instance: &str) -> String {
     let hash = instance
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    format!("hv{:05x}", hash >> 12)
+    format!("{UPLINKS}{:05x}", hash >> 12)
 }

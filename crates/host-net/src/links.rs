@@ -35,6 +35,19 @@ fn failed(step: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
     move |source| Error::Netlink { step: step.into(), source }
 }
 
+/// What the names of the host's ends of uplinks begin with, of all servers on it.
+pub(crate) const UPLINKS: &str = "hv";
+
+/// An address of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Its interface.
+    pub(crate) index: u32,
+    pub(crate) ip: Ipv4Addr,
+    /// Whether the interface is an uplink, of this server or another one.
+    pub(crate) of_uplink: bool,
+}
+
 impl Links {
     /// Opens a connection and serves it on the current tokio runtime until the last copy is dropped.
     pub(crate) fn open() -> Result<Self> {
@@ -172,16 +185,23 @@ impl Links {
     }
 
     /// Every IPv4 address of this namespace, with the index of its interface.
-    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, Ipv4Addr)>> {
+    pub(crate) async fn addresses(&self) -> Result<Vec<Address>> {
         let _only_dump = self.1.lock().await;
         let mut messages = self.0.address().get().execute();
         let mut found = Vec::new();
         while let Some(message) = messages.try_next().await.map_err(failed("list the host's addresses"))? {
-            for attribute in message.attributes {
-                if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
-                    found.push((message.header.index, address));
+            let label = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Label(label) => Some(label.as_str()),
+                _ => None,
+            });
+            let of_uplink = label.is_some_and(|label| label.starts_with(UPLINKS));
+            let index = message.header.index;
+            found.extend(message.attributes.iter().filter_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => {
+                    Some(Address { index, ip: *address, of_uplink })
                 }
-            }
+                _ => None,
+            }));
         }
         Ok(found)
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::cidr::Ipv4Cidr;
 use crate::dns::{Relay, Upstreams};
 use crate::error::{Error, Result};
-use crate::links::Links;
+use crate::links::{Address, Links};
 use crate::namespace::{self, Uplink};
 use crate::network::{Egress, HeldUplink, Network};
 use crate::rules::{self, Closed};
@@ -83,13 +83,14 @@ impl Host {
 
     /// The host's addresses that are not of an uplink.
     pub(crate) async fn own_addresses(&self) -> Result<BTreeSet<Ipv4Addr>> {
-        Ok(self.outside_of_range(self.links.addresses().await?))
+        Ok(self.own(self.links.addresses().await?))
     }
 
-    /// Those addresses that the range of the uplinks does not cover; 127/8 is closed in any case.
-    pub(crate) fn outside_of_range(&self, addresses: Vec<(u32, Ipv4Addr)>) -> BTreeSet<Ipv4Addr> {
-        let addresses = addresses.into_iter().map(|(_, address)| address);
-        addresses.filter(|&address| !self.range.contains(address) && !address.is_loopback()).collect()
+    /// Those addresses that are not of an uplink; 127/8 is closed in any case. With each microVM of another server on this host
+    /// an uplink comes and goes, of which nobody has to be told: the host's table refuses what leads there.
+    pub(crate) fn own(&self, addresses: Vec<Address>) -> BTreeSet<Ipv4Addr> {
+        let of_host = |it: &Address| !it.of_uplink && !self.range.contains(it.ip) && !it.ip.is_loopback();
+        addresses.into_iter().filter(of_host).map(|it| it.ip).collect()
     }
 
     /// Remembers the host's addresses; whether they are others than before.
@@ -270,8 +271,7 @@ impl Host {
     /// Reserves an address pair that neither this server nor anything else on the host uses. The search starts at a
     /// random place, so that servers that share the range hardly ever meet.
     async fn reserve_pair(self: &Arc<Self>) -> Result<ReservedPair> {
-        let taken: HashSet<Ipv4Addr> =
-            self.links.addresses().await?.into_iter().map(|(_, address)| address).collect();
+        let taken: HashSet<Ipv4Addr> = self.links.addresses().await?.into_iter().map(|it| it.ip).collect();
         let count = self.range.pair_count();
         let start = rand::random::<u32>();
         let mut pairs = self.pairs();

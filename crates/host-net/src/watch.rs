@@ -109,7 +109,7 @@ impl Watch {
         let links: HashMap<u32, Link> =
             host.links.named(&host.veth_prefix).await?.into_iter().map(|link| (link.index, link)).collect();
         let addresses = host.links.addresses().await?;
-        let held: HashSet<(u32, Ipv4Addr)> = addresses.iter().copied().collect();
+        let held: HashSet<(u32, Ipv4Addr)> = addresses.iter().map(|it| (it.index, it.ip)).collect();
         for (pair, index, namespace) in live {
             let (address, guest_end) = host.range.pair(pair);
             let complete = match links.get(&index) {
@@ -124,7 +124,7 @@ impl Watch {
                 self.mend_uplink(pair, index, links.contains_key(&index), namespace).await?;
             }
         }
-        let own: BTreeSet<Ipv4Addr> = host.outside_of_range(addresses);
+        let own: BTreeSet<Ipv4Addr> = host.own(addresses);
         if host.set_addresses(own) {
             tracing::info!("the host's addresses have changed; guests are kept off the new ones");
             host.tell_addresses().await?;

@@ -17,13 +17,20 @@ fn flows() -> usize {
 fn one_guest_cannot_fill_the_hosts_table_of_connections() {
     on_a_host(|| async {
         let net = start("flows", &[]).await;
-        let (_network, guest) = guest_on(&net).await;
+        let (network, guest) = guest_on(&net).await;
+        // On a busy machine this takes longer than a flow is remembered by default.
+        let remember = || std::fs::write("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "600").unwrap();
+        remember();
+        inside(&network.namespace(), remember);
         let before = flows();
         let most = hearth_host_net::FLOWS_MAX;
-        guest.run(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            // Frames get lost on the way when they come too fast.
-            for _ in 0..3 {
+        // Frames get lost on the way when they come too fast.
+        for _ in 0..40 {
+            if flows() - before >= most {
+                break;
+            }
+            guest.run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
                 for port in 0..u16::try_from(most + 3000).unwrap() {
                     // A refusal of an earlier one is told to a later one.
                     let _ = socket.send_to(b"x", SocketAddr::from((INTERNET, 2000 + port)));
@@ -31,10 +38,10 @@ fn one_guest_cannot_fill_the_hosts_table_of_connections() {
                         std::thread::sleep(Duration::from_millis(2));
                     }
                 }
-            }
-        });
+            });
+        }
         let held = flows() - before;
-        assert!((most * 3 / 4..=most + 64).contains(&held), "{held} flows");
+        assert!((most..=most + 64).contains(&held), "{held} flows");
         assert!(guest.run(|| ask(INTERNET, PORT)).is_err(), "there is no place for another");
         let (_network, other) = guest_on(&net).await;
         assert!(other.run(|| ask(INTERNET, PORT)).is_ok(), "another guest has its own");

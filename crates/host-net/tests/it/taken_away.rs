@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use hearth_host_net::{HostNet, Network};
+use hearth_host_net::{HostNet, HostNetConfig, Network};
 
 use crate::world::{
     CLOSED, Guest, HOST_PUBLIC, INTERNET, PORT, ask, config, eventually, guest_on, inside, ip, on_a_host,
@@ -144,5 +144,29 @@ fn guests_are_kept_off_addresses_that_the_host_gets_later() {
         ip(&format!("addr del {LATER}/32 dev lo"));
         eventually("the namespaces are told", || !known(&network) && !known(&later));
         net.shutdown().await.unwrap();
+    });
+}
+
+/// The kind: each microVM of one server costs a process for every microVM of another.
+#[test]
+fn guests_are_not_told_of_the_uplinks_of_other_servers() {
+    on_a_host(|| async {
+        let net = start("one", &[]).await;
+        let (network, guest) = guest_on(&net).await;
+        let range = "10.99.0.0/24".parse().unwrap();
+        let other = HostNet::start(HostNetConfig { address_range: range, ..config("other") }).await.unwrap();
+        let (_other_network, other_guest) = guest_on(&other).await;
+        ip(&format!("addr add {LATER}/32 dev lo"));
+        let known = || inside(&network.namespace(), || run("nft", "list set inet hearth host"));
+        eventually("the namespace is told of what is the host's", || known().contains("9.9.9.9"));
+        let addresses = ip("-o -4 addr");
+        let theirs = addresses.split([' ', '/']).find(|word| word.starts_with("10.99.0.")).unwrap();
+        assert!(!known().contains("10.99.0."), "{}", known());
+        // They are closed without that.
+        let theirs: Ipv4Addr = theirs.parse().unwrap();
+        assert!(ask(theirs, PORT).is_ok() && !reaches(&guest, theirs) && !reaches(&other_guest, theirs));
+        for net in [net, other] {
+            net.shutdown().await.unwrap();
+        }
     });
 }
