@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 import footprint
 from endpoint import MIB, Clients
-from harness import wait_until
+from harness import ACCOUNT, wait_until
 
 
 @pytest.fixture
@@ -45,6 +45,10 @@ def test_a_full_disk(small_disk, another_server, image):
     microvm = clients.run(image)
     assert microvm.request("/touch?mib=48").status == 200
     assert microvm.count() == 1
+    connector = {"Name": "early", "ClientToken": "the-connector-that-was-made-before", "OperatorRole": f"arn:aws:iam::{ACCOUNT}:role/operator",
+                 "Configuration": {"VpcEgressConfiguration": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"],
+                                                              "NetworkProtocol": "IPv4"}}}
+    made = clients.core.create_network_connector(**connector)["Arn"]
     filler = fill(small_disk, 8 * MIB)
 
     suspend = clients.microvms.suspend_microvm
@@ -58,6 +62,9 @@ def test_a_full_disk(small_disk, another_server, image):
 
     with pytest.raises(ClientError, match="The host has no room"):
         clients.create_image("full", "s3://code/probe.zip")
+    with pytest.raises(ClientError, match="InternalFailure|ServiceException"):
+        clients.core.create_network_connector(**connector | {"Name": "late", "ClientToken": "one-that-would-be-made-only-now"})
+    assert clients.core.create_network_connector(**connector)["Arn"] == made, "what was made is told again"
     assert microvm.count() == 3
 
     filler.unlink()

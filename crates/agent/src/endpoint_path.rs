@@ -5,7 +5,7 @@
 //! `accept_local`), and what answers them must leave by it again, while everything else that goes to 127.0.0.1 stays on `lo`: a
 //! rule of nftables marks what comes in, TCP gives the mark to the connection that the packet opens (`tcp_fwmark_accept`) or to
 //! the reset that refuses it (`fwmark_reflect`), and a rule of policy routing sends what bears the mark to the host. Where apps can
-//! have NAT of their own, it is kept from these packets, as it is from those on `lo`. See the kernel's `ip-sysctl` document, and
+//! have NAT of their own, these packets are kept from it. See the kernel's `ip-sysctl` document, and
 //! ip-rule(8).
 //!
 //! A guest without it, or whose app has changed these rules, is still reached through the agent ([`crate::forward`]).
@@ -71,7 +71,7 @@ fn mark_packets(interface: &str) -> io::Result<()> {
 }
 
 /// Makes rules by which no NAT of the app's own sees these packets: it would take the answers of a connection that was there before
-/// it for a connection of their own, and write another address into them. A kernel that cannot do without tracking tracks nothing.
+/// it for a connection of their own, and write another address into them. Where the kernel has no expression for it, it has no tracking either.
 fn leave_untracked() -> io::Result<()> {
     let chain = |name, hook| {
         let hook = [number(1, hook), number(2, RAW_PRIORITY.cast_unsigned())];

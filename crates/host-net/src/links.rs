@@ -38,6 +38,12 @@ fn failed(step: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
 /// What the names of the host's ends of uplinks begin with, of all servers on it.
 pub(crate) const UPLINKS: &str = "hv";
 
+/// Whether an interface has the name of an uplink: ten hexadecimal digits for the server and the pair.
+fn is_uplink(name: &str) -> bool {
+    let digits = name.strip_prefix(UPLINKS).unwrap_or_default();
+    digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 /// An address of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -194,7 +200,7 @@ impl Links {
                 AddressAttribute::Label(label) => Some(label.as_str()),
                 _ => None,
             });
-            let of_uplink = label.is_some_and(|label| label.starts_with(UPLINKS));
+            let of_uplink = label.is_some_and(is_uplink);
             let index = message.header.index;
             found.extend(message.attributes.iter().filter_map(|attribute| match attribute {
                 AddressAttribute::Local(IpAddr::V4(address)) => {

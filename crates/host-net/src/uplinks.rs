@@ -87,9 +87,12 @@ impl Host {
     }
 
     /// Those addresses that are not of an uplink; 127/8 is closed in any case. With each microVM of another server on this host
-    /// an uplink comes and goes, of which nobody has to be told: the host's table refuses what leads there.
+    /// an uplink comes and goes, of which nobody has to be told, as private ranges are closed; unless that one was opened.
     pub(crate) fn own(&self, addresses: Vec<Address>) -> BTreeSet<Ipv4Addr> {
-        let of_host = |it: &Address| !it.of_uplink && !self.range.contains(it.ip) && !it.ip.is_loopback();
+        let is_open = |it: &Address| self.allowed.iter().any(|range| range.contains(it.ip));
+        let of_host = |it: &Address| {
+            !self.range.contains(it.ip) && !it.ip.is_loopback() && (!it.of_uplink || is_open(it))
+        };
         addresses.into_iter().filter(of_host).map(|it| it.ip).collect()
     }
 

@@ -51,12 +51,14 @@ impl Store {
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<BegunUpdate> {
+        // A repeat needs none.
+        let room = self.check_room();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
             return Ok(BegunUpdate::Token(claim));
         }
-        self.check_room()?;
+        room?;
         if let Some(refused) = unsettled(&mut transaction, &image.arn).await? {
             return Ok(BegunUpdate::Changed(refused));
         }

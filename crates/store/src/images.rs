@@ -35,12 +35,14 @@ impl Store {
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedImage> {
+        // A repeat needs none.
+        let room = self.check_room();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
             return Ok(InsertedImage::Token(claim));
         }
-        self.check_room()?;
+        room?;
         let exceeded = quotas.of_image(&mut transaction, &image.arn.account).await?;
         let inserted = sqlx::query(
             "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,

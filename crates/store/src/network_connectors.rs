@@ -104,12 +104,14 @@ impl Store {
         now: Timestamp,
         quotas: &Quotas,
     ) -> Result<InsertedNetworkConnector> {
+        // A repeat needs none.
+        let room = self.check_room();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
             return Ok(InsertedNetworkConnector::Token(claim));
         }
-        self.check_room()?;
+        room?;
         let name_exists: bool = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM network_connectors
              WHERE account = ? AND name = ? AND (gone_at IS NULL OR gone_at > ?))",
@@ -232,12 +234,14 @@ impl Store {
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<UpdatedNetworkConnector> {
+        // A repeat needs none.
+        let room = self.check_room();
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
         if claim != TokenClaim::Fresh {
             return Ok(UpdatedNetworkConnector::Token(claim));
         }
-        self.check_room()?;
+        room?;
         let written = sqlx::query(
             "UPDATE network_connectors SET latest_version = ?, modified_at = ?, updated = ?
              WHERE arn = ? AND latest_version = ? AND gone_at IS NULL",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hearth_auth::sigv4::check_token;
+use hearth_iam::Request;
 use hearth_identity::{Caller, Identities, SourceAddress};
 use http::{HeaderMap, Uri};
 use s3s::access::{S3Access, S3AccessContext};
@@ -75,9 +76,8 @@ impl Asker {
         key: &str,
         version: Option<&str>,
     ) -> S3Result<()> {
-        let context: Vec<(&str, String)> =
-            version.map(|version| ("s3:VersionId", version.to_owned())).into_iter().collect();
-        self.check(action, Some(bucket), &format!("arn:aws:s3:::{}/{key}", bucket.name), &context)
+        let of_version = |request: Request| request.with("s3:VersionId", version);
+        self.check(action, Some(bucket), &format!("arn:aws:s3:::{}/{key}", bucket.name), of_version)
     }
 
     /// Looks for the bucket that the request is about.
@@ -86,15 +86,21 @@ impl Asker {
         Ok(())
     }
 
-    /// Refuses when the caller may not do `action` (without `s3:`) to the bucket of this name, found or not.
-    pub(super) fn check_bucket(&self, action: &str, name: &str) -> S3Result<()> {
-        self.check(action, self.bucket.as_deref(), &format!("arn:aws:s3:::{name}"), &[])
+    /// Refuses when the caller may not do `action` (without `s3:`) to a bucket, found or not, with the condition keys that `with`
+    /// adds.
+    pub(super) fn check_bucket(
+        &self,
+        action: &str,
+        (bucket, name): (Option<&Bucket>, &str),
+        with: impl FnOnce(Request) -> Request,
+    ) -> S3Result<()> {
+        self.check(action, bucket, &format!("arn:aws:s3:::{name}"), with)
     }
 
     /// Whether the caller may see which objects there are; others are not told that one is missing.
     pub(super) fn may_list(&self) -> bool {
         let Some(bucket) = &self.bucket else { return false };
-        self.check("ListBucket", Some(bucket), &format!("arn:aws:s3:::{}", bucket.name), &[]).is_ok()
+        self.check("ListBucket", Some(bucket), &format!("arn:aws:s3:::{}", bucket.name), |it| it).is_ok()
     }
 
     fn check(
@@ -102,12 +108,9 @@ impl Asker {
         action: &str,
         bucket: Option<&Bucket>,
         resource: &str,
-        context: &[(&str, String)],
+        with: impl FnOnce(Request) -> Request,
     ) -> S3Result<()> {
-        let mut request = self.caller.request(format!("s3:{action}"), resource);
-        for (key, value) in context {
-            request = request.with(key, [value.clone()]);
-        }
+        let mut request = with(self.caller.request(format!("s3:{action}"), resource));
         // What does not leave the machine is read by nobody on its way. So the usual policy that wants TLS does not lock
         // its author out of a server that listens on this machine only.
         if self.caller.source_ip.is_some_and(|address| address.to_canonical().is_loopback()) {
@@ -229,16 +232,15 @@ impl Asker {
             (Subject::Object, Some(key)) => format!("arn:aws:s3:::{bucket}/{key}"),
             _ => return Err(s3_error!(MethodNotAllowed)),
         };
-        let context = query.context();
         let version = query.get("versionId").filter(|_| !operation.version_actions.is_empty());
         let actions = if version.is_some() { operation.version_actions } else { operation.actions };
         // A bucket that another account has is told apart by CreateBucket itself.
         let owned = self.bucket.as_deref().filter(|_| operation.subject != Subject::NewBucket);
         for action in actions {
-            self.check(action, owned, &resource, &context)?;
+            self.check(action, owned, &resource, |request| query.add_to(request))?;
         }
         if actions.contains(&"PutObject") && headers.contains_key("x-amz-tagging") {
-            self.check("PutObjectTagging", owned, &resource, &context)?;
+            self.check("PutObjectTagging", owned, &resource, |request| query.add_to(request))?;
         }
         check_expected_owner(owned, headers, EXPECTED_OWNER)
     }
@@ -251,7 +253,7 @@ async fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -
     };
     let action = if version_id.is_some() { "GetObjectVersion" } else { "GetObject" };
     let Some(found) = asker.storage.bucket(&asker.caller.account, bucket).await? else {
-        asker.check(action, None, &format!("arn:aws:s3:::{bucket}/{key}"), &[])?;
+        asker.check(action, None, &format!("arn:aws:s3:::{bucket}/{key}"), |request| request)?;
         return Err(StorageError::NoSuchBucket(bucket.to_string()).into());
     };
     asker.check_object(action, &found, key, version_id.as_deref())?;
@@ -306,14 +308,17 @@ impl Query {
         token.map(|(_, value)| value.as_str())
     }
 
-    /// Condition keys that the parameters give ("Condition keys for Amazon S3").
-    fn context(&self) -> Vec<(&'static str, String)> {
+    /// Adds the condition keys that the parameters give ("Condition keys for Amazon S3").
+    fn add_to(&self, request: Request) -> Request {
         let keys = [
             ("s3:prefix", "prefix"),
             ("s3:delimiter", "delimiter"),
             ("s3:max-keys", "max-keys"),
             ("s3:VersionId", "versionId"),
         ];
-        keys.into_iter().filter_map(|(key, name)| Some((key, self.get(name)?.to_owned()))).collect()
+        keys.into_iter().fold(request, |request, (key, name)| match self.get(name) {
+            Some(value) => request.with(key, [value]),
+            None => request,
+        })
     }
 }

@@ -16,7 +16,7 @@ use super::disk::Tags;
 use super::listings::read_token;
 use super::objects::timestamp;
 use super::settings::check_ownership;
-use super::tagging::{Limit, read_document, read_tags};
+use super::tagging::{Limit, read_document, read_tags, with_tags};
 use super::{ObjectStorage, StorageError};
 
 const US_EAST_1: &str = "us-east-1";
@@ -47,7 +47,8 @@ impl ObjectStorage {
         }
         check_reserved(&input.bucket, &caller)?;
         if !tags.is_empty() {
-            asker.check_bucket("TagResource", &input.bucket)?;
+            // Whose the name is, if it is taken, is told below.
+            asker.check_bucket("TagResource", (None, &input.bucket), |request| with_tags(request, &tags))?;
         }
         self.check_location(input.create_bucket_configuration.as_ref())?;
         if let Some(ownership) = &input.object_ownership {

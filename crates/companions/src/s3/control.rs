@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use hearth_iam::Request;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
@@ -14,10 +15,10 @@ use quick_xml::escape::escape;
 use s3s::{Body, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::ObjectStorage;
-use super::access::Gate;
+use super::access::{Asker, Gate};
 use super::bucket::Bucket;
 use super::disk::Tags;
-use super::tagging::{Limit, check_count, read_document, read_tags};
+use super::tagging::{Limit, check_count, read_document, read_tags, with_tags};
 
 /// Header that every request to S3 Control has, and none to S3.
 const ACCOUNT: &str = "x-amz-account-id";
@@ -32,7 +33,8 @@ pub(super) fn is_control(uri: &Uri, headers: &HeaderMap) -> bool {
     headers.contains_key(ACCOUNT) && uri.path().starts_with(PREFIX)
 }
 
-/// Answers as S3 Control does, also when it refuses: its errors have an element around them that those of S3 do not have.
+/// Answers as S3 Control does, also when it refuses: its errors have an element around them that those of S3 do not have. What is
+/// refused before, for its signature, has none.
 pub(super) async fn call(gate: &Gate, request: S3Request<Body>) -> S3Response<Body> {
     let answered = answer(gate, request).await;
     let (status, text) = answered.unwrap_or_else(|error| refusal(&error));
@@ -43,41 +45,57 @@ pub(super) async fn call(gate: &Gate, request: S3Request<Body>) -> S3Response<Bo
 
 async fn answer(gate: &Gate, mut request: S3Request<Body>) -> S3Result<(StatusCode, String)> {
     let not_served = || s3_error!(NotImplemented, "This operation of S3 Control is not served here.");
-    let action = match request.method {
-        Method::GET => "ListTagsForResource",
-        Method::POST => "TagResource",
-        Method::DELETE => "UntagResource",
-        _ => return Err(not_served()),
-    };
     let resource = request.uri.path().strip_prefix(TAGS).ok_or_else(not_served)?;
     let name = bucket_name(resource)?;
     let key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
     let (mut asker, query) =
         gate.admit(key, &request.headers, &request.uri, request.extensions.get().copied())?;
     asker.find(&name).await?;
-    asker.check_bucket(action, &name)?;
-    let bucket = asker.bucket()?;
-    if request
-        .headers
-        .get(ACCOUNT)
-        .is_some_and(|account| account.as_bytes() != bucket.owner.as_str().as_bytes())
-    {
-        return Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one named."));
-    }
-    match action {
-        "ListTagsForResource" => return Ok((StatusCode::OK, list(&bucket))),
-        "TagResource" => {
+    match request.method {
+        Method::GET => {
+            let bucket = permitted(&asker, "ListTagsForResource", &name, &request.headers, |it| it)?;
+            Ok((StatusCode::OK, list(&bucket)))
+        }
+        Method::POST => {
             let document = request.input.store_all_limited(MAXIMUM_DOCUMENT_BYTES).await;
             let document = document.map_err(|_| too_long())?;
             let tags = read_tags(read_document(&document, "TagResourceRequest")?, Limit::Bucket)?;
+            let with = |request| with_tags(request, &tags);
+            let bucket = permitted(&asker, "TagResource", &name, &request.headers, with)?;
             gate.storage.add_tags(bucket, tags).await?;
+            Ok((StatusCode::NO_CONTENT, String::new()))
         }
-        _ => {
-            let keys = query.all(TAG_KEYS).map(str::to_owned).collect();
+        Method::DELETE => {
+            let keys: BTreeSet<String> = query.all(TAG_KEYS).map(str::to_owned).collect();
+            let with = |request: Request| request.with("aws:TagKeys", keys.iter().cloned());
+            let bucket = permitted(&asker, "UntagResource", &name, &request.headers, with)?;
             gate.storage.remove_tags(bucket, keys).await?;
+            Ok((StatusCode::NO_CONTENT, String::new()))
         }
+        _ => Err(not_served()),
     }
-    Ok((StatusCode::NO_CONTENT, String::new()))
+}
+
+/// The bucket, if it is there and the caller may do this to it.
+fn permitted(
+    asker: &Asker,
+    action: &str,
+    name: &str,
+    headers: &HeaderMap,
+    with: impl FnOnce(Request) -> Request,
+) -> S3Result<Arc<Bucket>> {
+    let found = asker.bucket();
+    asker.check_bucket(action, (found.as_deref().ok(), name), with)?;
+    let bucket = found?;
+    let named = headers.get(ACCOUNT).map(HeaderValue::as_bytes);
+    // TagResource may name the account that asks, too.
+    let fits = named == Some(bucket.owner.as_str().as_bytes())
+        || action == "TagResource" && named == Some(asker.caller().account.as_str().as_bytes());
+    if fits {
+        Ok(bucket)
+    } else {
+        Err(s3_error!(AccessDenied, "The bucket belongs to another account than the one named."))
+    }
 }
 
 /// The name in the ARN of a bucket, which is percent-encoded in the path.

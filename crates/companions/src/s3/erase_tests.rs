@@ -87,13 +87,15 @@ fn what_is_deleted_brings_back_what_was_before_also_when_the_clock_was_set_back(
     let root = tempfile::tempdir().unwrap();
     let disk = unlimited(root.path());
     let bucket = bucket(&disk, "demo", &account(), Some(Versioning::Enabled));
-    let version = put(&disk, &bucket, "key").unwrap().version;
+    put(&disk, &bucket, "key").unwrap();
     // As it would be had the clock been an hour ahead then.
     let path = disk.object_path(&bucket, "key");
     let mut object = OpenObject::open(&path).unwrap();
     let mut content = (disk.temporary().unwrap(), disk.reserve(&bucket, 0).unwrap());
     object.copy_to(content.0.as_file_mut()).unwrap();
     object.record.sequence += 3_600_000_000_000;
+    object.record.version = Some(new_version(object.record.sequence));
+    let version = object.record.version.clone();
     disk.commit(&bucket, content, &object.record, &path).unwrap();
     let Deletion::Marked(Some(marker)) = disk.delete(&bucket, "key", None).unwrap() else { panic!() };
     assert!(disk.object(&bucket, "key").is_err());

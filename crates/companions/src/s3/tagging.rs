@@ -1,5 +1,6 @@
 //! Tags of buckets and objects ("Categorizing your storage using tags", S3 user guide).
 
+use hearth_iam::Request;
 use http::StatusCode;
 use s3s::dto::{
     DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
@@ -126,6 +127,14 @@ pub(super) fn read_tags(tag_set: Vec<Tag>, limit: Limit) -> S3Result<Tags> {
         }
     }
     Ok(tags)
+}
+
+/// Adds the condition keys of a request that sets tags.
+pub(super) fn with_tags(request: Request, tags: &Tags) -> Request {
+    let with_each = |request: Request, (key, value): (&String, &String)| {
+        request.with(&format!("aws:RequestTag/{key}"), [value.clone()])
+    };
+    tags.iter().fold(request, with_each).with("aws:TagKeys", tags.keys().cloned())
 }
 
 pub(super) fn tag_set(tags: Tags) -> Vec<Tag> {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use s3s::{S3Error, S3Result, s3_error};
 use tempfile::NamedTempFile;
@@ -222,11 +223,15 @@ pub(super) fn file_name(version: &str) -> S3Result<&str> {
     }
 }
 
-/// The place of a version that is made now in the order of versions: behind the one that it replaces, also when the clock was
-/// set back meanwhile.
+/// The place of a version that is made now in the order of versions: behind the one that it replaces and all that this process
+/// has made, also when the clock was set back meanwhile.
 fn sequence_after(current: Option<&ObjectRecord>) -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
     let now = u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
-    now.max(current.map_or(0, |current| current.sequence.saturating_add(1)))
+    let least = now.max(current.map_or(0, |current| current.sequence.saturating_add(1)));
+    let next = |before: u64| least.max(before.saturating_add(1));
+    let before = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(next(before)));
+    next(before.unwrap_or_else(|before| before))
 }
 
 /// A delete marker was asked for by its version.

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::support::{Keys, Neighbours, Reply, signed_to};
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_to};
 
 const ARN: &str = "/v20180820/tags/arn%3Aaws%3As3%3A%3A%3A";
 
@@ -12,11 +12,9 @@ async fn control(neighbours: &Neighbours, keys: &Keys, method: &str, target: &st
     neighbours.send(signed_to(host, keys, "s3", method, target, &account, body.as_bytes())).await
 }
 
-/// A user who may do this one thing.
-async fn user(neighbours: &Neighbours, action: &str, resource: &str) -> Keys {
-    let policy = format!(
-        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"{action}","Resource":"{resource}"}}]}}"#
-    );
+/// A user with this one statement.
+async fn user(neighbours: &Neighbours, statement: &str) -> Keys {
+    let policy = format!(r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow",{statement}}}]}}"#);
     let name = ("UserName", "Ann");
     let members = [name, ("PolicyName", "p"), ("PolicyDocument", policy.as_str())];
     neighbours.query(&Keys::root(), "iam", "CreateUser", &[name]).await.ok();
@@ -101,7 +99,8 @@ async fn each_operation_has_a_right_of_its_own() {
     let neighbours = Neighbours::start().await;
     neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
     let target = format!("{ARN}demo");
-    let allowed = user(&neighbours, "s3:ListTagsForResource", "arn:aws:s3:::demo").await;
+    let allowed =
+        user(&neighbours, r#""Action":"s3:ListTagsForResource","Resource":"arn:aws:s3:::demo""#).await;
     assert_eq!(control(&neighbours, &allowed, "GET", &target, "").await.status, StatusCode::OK);
     for (method, body, action) in [
         ("POST", tag_resource(&[("a", "1")]), "s3:TagResource"),
@@ -126,9 +125,67 @@ async fn a_bucket_can_be_made_with_tags() {
     let wrong = document("CreateBucketConfiguration", &[("aws:a", "1")]);
     let reply = neighbours.call("s3", "PUT", "/other", &[], wrong.as_bytes()).await;
     assert!(reply.text().contains("<Code>InvalidTag</Code>"), "{}", reply.text());
-    let maker = user(&neighbours, "s3:CreateBucket", "*").await;
+    let maker = user(&neighbours, r#""Action":"s3:CreateBucket","Resource":"*""#).await;
     let request = |body: &str| signed_to("localhost", &maker, "s3", "PUT", "/third", &[], body.as_bytes());
     let reply = neighbours.send(request(&configuration)).await;
     assert!(reply.text().contains("s3:TagResource"), "{}", reply.text());
     neighbours.send(request("")).await.ok();
+}
+
+#[tokio::test]
+async fn policies_see_which_tags_are_set() {
+    let neighbours = Neighbours::start().await;
+    neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
+    let only_team = r#""Action":["s3:CreateBucket","s3:TagResource","s3:UntagResource"],"Resource":"*",
+        "Condition":{"ForAllValues:StringEquals":{"aws:TagKeys":["team"]},
+            "StringEqualsIfExists":{"aws:RequestTag/team":"red"}}"#;
+    let keys = user(&neighbours, only_team).await;
+    let target = format!("{ARN}demo");
+    for (pairs, status) in [
+        (vec![("team", "red")], StatusCode::NO_CONTENT),
+        (vec![("team", "blue")], StatusCode::FORBIDDEN),
+        (vec![("team", "red"), ("owner", "x")], StatusCode::FORBIDDEN),
+    ] {
+        let reply = control(&neighbours, &keys, "POST", &target, &tag_resource(&pairs)).await;
+        assert_eq!(reply.status, status, "{pairs:?}: {}", reply.text());
+        let name = format!("/new-{}", pairs[0].1);
+        let body = document("CreateBucketConfiguration", &pairs);
+        let made =
+            neighbours.send(signed_to("localhost", &keys, "s3", "PUT", &name, &[], body.as_bytes())).await;
+        assert_eq!(made.status.is_success(), status.is_success(), "{pairs:?}: {}", made.text());
+    }
+    for (query, status) in
+        [("tagKeys=team", StatusCode::NO_CONTENT), ("tagKeys=team&tagKeys=owner", StatusCode::FORBIDDEN)]
+    {
+        let reply = control(&neighbours, &keys, "DELETE", &format!("{target}?{query}"), "").await;
+        assert_eq!(reply.status, status, "{query}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
+async fn the_account_that_asks_may_be_named_to_tag_the_bucket_of_another() {
+    let neighbours = Neighbours::start().await;
+    neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"{OTHER_ACCOUNT}"}},
+            "Action":"s3:*","Resource":"arn:aws:s3:::demo"}}]}}"#
+    );
+    let put = neighbours.call("s3", "PUT", "/demo?policy=", &[], policy.as_bytes()).await;
+    assert!(put.status.is_success(), "{}", put.text());
+    let target = format!("{ARN}demo");
+    let ask = async |account: &str, method: &str, body: &str| {
+        let named = [("x-amz-account-id", account)];
+        let host = format!("{account}.localhost:9400");
+        let request = signed_to(&host, &Keys::other_root(), "s3", method, &target, &named, body.as_bytes());
+        neighbours.send(request).await.status
+    };
+    let tags = tag_resource(&[("a", "1")]);
+    assert_eq!(ask(OTHER_ACCOUNT, "POST", &tags).await, StatusCode::NO_CONTENT);
+    assert_eq!(ask(ACCOUNT, "POST", &tags).await, StatusCode::NO_CONTENT);
+    assert_eq!(ask(ACCOUNT, "GET", "").await, StatusCode::OK);
+    assert_eq!(ask(OTHER_ACCOUNT, "GET", "").await, StatusCode::FORBIDDEN);
+    // The name of another account's bucket is taken, whatever tags it would have.
+    let body = document("CreateBucketConfiguration", &[("a", "1")]);
+    let taken = signed_to("localhost", &Keys::other_root(), "s3", "PUT", "/demo", &[], body.as_bytes());
+    assert_eq!(neighbours.send(taken).await.status, StatusCode::CONFLICT);
 }

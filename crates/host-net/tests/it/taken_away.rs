@@ -162,10 +162,16 @@ fn guests_are_not_told_of_the_uplinks_of_other_servers() {
         let addresses = ip("-o -4 addr");
         let theirs = addresses.split([' ', '/']).find(|word| word.starts_with("10.99.0.")).unwrap();
         assert!(!known().contains("10.99.0."), "{}", known());
-        // They are closed without that.
+        // They are closed without that, and known where they are not.
         let theirs: Ipv4Addr = theirs.parse().unwrap();
-        assert!(ask(theirs, PORT).is_ok() && !reaches(&guest, theirs) && !reaches(&other_guest, theirs));
-        for net in [net, other] {
+        let opened = start("opened", &["10.99.0.0/24"]).await;
+        let (_network, let_in) = guest_on(&opened).await;
+        run("nft", "flush ruleset");
+        assert!(ask(theirs, PORT).is_ok());
+        for guest in [&guest, &other_guest, &let_in] {
+            assert!(!reaches(guest, theirs));
+        }
+        for net in [net, other, opened] {
             net.shutdown().await.unwrap();
         }
     });
