@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 import footprint
 from endpoint import MIB, Clients
 from harness import ACCOUNT, wait_until
+from scenario import egress
 
 
 @pytest.fixture
@@ -45,9 +46,8 @@ def test_a_full_disk(small_disk, another_server, image):
     microvm = clients.run(image)
     assert microvm.request("/touch?mib=48").status == 200
     assert microvm.count() == 1
-    connector = {"Name": "early", "ClientToken": "the-connector-that-was-made-before", "OperatorRole": f"arn:aws:iam::{ACCOUNT}:role/operator",
-                 "Configuration": {"VpcEgressConfiguration": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"],
-                                                              "NetworkProtocol": "IPv4"}}}
+    connector = {"Name": "early", "ClientToken": "the-connector-that-was-made-before", "Configuration": egress("subnet-1"),
+                 "OperatorRole": f"arn:aws:iam::{ACCOUNT}:role/operator"}
     made = clients.core.create_network_connector(**connector)["Arn"]
     filler = fill(small_disk, 8 * MIB)
 

@@ -11,8 +11,10 @@ mod quotas;
 pub mod router;
 pub mod s3;
 mod sts;
+mod whole_api;
 
 pub use logs::RETENTIONS as LOG_RETENTIONS;
 pub use quotas::QuotaValues;
-pub use router::{before, router};
+pub use router::router;
 pub use s3::{ObjectStorage, StorageError, StorageLimits};
+pub use whole_api::WholeApi;

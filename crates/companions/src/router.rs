@@ -8,17 +8,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use hearth_auth::sigv4::{claimed_access_key, claimed_service, refuse_signed_headers};
 use hearth_identity::{Caller, Identities, drain};
 use hearth_store::Store;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use s3s::service::S3Service;
-use tower::ServiceExt as _;
 
 use crate::ObjectStorage;
 use crate::json::Refusal;
@@ -66,24 +64,6 @@ pub fn router(
         identities,
     };
     Router::new().fallback(dispatch).with_state(companions)
-}
-
-/// Puts `companions` before `control_plane` for requests whose host is a bucket: in those, all paths are keys.
-pub fn before(control_plane: Router, companions: Router, names: &[String]) -> Router {
-    let names = Names::new(names);
-    let buckets = companions.clone();
-    let choose = move |request: Request, next: Next| {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let of_bucket = host.is_some_and(|host| names.bucket(host).is_some());
-        let buckets = of_bucket.then(|| buckets.clone());
-        async move {
-            match buckets {
-                Some(buckets) => buckets.oneshot(request).await.unwrap_or_else(|never| match never {}),
-                None => next.run(request).await,
-            }
-        }
-    };
-    control_plane.fallback_service(companions).layer(axum::middleware::from_fn(choose))
 }
 
 /// A neighbour.

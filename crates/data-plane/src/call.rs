@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::access_log::{AccessLog, Entry};
+use crate::activity::Busy;
 use crate::counters::{Counters, MicrovmCounters};
-use crate::places::Busy;
 use crate::refusal::Refusal;
 use crate::wake::Place;
 

@@ -19,12 +19,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::abandoned::Abandoned;
+use crate::activity::Busy;
 use crate::backend::{Backend, RunningApp as _};
 use crate::chatter::{Chatter, PING_BYTES};
 use crate::head::HEAD_BYTES_MAX;
 use crate::limits::{Counting, Usage};
 use crate::pass::answer;
-use crate::places::{Busy, Place};
+use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::serve::{Accepted, Shared};
 use crate::sources::FromSource;

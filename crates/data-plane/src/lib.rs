@@ -11,6 +11,7 @@
 
 mod abandoned;
 mod access_log;
+mod activity;
 mod admit;
 mod app;
 mod backend;
@@ -50,6 +51,7 @@ mod wake;
 mod workers;
 
 pub use access_log::AccessLog;
+pub use activity::{Activity, Busy};
 pub use backend::{Backend, RunningApp};
 pub use call::Observation;
 pub use counters::Counters;

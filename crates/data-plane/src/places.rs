@@ -6,7 +6,7 @@
 //! connections, the one gives way that has been idle longest among those of the account with the most.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::{Activity, Busy};
 use crate::refusal::Refusal;
 
 /// For how long a connection keeps its place in any case: clients that come in a rush, each with a token, get their turn.
@@ -58,22 +59,8 @@ struct State {
 struct Proven {
     account: Arc<str>,
     gives_way: CancellationToken,
-    activity: Arc<Activity>,
+    activity: Activity,
 }
-
-/// What a connection is doing.
-#[derive(Debug)]
-struct Activity {
-    since: Instant,
-    /// Requests under way.
-    busy: AtomicU32,
-    /// When the last one ended, in milliseconds after `since`.
-    idle_since: AtomicU64,
-}
-
-/// A request that is under way on a connection until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
 
 /// The place of one connection, which is free again when this is dropped.
 #[derive(Debug)]
@@ -82,7 +69,7 @@ pub(crate) struct Place {
     number: u64,
     needed: CancellationToken,
     gives_way: CancellationToken,
-    activity: Arc<Activity>,
+    activity: Activity,
     /// A good token has been shown: nothing is left to be noted of the requests that follow.
     is_proven: AtomicBool,
     holder: Mutex<Option<(MicrovmId, Arc<str>)>>,
@@ -119,14 +106,12 @@ impl Places {
         state.taken += 1;
         state.next_number += 1;
         state.unproven.insert(number, (Instant::now(), needed.clone()));
-        let activity =
-            Activity { since: Instant::now(), busy: AtomicU32::new(0), idle_since: AtomicU64::new(0) };
         Place {
             places: self.clone(),
             number,
             needed,
             gives_way: CancellationToken::new(),
-            activity: Arc::new(activity),
+            activity: Activity::begin(),
             is_proven: AtomicBool::new(false),
             holder: Mutex::default(),
         }
@@ -194,24 +179,6 @@ fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
     }
 }
 
-impl Activity {
-    fn is_idle(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) == 0
-    }
-
-    fn idle_for(&self) -> Duration {
-        self.since.elapsed().saturating_sub(Duration::from_millis(self.idle_since.load(Ordering::Relaxed)))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let now = self.0.since.elapsed().as_millis() as u64;
-        self.0.idle_since.store(now, Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Place {
     /// It is kept from now on: whose it is has shown a good token for this microVM. Refused when the microVM, or the account
     /// that `account` names, has as many as it may.
@@ -232,7 +199,7 @@ impl Place {
         state.count(&self.places.0.limits, microvm, &account)?;
         // It may have been told to go in this moment; it counts until it has gone.
         if state.unproven.remove(&self.number).is_some() {
-            let (gives_way, activity) = (self.gives_way.clone(), Arc::clone(&self.activity));
+            let (gives_way, activity) = (self.gives_way.clone(), self.activity.clone());
             state.proven.insert(self.number, Proven { account: Arc::clone(&account), gives_way, activity });
         }
         *holder = Some((microvm.clone(), account));
@@ -256,8 +223,7 @@ impl Place {
 
     /// A request is under way.
     pub(crate) fn busy(&self) -> Busy {
-        self.activity.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(&self.activity))
+        self.activity.request()
     }
 
     /// Whether none is.

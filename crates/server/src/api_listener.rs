@@ -3,12 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use hearth_data_plane::{FromSource, Sources};
+use hearth_companions::WholeApi;
+use hearth_data_plane::{Busy, FromSource, Sources};
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api_config::ApiConfig;
-use crate::api_places::{Busy, Place, Places};
+use crate::api_places::{Place, Places};
 use crate::forwarded::TrustedProxies;
 
 /// Longest time until the next request's head is complete, waiting for the request included.
@@ -54,7 +53,7 @@ impl Admission {
 struct Accepted {
     stream: TcpStream,
     address: SocketAddr,
-    place: Arc<Place>,
+    place: Place,
     /// None for proxies, which connect for many.
     _from_source: Option<FromSource>,
 }
@@ -62,7 +61,7 @@ struct Accepted {
 /// Serves until `stopping`, and then what is under way.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    api: WholeApi,
     admission: Admission,
     stopping: CancellationToken,
 ) {
@@ -81,7 +80,7 @@ pub(crate) async fn serve(
                     let accepted = Accepted { stream, address, place, _from_source: from_source };
                     connections.spawn(serve_connection(
                         accepted,
-                        router.clone(),
+                        api.clone(),
                         proxies.clone(),
                         stopping.clone(),
                     ));
@@ -100,7 +99,7 @@ pub(crate) async fn serve(
 
 async fn serve_connection(
     accepted: Accepted,
-    router: Router,
+    api: WholeApi,
     proxies: TrustedProxies,
     stopping: CancellationToken,
 ) {
@@ -108,13 +107,13 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let router = TowerToHyperService::new(router);
-    let of_requests = Arc::clone(&place);
+    let api = TowerToHyperService::new(api);
+    let activity = place.activity().clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Policies ask for it (`aws:SourceIp`).
         let source = proxies.source(address, request.headers());
         request.extensions_mut().insert(source);
-        let (busy, answer) = (of_requests.work(), router.call(request));
+        let (busy, answer) = (activity.request(), api.call(request));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| BusyBody { body, _busy: busy })) }
     });
     let mut connection = std::pin::pin!(

@@ -3,12 +3,14 @@
 //! A client takes a place before anything is known of it. A connection without a request under way, whatever it has
 //! asked before, is cut when its place is needed, the one first that has been without for longest: clients of AWS open another.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_data_plane::Activity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// For how long a connection without a request keeps its place in any case.
@@ -20,60 +22,61 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     free: Arc<Semaphore>,
-    idle: Arc<Mutex<Idle>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
-/// Connections without a request, in the order in which they have been so.
+/// The connections that have a place, but for those that were told to give it up.
 #[derive(Debug, Default)]
-struct Idle {
+struct Taken {
     next_number: u64,
-    connections: BTreeMap<u64, (Instant, CancellationToken)>,
+    connections: HashMap<u64, (Activity, CancellationToken)>,
 }
 
 /// The place of one connection, which is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    idle: Arc<Mutex<Idle>>,
+    taken: Arc<Mutex<Taken>>,
     needed: CancellationToken,
-    /// Under which number it stands among the idle ones.
-    number: Mutex<Option<u64>>,
+    number: u64,
+    activity: Activity,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A request that is under way until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Busy(Arc<Place>);
-
 impl Places {
     pub(crate) fn new(all: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(all)), idle: Arc::default() }
+        Self { free: Arc::new(Semaphore::new(all)), taken: Arc::default() }
     }
 
     /// Takes a place; waits while there is none that could be made free.
-    pub(crate) async fn take(&self) -> Arc<Place> {
+    pub(crate) async fn take(&self) -> Place {
         loop {
             if self.free.available_permits() == 0 {
                 self.make_room();
             }
             if let Ok(Ok(permit)) = timeout(PAUSE, Arc::clone(&self.free).acquire_owned()).await {
-                let place = Arc::new(Place {
-                    idle: Arc::clone(&self.idle),
-                    needed: CancellationToken::new(),
-                    number: Mutex::default(),
-                    _permit: permit,
-                });
-                place.rest();
-                return place;
+                return self.place(permit);
             }
         }
     }
 
+    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
+        let (needed, activity) = (CancellationToken::new(), Activity::begin());
+        let mut taken = lock(&self.taken);
+        let number = taken.next_number;
+        taken.next_number += 1;
+        taken.connections.insert(number, (activity.clone(), needed.clone()));
+        Place { taken: Arc::clone(&self.taken), needed, number, activity, _permit: permit }
+    }
+
     fn make_room(&self) {
-        let mut idle = lock(&self.idle);
-        if let Some(oldest) = idle.connections.first_entry()
-            && oldest.get().0.elapsed() >= GRACE
+        let mut taken = lock(&self.taken);
+        let idle = taken.connections.iter().filter(|(_, (activity, _))| activity.is_idle());
+        let longest = idle.map(|(number, (activity, _))| (activity.idle_for(), Reverse(*number))).max();
+        if let Some((idle_for, Reverse(number))) = longest
+            && idle_for >= GRACE
+            && let Some((_, needed)) = taken.connections.remove(&number)
         {
-            oldest.remove().1.cancel();
+            needed.cancel();
         }
     }
 }
@@ -86,37 +89,18 @@ impl Place {
 
     /// Whether a request is under way.
     pub(crate) fn is_busy(&self) -> bool {
-        lock(&self.number).is_none()
+        !self.activity.is_idle()
     }
 
-    /// A request begins.
-    pub(crate) fn work(self: &Arc<Self>) -> Busy {
-        if let Some(number) = lock(&self.number).take() {
-            lock(&self.idle).connections.remove(&number);
-        }
-        Busy(Arc::clone(self))
-    }
-
-    fn rest(&self) {
-        let mut idle = lock(&self.idle);
-        let number = idle.next_number;
-        idle.next_number += 1;
-        idle.connections.insert(number, (Instant::now(), self.needed.clone()));
-        *lock(&self.number) = Some(number);
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.rest();
+    /// What the connection is doing, to be told of its requests.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(number) = lock(&self.number).take() {
-            lock(&self.idle).connections.remove(&number);
-        }
+        lock(&self.taken).connections.remove(&self.number);
     }
 }
 
@@ -130,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    async fn next(places: &Places) -> Option<Arc<Place>> {
+    async fn next(places: &Places) -> Option<Place> {
         timeout(PAUSE / 2, places.take()).await.ok()
     }
 
@@ -138,8 +122,9 @@ mod tests {
     async fn who_has_been_without_a_request_for_longest_gives_way() {
         let places = Places::new(3);
         let (busy, first, second) = (places.take().await, places.take().await, places.take().await);
-        let work = busy.work();
-        drop(first.work());
+        let work = busy.activity().request();
+        advance(Duration::from_millis(1)).await;
+        drop(first.activity().request());
         assert!(next(&places).await.is_none(), "all are within their grace");
         advance(GRACE).await;
         assert!(next(&places).await.is_none(), "it is told, and has not gone yet");
@@ -151,7 +136,7 @@ mod tests {
             first.needed().is_cancelled() && !busy.needed().is_cancelled() && !third.needed().is_cancelled()
         );
         drop((work, first, busy, third));
-        assert!(lock(&places.idle).connections.is_empty(), "who has gone is forgotten");
+        assert!(lock(&places.taken).connections.is_empty(), "who has gone is forgotten");
         assert_eq!(places.free.available_permits(), 3);
     }
 }

@@ -299,9 +299,9 @@ async fn serve(
         }),
     };
     let router = hearth_control_plane::router(control_plane, services);
-    let router = hearth_companions::before(router, companions, &config.api_names);
+    let whole = hearth_companions::WholeApi::new(router, companions, &config.api_names);
     let stopping = CancellationToken::new();
-    let api = tokio::spawn(api_listener::serve(api_listener, router, admission, stopping.clone()));
+    let api = tokio::spawn(api_listener::serve(api_listener, whole, admission, stopping.clone()));
     let limits = retention::Limits::new(config);
     let storage = storage.clone();
     let follow_rules = move || {

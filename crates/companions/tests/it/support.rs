@@ -42,7 +42,7 @@ pub(crate) struct Neighbours {
     pub(crate) storage: ObjectStorage,
     pub(crate) store: Store,
     pub(crate) identities: Arc<Identities>,
-    router: axum::Router,
+    api: hearth_companions::WholeApi,
 }
 
 /// An answer with its body read.
@@ -139,13 +139,13 @@ impl Neighbours {
         };
         let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
         let quotas = (quotas, defaults);
-        let router =
+        let companions =
             hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas, &[]);
         // What stands for the control plane.
         let control_plane = axum::Router::new()
             .route("/2025-09-09/{*rest}", axum::routing::any(|| async { StatusCode::IM_A_TEAPOT }));
-        let router = hearth_companions::before(control_plane, router, &[]);
-        Self { directory, storage, store, identities, router }
+        let api = hearth_companions::WholeApi::new(control_plane, companions, &[]);
+        Self { directory, storage, store, identities, api }
     }
 
     /// Sends a request signed with the right secret; `target` is the path with its query.
@@ -186,7 +186,7 @@ impl Neighbours {
 
     /// Sends a request whose answer is read as it comes.
     pub(crate) async fn open(&self, request: Request<Body>) -> Response<Body> {
-        self.router.clone().oneshot(request).await.unwrap()
+        self.api.clone().oneshot(request).await.unwrap()
     }
 
     /// Names of the files that are being written.
