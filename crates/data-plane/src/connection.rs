@@ -169,7 +169,7 @@ async fn serve_http1<B: Backend>(
     client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
-    let (soon, hung_up) = (shared.stop.soon.clone(), client.hung_up.clone());
+    let hung_up = client.hung_up.clone();
     let service = service_fn(|request| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         // In a box, as hyper keeps room for it between requests, too, when most connections do nothing.
@@ -185,7 +185,6 @@ async fn serve_http1<B: Backend>(
     );
     tokio::select! {
         result = connection.as_mut() => return result,
-        () = soon.cancelled() => {}
         () = hung_up.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -197,7 +196,7 @@ async fn serve_http2<B: Backend>(
     client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
-    let (soon, hung_up) = (shared.stop.soon.clone(), client.hung_up.clone());
+    let hung_up = client.hung_up.clone();
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
     let abandoned = Abandoned::new();
@@ -230,7 +229,6 @@ async fn serve_http2<B: Backend>(
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     tokio::select! {
         result = connection.as_mut() => return result,
-        () = soon.cancelled() => {}
         () = hung_up.cancelled() => {}
         () = idle(&requests) => {}
         () = abandoned.too_many() => return Ok(()),

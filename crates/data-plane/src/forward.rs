@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 
 use crate::admit::PROXY_AUTH;
+use crate::app::Failure;
 use crate::backend::{Backend, RunningApp as _};
 use crate::body::{AnswerBody, AppBody};
 use crate::call::Call;
@@ -90,7 +91,16 @@ pub(crate) async fn forward<B: Backend>(
         accept = switch.ask(&mut parts.headers, &mut parts.method);
         request = Request::from_parts(parts, body);
     }
-    let (mut response, running, mut passing) = send(request, way, reached, shared).await?;
+    let Reached { running, passing, connection } = reached;
+    let sent = shared.apps.send(connection, request, &running, way.target(), &shared.stop).await;
+    let (mut response, running, mut passing) = match sent {
+        Ok(response) => (response, running, passing),
+        Err(failure) => {
+            drop(passing);
+            // In a box, as hardly any request has a use for its state.
+            Box::pin(send_again(failure, way, shared)).await?
+        }
+    };
     passing.answered();
     let app = hyper::upgrade::on(&mut response);
     let (mut head, body) = response.into_parts();
@@ -112,33 +122,21 @@ pub(crate) async fn forward<B: Backend>(
     Ok(Response::from_parts(head, AnswerBody::Own(Full::new(Bytes::new()))))
 }
 
-/// Sends a request, again in another life as long as nothing of it has reached the app.
-async fn send<B: Backend>(
-    request: Request<AppBody>,
+/// Sends a request in another life, as long as nothing of it has reached the app.
+async fn send_again<B: Backend>(
+    mut failure: Box<Failure>,
     mut way: Way<'_, B>,
-    reached: Reached<B::App>,
     shared: &Shared<B>,
 ) -> Result<(Response<AnswerBody>, B::App, Passing), Refusal> {
-    let Reached { running, passing, connection } = reached;
-    let sent = shared.apps.send(connection, request, &running, way.target(), &shared.stop).await;
-    let mut failure = match sent {
-        Ok(response) => return Ok((response, running, passing)),
-        Err(failure) => failure,
-    };
-    drop(passing);
-    let again = async {
-        loop {
-            let unsent = failure.unsent.take().filter(|_| failure.refusal == Refusal::MicrovmUnreachable);
-            let request = unsent.ok_or(failure.refusal)?;
-            let Reached { running, passing, connection } = way.wake().await?;
-            match shared.apps.send(connection, request, &running, way.target(), &shared.stop).await {
-                Ok(response) => return Ok((response, running, passing)),
-                Err(next) => failure = next,
-            }
+    loop {
+        let unsent = failure.unsent.take().filter(|_| failure.refusal == Refusal::MicrovmUnreachable);
+        let request = unsent.ok_or(failure.refusal)?;
+        let Reached { running, passing, connection } = way.wake().await?;
+        match shared.apps.send(connection, request, &running, way.target(), &shared.stop).await {
+            Ok(response) => return Ok((response, running, passing)),
+            Err(next) => failure = next,
         }
-    };
-    // In a box, as hardly any request has a use for its state.
-    Box::pin(again).await
+    }
 }
 
 /// Turns a request to the endpoint into one to the app; [`address`] does the rest.

@@ -38,6 +38,8 @@ pub(crate) struct Places(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    /// Cancelled when all connections are to be ended in an orderly way.
+    soon: CancellationToken,
     state: Mutex<State>,
     /// A place has become free, or somebody can be made to give up his.
     freed: Notify,
@@ -76,8 +78,9 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self(Arc::new(Inner { limits, state: Mutex::default(), freed: Notify::new() }))
+    /// All connections end when `soon` is cancelled: what tells one to end is a child of it, so that each looks at one token.
+    pub(crate) fn new(limits: Limits, soon: CancellationToken) -> Self {
+        Self(Arc::new(Inner { limits, soon, state: Mutex::default(), freed: Notify::new() }))
     }
 
     /// Takes a place; waits while there is none that anybody could be made to give up.
@@ -110,7 +113,7 @@ impl Places {
             places: self.clone(),
             number,
             needed,
-            gives_way: CancellationToken::new(),
+            gives_way: self.0.soon.child_token(),
             activity: Activity::begin(),
             is_proven: AtomicBool::new(false),
             holder: Mutex::default(),

@@ -165,11 +165,14 @@ impl DataPlane {
             (worker, shared)
         };
         let workers: Arc<[_]> = workers.into_iter().enumerate().map(with_shared).collect();
-        let places = Places::new(Limits {
-            all: config.connections,
-            microvm: config.connections_per_microvm,
-            account: config.connections_per_account,
-        });
+        let places = Places::new(
+            Limits {
+                all: config.connections,
+                microvm: config.connections_per_microvm,
+                account: config.connections_per_account,
+            },
+            stop.soon.clone(),
+        );
         let sources = Sources::new(config.connections_per_source);
         let handshakes = Handshakes::new(config.handshakes_per_second_per_source);
         for listener in listeners {

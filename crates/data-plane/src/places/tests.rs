@@ -3,7 +3,7 @@ use tokio::time::{advance, timeout};
 use super::*;
 
 fn places(all: usize) -> Places {
-    Places::new(Limits { all, microvm: None, account: None })
+    Places::new(Limits { all, microvm: None, account: None }, CancellationToken::new())
 }
 
 fn prove(place: &Place, microvm: &str, account: &str) -> Result<(), Refusal> {
@@ -85,7 +85,7 @@ async fn the_longest_idle_of_the_account_with_the_most_gives_way() {
 #[tokio::test(start_paused = true)]
 async fn one_token_has_a_part_of_the_places_and_one_account_too() {
     let limits = Limits { all: 8, microvm: Some(2), account: Some(3) };
-    let places = Places::new(limits);
+    let places = Places::new(limits, CancellationToken::new());
     let mut taken = Vec::new();
     let mut connect = async |microvm: &str, account: &str| {
         let place = places.take().await;
