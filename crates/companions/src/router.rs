@@ -24,8 +24,8 @@ use crate::logs::{self, Logs};
 use crate::query::{self, Api};
 use crate::quotas::{self, QuotaValues, ServiceQuotas};
 use crate::s3::body::{self, Spoiled};
-use crate::s3::version_2;
 use crate::s3::virtual_hosts::Names;
+use crate::s3::{control, version_2};
 
 /// Longest body of a call to the small services, CloudWatch Logs excepted.
 const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
@@ -162,6 +162,7 @@ impl Companions {
             return refusal;
         }
         version_2::move_token(&mut parts);
+        control::sort_query(&mut parts);
         // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
         let prepared = if self.is_known(&parts) {
             body::prepare(&mut parts, body, self.identities.intake()).await

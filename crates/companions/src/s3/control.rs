@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hearth_iam::Request;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use quick_xml::escape::escape;
@@ -31,6 +32,20 @@ pub(super) const TAG_KEYS: &str = "tagKeys";
 
 pub(super) fn is_control(uri: &Uri, headers: &HeaderMap) -> bool {
     headers.contains_key(ACCOUNT) && uri.path().starts_with(PREFIX)
+}
+
+/// Puts the parameters of a request in the order in which they were signed: `s3s` sorts them by name alone, and UntagResource has
+/// one of a name for each key.
+pub(crate) fn sort_query(parts: &mut Parts) {
+    if !is_control(&parts.uri, &parts.headers) {
+        return;
+    }
+    let Some(query) = parts.uri.query().filter(|query| query.contains('&')) else { return };
+    let mut pairs: Vec<&str> = query.split('&').collect();
+    pairs.sort_unstable();
+    if let Ok(sorted) = format!("{}?{}", parts.uri.path(), pairs.join("&")).parse() {
+        parts.uri = sorted;
+    }
 }
 
 /// Answers as S3 Control does, also when it refuses: its errors have an element around them that those of S3 do not have. What is

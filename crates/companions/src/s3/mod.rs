@@ -15,7 +15,7 @@ mod buckets;
 mod checksums;
 mod chunks;
 mod conditions;
-mod control;
+pub(crate) mod control;
 mod copy;
 pub(crate) mod cors;
 mod coverage;
