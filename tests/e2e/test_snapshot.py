@@ -195,7 +195,8 @@ def test_all_capabilities(privileged):
 
 def test_requests_under_way_outlive_the_first_rule_of_nat(clients, built):
     """As dockerd makes them. The answer to this command goes by a connection from before there was connection tracking."""
-    # One whose way is open: in another test the others' is closed, and the agent leads their connections.
+    # One whose way is open: in another test the others' is closed, and the agent leads their
+    # connections.
     microvm = clients.run(built[1])
     rules = "add table ip own; add chain ip own post { type nat hook postrouting priority 100; }; add rule ip own post masquerade"
     nft = "/srv/nft/ld.so --library-path /srv/nft /srv/nft/nft"

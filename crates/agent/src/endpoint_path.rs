@@ -1,12 +1,13 @@
 //! The endpoint's way to the app past the agent: the kernel alone takes a connection that the host makes, from the app's NIC to
 //! the app's loopback, where it comes from 127.0.0.1 as those that the agent makes.
 //!
-//! The host writes 127.0.0.1 into both addresses of its packets. For that the NIC accepts such packets (`route_localnet`,
-//! `accept_local`), and what answers them must leave by it again, while everything else that goes to 127.0.0.1 stays on `lo`: a
-//! rule of nftables marks what comes in, TCP gives the mark to the connection that the packet opens (`tcp_fwmark_accept`) or to
-//! the reset that refuses it (`fwmark_reflect`), and a rule of policy routing sends what bears the mark to the host. Where apps can
-//! have NAT of their own, these packets are kept from it. See the kernel's `ip-sysctl` document, and
-//! ip-rule(8).
+//! The host writes 127.0.0.1 into both addresses of its packets. For that the NIC accepts such
+//! packets (`route_localnet`, `accept_local`), and what answers them must leave by it again, while
+//! everything else that goes to 127.0.0.1 stays on `lo`: a rule of nftables marks what comes in,
+//! TCP gives the mark to the connection that the packet opens (`tcp_fwmark_accept`) or to the reset
+//! that refuses it (`fwmark_reflect`), and a rule of policy routing sends what bears the mark to
+//! the host. Where apps can have NAT of their own, these packets are kept from it. See the kernel's
+//! `ip-sysctl` document, and ip-rule(8).
 //!
 //! A guest without it, or whose app has changed these rules, is still reached through the agent ([`crate::forward`]).
 
@@ -70,8 +71,9 @@ fn mark_packets(interface: &str) -> io::Result<()> {
     commit(NETDEV, &[("endpoint", hook.concat(), marking().concat())])
 }
 
-/// Makes rules by which no NAT of the app's own sees these packets: it would take the answers of a connection that was there before
-/// it for a connection of their own, and write another address into them. Where the kernel has no expression for it, it has no tracking either.
+/// Makes rules by which no NAT of the app's own sees these packets: it would take the answers of a
+/// connection that was there before it for a connection of their own, and write another address
+/// into them. A kernel without the module for this rule has no connection tracking either.
 fn leave_untracked() -> io::Result<()> {
     let chain = |name, hook| {
         let hook = [number(1, hook), number(2, RAW_PRIORITY.cast_unsigned())];
@@ -88,7 +90,8 @@ fn commit(family: u8, chains: &[(&str, Vec<u8>, Vec<u8>)]) -> io::Result<()> {
     netlink::exchange(&netlink::open(SockProtocol::NetlinkNetFilter)?, &transaction(family, chains))
 }
 
-/// All in one transaction. Only the last message asks for an acknowledgement; what fails before says so by itself.
+/// All in one transaction. Only the last message asks for an acknowledgement; what fails before
+/// says so by itself.
 fn transaction(family: u8, chains: &[(&str, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     const BATCH_BEGIN: u16 = 16;
     const BATCH_END: u16 = 17;

@@ -1,4 +1,5 @@
-//! All that answers at the address of the API, as one service: the control plane, and its neighbours where a request is theirs.
+//! All that answers at the address of the API, as one service: the control plane, and its
+//! neighbours where a request is theirs.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -41,11 +41,8 @@ impl Context {
             actions.push(TAG_RESOURCE);
         }
         for action in actions {
-            let with_tags = |mut request: Request| {
-                for (key, value) in tags {
-                    request = request.with(&format!("aws:RequestTag/{key}"), [value.clone()]);
-                }
-                request.with("aws:TagKeys", tags.keys().cloned())
+            let with_tags = |request: Request| {
+                request.with_request_tags(tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
             };
             self.ask(call, action, resource, with_tags).await?;
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What one connection is doing. Every request changes it, so nobody else's lock is taken; clones share it.
+/// What one connection is doing. Every request changes it, so nobody else's lock is taken; clones
+/// share it.
 #[derive(Debug, Clone)]
 pub struct Activity(Arc<State>);
 

@@ -78,7 +78,8 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// All connections end when `soon` is cancelled: what tells one to end is a child of it, so that each looks at one token.
+    /// All connections end when `soon` is cancelled: what tells one to end is a child of it, so
+    /// that each looks at one token.
     pub(crate) fn new(limits: Limits, soon: CancellationToken) -> Self {
         Self(Arc::new(Inner { limits, soon, state: Mutex::default(), freed: Notify::new() }))
     }

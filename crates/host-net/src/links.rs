@@ -38,7 +38,8 @@ fn failed(step: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
 /// What the names of the host's ends of uplinks begin with, of all servers on it.
 pub(crate) const UPLINKS: &str = "hv";
 
-/// Whether an interface has the name of an uplink: ten hexadecimal digits for the server and the pair.
+/// Whether an interface has the name of an uplink: ten hexadecimal digits for the server and the
+/// pair.
 fn is_uplink(name: &str) -> bool {
     let digits = name.strip_prefix(UPLINKS).unwrap_or_default();
     digits.len() == 10 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())

@@ -86,8 +86,9 @@ impl Host {
         Ok(self.own(self.links.addresses().await?))
     }
 
-    /// Those addresses that are not of an uplink; 127/8 is closed in any case. With each microVM of another server on this host
-    /// an uplink comes and goes, of which nobody has to be told, as private ranges are closed; unless that one was opened.
+    /// Those addresses that are not of an uplink; 127/8 is closed in any case. With each microVM of
+    /// another server on this host an uplink comes and goes, of which nobody has to be told, as
+    /// private ranges are closed; unless that one was opened.
     pub(crate) fn own(&self, addresses: Vec<Address>) -> BTreeSet<Ipv4Addr> {
         let is_open = |it: &Address| self.allowed.iter().any(|range| range.contains(it.ip));
         let of_host = |it: &Address| {

@@ -34,6 +34,14 @@ impl Request {
         self
     }
 
+    /// Sets the condition keys of tags that the request sets: `aws:RequestTag/…` and `aws:TagKeys`.
+    pub fn with_request_tags<'a>(self, tags: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let with_value =
+            |request: Self, (key, value)| request.with(&format!("aws:RequestTag/{key}"), [value]);
+        let keys = tags.clone().map(|(key, _)| key);
+        tags.fold(self, with_value).with("aws:TagKeys", keys)
+    }
+
     /// Values of a condition key; none when it is absent.
     pub fn values(&self, key: &str) -> &[String] {
         self.context.values(key)

@@ -139,8 +139,8 @@ impl Identities {
         &self.intake
     }
 
-    /// An account as it is now. Policies are evaluated on such a copy and never under the lock, because a writer that
-    /// waits for the lock blocks all new readers.
+    /// An account as it is now. Policies are evaluated on such a copy and never under the lock,
+    /// because a writer that waits for the lock blocks all new readers.
     pub fn account(&self, id: &AccountId) -> Option<Arc<Account>> {
         self.read().accounts.get(id).cloned()
     }
@@ -165,7 +165,8 @@ impl Identities {
         Ok(Some(Ok(answer)))
     }
 
-    /// Puts temporary credentials in force. Some that have expired are forgotten. A holder with too many loses the oldest.
+    /// Puts temporary credentials in force. Some that have expired are forgotten. A holder with too
+    /// many loses the oldest.
     pub async fn add_session(&self, session: Session) -> Result<(), IdentityError> {
         static TOLD: Seldom = Seldom::new();
         if session.origins.len() > MAXIMUM_ORIGINS {

@@ -61,7 +61,8 @@ use reserve::MINIMUM_ROOM_MIB;
 /// that others keep busy that takes tens of seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Connections that read logs. Callers that read for clients must make sure that no account holds all of them.
+/// Connections that read logs. Callers that read for clients must make sure that no account holds
+/// all of them.
 pub const LOG_READERS: u32 = 4;
 
 /// Result of this crate.

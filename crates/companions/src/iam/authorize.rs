@@ -66,9 +66,7 @@ fn conditions(operation: &Operation, mut request: Request, target: &Target, call
         }
     }
     let new_tags = input.pairs("Tags", "Key", "Value");
-    for (key, value) in &new_tags {
-        request = request.with(&format!("aws:RequestTag/{key}"), [*value]);
-    }
+    request = request.with_request_tags(new_tags.iter().copied());
     request = request.with("aws:TagKeys", new_tags.iter().map(|(key, _)| *key).chain(input.list("TagKeys")));
     if let Some(policy) = input.get("PolicyArn").filter(|_| matches!(operation.on, On::User | On::Role)) {
         request = request.with("iam:PolicyARN", [policy]);

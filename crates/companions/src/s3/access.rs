@@ -86,8 +86,8 @@ impl Asker {
         Ok(())
     }
 
-    /// Refuses when the caller may not do `action` (without `s3:`) to a bucket, found or not, with the condition keys that `with`
-    /// adds.
+    /// Refuses when the caller may not do `action` (without `s3:`) to a bucket, found or not, with
+    /// the condition keys that `with` adds.
     pub(super) fn check_bucket(
         &self,
         action: &str,
@@ -172,8 +172,8 @@ impl S3Access for Gate {
 }
 
 impl Gate {
-    /// Who asks with this access key, which is that of the signature, and the parameters of the request. What is signed is
-    /// looked at here, what may be done is not.
+    /// Who asks with this access key, which is that of the signature, and the parameters of the
+    /// request. What is signed is looked at here, what may be done is not.
     pub(super) fn admit(
         &self,
         access_key: Option<&str>,
@@ -276,8 +276,8 @@ fn check_expected_owner(bucket: Option<&Bucket>, headers: &HeaderMap, header: &s
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parameters that come twice are refused, so that nothing is checked that is not what is done; but for the one that is
-    /// a list.
+    /// Parameters that come twice are refused, so that nothing is checked that is not what is done;
+    /// but for the one that is a list.
     pub(super) fn read(text: &str) -> S3Result<Self> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();

@@ -18,8 +18,9 @@ use super::chunks;
 /// Bodies up to this length are read and checked here, longer ones as they are stored. The longest document, a
 /// CompleteMultipartUpload of 10,000 parts with checksums, has some 3 MB.
 const SMALL_BYTES: u64 = 4 << 20;
-/// Longest one that is kept for operations whose document `s3s` does not know in full.
-const MAXIMUM_DOCUMENT_BYTES: usize = 128 << 10;
+/// Longest document of an operation that has no limit of its own. So long ones are kept, for
+/// operations whose document `s3s` does not know in full.
+pub(super) const DOCUMENT_BYTES: usize = 128 << 10;
 
 /// Why a body was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(crate) async fn prepare(
         return match signed_hash(parts) {
             Some(hash) if hash != sha256_hex(&bytes) => Err(Spoiled::Mismatch),
             _ => {
-                if bytes.len() <= MAXIMUM_DOCUMENT_BYTES {
+                if bytes.len() <= DOCUMENT_BYTES {
                     parts.extensions.insert(Document(bytes.clone()));
                 }
                 Ok((s3s::Body::from(bytes), broke_off))

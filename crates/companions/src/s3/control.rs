@@ -1,5 +1,6 @@
-//! Tags of buckets by S3 Control ("ListTagsForResource", "TagResource", "UntagResource", S3 API reference): Terraform's
-//! provider from version 6.23 on asks for tags in this way alone, and takes an error for the end of its work.
+//! Tags of buckets by S3 Control ("ListTagsForResource", "TagResource", "UntagResource", S3 API
+//! reference): Terraform's provider from version 6.23 on asks for tags in this way alone, and takes
+//! an error for the end of its work.
 //!
 //! SDKs put the account before the host, `123456789012.localhost:9400`, which is no bucket.
 
@@ -17,6 +18,7 @@ use s3s::{Body, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::ObjectStorage;
 use super::access::{Asker, Gate};
+use super::body::DOCUMENT_BYTES;
 use super::bucket::Bucket;
 use super::disk::Tags;
 use super::tagging::{Limit, check_count, read_document, read_tags, with_tags};
@@ -26,7 +28,6 @@ const ACCOUNT: &str = "x-amz-account-id";
 const PREFIX: &str = "/v20180820/";
 const TAGS: &str = "/v20180820/tags/";
 const NAMESPACE: &str = "http://awss3control.amazonaws.com/doc/2018-08-20/";
-const MAXIMUM_DOCUMENT_BYTES: usize = 128 * 1024;
 /// Query parameter of UntagResource, once for each key.
 pub(super) const TAG_KEYS: &str = "tagKeys";
 
@@ -34,8 +35,8 @@ pub(super) fn is_control(uri: &Uri, headers: &HeaderMap) -> bool {
     headers.contains_key(ACCOUNT) && uri.path().starts_with(PREFIX)
 }
 
-/// Puts the parameters of a request in the order in which they were signed: `s3s` sorts them by name alone, and UntagResource has
-/// one of a name for each key.
+/// Puts the parameters of a request in the order in which they were signed: `s3s` sorts them by
+/// name alone, and UntagResource has one of a name for each key.
 pub(crate) fn sort_query(parts: &mut Parts) {
     if !is_control(&parts.uri, &parts.headers) {
         return;
@@ -48,8 +49,8 @@ pub(crate) fn sort_query(parts: &mut Parts) {
     }
 }
 
-/// Answers as S3 Control does, also when it refuses: its errors have an element around them that those of S3 do not have. What is
-/// refused before, for its signature, has none.
+/// Answers as S3 Control does, also when it refuses: its errors have an element around them that
+/// those of S3 do not have. What is refused before, for its signature, has none.
 pub(super) async fn call(gate: &Gate, request: S3Request<Body>) -> S3Response<Body> {
     let answered = answer(gate, request).await;
     let (status, text) = answered.unwrap_or_else(|error| refusal(&error));
@@ -72,19 +73,20 @@ async fn answer(gate: &Gate, mut request: S3Request<Body>) -> S3Result<(StatusCo
             Ok((StatusCode::OK, list(&bucket)))
         }
         Method::POST => {
-            let document = request.input.store_all_limited(MAXIMUM_DOCUMENT_BYTES).await;
+            let document = request.input.store_all_limited(DOCUMENT_BYTES).await;
             let document = document.map_err(|_| too_long())?;
             let tags = read_tags(read_document(&document, "TagResourceRequest")?, Limit::Bucket)?;
             let with = |request| with_tags(request, &tags);
             let bucket = permitted(&asker, "TagResource", &name, &request.headers, with)?;
-            gate.storage.add_tags(bucket, tags).await?;
+            gate.storage.change_tags(bucket, move |own| own.extend(tags)).await?;
             Ok((StatusCode::NO_CONTENT, String::new()))
         }
         Method::DELETE => {
             let keys: BTreeSet<String> = query.all(TAG_KEYS).map(str::to_owned).collect();
             let with = |request: Request| request.with("aws:TagKeys", keys.iter().cloned());
             let bucket = permitted(&asker, "UntagResource", &name, &request.headers, with)?;
-            gate.storage.remove_tags(bucket, keys).await?;
+            let remove = move |own: &mut Tags| own.retain(|key, _| !keys.contains(key));
+            gate.storage.change_tags(bucket, remove).await?;
             Ok((StatusCode::NO_CONTENT, String::new()))
         }
         _ => Err(not_served()),
@@ -123,10 +125,7 @@ fn bucket_name(resource: &str) -> S3Result<String> {
 }
 
 fn too_long() -> S3Error {
-    s3_error!(
-        MaxMessageLengthExceeded,
-        "Your request was too big: its body may have {MAXIMUM_DOCUMENT_BYTES} bytes."
-    )
+    s3_error!(MaxMessageLengthExceeded, "Your request was too big: its body may have {DOCUMENT_BYTES} bytes.")
 }
 
 fn list(bucket: &Bucket) -> String {
@@ -154,14 +153,6 @@ fn refusal(error: &S3Error) -> (StatusCode, String) {
 }
 
 impl ObjectStorage {
-    async fn add_tags(&self, bucket: Arc<Bucket>, tags: Tags) -> S3Result<()> {
-        self.change_tags(bucket, move |own| own.extend(tags)).await
-    }
-
-    async fn remove_tags(&self, bucket: Arc<Bucket>, keys: BTreeSet<String>) -> S3Result<()> {
-        self.change_tags(bucket, move |own| own.retain(|key, _| !keys.contains(key))).await
-    }
-
     /// Changes what the tags are then, not what they were when the request came in.
     async fn change_tags(
         &self,

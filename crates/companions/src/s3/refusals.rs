@@ -6,6 +6,7 @@ use s3s::{S3Result, s3_error};
 
 use super::access::Query;
 use super::actions::Operation;
+use super::body::DOCUMENT_BYTES;
 
 /// Operations that are what is left when no parameter says otherwise, with the parameters that they have. An unknown one
 /// means an operation that is not known here, such as `?renameObject`; it must not end as one of these.
@@ -57,7 +58,7 @@ pub(super) fn check_length(operation: &Operation, headers: &HeaderMap) -> S3Resu
         // 1,000 keys of 1,024 bytes, with their versions.
         "DeleteObjects" => 2 << 20,
         "PutBucketLifecycleConfiguration" => 512 << 10,
-        _ => 128 << 10,
+        _ => DOCUMENT_BYTES as u64,
     };
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match length.filter(|length| *length > maximum) {

@@ -1,5 +1,5 @@
-//! What is taken before `s3s` looks for an operation of S3: S3 Control, and uploads by HTML forms (PostObject), which are
-//! refused before their file is in memory.
+//! What is taken before `s3s` looks for an operation of S3: S3 Control, and uploads by HTML forms
+//! (PostObject), which are refused before their file is in memory.
 
 use http::header::CONTENT_TYPE;
 use http::{Extensions, HeaderMap, Method, Uri};

@@ -88,7 +88,8 @@ pub(super) fn read_document(xml: &[u8], name: &str) -> S3Result<Vec<Tag>> {
                     tags = reader.list_content("Tag")?;
                     return Ok(());
                 }
-                // Two levels are enough for what stands beside tags, and no document makes this go deeper.
+                // Two levels are enough for what stands beside tags, and no document makes this go
+                // deeper.
                 reader.for_each_element(|reader, _| reader.text(|_| Ok(())))
             })
         })?;
@@ -131,10 +132,7 @@ pub(super) fn read_tags(tag_set: Vec<Tag>, limit: Limit) -> S3Result<Tags> {
 
 /// Adds the condition keys of a request that sets tags.
 pub(super) fn with_tags(request: Request, tags: &Tags) -> Request {
-    let with_each = |request: Request, (key, value): (&String, &String)| {
-        request.with(&format!("aws:RequestTag/{key}"), [value.clone()])
-    };
-    tags.iter().fold(request, with_each).with("aws:TagKeys", tags.keys().cloned())
+    request.with_request_tags(tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
 }
 
 pub(super) fn tag_set(tags: Tags) -> Vec<Tag> {

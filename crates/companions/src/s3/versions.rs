@@ -223,8 +223,8 @@ pub(super) fn file_name(version: &str) -> S3Result<&str> {
     }
 }
 
-/// The place of a version that is made now in the order of versions: behind the one that it replaces and all that this process
-/// has made, also when the clock was set back meanwhile.
+/// The place of a version that is made now in the order of versions: behind the one that it
+/// replaces and all that this process has made, also when the clock was set back meanwhile.
 fn sequence_after(current: Option<&ObjectRecord>) -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);

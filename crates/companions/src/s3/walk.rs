@@ -50,7 +50,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Shows every version of every object, in any order; one that is changed meanwhile perhaps twice.
+    /// Shows every version of every object, in any order; one that is changed meanwhile perhaps
+    /// twice.
     pub(super) fn each_version(
         &self,
         bucket: &Bucket,

@@ -79,10 +79,7 @@ fn request(call: &Call<'_>, action: &str, role: Option<&Role>) -> Request {
         .with("sts:RoleSessionName", [input.required("RoleSessionName")])
         .with("sts:ExternalId", input.get("ExternalId"));
     let tags = input.pairs("Tags", "Key", "Value");
-    for (key, value) in &tags {
-        request = request.with(&format!("aws:RequestTag/{key}"), [*value]);
-    }
-    request = request.with("aws:TagKeys", tags.iter().map(|(key, _)| *key));
+    request = request.with_request_tags(tags.iter().copied());
     for (key, value) in role.iter().flat_map(|role| &role.tags) {
         for prefix in ["aws", "iam"] {
             request = request.with(&format!("{prefix}:ResourceTag/{key}"), [value.clone()]);

@@ -174,7 +174,8 @@ async fn a_refused_head_has_no_body_in_either_protocol() {
     }
 }
 
-/// A client that connects again and again has to wait for its handshakes, and is turned away in the end.
+/// A client that connects again and again has to wait for its handshakes, and is turned away in the
+/// end.
 #[tokio::test]
 async fn handshakes_of_one_source_take_turns_and_others_do_not_wait() {
     let world =

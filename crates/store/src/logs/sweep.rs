@@ -227,7 +227,8 @@ impl Store {
         .execute(&self.pool)
         .await?;
         let removed = deleted.rows_affected();
-        // An operator who has raised nothing at an upgrade would otherwise not see why lines are missing.
+        // An operator who has raised nothing at an upgrade would otherwise not see why lines are
+        // missing.
         tracing::warn!(%account, removed, limit, "log streams beyond the quota were removed, those not written to for longest");
         Ok(removed > 0)
     }
