@@ -33,10 +33,10 @@ quickstart: build
 
 test: build unit e2e
 
-# The driver's tests boot guests, so they run one at a time and as root.
+# The driver's tests boot guests, so they run one at a time and as root. Examples are compiled by lint, and no comment has code to test.
 unit:
-	cargo test --release --locked --workspace --no-run
-	$(SUDO) env "PATH=$$PATH" cargo test --release --locked --workspace
+	cargo test --release --locked --workspace --tests --no-run
+	$(SUDO) env "PATH=$$PATH" cargo test --release --locked --workspace --tests
 
 e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
