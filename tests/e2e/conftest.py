@@ -18,6 +18,7 @@ import threading
 import zipfile
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 import answers
 import faults
@@ -46,15 +47,28 @@ PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
 FIRST = ("test_build", "test_snapshot", "test_full_disk", "test_image_hooks", "test_recordings", "test_versions", "test_hooks")
 # Chromium gives up its connections when the addresses of its host change, as they do with each microVM: test_protocols.
 ALONE = ("test_protocols", "test_server", "test_faults", "test_restart", "test_names", "test_network", "test_slow", "test_fuzz",
-         "test_waking", "test_limits", "test_idle", "test_story", "test_tokens", "test_conversion", "test_websocket_frames",
-         "test_shell", "test_shell_access", "test_shell_command", "test_api_connections")
+         "test_waking", "test_limits", "test_idle")
+# One process runs these one after the other, so that only one builds the image that most of them need, while there is other work.
+LAST = ("test_screen", "test_websocket_frames", *ALONE)
 
 
 def pytest_collection_modifyitems(items):
     def place(item):
         file = item.module.__name__
-        return ALONE.index(file) + 1 if file in ALONE else FIRST.index(file) - len(FIRST) if file in FIRST else 0
+        return LAST.index(file) + 1 if file in LAST else FIRST.index(file) - len(FIRST) if file in FIRST else 0
     items.sort(key=place)
+
+
+class Files(LoadFileScheduling):
+    """Gives a process a file at a time, and the last ones together."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return "the last" if pathlib.Path(file).stem in LAST else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Files(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
