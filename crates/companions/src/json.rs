@@ -1,11 +1,15 @@
 //! What the services that speak JSON 1.1 have in common: refusals, authorisation, constraints of members.
 
 use bytes::Bytes;
-use hearth_api::{MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
+use hearth_api::{MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS, json_values};
+use hearth_iam::Request;
 use hearth_identity::{Caller, Identities};
 use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Values in a body. Those of 10,000 events, the most that any call may have, are three each.
+const MAXIMUM_JSON_VALUES: usize = 50_000;
 
 /// A refusal as the protocol shows it (`__type` and `message`); always status 400 but for our own faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,13 +58,22 @@ pub(crate) fn authorize(
     action: &str,
     resource: &str,
 ) -> Result<(), Refusal> {
-    let denied = identities.authorize(caller, &caller.request(action, resource));
-    denied.map_err(|error| Refusal::new(error.kind.name(), error.message))
+    decide(identities, caller, &caller.request(action, resource))
+}
+
+/// The same for a question that has keys of its own.
+pub(crate) fn decide(identities: &Identities, caller: &Caller, request: &Request) -> Result<(), Refusal> {
+    identities.authorize(caller, request).map_err(|error| Refusal::new(error.kind.name(), error.message))
 }
 
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     // Clients leave the body out when there are no members.
     let body = if body.is_empty() { b"{}" } else { body };
+    if json_values(body) > MAXIMUM_JSON_VALUES {
+        let message =
+            format!("The body of the request must not have more than {MAXIMUM_JSON_VALUES} values.");
+        return Err(Refusal::new("SerializationException", message));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let mut message = error.to_string();
         message.truncate(message.floor_char_boundary(500));

@@ -107,9 +107,10 @@ impl Context {
         let group = store.log_group(&destination.account, &destination.group).await;
         let group = group.map_err(|error| store_failed(&error))?;
         let actions = LogActions { create_group: group.is_none(), create_stream: true };
+        let tags = group.map(|group| group.tags).unwrap_or_default();
         for (action, resource) in log_questions(&self.config.region, &destination, actions) {
             if !call.caller.rules(&resource) {
-                let request = call.caller.request(action, resource);
+                let request = call.caller.request(action, resource).with_resource_tags(&tags);
                 self.services.identities.authorize(&call.caller, &request)?;
             }
         }
@@ -138,9 +139,7 @@ impl Context {
         }
         let mut request = with_keys(question(call, action, &arn));
         let tags = self.services.store.tags(resource).await.map_err(|error| store_failed(&error))?;
-        for (key, value) in tags.unwrap_or_default() {
-            request = request.with(&format!("aws:ResourceTag/{key}"), [value]);
-        }
+        request = request.with_resource_tags(&tags.unwrap_or_default());
         self.services.identities.authorize(&call.caller, &request)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
 use bytes::Bytes;
-use hearth_api::Error;
+use hearth_api::{Error, json_values};
 use hearth_identity::Caller;
 use http::Uri;
 use percent_encoding::percent_decode_str;
@@ -48,21 +48,6 @@ impl FromRequest<Arc<Context>> for Call {
         let query = decode_query(parts.uri.query().unwrap_or(""))?;
         Ok(Self { caller, uri: parts.uri, path, query, body })
     }
-}
-
-/// About how many values a JSON text has: each takes many times its length in memory.
-fn json_values(text: &[u8]) -> usize {
-    let (mut values, mut in_string, mut escaped) = (1, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b',' | b'[' | b'{' if !in_string => values += 1,
-            _ => {}
-        }
-    }
-    values
 }
 
 fn decode_query(query: &str) -> Result<Vec<(String, String)>, Error> {

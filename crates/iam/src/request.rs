@@ -42,6 +42,12 @@ impl Request {
         tags.fold(self, with_value).with("aws:TagKeys", keys)
     }
 
+    /// Sets the condition keys of tags that the resource has: `aws:ResourceTag/…`.
+    pub fn with_resource_tags<'a>(self, tags: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        tags.into_iter()
+            .fold(self, |request, (key, value)| request.with(&format!("aws:ResourceTag/{key}"), [value]))
+    }
+
     /// Values of a condition key; none when it is absent.
     pub fn values(&self, key: &str) -> &[String] {
         self.context.values(key)

@@ -45,6 +45,7 @@ const NO_VPC: &str = "there are no VPC endpoints";
 const NO_MFA: &str = "there are no MFA devices";
 const NO_FEDERATION: &str = "nobody is federated";
 const NO_FORWARDING: &str = "no service calls another with the caller's rights";
+const NO_MCP: &str = "there is no managed MCP server";
 const NO_SUCH_SERVICE: &str = "the service that sets it is not here";
 
 /// Every global key of AWS.
@@ -67,6 +68,7 @@ pub const GLOBAL_KEYS: &[(&str, Present)] = &[
     ("aws:MultiFactorAuthPresent", Present::By(TEMPORARY, "`false`")),
     ("aws:MultiFactorAuthAge", Present::Never(NO_MFA)),
     ("aws:FederatedProvider", Present::Never(NO_FEDERATION)),
+    ("aws:SignInSessionArn", Present::Never("there is no console to sign in to")),
     ("aws:SourceIdentity", Present::Never("AssumeRole refuses SourceIdentity")),
     ("aws:AssumedRoot", Present::Never("AssumeRoot is not served")),
     ("aws:ChatbotSourceArn", Present::Never(NO_SUCH_SERVICE)),
@@ -91,13 +93,24 @@ pub const GLOBAL_KEYS: &[(&str, Present)] = &[
     ("aws:ResourceOrgPaths", Present::Never(NO_ORGANISATION)),
     (
         "aws:ResourceTag/…",
-        Present::By(CLIENTS, "where the resource has tags: images, connectors, users, roles, policies"),
+        Present::By(
+            OF_ACCOUNTS,
+            "where the resource has tags: images, connectors, users, roles, policies, log groups",
+        ),
     ),
-    ("aws:RequestTag/…", Present::By(CLIENTS, "where the request has tags")),
-    ("aws:TagKeys", Present::By(CLIENTS, "where the request has tags or names keys of some")),
+    ("aws:RequestTag/…", Present::By(CLIENTS, "where the request has tags, but for TagLogGroup")),
+    (
+        "aws:TagKeys",
+        Present::By(
+            CLIENTS,
+            "where the request has tags or names keys of some, but for TagLogGroup and UntagLogGroup",
+        ),
+    ),
     ("aws:CalledVia", Present::Never(NO_FORWARDING)),
     ("aws:CalledViaFirst", Present::Never(NO_FORWARDING)),
     ("aws:CalledViaLast", Present::Never(NO_FORWARDING)),
+    ("aws:CalledViaAWSMCP", Present::Never(NO_MCP)),
+    ("aws:ViaAWSMCPService", Present::Never(NO_MCP)),
     ("aws:ViaAWSService", Present::By(ALL, "`false`, as for service roles on AWS")),
     ("aws:CurrentTime", Present::By(ALL, "")),
     ("aws:EpochTime", Present::By(ALL, "")),

@@ -1,5 +1,6 @@
 //! Who may write to log groups that requests name: the role on whose behalf it is done, or whoever asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_store::{LogActions, LogDestination, LogRights, WrittenFor};
@@ -40,7 +41,12 @@ pub fn log_questions(
 }
 
 impl LogRights for PolicyLogRights {
-    fn may_write(&self, destination: &LogDestination, actions: LogActions) -> Result<(), String> {
+    fn may_write(
+        &self,
+        destination: &LogDestination,
+        actions: LogActions,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
         for (action, resource) in log_questions(&self.region, destination, actions) {
             let (allowed, who) = match &destination.written_for {
                 WrittenFor::Service => (true, String::new()),
@@ -48,11 +54,11 @@ impl LogRights for PolicyLogRights {
                     let own = RoleArn::parse(role).is_some_and(|arn| *arn.account() == destination.account);
                     let (account, source) = (&destination.account, destination.image.as_str());
                     let use_of = OnBehalf { role, session: SESSION, account, source };
-                    (own && self.identities.service_role_may(&use_of, action, &resource), role.clone())
+                    (own && self.identities.service_role_may(&use_of, action, &resource, tags), role.clone())
                 }
                 WrittenFor::Author(author) => {
-                    let (arn, id) = (&author.arn, author.id.as_deref());
-                    (self.identities.principal_may(arn, id, action, &resource), arn.clone())
+                    let who = (author.arn.as_str(), author.id.as_deref());
+                    (self.identities.principal_may(who, action, &resource, tags), author.arn.clone())
                 }
                 WrittenFor::Nobody => (false, "nobody known".to_owned()),
             };

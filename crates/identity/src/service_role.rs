@@ -88,8 +88,14 @@ impl Identities {
     }
 
     /// Whether a principal that was stored by ARN and unique id may do `action` to `resource` now. Who was deleted may
-    /// not; limits of the session that asked are not known any more.
-    pub fn principal_may(&self, arn: &str, id: Option<&str>, action: &str, resource: &str) -> bool {
+    /// not; limits of the session that asked are not known any more. `tags` are the resource's.
+    pub fn principal_may(
+        &self,
+        (arn, id): (&str, Option<&str>),
+        action: &str,
+        resource: &str,
+        tags: &Tags,
+    ) -> bool {
         let parts: Vec<&str> = arn.splitn(6, ':').collect();
         let [_, _, _, _, account, name] = parts[..] else { return false };
         let account = AccountId::from_stored(account);
@@ -107,10 +113,14 @@ impl Identities {
         };
         principal.is_some_and(|principal| {
             let policies = policies_of(&holder, &principal);
-            let tags = holder.tags_of(&principal);
-            let circumstances =
-                Circumstances { principal_tags: &tags, account: Some(&account), ..of_service(self.region()) };
-            let request = circumstances.add_to(Request::new(principal, action, resource));
+            let own_tags = holder.tags_of(&principal);
+            let circumstances = Circumstances {
+                principal_tags: &own_tags,
+                account: Some(&account),
+                ..of_service(self.region())
+            };
+            let request =
+                circumstances.add_to(Request::new(principal, action, resource)).with_resource_tags(tags);
             told(evaluate(&policies, &request), &request).is_allowed()
         })
     }
@@ -141,9 +151,9 @@ impl Identities {
     }
 
     /// Whether the service may do `action` to `resource` as this role. A role that was never made may do everything in
-    /// its account: only the root user can have named it.
-    pub fn service_role_may(&self, use_of: &OnBehalf<'_>, action: &str, resource: &str) -> bool {
-        self.service_role_may_with(use_of, action, resource, None)
+    /// its account: only the root user can have named it. `tags` are the resource's.
+    pub fn service_role_may(&self, use_of: &OnBehalf<'_>, action: &str, resource: &str, tags: &Tags) -> bool {
+        self.decide_for_service(use_of, (action, resource), None, |request| request.with_resource_tags(tags))
     }
 
     /// Whether the service may do `action` to `resource` as this role, given the resource's owner and policy, which an ARN
@@ -155,6 +165,16 @@ impl Identities {
         action: &str,
         resource: &str,
         owned: Option<Owned<'_>>,
+    ) -> bool {
+        self.decide_for_service(use_of, (action, resource), owned, |request| request)
+    }
+
+    fn decide_for_service(
+        &self,
+        use_of: &OnBehalf<'_>,
+        (action, resource): (&str, &str),
+        owned: Option<Owned<'_>>,
+        with_keys: impl FnOnce(Request) -> Request,
     ) -> bool {
         let Some(account) = self.account_of(use_of) else { return false };
         let mut policies;
@@ -177,6 +197,7 @@ impl Identities {
             request = request.with("aws:ResourceAccount", [owner.to_string()]);
             policies.resource = policy;
         }
+        let request = with_keys(request);
         told(evaluate(&policies, &request), &request).is_allowed()
     }
 

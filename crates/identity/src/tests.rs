@@ -1,5 +1,7 @@
 //! What callers may do after the identities changed, and after they were read again.
 
+use std::collections::BTreeMap;
+
 use hearth_api::{AccountId, Timestamp};
 use hearth_auth::sigv4::Denial;
 use hearth_iam::{DocumentKind, Principal};
@@ -223,9 +225,10 @@ async fn output_is_written_on_behalf_of_whoever_may_at_the_time() {
     let identities = std::sync::Arc::new(open(&Store::temporary().await.unwrap()).await);
     let rights = PolicyLogRights { identities: identities.clone(), region: "us-east-1".into() };
     let all = LogActions { create_group: true, create_stream: true };
+    let tags = std::cell::RefCell::new(BTreeMap::new());
     let may = |written_for: WrittenFor, actions: LogActions| {
         let own = LogDestination::own(account(), "/audit".into(), "s".into());
-        rights.may_write(&LogDestination { written_for, ..own }, actions).is_ok()
+        rights.may_write(&LogDestination { written_for, ..own }, actions, &tags.borrow()).is_ok()
     };
     let logs = |actions: &str| {
         let text = format!(
@@ -255,6 +258,17 @@ async fn output_is_written_on_behalf_of_whoever_may_at_the_time() {
     assert!(may(WrittenFor::Author(ann.clone()), all));
     put(&identities, |account| account.put_user(user("AIDA2", logs(r#""logs:*""#)))).await;
     assert!(!may(WrittenFor::Author(ann), all), "another one of the name");
+
+    // A group may say by its tags who writes to it.
+    let tagged = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"logs:*","Resource":"*","Condition":{"StringEquals":{"aws:ResourceTag/team":"a"}}}}"#;
+    let inline = [("logs".to_owned(), policy(tagged))];
+    let tagged = Attachments { inline: inline.into(), ..Attachments::default() };
+    put(&identities, |account| account.put_user(user("AIDA3", tagged.clone()))).await;
+    put(&identities, |account| account.put_role(role("lambda.amazonaws.com", tagged))).await;
+    let ann = || WrittenFor::Author(caller(&identities, "AKIAUSER").author());
+    assert!(!may(ann(), all) && !may(by_role(), all));
+    tags.borrow_mut().insert("team".to_owned(), "a".to_owned());
+    assert!(may(ann(), all) && may(by_role(), all));
 }
 
 #[tokio::test]
@@ -272,7 +286,8 @@ async fn an_empty_list_of_session_policies_allows_nothing() {
 async fn a_role_serves_the_service_only_if_it_trusts_it() {
     let store = Store::temporary().await.unwrap();
     let identities = open(&store).await;
-    let may = |identities: &Identities| identities.service_role_may(&use_of(ROLE), RUN, IMAGE);
+    let may =
+        |identities: &Identities| identities.service_role_may(&use_of(ROLE), RUN, IMAGE, &BTreeMap::new());
     assert_eq!(identities.service_role(&use_of(ROLE)), ServiceRole::NeverMade);
     assert!(may(&identities));
     put(&identities, |account| account.put_role(role("ec2.amazonaws.com", may_run()))).await;
@@ -371,6 +386,7 @@ async fn global_condition_keys_are_present_as_the_table_says() {
         use_of(ROLE).question(role, "eu-west-1")
     };
     let service_role = identities.role_request(&use_of(ROLE), RUN, IMAGE).unwrap();
+    let service_role = service_role.with_resource_tags(&Tags::from([("k".to_owned(), "v".to_owned())]));
     for (by, request) in [
         (By::Root, request("AKIAROOT")),
         (By::User, request("AKIAUSER")),
@@ -417,6 +433,10 @@ async fn a_trust_policy_may_ask_for_account_and_resource_that_the_role_is_for() 
         put(&identities, |account| account.put_role(Role { trust, ..role("x.example", may_run()) })).await;
         let expected = if trusted { ServiceRole::Assumable } else { ServiceRole::Refused };
         assert_eq!(identities.service_role(&use_of(ROLE)), expected, "{condition}");
-        assert_eq!(identities.service_role_may(&use_of(ROLE), RUN, IMAGE), trusted, "{condition}");
+        assert_eq!(
+            identities.service_role_may(&use_of(ROLE), RUN, IMAGE, &BTreeMap::new()),
+            trusted,
+            "{condition}"
+        );
     }
 }

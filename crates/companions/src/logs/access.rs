@@ -2,11 +2,15 @@
 //! CloudWatch Logs", service authorization reference).
 
 use hearth_api::AccountId;
+use hearth_iam::Request;
 use hearth_identity::Caller;
 use serde::Deserialize;
 
 use super::Logs;
-use crate::json::{Refusal, authorize, read};
+use super::constraints::MAXIMUM_IDENTIFIERS;
+use super::model::GivenTags;
+use super::tags::MAXIMUM_TAGS;
+use crate::json::{Refusal, decide, read};
 
 /// What an operation is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,16 @@ struct Named {
     log_group_identifiers: Vec<String>,
     log_stream_name: Option<String>,
     resource_arn: Option<String>,
+    tags: Option<GivenTags>,
+    tag_keys: Option<Vec<String>>,
+}
+
+/// What a question is about.
+#[derive(Debug)]
+struct Asked {
+    group: GroupArn,
+    /// As the service names it in its denials.
+    resource: String,
 }
 
 /// A group as a request names it.
@@ -82,57 +96,114 @@ impl GroupArn {
     /// How the service names the resource of an action on the group or one of its streams (its denials show it). It is
     /// matched by `<group's ARN>:*`, the usual form in policies.
     fn resource(&self, stream: &str) -> String {
+        format!("{}:log-stream:{stream}", self.arn())
+    }
+
+    fn arn(&self) -> String {
         let Self { region, account, name } = self;
-        format!("arn:aws:logs:{region}:{account}:log-group:{name}:log-stream:{stream}")
+        format!("arn:aws:logs:{region}:{account}:log-group:{name}")
+    }
+
+    fn stream(self, stream: &str) -> Asked {
+        Asked { resource: self.resource(stream), group: self }
     }
 }
 
 impl Logs {
     /// Refuses operations that are not served and what the caller may not do.
-    pub(super) fn authorize(&self, operation: &str, body: &[u8], caller: &Caller) -> Result<(), Refusal> {
+    pub(super) async fn authorize(
+        &self,
+        operation: &str,
+        body: &[u8],
+        caller: &Caller,
+    ) -> Result<(), Refusal> {
         let Some((_, action, target)) = ACTIONS.iter().find(|(name, ..)| *name == operation) else {
             return Err(Refusal::new(
                 "UnknownOperationException",
                 format!("The operation {operation} of CloudWatch Logs is not served here."),
             ));
         };
-        for resource in self.resources(*target, read(body)?, &caller.account) {
-            authorize(&self.identities, caller, action, &resource)?;
+        let mut named: Named = read(body)?;
+        // The older operations of a group know no keys for what they set or remove ("TagLogGroup", CloudWatch Logs API reference).
+        let knows_tags = matches!(operation, "CreateLogGroup" | "TagResource" | "UntagResource");
+        let given = (named.tags.take().filter(|_| knows_tags), named.tag_keys.take());
+        let with_tags = |request| with_given(request, &given);
+        for asked in self.asked(*target, named, &caller.account) {
+            self.ask(caller, action, &asked, with_tags).await?;
+            if operation == "CreateLogGroup" && given.0.is_some() {
+                self.ask_to_tag(caller, asked.group, with_tags).await?;
+            }
         }
         Ok(())
     }
 
+    /// Either action will do for the tags of a new group ("CreateLogGroup", CloudWatch Logs API reference).
+    async fn ask_to_tag(
+        &self,
+        caller: &Caller,
+        group: GroupArn,
+        with_tags: impl Fn(Request) -> Request,
+    ) -> Result<(), Refusal> {
+        let by_older = Asked { resource: group.resource(""), group: group.clone() };
+        if self.ask(caller, "logs:TagLogGroup", &by_older, |request| request).await.is_ok() {
+            return Ok(());
+        }
+        let asked = Asked { resource: group.arn(), group };
+        self.ask(caller, "logs:TagResource", &asked, with_tags).await
+    }
+
     /// Refuses what the caller may not do to one of these groups of its account.
-    pub(super) fn authorize_groups(
+    pub(super) async fn authorize_groups(
         &self,
         action: &str,
         groups: &[String],
         caller: &Caller,
     ) -> Result<(), Refusal> {
-        groups.iter().try_for_each(|name| {
-            let group =
-                GroupArn { region: self.region.clone(), account: caller.account.clone(), name: name.clone() };
-            authorize(&self.identities, caller, action, &group.resource(""))
-        })
+        for name in groups {
+            let group = self.group_arn(name, &caller.account);
+            self.ask(caller, action, &group.stream(""), |request| request).await?;
+        }
+        Ok(())
     }
 
-    fn resources(&self, target: Target, named: Named, account: &AccountId) -> Vec<String> {
+    async fn ask(
+        &self,
+        caller: &Caller,
+        action: &str,
+        asked: &Asked,
+        with_keys: impl FnOnce(Request) -> Request,
+    ) -> Result<(), Refusal> {
+        if caller.rules(&asked.resource) {
+            return Ok(());
+        }
+        let mut request = with_keys(caller.request(action, &asked.resource));
+        if let Ok(name) = self.name_of(asked.group.clone(), &caller.account)
+            && let Some(record) = self.store.log_group(&caller.account, &name).await?
+        {
+            request = request.with_resource_tags(&record.tags);
+        }
+        decide(&self.identities, caller, &request)
+    }
+
+    fn asked(&self, target: Target, named: Named, account: &AccountId) -> Vec<Asked> {
         let group = |text: String| self.group_arn(&text, account);
         let name = || group(named.log_group_name.or(named.log_group_identifier).unwrap_or_default());
         match target {
-            Target::List => vec![group(String::new()).resource("")],
-            Target::Group => vec![name().resource("")],
-            Target::Stream => vec![name().resource(&named.log_stream_name.unwrap_or_default())],
+            Target::List => vec![group(String::new()).stream("")],
+            Target::Group => vec![name().stream("")],
+            Target::Stream => vec![name().stream(&named.log_stream_name.unwrap_or_default())],
             Target::Tagged => {
-                let GroupArn { region, account, name } = group(named.resource_arn.unwrap_or_default());
-                vec![format!("arn:aws:logs:{region}:{account}:log-group:{name}")]
+                let group = group(named.resource_arn.unwrap_or_default());
+                vec![Asked { resource: group.arn(), group }]
             }
             Target::Groups => {
                 let mut groups = named.log_group_identifiers;
+                // More are refused whoever asks, and a question is work.
+                groups.truncate(MAXIMUM_IDENTIFIERS);
                 if groups.is_empty() {
                     groups.push(String::new());
                 }
-                groups.into_iter().map(|text| group(text).resource("")).collect()
+                groups.into_iter().map(|text| group(text).stream("")).collect()
             }
         }
     }
@@ -144,6 +215,17 @@ impl Logs {
             account: account.clone(),
             name: text.to_owned(),
         })
+    }
+}
+
+/// Sets the condition keys of the tags of a request. More of them than there may be are refused whoever asks.
+fn with_given(request: Request, given: &(Option<GivenTags>, Option<Vec<String>>)) -> Request {
+    match given {
+        (Some(GivenTags::Tags(tags)), _) if tags.len() <= MAXIMUM_TAGS => {
+            request.with_request_tags(tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+        }
+        (_, Some(keys)) if keys.len() <= MAXIMUM_TAGS => request.with("aws:TagKeys", keys.iter().cloned()),
+        _ => request,
     }
 }
 

@@ -3,6 +3,9 @@
 use super::invalid;
 use crate::json::{Refusal, Text, Violations};
 
+/// Groups that StartLiveTail may name.
+pub(super) const MAXIMUM_IDENTIFIERS: usize = 10;
+
 const GROUP_NAME: Text = Text {
     minimum: 1,
     maximum: 512,
@@ -74,7 +77,7 @@ impl Violations {
         let Some(values) = values else {
             return self.add("logGroupIdentifiers", None, "Member must not be null");
         };
-        self.count("logGroupIdentifiers", values.len(), (1, 10));
+        self.count("logGroupIdentifiers", values.len(), (1, MAXIMUM_IDENTIFIERS));
         for (number, value) in (1..).zip(values) {
             self.text(&format!("logGroupIdentifiers.{number}.member"), Some(value), IDENTIFIER);
         }

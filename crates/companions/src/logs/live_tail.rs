@@ -159,7 +159,7 @@ impl Drop for Place {
 async fn next(session: Option<Session>) -> Option<(Bytes, Option<Session>)> {
     let mut session = session?;
     session.updates.tick().await;
-    if let Err(refused) = session.still_allowed() {
+    if let Err(refused) = session.still_allowed().await {
         return Some((exception("SessionStreamingException", &refused.message), None));
     }
     if Instant::now() >= session.end {
@@ -177,13 +177,13 @@ async fn next(session: Option<Session>) -> Option<(Bytes, Option<Session>)> {
 
 impl Session {
     /// Refuses to go on for a caller that has been deleted, whose credentials are over, or that may not any more.
-    fn still_allowed(&self) -> Result<(), Refusal> {
+    async fn still_allowed(&self) -> Result<(), Refusal> {
         self.logs.identities.credential(&self.caller.access_key).map_err(|denial| {
             let error = hearth_api::Error::from(denial);
             Refusal::new(error.kind.name(), error.message)
         })?;
         let caller = Caller { at: jiff::Timestamp::now(), ..self.caller.clone() };
-        self.logs.authorize_groups("logs:StartLiveTail", &self.groups, &caller)
+        self.logs.authorize_groups("logs:StartLiveTail", &self.groups, &caller).await
     }
 
     async fn update(&mut self) -> hearth_store::Result<SessionUpdate> {

@@ -25,6 +25,7 @@ use hearth_api::AccountId;
 use hearth_identity::{Caller, Identities};
 use hearth_store::{MissingLog, Store};
 
+use self::access::GroupArn;
 use crate::json::{Refusal, read, to_json};
 
 pub use writing::RETENTIONS;
@@ -76,7 +77,7 @@ impl Logs {
         body: &[u8],
         caller: &Caller,
     ) -> Result<Answer, Refusal> {
-        self.authorize(operation, body, caller)?;
+        self.authorize(operation, body, caller).await?;
         let account = &caller.account;
         let nothing = |()| Bytes::new();
         let answer = match operation {
@@ -105,7 +106,10 @@ impl Logs {
 
     /// The name of the caller's group that a request names by name or by ARN.
     fn group_name(&self, account: &AccountId, text: &str) -> Result<String, Refusal> {
-        let group = self.group_arn(text, account);
+        self.name_of(self.group_arn(text, account), account)
+    }
+
+    fn name_of(&self, group: GroupArn, account: &AccountId) -> Result<String, Refusal> {
         if group.region == self.region && group.account == *account {
             Ok(group.name)
         } else {

@@ -10,7 +10,8 @@ use super::model::{GivenTags, TagsRequest, TagsResponse};
 use super::{Logs, invalid, missing};
 use crate::json::{Refusal, Violations};
 
-const MAXIMUM_TAGS: usize = 50;
+/// Of a group, of a request, and keys that one names.
+pub(super) const MAXIMUM_TAGS: usize = 50;
 
 /// Which member names the group.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +123,11 @@ impl Logs {
             violations.add(member, None, "Member must not be null");
             return violations.check();
         };
+        if matches!(by, By::Arn) {
+            let mut violations = Violations::default();
+            violations.count("tagKeys", keys.len(), (0, MAXIMUM_TAGS));
+            violations.check()?;
+        }
         let remove = |own: &mut BTreeMap<String, String>| {
             own.retain(|key, _| !keys.contains(key));
             Ok::<(), Refusal>(())

@@ -6,6 +6,9 @@ use url::form_urlencoded;
 
 use super::{Code, Refusal};
 
+/// Parameters of a call; the longest lists that an operation takes have some hundred.
+const MAXIMUM_PARAMETERS: usize = 10_000;
+
 /// Parameters by name; lists and structures are still spread over names such as `Tags.member.1.Key`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Form(BTreeMap<String, String>);
@@ -16,6 +19,10 @@ impl Form {
         let mut parameters = BTreeMap::new();
         let pairs = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body));
         for (name, value) in pairs.filter(|(name, _)| !name.is_empty()) {
+            if parameters.len() >= MAXIMUM_PARAMETERS {
+                let message = format!("A request must not have more than {MAXIMUM_PARAMETERS} parameters.");
+                return Err(Refusal::new(Code::MalformedQueryString, message));
+            }
             if parameters.insert(name.to_string(), value.into_owned()).is_some() {
                 let message = format!("The parameter {name} is given more than once.");
                 return Err(Refusal::new(Code::MalformedQueryString, message));
@@ -63,5 +70,8 @@ mod tests {
     #[test]
     fn a_parameter_is_given_once() {
         assert!(Form::read("Action=A", b"Action=A").is_err());
+        let many: Vec<String> = (0..=MAXIMUM_PARAMETERS).map(|n| format!("{n}=")).collect();
+        assert!(Form::read("", many[1..].join("&").as_bytes()).is_ok());
+        assert!(Form::read("", many.join("&").as_bytes()).is_err());
     }
 }

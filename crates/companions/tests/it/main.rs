@@ -8,6 +8,7 @@ mod iam_conditions;
 mod iam_policies;
 mod live_tail;
 mod logs;
+mod logs_rights;
 mod logs_written;
 mod policy_bounds;
 mod quotas;

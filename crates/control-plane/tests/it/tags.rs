@@ -74,3 +74,23 @@ async fn what_cannot_be_tagged_is_refused_and_changes_nothing() {
     assert_eq!((reply.status, reply.message().contains("'tagKeys'")), (StatusCode::BAD_REQUEST, true));
     assert_eq!(api.call_at("GET", &target("app"), Value::Null).await.body["Tags"], json!({ "team": "a" }));
 }
+
+/// The kind: an answer, or what is read of a request, takes no more memory than the request.
+#[tokio::test]
+async fn values_are_counted_before_they_are_read_and_few_violations_are_told() {
+    let api = Api::start().await;
+    let tags = |count: usize, value: Value| {
+        Value::Object((0..count).map(|n| (n.to_string(), value.clone())).collect())
+    };
+    let long = json!("x".repeat(5000));
+    for (tags, told) in [
+        (tags(20_001, json!("")), "must not have more than 20000 values"),
+        (tags(1000, json!(1)), "20 validation errors detected"),
+        (tags(30, long), "Value at 'tags"),
+    ] {
+        let reply = api.call_at("POST", &target("none"), json!({ "Tags": tags })).await;
+        assert_eq!((reply.status, reply.error_type()), (StatusCode::BAD_REQUEST, "ValidationException"));
+        assert!(reply.message().contains(told), "{}", reply.message());
+        assert!(reply.message().len() < 8 << 10, "{}", reply.message().len());
+    }
+}

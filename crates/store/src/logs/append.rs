@@ -98,8 +98,9 @@ impl Store {
         drop(connection);
         let actions =
             LogActions { create_group: found == Err(MissingLog::Group), create_stream: found.is_err() };
+        let tags = self.log_group(account, group).await?.map(|group| group.tags).unwrap_or_default();
         Ok(match &self.log_rights {
-            Some(rights) => rights.may_write(destination, actions),
+            Some(rights) => rights.may_write(destination, actions, &tags),
             None => Err("nobody can tell who may".to_owned()),
         })
     }

@@ -3,6 +3,8 @@
 //! The group that is named after an image is the service's own. Any other group or stream is somebody's choice, so it is
 //! written only as long as that somebody may write to it.
 
+use std::collections::BTreeMap;
+
 use hearth_api::{AccountId, CloudWatchLogging, ImageArn, Logging};
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +42,13 @@ pub struct LogActions {
 
 /// Who may write to log groups.
 pub trait LogRights: std::fmt::Debug + Send + Sync {
-    /// Whether `destination` may be written now; a sentence says why not.
-    fn may_write(&self, destination: &LogDestination, actions: LogActions) -> Result<(), String>;
+    /// Whether `destination`, whose group has these tags, may be written now; a sentence says why not.
+    fn may_write(
+        &self,
+        destination: &LogDestination,
+        actions: LogActions,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), String>;
 }
 
 /// A stream that output goes to.

@@ -277,7 +277,12 @@ fn image() -> hearth_api::ImageArn {
 struct Rights(std::sync::atomic::AtomicBool);
 
 impl crate::LogRights for Rights {
-    fn may_write(&self, _: &LogDestination, _: crate::LogActions) -> std::result::Result<(), String> {
+    fn may_write(
+        &self,
+        _: &LogDestination,
+        _: crate::LogActions,
+        _: &std::collections::BTreeMap<String, String>,
+    ) -> std::result::Result<(), String> {
         let allowed = self.0.load(std::sync::atomic::Ordering::Relaxed);
         allowed.then_some(()).ok_or_else(|| "it may not".to_owned())
     }
