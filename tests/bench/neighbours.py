@@ -103,12 +103,14 @@ def within(times: list[tuple[float, float]], window: tuple[float, float]) -> lis
     return [took for sent, took in times if window[0] <= sent < window[1]]
 
 
-def row(measured: "Measured", times: dict[str, list[tuple[float, float]]]) -> str:
+def row(measured: "Measured", times: dict[str, list[tuple[float, float]]]) -> tuple[str, bool]:
+    """A row of the table, and whether a target was missed."""
     quiet = [took for window in measured.quiet for took in within(times["kept"], window)]
     loud, fresh = (within(times[kind], measured.loud) for kind in ("kept", "fresh"))
     before, during = percentile(quiet, 0.99), percentile(loud, 0.99)
     ratio = during / before
-    marks = [" (!)" if is_missed else "" for is_missed in (ratio > RATIO_MAX, measured.grown_mib > MIB_MAX)]
+    missed = ratio > RATIO_MAX, measured.grown_mib > MIB_MAX
+    marks = [" (!)" if is_missed else "" for is_missed in missed]
     failed = sum(map(math.isinf, loud + fresh))
     columns = [
         measured.name,
@@ -120,7 +122,7 @@ def row(measured: "Measured", times: dict[str, list[tuple[float, float]]]) -> st
         f"{measured.grown_mib:.0f}{marks[1]}",
         measured.outcome,
     ]
-    return f"| {' | '.join(columns)} |"
+    return f"| {' | '.join(columns)} |", any(missed)
 
 
 HEAD = """
@@ -193,10 +195,11 @@ def main() -> int:
         finally:
             with contextlib.suppress(Failure):
                 service.close()
+    rows, missed = zip(*(row(each, times) for each in measured))
     print(HEAD)
-    print("\n".join(row(each, times) for each in measured))
+    print("\n".join(rows))
     print(f"\nAt most {RATIO_MAX:g} times the p99 and {MIB_MAX} MiB; load {os.getloadavg()[0]:.1f}")
-    return 0
+    return 1 if any(missed) else 0
 
 
 if __name__ == "__main__":
