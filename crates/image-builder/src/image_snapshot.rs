@@ -310,3 +310,40 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / 100.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is waited for of an image with these exposed ports, and of a version with these hooks.
+    fn waited_for(exposed: &serde_json::Value, hooks: &serde_json::Value) -> Vec<u16> {
+        let image = serde_json::json!({ "config": { "Cmd": ["app"], "ExposedPorts": exposed } });
+        let image: OciImage = serde_json::from_value(image).unwrap();
+        let configuration = serde_json::json!({
+            "baseImageArn": "", "buildRoleArn": "", "codeArtifact": { "uri": "" }, "hooks": hooks,
+        });
+        let snapshot = ImageSnapshot {
+            name: String::new(),
+            arn: &ImageArn::parse("arn:aws:lambda:us-east-1:222222222222:microvm-image:app").unwrap(),
+            version: ImageVersion::FIRST,
+            configuration: &serde_json::from_value(configuration).unwrap(),
+            disk: Path::new(""),
+            directory: Path::new(""),
+            vcpu_count: 1,
+            memory_mib: 512,
+            listen_timeout_seconds: 1,
+        };
+        snapshot.ports_to_wait_for(&image.config)
+    }
+
+    #[test]
+    fn the_ports_that_an_image_exposes_are_waited_for_unless_the_version_names_one() {
+        use serde_json::{Value, json};
+        let exposed = json!({ "8080/tcp": {}, "53/udp": {}, "9090": {}, "7000-7002/tcp": {} });
+        assert_eq!(waited_for(&exposed, &Value::Null), [8080, 9090]);
+        assert_eq!(waited_for(&exposed, &json!({ "port": 3000 })), [3000]);
+        assert!(waited_for(&Value::Null, &Value::Null).is_empty());
+        let many: serde_json::Map<_, _> = (1..500).map(|port| (format!("{port}/tcp"), json!({}))).collect();
+        assert_eq!(waited_for(&Value::Object(many), &Value::Null).len(), EXPOSED_PORTS);
+    }
+}

@@ -1,0 +1,257 @@
+//! An image builder whose build microVMs boot for ever: what comes before them, and what their end leaves, is real.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use hearth_api::{BuildId, ImageArn, ImageState, ImageVersion, Timestamp};
+use hearth_guest::{Artefacts, Egress, Endings, GuestFactory, GuestNetwork, Networks, UidPool};
+use hearth_image_builder::{
+    ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
+    ImageBuilderConfig, Reader,
+};
+use hearth_store::{
+    BuildRecord, EventOrder, Files, ImageRecord, ImageVersionRecord, InsertedImage, LogPosition, LogQuery,
+    Quotas, Store,
+};
+use hearth_vmm::fake::FakeVmm;
+use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use zip::write::SimpleFileOptions;
+
+use crate::readers::with_program;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The builder with its parts at hand.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) builder: Arc<ImageBuilder>,
+    pub(crate) files: Files,
+    pub(crate) vmm: Arc<FakeVmm>,
+    /// Networks that are in use.
+    pub(crate) networks: Arc<AtomicUsize>,
+    pub(crate) directory: tempfile::TempDir,
+    artifacts: Arc<Artifacts>,
+}
+
+/// An image that is being built.
+pub(crate) struct Building {
+    pub(crate) arn: ImageArn,
+    pub(crate) build: BuildId,
+    pub(crate) cache: PathBuf,
+}
+
+/// Zips by the name of their image.
+#[derive(Debug, Default)]
+struct Artifacts(Mutex<HashMap<String, Vec<u8>>>);
+
+#[async_trait]
+impl ArtifactSource for Artifacts {
+    async fn fetch(
+        &self,
+        _: Reader<'_>,
+        _: &str,
+        key: &str,
+        to: &Path,
+        _: u64,
+    ) -> Result<u64, ArtifactError> {
+        let zip = self.0.lock().unwrap().get(key).cloned().ok_or(ArtifactError::NoSuchKey)?;
+        std::fs::write(to, &zip).map_err(ArtifactError::Io)?;
+        Ok(zip.len() as u64)
+    }
+}
+
+/// A namespace that leads nowhere, and no agent.
+#[derive(Debug, Clone)]
+struct Nowhere {
+    namespace: Arc<OwnedFd>,
+    in_use: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct OneNetwork(Nowhere);
+
+impl Drop for OneNetwork {
+    fn drop(&mut self) {
+        self.0.in_use.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Networks for Nowhere {
+    async fn acquire(&self, _: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
+        self.in_use.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(OneNetwork(self.clone())))
+    }
+}
+
+#[async_trait]
+impl GuestNetwork for OneNetwork {
+    fn namespace(&self) -> Option<Arc<OwnedFd>> {
+        Some(self.0.namespace.clone())
+    }
+
+    fn take_interfaces(&mut self) -> Vec<NetworkInterface> {
+        Vec::new()
+    }
+
+    fn channel(&self) -> Arc<dyn GuestChannel> {
+        Arc::new(NoAgent)
+    }
+
+    async fn release(self: Box<Self>) {}
+}
+
+#[derive(Debug)]
+struct NoAgent;
+
+#[async_trait]
+impl GuestChannel for NoAgent {
+    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
+        Err(std::io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+#[expect(unsafe_code, reason = "rustix asks for it")]
+fn namespace() -> OwnedFd {
+    std::thread::spawn(|| {
+        // SAFETY: a network namespace of a thread of its own concerns no memory and no descriptor.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+        File::open("/proc/thread-self/ns/net").unwrap().into()
+    })
+    .join()
+    .unwrap()
+}
+
+impl World {
+    /// With one place for builds, the image `prepared:1` at hand, and images of `slow.test` at `registry`. `None` without root.
+    pub(crate) async fn new(
+        first_uid: u32,
+        registry: Option<std::net::SocketAddr>,
+        change: impl FnOnce(&mut ImageBuilderConfig),
+    ) -> Option<Self> {
+        let program = Path::new(env!("CARGO_BIN_EXE_hearth-image-builder-test"));
+        let readers = with_program(program, first_uid)?;
+        let directory = tempfile::tempdir().unwrap();
+        let below = |name: &str| directory.path().join(name);
+        let prepared =
+            serde_json::json!([{ "reference": "docker.io/library/prepared:1", "store": "/nonexistent" }]);
+        std::fs::write(below("mirror.json"), prepared.to_string()).unwrap();
+        let mut base_images =
+            BaseImagesConfig::new(below("mirror.json"), below("no-tool"), below("base-images"));
+        base_images.pull_program = program.into();
+        base_images.registry_mirrors =
+            registry.iter().map(|address| ("slow.test".to_owned(), format!("http://{address}"))).collect();
+        let store = Store::temporary().await.unwrap();
+        let (vmm, networks) = (Arc::new(FakeVmm::new()), Arc::default());
+        let artifacts = Arc::new(Artifacts::default());
+        let files = Files::new(directory.path());
+        let guests = GuestFactory {
+            vmm: vmm.clone(),
+            networks: Arc::new(Nowhere { namespace: Arc::new(namespace()), in_use: Arc::clone(&networks) }),
+            artefacts: Artefacts::for_tests(),
+            uids: UidPool::new(first_uid + 0x1000),
+            run_root: below("run"),
+            endings: Endings::default(),
+        };
+        let mut config = ImageBuilderConfig {
+            store: store.clone(),
+            guests,
+            files: files.clone(),
+            base_images: BaseImages::new(base_images),
+            artifacts: artifacts.clone(),
+            readers,
+            archive_limits: ArchiveLimits::default(),
+            ca_bundle: None,
+            concurrent_builds: 1,
+            concurrent_builds_per_account: 1,
+            build_memory_mib: 512,
+            build_timeout_seconds: 60,
+            listen_timeout_seconds: 1,
+            refuse_findings: false,
+            any_architecture: false,
+        };
+        change(&mut config);
+        let builder = ImageBuilder::new(config);
+        Some(Self { store, builder, files, vmm, networks, directory, artifacts })
+    }
+
+    /// Starts the first build of an image, as CreateMicrovmImage does.
+    pub(crate) async fn build(&self, account: &str, name: &str, dockerfile: &str) -> Building {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("Dockerfile", SimpleFileOptions::default()).unwrap();
+        zip.write_all(dockerfile.as_bytes()).unwrap();
+        self.artifacts.0.lock().unwrap().insert(name.to_owned(), zip.finish().unwrap().into_inner());
+
+        let arn =
+            ImageArn::parse(&format!("arn:aws:lambda:us-east-1:{account}:microvm-image:{name}")).unwrap();
+        let now = Timestamp::now();
+        let configuration = serde_json::from_value(serde_json::json!({
+            "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
+            "buildRoleArn": format!("arn:aws:iam::{account}:role/build"),
+            "codeArtifact": { "uri": format!("s3://code/{name}") },
+        }));
+        let version =
+            ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration.unwrap(), now);
+        let build = BuildRecord::pending(&version);
+        let image = ImageRecord {
+            arn: arn.clone(),
+            id: uuid::Uuid::new_v4().to_string(),
+            state: ImageState::Creating,
+            last_version: ImageVersion::FIRST,
+            latest_active_version: None,
+            latest_failed_version: None,
+            created_at: now,
+            updated_at: now,
+            tags: std::collections::BTreeMap::new(),
+        };
+        let inserted = self.store.insert_image(&image, &version, &build, None, &Quotas::default()).await;
+        assert!(matches!(inserted.unwrap(), InsertedImage::Inserted));
+        let cache = self.files.build_cache(&arn, &image.id);
+        let building = Building { arn: arn.clone(), build: build.id.clone(), cache };
+        self.builder.start(arn, ImageVersion::FIRST, build.id);
+        building
+    }
+
+    /// Whether the microVM runs that a build's Dockerfile is run in.
+    pub(crate) fn runs(&self, building: &Building) -> bool {
+        self.vmm.vm(&format!("build-{}", building.build)).is_some()
+    }
+
+    /// The record of a build.
+    pub(crate) async fn record(&self, building: &Building) -> BuildRecord {
+        let found = self.store.build(&building.arn, ImageVersion::FIRST, &building.build).await;
+        found.unwrap().unwrap()
+    }
+
+    /// What was written to the log of an image's builds.
+    pub(crate) async fn log(&self, arn: &ImageArn) -> Vec<String> {
+        let query = LogQuery {
+            account: &arn.account,
+            group: &format!("/aws/lambda-microvms/{}", arn.name),
+            stream: None,
+            after: LogPosition::START,
+            before: LogPosition::END,
+            order: EventOrder::Oldest,
+            limit: 100,
+        };
+        let page = self.store.log_events(&query).await.unwrap();
+        page.into_iter().flat_map(|page| page.events).map(|event| event.message).collect()
+    }
+}
+
+/// Asks again until the answer is yes.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < DEADLINE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
