@@ -71,6 +71,12 @@ impl Endpoint {
         Ok(Self { authority, ca_bundle })
     }
 
+    /// At this address, with a certificate of these.
+    #[cfg(test)]
+    pub(crate) fn at(authority: String, ca_bundle: PathBuf) -> Self {
+        Self { authority, ca_bundle }
+    }
+
     /// Host, with the port when that is not 443.
     pub(crate) fn authority(&self) -> &str {
         &self.authority

@@ -5,6 +5,8 @@
 
 mod patience;
 mod rewrite;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::convert::Infallible;

@@ -32,6 +32,13 @@ impl Tokens {
         Self { client, microvm, ports, minutes, newest: Mutex::default() }
     }
 
+    /// A token that was made just now.
+    #[cfg(test)]
+    pub(super) fn given(client: Client, header: Header) -> Self {
+        let newest = Mutex::new(Some((Timestamp::now(), header)));
+        Self { newest, ..Self::new(client, String::new(), Vec::new(), 60) }
+    }
+
     /// The header with a token that is good for a while.
     pub(crate) async fn header(&self) -> anyhow::Result<Header> {
         let mut newest = self.newest.lock().await;
