@@ -41,7 +41,8 @@ def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
 
 
 def test_a_full_disk(small_disk, another_server, image):
-    server = another_server(footprint.SETTINGS, directory=small_disk / "data", link=False)
+    settings = footprint.SETTINGS | {"build": {"minimum_free_disk_mib": 64}}
+    server = another_server(settings, directory=small_disk / "data", link=False)
     clients = Clients(server)
     microvm = clients.run(image)
     assert microvm.request("/touch?mib=48").status == 200

@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         memory_mib: 1024,
         images: 1,
         versions_per_image: 1,
+        images_gib: 256,
         concurrent_builds: 1,
         running_builds: 1,
         concurrent_pulls: 2,

@@ -38,6 +38,8 @@ pub struct QuotaValues {
     pub images: u32,
     /// Versions of an image.
     pub versions_per_image: u32,
+    /// GiB of the disk that versions of images and layer caches take; 0 is no limit.
+    pub images_gib: u64,
     /// Builds that have not ended.
     pub concurrent_builds: u32,
     /// Builds that run at the same time.
@@ -81,11 +83,17 @@ type Definition = (&'static str, &'static str, &'static str, fn(&QuotaValues) ->
 
 /// Codes as published (behaviour.md section 9), but for those with HEARTH in them, which are ours. Operations have a rate and a
 /// burst, which are the same number here.
-const DEFINITIONS: [Definition; 20] = [
+const DEFINITIONS: [Definition; 21] = [
     ("L-CD1C0CC4", "MicroVM memory", "Gigabytes", |values| values.memory_mib as f64 / 1024.0),
     ("L-B430C318", "MicroVM maximum duration", "Seconds", |values| limit(values.maximum_duration_seconds)),
     ("L-942E56BE", "MicroVM images", "None", |values| values.images.into()),
     ("L-F8BECE9C", "Versions per MicroVM image", "None", |values| values.versions_per_image.into()),
+    ("L-HEARTHIS", "Disk of MicroVM images and their layer caches", "Gigabytes", |values| {
+        match values.images_gib {
+            0 => UNLIMITED,
+            gib => gib as f64,
+        }
+    }),
     ("L-72E0D058", "Concurrent MicroVM image builds", "None", |values| values.concurrent_builds.into()),
     ("L-HEARTHBR", "Running MicroVM image builds", "None", |values| values.running_builds.into()),
     ("L-HEARTHBP", "Concurrent pulls of base images", "None", |values| values.concurrent_pulls.into()),

@@ -47,6 +47,10 @@ pub struct ImageBuilderConfig {
     pub archive_limits: ArchiveLimits,
     /// PEM file that RUN lines trust, besides the image's own certificates.
     pub ca_bundle: Option<PathBuf>,
+    /// Bytes of the disk that an account's images and their layer caches may take when a build begins; 0 is no limit.
+    pub account_bytes: u64,
+    /// Bytes of the disk that are free when a build begins.
+    pub free_bytes: u64,
     /// Builds at the same time.
     pub concurrent_builds: usize,
     /// Builds at the same time for one account.
@@ -71,6 +75,8 @@ pub struct ImageBuilder {
     pub(crate) slots: FairSlots,
     /// For what comes before: fetching and checking the zip.
     pub(crate) preparations: FairSlots,
+    /// For looking at what an account's images take.
+    pub(crate) looks: FairSlots,
     pub(crate) builds: Builds,
     pub(crate) stopped: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -83,6 +89,7 @@ impl ImageBuilder {
         Arc::new(Self {
             slots: FairSlots::new(config.concurrent_builds, config.concurrent_builds_per_account),
             preparations: crate::preparation::places(),
+            looks: crate::room::looks(),
             builds: Builds::new(stopped.clone()),
             stopped,
             tasks: TaskTracker::new(),

@@ -1,7 +1,7 @@
 //! From a zip with a Dockerfile to an image version with a snapshot.
 //!
 //! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images it starts from
-//! (`dockerfile`, `base_images`, `pulls`), wait for a place (`slots`), run it in a build microVM (`container_build`) and again
+//! (`dockerfile`, `base_images`, `pulls`), wait for a place (`slots`, `room`), run it in a build microVM (`container_build`) and again
 //! when the builder there names further ones (`rounds`), start the result in a second, clean
 //! microVM, wait until it is ready and take the snapshot (`image_snapshot`), try it out (`validation`) and look
 //! what it holds (`reporting`). `builder` drives this and is the only
@@ -31,6 +31,7 @@ mod pulls;
 mod readers;
 mod readiness;
 mod reporting;
+mod room;
 mod rounds;
 mod slots;
 mod source;

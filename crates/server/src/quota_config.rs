@@ -12,6 +12,8 @@ pub(crate) struct QuotaConfig {
     pub(crate) images: u32,
     /// Versions of an image.
     pub(crate) versions_per_image: u32,
+    /// GiB that the images' versions and layer caches take on the disk; 0 is no limit.
+    pub(crate) images_gib: u64,
     /// Builds that have not ended.
     pub(crate) concurrent_builds: u32,
     /// Builds that run at the same time.
@@ -88,6 +90,7 @@ impl Default for QuotaConfig {
         Self {
             images,
             versions_per_image,
+            images_gib: 256,
             concurrent_builds,
             running_builds: None,
             concurrent_pulls: 2,

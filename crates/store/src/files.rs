@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hearth_api::{BuildId, ImageArn, ImageVersion, MicrovmId};
+use hearth_api::{AccountId, BuildId, ImageArn, ImageVersion, MicrovmId};
 
 /// Paths below the data directory; nothing here touches the disk.
 #[derive(Debug, Clone)]
@@ -44,6 +44,16 @@ impl Files {
     /// Paths below `root`.
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// The data directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What holds everything that is kept of an account's images: versions and layer caches.
+    pub fn of_images(&self, account: &AccountId) -> [PathBuf; 2] {
+        [self.root.join("images"), self.build_caches()].map(|parent| parent.join(account.as_str()))
     }
 
     /// Files of an image version.

@@ -18,6 +18,7 @@ async fn quotas_are_those_of_the_operator_and_the_defaults_those_of_the_service(
     for (code, applied, default) in [
         ("L-CD1C0CC4", 2.0, 1024.0),
         ("L-942E56BE", 3.0, 100.0),
+        ("L-HEARTHIS", 256.0, 256.0),
         ("L-535CA9B6", 7.0, 5.0),
         ("L-B430C318", 28_800.0, 28_800.0),
         ("L-90045317", 10_000_000_000.0, 10_000_000_000.0),
@@ -48,7 +49,7 @@ async fn lists_come_in_pages() {
             }
             request["NextToken"] = page["NextToken"].clone();
         }
-        assert_eq!((pages, codes.len()), (4, 20));
+        assert_eq!((pages, codes.len()), (4, 21));
     }
     let services = quotas("ListServices", json!({})).await.1;
     assert_eq!(services["Services"][0], json!({ "ServiceCode": "lambda", "ServiceName": "AWS Lambda" }));

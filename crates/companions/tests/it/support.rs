@@ -119,6 +119,7 @@ impl Neighbours {
             memory_mib: 2048,
             images: 3,
             versions_per_image: 50,
+            images_gib: 256,
             concurrent_builds: 10,
             running_builds: 1,
             concurrent_pulls: 2,

@@ -40,6 +40,13 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     pass(&context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
         .await?;
 
+    // A repeated call gets its answer even if there is no more room.
+    let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &request, "");
+    if let Some(answer) = context.first_answer(repeated).await? {
+        return Ok(Answer::text(StatusCode::CREATED, answer));
+    }
+    context.services.image_builder.check_room(&call.caller.account).await?;
+
     let now = Timestamp::now();
     let image = ImageRecord {
         arn: arn.clone(),

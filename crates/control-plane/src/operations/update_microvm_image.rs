@@ -36,6 +36,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     complete(&context, &mut configuration)?;
     pass(&context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
         .await?;
+    context.services.image_builder.check_room(&arn.account).await?;
 
     let image = store.image(&arn).await.map_err(|error| store_failed(&error))?;
     let mut image = image.ok_or_else(|| Error::image_not_found(&arn))?;

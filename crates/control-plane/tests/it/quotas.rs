@@ -4,7 +4,7 @@ use hearth_api::MicrovmState;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Reply, configuration, image_arn, with};
+use crate::support::{ACCOUNT, Api, Reply, configuration, image_arn, with};
 
 fn assert_exceeded(reply: &Reply, sentence: &str) {
     assert_eq!(
@@ -45,6 +45,36 @@ async fn builds_that_have_not_ended_are_counted() {
     let api = Api::start_with(|config| config.quotas.concurrent_builds = 0).await;
     assert_exceeded(&create(&api, "app").await, "maximum number of concurrent builds (0)");
     assert_eq!(api.get("microvm-images").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_images_and_layer_caches_take_on_the_disk_is_counted() {
+    let api = Api::start().await;
+    api.built_image("app", |_| ()).await;
+    let first = with(configuration(), json!({ "name": "first", "clientToken": "first" }));
+    assert_eq!(api.call("POST", "microvm-images", first.clone()).await.status, StatusCode::CREATED);
+    let write = |account: &str, bytes: usize| {
+        let directory = api.directory.path().join("build-cache").join(account);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("app.ext4"), vec![1; bytes]).unwrap();
+    };
+    write("999999999999", 3 << 20);
+    let image = format!("microvm-images/{}", image_arn("app"));
+    assert_eq!(api.call("PUT", &image, configuration()).await.status, StatusCode::OK, "another account's");
+    api.wait(&image, |body| body["state"] == "UPDATE_FAILED").await;
+
+    write(ACCOUNT, 2 << 20);
+    let sentence =
+        "take 2 MiB on the disk and may take 1 MiB (quotas.images_gib); delete images or versions first.";
+    assert_exceeded(&create(&api, "other").await, sentence);
+    assert_exceeded(&api.call("PUT", &image, configuration()).await, sentence);
+    assert_eq!(api.get(&image).await.body["state"], "UPDATE_FAILED", "nothing has begun");
+    let again = api.call("POST", "microvm-images", first).await;
+    assert_eq!(again.status, StatusCode::CREATED, "what was begun before is told again");
+
+    let caches = api.directory.path().join("build-cache").join(ACCOUNT);
+    std::fs::remove_dir_all(caches).unwrap();
+    assert_eq!(create(&api, "other").await.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

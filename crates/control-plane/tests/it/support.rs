@@ -151,6 +151,8 @@ impl Api {
             readers: Readers::new(Confinement::new(UidPool::new(200_000))),
             archive_limits: ArchiveLimits::default(),
             ca_bundle: None,
+            account_bytes: 1 << 20,
+            free_bytes: 0,
             concurrent_builds: 1,
             concurrent_builds_per_account: 1,
             build_memory_mib: 512,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use hearth_api::BuildState;
+use hearth_vmm::ExitReason;
 
 use crate::registry::SlowRegistry;
 use crate::world::{World, eventually};
@@ -66,6 +67,41 @@ async fn a_mistake_is_told_while_others_build_and_who_waits_for_them_is_told_so(
 
     world.builder.delete(&first.arn).await.unwrap();
     eventually("its turn has come", async || world.runs(&waiting)).await;
+    world.builder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_finds_no_more_room_when_its_turn_comes_does_not_begin() {
+    let Some(world) = World::new(0x4ff9_0000, None, |_| ()).await else { return };
+    let first = world.build(ONE, "first", "FROM prepared:1\n").await;
+    eventually("the first builds", async || world.runs(&first)).await;
+    let second = world.build(ONE, "second", "FROM prepared:1\n").await;
+    let told = async || world.log(&second.arn).await.iter().any(|line| line == WAITS);
+    eventually("the second waits", told).await;
+
+    // As if the first had filled its layer cache; its deletion would take that away.
+    let kept = world.files.build_caches().join(ONE).join("kept");
+    std::fs::write(&kept, vec![1; 64 << 20]).unwrap();
+    world.vmm.vm(&format!("build-{}", first.build)).unwrap().exit(ExitReason::Stopped);
+    let failed = async || world.record(&second).await.state == BuildState::Failed;
+    eventually("the second is refused", failed).await;
+    let reason = world.record(&second).await.state_reason.unwrap();
+    assert!(reason.starts_with("DISK_STORAGE_FULL: The images of this account"), "{reason}");
+    assert!(world.log(&second.arn).await.contains(&reason));
+    world.builder.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_build_begins_on_a_disk_with_less_than_builds_leave() {
+    let Some(world) = World::new(0x4ff8_0000, None, |config| config.free_bytes = u64::MAX).await else {
+        return;
+    };
+    let refused = world.build(ONE, "app", "FROM prepared:1\n").await;
+    let failed = async || world.record(&refused).await.state == BuildState::Failed;
+    eventually("the build is refused", failed).await;
+    let reason = world.record(&refused).await.state_reason.unwrap();
+    assert!(reason.starts_with("DISK_STORAGE_FULL: The host has no room for another build: "), "{reason}");
+    assert!(world.vmm.names().is_empty());
     world.builder.shutdown().await;
 }
 

@@ -170,6 +170,8 @@ impl World {
             readers,
             archive_limits: ArchiveLimits::default(),
             ca_bundle: None,
+            account_bytes: 64 << 20,
+            free_bytes: 0,
             concurrent_builds: 1,
             concurrent_builds_per_account: 1,
             build_memory_mib: 512,

@@ -1,0 +1,111 @@
+//! Whether there is room for another build: what the images of the account take already, and what the disk has left.
+//!
+//! Asked when a build is recorded and again when it has a place. What runs then may still grow, by less than a root disk, a memory
+//! and a layer cache each; how many run for an account is limited.
+
+use std::path::PathBuf;
+
+use hearth_api::{AccountId, Error, ErrorKind};
+
+use crate::builder::ImageBuilder;
+use crate::failure::{BuildFailure, FailureCode};
+use crate::slots::FairSlots;
+
+/// Accounts whose files are looked at, at the same time: an account may have some ten thousand.
+const LOOKS: usize = 2;
+
+/// Places for looking at files.
+pub(crate) fn looks() -> FairSlots {
+    FairSlots::new(LOOKS, 1)
+}
+
+impl ImageBuilder {
+    /// Refuses another build of an account when its images take all that they may, or when the disk has less left than builds
+    /// leave on it.
+    pub async fn check_room(&self, account: &AccountId) -> Result<(), Error> {
+        let config = &self.config;
+        // A file system that does not say what it has is not full.
+        let free = hearth_store::free_bytes(config.files.root()).unwrap_or(u64::MAX);
+        if free < config.free_bytes {
+            let message = format!(
+                "The host has no room for another build: {} MiB of its disk are free, and a build begins with {} MiB \
+                 (build.minimum_free_disk_mib).",
+                free >> 20,
+                config.free_bytes >> 20
+            );
+            return Err(Error::new(ErrorKind::InternalServer, message));
+        }
+        if config.account_bytes == 0 {
+            return Ok(());
+        }
+        let taken = self.bytes_of_images(account).await?;
+        if taken < config.account_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "The images of this account and their layer caches take {} MiB on the disk and may take {} MiB \
+             (quotas.images_gib); delete images or versions first.",
+            taken >> 20,
+            config.account_bytes >> 20
+        );
+        Err(Error::new(ErrorKind::ServiceQuotaExceeded, message))
+    }
+
+    /// The same for a build that was let in before.
+    pub(crate) async fn still_has_room(&self, account: &AccountId) -> Result<(), BuildFailure> {
+        let room = self.check_room(account).await;
+        room.map_err(|refusal| BuildFailure::new(FailureCode::DiskStorageFull, refusal.message))
+    }
+
+    /// Bytes of the disk that the versions of an account's images, and the images' layer caches, take.
+    async fn bytes_of_images(&self, account: &AccountId) -> Result<u64, Error> {
+        let _look = self.looks.acquire(account).await;
+        let directories = self.config.files.of_images(account).into();
+        let looking = tokio::task::spawn_blocking(move || allocated_below(directories));
+        looking.await.map_err(|error| {
+            tracing::error!(%account, %error, "the files of an account's images could not be looked at");
+            Error::internal()
+        })
+    }
+}
+
+/// Bytes that the files below some directories occupy, whatever their length (stat(2): blocks of 512 bytes). What goes meanwhile
+/// takes nothing; links are not followed.
+fn allocated_below(mut directories: Vec<PathBuf>) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bytes = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn files_count_by_what_they_occupy_and_not_by_their_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = |name: &str| directory.path().join(name);
+        let all = || allocated_below(vec![below("images"), below("caches"), below("none")]);
+        fs::create_dir_all(below("images/app/1.0/snapshot")).unwrap();
+        fs::create_dir(below("caches")).unwrap();
+        let directories = all();
+        fs::File::create(below("caches/app.ext4")).unwrap().set_len(32 << 30).unwrap();
+        assert_eq!(all(), directories, "holes take nothing");
+        fs::write(below("images/app/1.0/snapshot/memory"), vec![1; 3 << 20]).unwrap();
+        fs::write(below("elsewhere"), vec![1; 1 << 20]).unwrap();
+        std::os::unix::fs::symlink("/", below("images/root")).unwrap();
+        let taken = all() - directories;
+        assert!((3 << 20..(3 << 20) + (64 << 10)).contains(&taken), "{taken}");
+    }
+}
