@@ -126,9 +126,12 @@ COPY --from=PARENT /etc/debian_version /tree/version
 COPY app.pl /
 RUN echo $TARGETARCH $SET $(stat -c %a /tree/file /script) >>/facts
 HEALTHCHECK CMD false
+EXPOSE 8080/tcp
 ENTRYPOINT [[ -e /facts ]] && exec perl /app.pl
 """
-SHOWS_FACTS = SERVER.replace("'/proc/self/status'", "'/facts'").replace("grep /^CapEff/, <$status>", "<$status>")
+# It listens on another port before the one that the Dockerfile exposes.
+SHOWS_FACTS = SERVER.replace("my $listener", "my $first = IO::Socket::INET->new(LocalPort => 3000, Listen => 9);\nmy $listener")
+SHOWS_FACTS = SHOWS_FACTS.replace("'/proc/self/status'", "'/facts'").replace("grep /^CapEff/, <$status>", "<$status>")
 
 
 def test_a_dockerfile_as_people_write_it(clients):
@@ -144,6 +147,7 @@ def test_a_dockerfile_as_people_write_it(clients):
     machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     assert facts == ["perl", "one", "shell", "bash", "pipefail", "triggered", machine, "dash", "755", "711"]
     lines = clients.log_lines("/aws/lambda-microvms/peoples")
+    assert "Taking the snapshot: port 8080 listens" in lines, lines[-9:]
     assert not [line for line in lines if "hearth-ca.crt" in line or "not supported for OCI" in line]
 
 

@@ -4,6 +4,7 @@ import subprocess
 import pytest
 
 from endpoint import Clients
+from harness import wait_until
 from network import (ALLOWED, BANNER_PORT, CLOSED, HOST_ADDRESS, PUBLIC, host_addresses, host_service, outside_world,
                      uplinks)
 
@@ -48,6 +49,27 @@ def test_the_guests_kernel_leads_requests_to_the_app(run):
     # A connection that looks the same but was made inside of the guest.
     inside = "perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(\"127.0.0.1:8080\") ? \"open\" : $!'"
     assert microvm.sh(inside) == "open"
+
+
+# An app of Node's, say, listens on the first address of `localhost`.
+ON_IPV6 = """
+use IO::Socket::IP;
+# Without the flags, as AI_ADDRCONFIG does not count the addresses of loopback.
+my %address = (LocalHost => '::1', LocalPort => 8092, GetAddrInfoFlags => 0);
+my $listener = IO::Socket::IP->new(%address, Listen => 9, ReuseAddr => 1) or die "cannot listen: $@";
+while (my $client = $listener->accept) {
+    1 while defined($_ = <$client>) && !/^\\r?$/;
+    print $client "HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\nasked by ", $client->peerhost;
+}
+"""
+
+
+def test_what_listens_on_the_loopback_of_ipv6_alone_is_reached(shared):
+    assert shared.request("/", port=8092).status == 502
+    shared.sh(f"cat >/tmp/six.pl <<'END'\n{ON_IPV6}END\nsetsid perl /tmp/six.pl </dev/null >/tmp/six.log 2>&1 &")
+    wait_until(lambda: shared.request("/", port=8092).status == 200, 30, "the listener on ::1 is reached", pause=0.3)
+    assert shared.request("/", port=8092).text == "asked by ::1"
+    assert shared.sh("grep -c ':1F9C .* 0A' /proc/net/tcp", check=False) == "0", "it listens on IPv4 too"
 
 
 def test_connections_of_a_former_life_are_over_for_the_app_too(run):

@@ -23,6 +23,7 @@ from network import HOLD_PORT, PUBLIC, outside_world
 APPS = pathlib.Path(__file__).parent / "apps"
 NAME = "snapshot"
 ECONNABORTED = "103"
+TOOL = "/srv/tools/ld.so --library-path /srv/tools /srv/tools"
 # While tests are being written, images stay.
 KEPT = "HEARTH_E2E_DATA" in os.environ
 
@@ -40,12 +41,13 @@ def code(clients, base):
     shutil.copytree(APPS / "snapshot", context)
     shutil.copy(APPS / "probe/probe.pl", context)
     shutil.copy(CACHE / "guest/1/builder/usr/bin/openssl", context)
-    # With all its libraries, which may be of another Debian than the image.
-    (context / "nft").mkdir()
-    linked = subprocess.run(["ldd", shutil.which("nft")], capture_output=True, text=True, check=True).stdout
-    for file in [shutil.which("nft"), *re.findall(r"(/\S+) \(", linked)]:
-        shutil.copy(file, context / "nft")
-    next((context / "nft").glob("ld-linux*")).rename(context / "nft/ld.so")
+    # With all their libraries, which may be of another Debian than the image.
+    (context / "tools").mkdir()
+    for tool in map(shutil.which, ("nft", "ip")):
+        linked = subprocess.run(["ldd", tool], capture_output=True, text=True, check=True).stdout
+        for file in [tool, *re.findall(r"(/\S+) \(", linked)]:
+            shutil.copy(file, context / "tools")
+    next((context / "tools").glob("ld-linux*")).rename(context / "tools/ld.so")
     subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", context / "key.pem"], check=True)
     clients.s3.create_bucket(Bucket=NAME)
     clients.s3.upload_file(shutil.make_archive(str(base / NAME), "zip", context), NAME, "code.zip")
@@ -193,13 +195,47 @@ def test_all_capabilities(privileged):
         privileged.sh(command)
 
 
+# As docker, k3s and the like ask the kernel for them, in a network namespace that leaves the app's as it is.
+LINKS = ("bridge0 type bridge", "veth0 type veth peer name veth1", "dummy0 type dummy", "vxlan0 type vxlan id 9 dstport 4789",
+         "wg0 type wireguard", "macvlan0 link dummy0 type macvlan", "ipvlan0 link veth1 type ipvlan")
+RULES = """
+add table inet own
+add chain inet own forward { type filter hook forward priority 0; }
+add rule inet own forward ct state established,related accept
+add rule inet own forward limit rate 5/second log reject
+add chain inet own before { type nat hook prerouting priority -100; }
+add rule inet own before fib daddr type local tcp dport 80 dnat ip to 10.9.0.2:8080
+add rule inet own before tcp dport 81 redirect to :8080
+add chain inet own after { type nat hook postrouting priority 100; }
+add rule inet own after oifname bridge0 masquerade
+"""
+
+
+def test_the_kernel_has_what_container_runtimes_load_modules_for(privileged):
+    """An app with all capabilities has no files of modules: what guest/initramfs.sh does not name is not there."""
+    privileged.sh("head -c 1M /dev/zero >/tmp/disk && device=$(losetup --find --show /tmp/disk) && losetup --detach $device")
+    privileged.sh("mount -t binfmt_misc none /mnt && umount /mnt")
+    links = " && ".join(f"{TOOL}/ip link add {link}" for link in LINKS)
+    privileged.sh(f"cat >/tmp/rules <<'END'\n{RULES}END\ncat >/tmp/links <<'END'\n{links} && {TOOL}/ip link set veth0 master bridge0"
+                  f" && {TOOL}/ip tuntap add tun0 mode tun && {TOOL}/nft -f /tmp/rules\nEND\nunshare --net sh -e /tmp/links")
+    for file, needed in {
+            "/proc/filesystems": {"fuse", "overlay", "squashfs", "nfs", "nfs4"},
+            # Of iptables as it was before nftables.
+            "/proc/net/ip_tables_targets": {"MASQUERADE", "DNAT", "SNAT", "REDIRECT", "MARK", "LOG"},
+            "/proc/net/ip_tables_matches": {"conntrack", "addrtype", "comment", "multiport", "mark", "tcp", "udp", "limit", "set",
+                                            "statistic", "physdev", "owner"}}.items():
+        assert needed <= set(privileged.sh(f"cat {file}").split()), file
+    privileged.sh("head -1 /proc/net/ip_vs && ls -d /sys/module/ip_set_hash_ip /sys/module/ip_vs_rr /sys/module/sch_htb"
+                  " /sys/module/br_netfilter /sys/module/nft_compat /sys/module/ip6table_nat")
+
+
 def test_requests_under_way_outlive_the_first_rule_of_nat(clients, built):
     """As dockerd makes them. The answer to this command goes by a connection from before there was connection tracking."""
     # One whose way is open: in another test the others' is closed, and the agent leads their
     # connections.
     microvm = clients.run(built[1])
     rules = "add table ip own; add chain ip own post { type nat hook postrouting priority 100; }; add rule ip own post masquerade"
-    nft = "/srv/nft/ld.so --library-path /srv/nft /srv/nft/nft"
+    nft = f"{TOOL}/nft"
     assert microvm.sh(f"{nft} '{rules}' && echo made") == "made"
     assert "masquerade" in microvm.sh(f"{nft} list table ip own")
     microvm.sh(f"{nft} delete table ip own")
