@@ -122,6 +122,22 @@ async fn an_endless_line_is_not_read_to_its_end() {
     assert_eq!(error, "the connection is closed: a line is too long");
 }
 
+/// The kind: what a guest that has taken its VMM over says is read at a bounded pace.
+#[tokio::test(start_paused = true)]
+async fn lines_without_end_are_read_at_a_pace() {
+    let (qmp, mut qemu) = connected(Duration::from_secs(5)).await;
+    let (mut events, began) = (qmp.events(), Instant::now());
+    let flood = async {
+        for _ in 0..4 * LINES_PER_SECOND {
+            qemu.say("{\"event\": \"RTC_CHANGE\", \"data\": {}}\n").await;
+        }
+        qemu.say("{\"event\": \"STOP\", \"data\": {}}\n").await;
+    };
+    let ((), last) = tokio::join!(flood, events.recv());
+    assert_eq!(last.unwrap(), Event::Stopped);
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn a_wrong_reply_is_an_error_of_that_command_only() {
     let (qmp, mut qemu) = connected(Duration::from_secs(5)).await;
