@@ -25,7 +25,7 @@ use crate::query::{self, Api};
 use crate::quotas::{self, QuotaValues, ServiceQuotas};
 use crate::s3::body::{self, Spoiled};
 use crate::s3::virtual_hosts::Names;
-use crate::s3::{control, version_2};
+use crate::s3::{control, sentences, version_2};
 
 /// Longest body of a call to the small services, CloudWatch Logs excepted.
 const MAXIMUM_BODY_BYTES: usize = 1024 * 1024;
@@ -175,10 +175,11 @@ impl Companions {
             Ok(prepared) => prepared,
             Err(spoiled) => return refuse(spoiled),
         };
+        let is_control = control::is_control(&parts.uri, &parts.headers);
         match self.s3.call(http::Request::from_parts(parts, body)).await {
             Ok(response) => match broke_off.get() {
                 Some(spoiled) if response.status().is_server_error() => refuse(spoiled),
-                _ => response.map(Body::new),
+                _ => sentences::with_message(response, is_control).map(Body::new),
             },
             Err(error) => {
                 tracing::error!(?error, "S3 could not answer");

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::api_config::ApiConfig;
 use crate::build_config::BuildConfig;
+use crate::config_checks;
 use crate::endpoint_config::{AcmeConfig, CertificateConfig, DnsConfig, EndpointConfig};
 use crate::quota_config::QuotaConfig;
 
@@ -258,6 +259,14 @@ impl Config {
             config.quotas.log_mib
         );
         config.check_endpoint_settings()?;
+        config_checks::region(&config.region)?;
+        config_checks::domain(&config.endpoint_domain)?;
+        let of_acme = config.acme.as_ref().and_then(|acme| acme.ca_bundle.as_deref());
+        for (setting, path) in
+            [("build.ca_bundle", config.build.ca_bundle.as_deref()), ("acme.ca_bundle", of_acme)]
+        {
+            path.map_or(Ok(()), |path| config_checks::certificates(setting, path))?;
+        }
         Ok(config)
     }
 

@@ -9,6 +9,7 @@ mod backup;
 mod build_config;
 mod certificate;
 mod config;
+mod config_checks;
 mod data_dir;
 mod doctor;
 mod endpoint_config;

@@ -26,11 +26,13 @@ use crate::api_listener::Admission;
 use crate::config::{Config, OnStop, ServeArgs};
 use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
-use crate::{access, api_listener, data_dir, open_files, pulls, retention};
+use crate::{access, api_listener, config_checks, data_dir, open_files, pulls, retention};
 
-/// What is logged unless HEARTH_LOG says otherwise. s3s calls every refused request an error; what fails on our side is
-/// logged by us.
-const DEFAULT_LOG: &str = "info,s3s=off";
+/// What is logged unless HEARTH_LOG says otherwise.
+const DEFAULT_LOG: &str = "info";
+/// Not logged whatever it says: s3s writes signatures and session tokens of requests into its messages, and calls every
+/// refused request an error. What fails on our side is logged by us.
+const NEVER_LOGGED: &str = "s3s=off";
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -55,6 +57,7 @@ struct Access {
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| DEFAULT_LOG.into());
+    let filter = filter.add_directive(NEVER_LOGGED.parse().context("the log filter")?);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = Config::load(&args)?;
@@ -171,15 +174,14 @@ async fn start(
 
 fn host_net_config(config: &Config, instance: &blake3::Hash) -> anyhow::Result<HostNetConfig> {
     let network = &config.network;
-    let cidr =
-        |text: &String| text.parse().with_context(|| format!("{text:?} is no IPv4 range such as 10.0.0.0/8"));
+    let opened = |text: &String| config_checks::range("network.allow_egress_to", text);
     Ok(HostNetConfig {
         instance: instance.to_hex()[..8].to_owned(),
         address_range: match &network.address_range {
             None => HostNetConfig::DEFAULT_ADDRESS_RANGE,
-            Some(text) => cidr(text)?,
+            Some(text) => config_checks::range("network.address_range", text)?,
         },
-        allow_egress_to: network.allow_egress_to.iter().map(cidr).collect::<anyhow::Result<_>>()?,
+        allow_egress_to: network.allow_egress_to.iter().map(opened).collect::<anyhow::Result<_>>()?,
         upstream_resolvers: network.resolvers.clone(),
         pool_size: network.pool_size,
     })

@@ -74,11 +74,25 @@ pub(crate) async fn run(client: &Client, args: CurlArgs) -> anyhow::Result<ExitC
         } else if let Some(code) = &refused {
             // The endpoint's own refusals may have an empty body.
             let code = String::from_utf8_lossy(code.as_bytes());
-            render::warn(&format!("the endpoint answered {} ({code})", response.status()));
+            let hint = hint(&code, args.port, &args.id);
+            render::warn(&format!("the endpoint answered {} ({code}){hint}", response.status()));
         }
         print_body(response.into_body()).await?;
     }
     Ok(if refused.is_some() || (failed && args.fail) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What to do about a refusal.
+fn hint(code: &str, port: u16, id: &str) -> String {
+    match code {
+        "APP_CONNECT_FAILED" => format!(": nothing listens on port {port}; -p names another"),
+        "MICROVM_CONNECT_FAILED" => {
+            format!(
+                ": it does not run; `hearth resume {id}` wakes one that is suspended, `hearth ps -a` tells"
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 fn print_head(response: &Response<Incoming>) -> anyhow::Result<()> {

@@ -27,11 +27,11 @@ use super::tagging::{Limit, check_count, read_document, read_tags, with_tags};
 const ACCOUNT: &str = "x-amz-account-id";
 const PREFIX: &str = "/v20180820/";
 const TAGS: &str = "/v20180820/tags/";
-const NAMESPACE: &str = "http://awss3control.amazonaws.com/doc/2018-08-20/";
+pub(super) const NAMESPACE: &str = "http://awss3control.amazonaws.com/doc/2018-08-20/";
 /// Query parameter of UntagResource, once for each key.
 pub(super) const TAG_KEYS: &str = "tagKeys";
 
-pub(super) fn is_control(uri: &Uri, headers: &HeaderMap) -> bool {
+pub(crate) fn is_control(uri: &Uri, headers: &HeaderMap) -> bool {
     headers.contains_key(ACCOUNT) && uri.path().starts_with(PREFIX)
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn sort_query(parts: &mut Parts) {
 }
 
 /// Answers as S3 Control does, also when it refuses: its errors have an element around them that
-/// those of S3 do not have. What is refused before, for its signature, has none.
+/// those of S3 do not have.
 pub(super) async fn call(gate: &Gate, request: S3Request<Body>) -> S3Response<Body> {
     let answered = answer(gate, request).await;
     let (status, text) = answered.unwrap_or_else(|error| refusal(&error));

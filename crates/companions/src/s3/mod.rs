@@ -35,6 +35,7 @@ mod operations;
 mod receive;
 mod refusals;
 mod routes;
+pub(crate) mod sentences;
 mod setting_files;
 mod settings;
 mod stored;

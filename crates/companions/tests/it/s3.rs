@@ -192,7 +192,9 @@ async fn unsigned_and_wrongly_signed_requests_are_refused() {
     assert_eq!(neighbours.send(unsigned).await.status, StatusCode::FORBIDDEN);
     let wrong = neighbours.send(signed("other", "s3", "GET", "/demo", &[], b"")).await;
     assert_eq!(wrong.status, StatusCode::FORBIDDEN);
-    assert!(wrong.text().contains("<Code>SignatureDoesNotMatch</Code>"));
+    assert!(wrong.text().contains("<Code>SignatureDoesNotMatch</Code><Message>The signature is not"));
+    let badly_named = neighbours.call("s3", "PUT", "/Bad_Name", &[], b"").await;
+    assert!(badly_named.text().contains("<Message>The bucket's name is not valid"), "{}", badly_named.text());
     let stranger = [("x-amz-expected-bucket-owner", "111111111111")];
     let reply = neighbours.call("s3", "GET", "/demo?list-type=2", &stranger, b"").await;
     assert_eq!(reply.status, StatusCode::FORBIDDEN);

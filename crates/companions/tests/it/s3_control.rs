@@ -189,3 +189,17 @@ async fn the_account_that_asks_may_be_named_to_tag_the_bucket_of_another() {
     let taken = signed_to("localhost", &Keys::other_root(), "s3", "PUT", "/demo", &[], body.as_bytes());
     assert_eq!(neighbours.send(taken).await.status, StatusCode::CONFLICT);
 }
+
+#[tokio::test]
+async fn a_wrong_signature_is_told_in_the_form_of_s3_control() {
+    let neighbours = Neighbours::start().await;
+    let wrong = Keys { secret: "other".into(), ..Keys::root() };
+    let reply = control(&neighbours, &wrong, "GET", &format!("{ARN}demo"), "").await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    let text = reply.text();
+    assert!(text.contains("<ErrorResponse xmlns=") && text.ends_with("</ErrorResponse>"), "{text}");
+    assert!(
+        text.contains("<Error><Code>SignatureDoesNotMatch</Code><Message>The signature is not"),
+        "{text}"
+    );
+}

@@ -1,0 +1,93 @@
+//! What settings must be for the server to be of use: told at the start, and not by the first client or build that fails.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use ipnet::Ipv4Net;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+/// A label of a host name (RFC 1123, section 2.1), in lower case as clients compare it.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Clients make host names and ARNs of the region.
+pub(crate) fn region(text: &str) -> anyhow::Result<()> {
+    ensure!(
+        is_label(text),
+        "the region {text:?} is not of lower-case letters, digits and hyphens, such as us-east-1"
+    );
+    Ok(())
+}
+
+/// The domain under which the endpoints have their names.
+pub(crate) fn domain(text: &str) -> anyhow::Result<()> {
+    ensure!(
+        text.len() <= 180 && text.split('.').all(is_label),
+        "endpoint_domain {text:?} is not a host name in lower case, such as apps.example.com"
+    );
+    Ok(())
+}
+
+/// A PEM file of certificates; `setting` is what names it.
+pub(crate) fn certificates(setting: &str, path: &Path) -> anyhow::Result<()> {
+    let path_of = || format!("{setting} {}", path.display());
+    let pem = std::fs::read(path).with_context(|| format!("{} cannot be read", path_of()))?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let found = found.with_context(|| format!("{} is not PEM", path_of()))?;
+    ensure!(!found.is_empty(), "{} has no certificate", path_of());
+    Ok(())
+}
+
+/// An IPv4 range without host bits.
+pub(crate) fn range<T: std::str::FromStr>(setting: &str, text: &str) -> anyhow::Result<T> {
+    let parsed = text.parse();
+    if let Ok(range) = parsed {
+        return Ok(range);
+    }
+    let net: Option<Ipv4Net> = text.parse().ok();
+    match net.filter(|net| *net != net.trunc()) {
+        Some(net) => {
+            anyhow::bail!("{setting} {text:?} has bits behind its prefix; it would be {}", net.trunc())
+        }
+        None => anyhow::bail!("{setting} {text:?} is no IPv4 range such as 10.0.0.0/8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_nobody_could_use_are_refused_with_a_sentence() {
+        for good in ["us-east-1", "local", "eu-isoe-west-1"] {
+            region(good).unwrap();
+        }
+        for bad in ["", "EU West", "eu_west", "-a", "a-", "a.b", &"a".repeat(64)] {
+            assert!(region(bad).unwrap_err().to_string().contains("such as us-east-1"), "{bad}");
+        }
+        for good in ["localhost", "apps.example.com", "1.a-b"] {
+            domain(good).unwrap();
+        }
+        for bad in ["", "bad domain!", ".a", "a.", "A.b", &"a.".repeat(100)] {
+            assert!(domain(bad).is_err(), "{bad}");
+        }
+        let told = |text: &str| {
+            range::<hearth_host_net::Ipv4Cidr>("allow_egress_to", text).map_err(|error| error.to_string())
+        };
+        told("10.0.0.0/8").unwrap();
+        assert!(told("10.0.0.0/x").unwrap_err().contains("is no IPv4 range"));
+        assert!(told("10.1.2.3/16").unwrap_err().ends_with("it would be 10.1.0.0/16"));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let told = |setting| format!("{:#}", certificates(setting, &file).unwrap_err());
+        assert!(told("build.ca_bundle").contains("ca.pem cannot be read"));
+        std::fs::write(&file, "nothing").unwrap();
+        assert!(told("build.ca_bundle").contains("has no certificate"));
+    }
+}
