@@ -10,10 +10,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use hearth_auth::sigv4::{claimed_access_key, claimed_service, refuse_signed_headers};
+use hearth_auth::sigv4::{Denial, claimed_access_key, claimed_service, refuse_signed_headers};
 use hearth_identity::{Caller, Identities, drain};
 use hearth_store::Store;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use s3s::service::S3Service;
@@ -163,12 +163,19 @@ impl Companions {
         }
         version_2::move_token(&mut parts);
         control::sort_query(&mut parts);
-        // The body of a caller that nobody knows is not read, since nothing but a refusal can come of it.
-        let prepared = if self.is_known(&parts) {
-            body::prepare(&mut parts, body, self.identities.intake()).await
-        } else {
+        // Nothing but a refusal can come of a caller that nobody knows, and of a signature for another time or service. Their
+        // bodies are not kept.
+        let prepared = if !self.is_known(&parts) {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(body::unread())
+        } else if !is_timely(&parts, jiff::Timestamp::now()) {
+            // A client whose clock is wrong gets to see it, and corrects itself.
+            if !parts.headers.contains_key(EXPECT) {
+                drain(body).await;
+            }
+            Ok(body::thrown_away())
+        } else {
+            body::prepare(&mut parts, body, self.identities.intake()).await
         };
         let refuse = |spoiled: Spoiled| respond(spoiled.status(), "application/xml", spoiled.to_xml());
         let (body, broke_off) = match prepared {
@@ -178,7 +185,7 @@ impl Companions {
         let is_control = control::is_control(&parts.uri, &parts.headers);
         match self.s3.call(http::Request::from_parts(parts, body)).await {
             Ok(response) => match broke_off.get() {
-                Some(spoiled) if response.status().is_server_error() => refuse(spoiled),
+                Some(spoiled) if !response.status().is_success() => refuse(spoiled),
                 _ => sentences::with_message(response, is_control).map(Body::new),
             },
             Err(error) => {
@@ -244,6 +251,19 @@ impl Companions {
         maximum_bytes: usize,
     ) -> Result<(Caller, Bytes), hearth_api::Error> {
         self.identities.receive(parts, body, service, maximum_bytes).await
+    }
+}
+
+/// Whether the headers, or the URL, of a request to S3 leave it open that its signature is good at `now`. `s3s` decides, and
+/// reads URLs that are not complete in its own way.
+fn is_timely(parts: &Parts, now: jiff::Timestamp) -> bool {
+    if let Some(expired) = version_2::is_expired(parts.uri.query().unwrap_or(""), now) {
+        return !expired;
+    }
+    match Identities::check_scope(parts, "s3", now) {
+        Ok(()) => true,
+        Err(Denial::Missing | Denial::Incomplete(_)) => !parts.headers.contains_key(AUTHORIZATION),
+        Err(_) => false,
     }
 }
 

@@ -42,6 +42,11 @@ impl Activity {
         self.0.busy.load(Ordering::Relaxed) == 0
     }
 
+    /// A number that is another one after a request has ended: so one that lasts is told from many.
+    pub fn last_end(&self) -> u64 {
+        self.0.idle_since.load(Ordering::Relaxed)
+    }
+
     /// How long it has been so.
     pub fn idle_for(&self) -> Duration {
         let idle_since = Duration::from_millis(self.0.idle_since.load(Ordering::Relaxed));

@@ -15,7 +15,7 @@ const PROBE_MIN: Duration = Duration::from_secs(1);
 /// Ends a connection that is accepted from now on when its client acknowledges nothing for so long, or has no room for what
 /// is to be sent for so long (RFC 5482; Linux, tcp(7): `TCP_USER_TIMEOUT`). A silent one is asked meanwhile whether it is
 /// there. Accepted sockets take these options over from the listener's.
-pub(crate) fn watch_clients(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
+pub fn watch_clients(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
     let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(listener, milliseconds)?;
     sockopt::set_tcp_keepidle(listener, (timeout / 2).max(PROBE_MIN))?;

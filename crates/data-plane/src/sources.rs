@@ -53,8 +53,8 @@ impl Drop for FromSource {
     }
 }
 
-/// Who has an IPv6 address mostly has all of its /64 (RFC 6177).
-pub(crate) fn source_of(address: IpAddr) -> IpAddr {
+/// What an address counts as: who has one of IPv6 mostly has all of its /64 (RFC 6177).
+pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,

@@ -1,12 +1,11 @@
 //! All accounts, and whose signature a request bears.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_api::{AccountId, Timestamp};
 use hearth_auth::Lookup;
-use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, verify};
+use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, check_scope, verify};
 use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
 use http::header::{REFERER, USER_AGENT};
 
@@ -16,6 +15,7 @@ use crate::directory::{Directory, KeyOf};
 use crate::intake::Intake;
 use crate::seldom::Seldom;
 use crate::session::{MAXIMUM_ORIGINS, Session, distinct};
+use crate::source::SourceAddress;
 
 /// Rows that are removed in one transaction at the start.
 const WRITTEN_AT_ONCE: usize = 1_000;
@@ -234,7 +234,7 @@ impl Identities {
         parts: &http::request::Parts,
         at: jiff::Timestamp,
     ) -> Option<Caller> {
-        self.caller_with(access_key, &parts.headers, parts.extensions.get().copied(), at)
+        self.caller_with(access_key, &parts.headers, parts.extensions.get(), at)
     }
 
     /// As [`Self::caller`], for who has the parts of the request one by one.
@@ -242,7 +242,7 @@ impl Identities {
         &self,
         access_key: &str,
         headers: &http::HeaderMap,
-        source: Option<SourceAddress>,
+        source: Option<&SourceAddress>,
         at: jiff::Timestamp,
     ) -> Option<Caller> {
         let directory = self.read();
@@ -282,6 +282,17 @@ impl Identities {
         let headers = headers(parts);
         let request = signed_request(parts, &headers, &[]);
         check_head(&request, service, now, |key| self.credential(key))
+    }
+
+    /// Checks no more than what is left for who verifies signatures of his own: that the headers, or the URL, are signed for
+    /// `service`, at about `now`.
+    pub fn check_scope(
+        parts: &http::request::Parts,
+        service: &str,
+        now: jiff::Timestamp,
+    ) -> Result<(), Denial> {
+        let headers = headers(parts);
+        check_scope(&signed_request(parts, &headers, &[]), service, now)
     }
 
     /// Verifies that a known key signed this request for `service` at about `now`. `body` is the whole body.
@@ -328,26 +339,5 @@ fn signed_request<'a>(
         query: parts.uri.query().unwrap_or(""),
         headers,
         body,
-    }
-}
-
-/// Where a request came from; the server puts it into the request's extensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourceAddress {
-    /// Address of the client.
-    pub address: IpAddr,
-    /// Whether it came over TLS, to a proxy of ours.
-    pub secure: bool,
-}
-
-impl SourceAddress {
-    /// A client that came without TLS.
-    pub fn plain(address: SocketAddr) -> Self {
-        Self { address: address.ip(), secure: false }
-    }
-
-    /// The address without its port.
-    pub fn ip(self) -> IpAddr {
-        self.address
     }
 }

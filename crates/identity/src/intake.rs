@@ -18,7 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::caller::Caller;
-use crate::identities::{Identities, SourceAddress};
+use crate::identities::Identities;
+use crate::source::SourceAddress;
 
 /// Bodies up to this length need no budget: there are as many as connections.
 const SMALL_BYTES: usize = 16 << 10;
@@ -113,7 +114,7 @@ impl Intake {
         if expected == 0 || body.is_end_stream() {
             return Ok((Bytes::new(), Share::default()));
         }
-        let source = parts.extensions.get::<SourceAddress>().map(|source| source.ip());
+        let source = parts.extensions.get::<SourceAddress>().map(SourceAddress::ip);
         let share = self.share(source, expected).await?;
         Ok((collect(body, maximum, too_long).await?, share))
     }

@@ -24,16 +24,18 @@ mod seldom;
 pub mod service_role;
 pub mod session;
 mod sessions;
+mod source;
 mod unique;
 
 pub use account::{Account, MAXIMUM_ACCOUNT_BYTES};
 pub use caller::Caller;
 pub use entities::{AccessKey, ManagedPolicy, Policy, PolicyVersion, Role, User};
-pub use identities::{Identities, IdentityError, RootKey, SourceAddress};
+pub use identities::{Identities, IdentityError, RootKey};
 pub use intake::{Intake, Share, drain};
 pub use log_rights::{PolicyLogRights, log_questions};
 pub use service_role::{OnBehalf, Owned, ServiceRole};
 pub use session::{Origin, Session, SessionOf};
+pub use source::{ConnectionUser, SourceAddress};
 pub use unique::{secret, unique_id};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hearth_companions::WholeApi;
-use hearth_data_plane::{Busy, FromSource, Sources};
+use hearth_data_plane::{Busy, FromSource, Sources, watch_clients};
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api_config::ApiConfig;
 use crate::api_places::{Place, Places};
+use crate::api_progress::{Awaited, Watched};
 use crate::forwarded::TrustedProxies;
 
 /// Longest time until the next request's head is complete, waiting for the request included.
@@ -27,6 +28,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest head of a request, and most that is read ahead of a body, in bytes. The library's own limit is 400 KiB, which a
 /// thousand clients without a key would fill.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// How long a client may acknowledge nothing, or leave no room for what is to be sent, until it is cut.
+const CLIENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,6 +69,9 @@ pub(crate) async fn serve(
     stopping: CancellationToken,
 ) {
     let Admission { places, sources, proxies } = admission;
+    if let Err(error) = watch_clients(&listener, CLIENT_TIMEOUT) {
+        tracing::warn!(%error, "clients of the API that are gone will not be noticed");
+    }
     let connections = TaskTracker::new();
     let accept = async {
         loop {
@@ -108,11 +114,14 @@ async fn serve_connection(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let api = TowerToHyperService::new(api);
-    let activity = place.activity().clone();
+    let (activity, progress) = (place.activity().clone(), place.progress().clone());
+    let stream = TokioIo::new(Watched::new(stream, progress.clone(), CLIENT_TIMEOUT));
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Policies ask for it (`aws:SourceIp`).
-        let source = proxies.source(address, request.headers());
+        let source = proxies.source(address, request.headers(), progress.user().clone());
+        progress.request(source.address);
         request.extensions_mut().insert(source);
+        let request = request.map(|body| Awaited { body, progress: progress.clone() });
         let (busy, answer) = (activity.request(), api.call(request));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| BusyBody { body, _busy: busy })) }
     });
@@ -121,26 +130,30 @@ async fn serve_connection(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(READ_AHEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(stream, service)
     );
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        // A request may have come in the moment in which its connection was told to go: it is answered.
-        () = place.needed().cancelled() => {
-            if place.is_busy() {
+    let served = async {
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = stopping.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
-            } else {
-                Ok(())
+            }
+            // A request may have come in the moment in which its connection was told to go: it is answered.
+            () = place.needed().cancelled() => {
+                if place.is_busy() {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                } else {
+                    Ok(())
+                }
             }
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "an API connection broke");
+    match place.cut().run_until_cancelled(served).await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "an API connection broke"),
+        None => tracing::debug!(%address, "an API connection was too slow to keep its place"),
     }
 }
 
@@ -167,5 +180,110 @@ impl<T: Body + Unpin> Body for BusyBody<T> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use axum::Router;
+    use axum::routing::{any, get};
+    use rustix::net::sockopt;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// More than the buffers of two sockets hold.
+    const LONG_BYTES: usize = 64 << 20;
+
+    /// A server with so many places: `/upload` reads the body, `/long` has a long answer, `/` a short one.
+    async fn server(connections: usize, config: ApiConfig) -> SocketAddr {
+        let upload = |body: axum::body::Bytes| async move { body.len().to_string() };
+        let routes = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/upload", any(upload))
+            .route("/long", get(|| async { vec![b'x'; LONG_BYTES] }))
+            .layer(axum::extract::DefaultBodyLimit::disable());
+        let api = WholeApi::new(routes, Router::new(), &[]);
+        let admission = Admission::new(&config, connections).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, api, admission, CancellationToken::new()));
+        address
+    }
+
+    async fn send(to: SocketAddr, source: u8, head: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        // What is not read soon stays with the server.
+        socket.set_recv_buffer_size(8192).unwrap();
+        socket.bind(([127, 0, 0, source], 0).into()).unwrap();
+        let mut stream = socket.connect(to).await.unwrap();
+        stream.write_all(format!("{head}\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    const UPLOAD: &str = "PUT /upload HTTP/1.1\r\nContent-Length: 100000000";
+    const DOWNLOAD: &str = "GET /long HTTP/1.1";
+
+    async fn is_answered(to: SocketAddr) -> bool {
+        let mut stream = send(to, 9, "GET / HTTP/1.1\r\nConnection: close").await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.is_ok() && answer.ends_with("here")
+    }
+
+    /// The kind: an upload or a download without a deadline. All the while, others get their turn.
+    #[tokio::test(start_paused = true)]
+    async fn busy_connections_that_do_not_move_keep_nobody_out() {
+        let address = server(4, ApiConfig::default()).await;
+        let mut held = Vec::new();
+        for head in [UPLOAD, DOWNLOAD, UPLOAD, DOWNLOAD] {
+            held.push(send(address, 1, head).await);
+        }
+        assert!(is_answered(address).await);
+        assert!(is_answered(address).await);
+    }
+
+    /// Behind a proxy, clients are told apart by the address that it tells, and an account by nobody's.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_most_behind_a_proxy_gives_way() {
+        let config = ApiConfig { trusted_proxies: vec!["127.0.0.1".to_owned()], ..ApiConfig::default() };
+        let address = server(4, config).await;
+        let told = |client: &str| format!("{UPLOAD}\r\nX-Forwarded-For: {client}");
+        let mut alone = send(address, 1, &told("203.0.113.9")).await;
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(send(address, 1, &told("203.0.113.1")).await);
+        }
+        assert!(is_answered(address).await);
+        let is_cut = |result: Result<std::io::Result<u8>, _>| result.is_ok();
+        assert!(is_cut(tokio::time::timeout(Duration::from_millis(1), held[0].read_u8()).await));
+        assert!(!is_cut(tokio::time::timeout(Duration::from_millis(1), alone.read_u8()).await));
+    }
+
+    /// The kind: an answer that nobody takes, though there are places.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_cut() {
+        let address = server(4, ApiConfig::default()).await;
+        let mut stream = send(address, 1, DOWNLOAD).await;
+        tokio::time::sleep(CLIENT_TIMEOUT * 2).await;
+        let mut taken = Vec::new();
+        let read = stream.read_to_end(&mut taken).await;
+        assert!(read.is_err() || taken.len() < LONG_BYTES, "{} bytes", taken.len());
+    }
+
+    #[tokio::test]
+    async fn clients_that_are_gone_are_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Accepted sockets take the options over from the listener's.
+        let watched = listener.as_fd().try_clone_to_owned().unwrap();
+        let api = WholeApi::new(Router::new(), Router::new(), &[]);
+        let admission = Admission::new(&ApiConfig::default(), 1).unwrap();
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        serve(listener, api, admission, stopping).await;
+        assert!(sockopt::socket_keepalive(&watched).unwrap());
+        assert_eq!(sockopt::tcp_user_timeout(&watched).unwrap(), 60_000);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hearth_identity::SourceAddress;
+use hearth_identity::{ConnectionUser, SourceAddress};
 use hyper::HeaderMap;
 use ipnet::IpNet;
 
@@ -36,10 +36,15 @@ impl TrustedProxies {
     }
 
     /// The client: from the connection's peer back to the first address that is no trusted proxy's. What stands before that
-    /// was written by somebody who may lie.
-    pub(crate) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> SourceAddress {
+    /// was written by somebody who may lie. `user` is the connection's.
+    pub(crate) fn source(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        user: ConnectionUser,
+    ) -> SourceAddress {
         if !self.contains(peer.ip()) {
-            return SourceAddress::plain(peer);
+            return SourceAddress { address: peer.ip(), secure: false, user };
         }
         let mut address = peer.ip();
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
@@ -55,7 +60,7 @@ impl TrustedProxies {
             headers.get_all(FORWARDED_PROTO).iter().next_back().and_then(|value| value.to_str().ok());
         let protocol = protocol.and_then(|value| value.rsplit(',').next());
         let secure = protocol.is_some_and(|protocol| protocol.trim().eq_ignore_ascii_case("https"));
-        SourceAddress { address, secure }
+        SourceAddress { address, secure, user }
     }
 }
 
@@ -79,7 +84,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        let source = proxies.source(peer.parse().unwrap(), &map);
+        let source = proxies.source(peer.parse().unwrap(), &map, ConnectionUser::default());
         (source.address.to_string(), source.secure)
     }
 

@@ -5,6 +5,7 @@ mod adapters;
 mod api_config;
 mod api_listener;
 mod api_places;
+mod api_progress;
 mod backup;
 mod build_config;
 mod certificate;

@@ -15,7 +15,7 @@ pub use claim::{claimed_access_key, claimed_service};
 pub use coverage::{header_names, refuse_signed_headers, signed_headers, unsigned_header};
 pub use sign::{Scope, sign};
 pub use signing_key::SigningKeys;
-pub use verify::{Denial, Identity, check_head, check_token, verify};
+pub use verify::{Denial, Identity, check_head, check_scope, check_token, verify};
 
 use aws_lc_rs::{digest, hmac};
 

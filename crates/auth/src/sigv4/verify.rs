@@ -156,6 +156,26 @@ pub fn check_head(
     check_token(claim.session_token.as_deref(), credential.session_token.as_deref())
 }
 
+/// What can be told from the claim alone, for a caller that verifies the rest elsewhere: that `request` was signed for
+/// `service`, at about `now`.
+pub fn check_scope(request: &SignedRequest<'_>, service: &str, now: Timestamp) -> Result<(), Denial> {
+    let claim = Claim::read(request)?;
+    check_service(&claim, service)?;
+    check_time(&claim, now)
+}
+
+/// The service and the date of the scope.
+fn check_service(claim: &Claim, service: &str) -> Result<(), Denial> {
+    let (_, scope) = claim.credential()?;
+    if scope.service != service {
+        return Err(Denial::WrongService { expected: service.to_owned() });
+    }
+    if !claim.amz_date.starts_with(scope.date) {
+        return Err(Denial::Incomplete("The date of the credential is not that of X-Amz-Date.".to_owned()));
+    }
+    Ok(())
+}
+
 /// The credential of a claim for `service` at about `now`.
 fn examine(
     claim: &Claim,
@@ -164,13 +184,7 @@ fn examine(
     now: Timestamp,
     lookup: impl FnOnce(&str) -> Lookup,
 ) -> Lookup {
-    let (access_key, scope) = claim.credential()?;
-    if scope.service != service {
-        return Err(Denial::WrongService { expected: service.to_owned() });
-    }
-    if !claim.amz_date.starts_with(scope.date) {
-        return Err(Denial::Incomplete("The date of the credential is not that of X-Amz-Date.".to_owned()));
-    }
+    check_service(claim, service)?;
     if !claim.signed_headers.iter().any(|name| name == "host") {
         return Err(Denial::Incomplete("The 'Host' header must be signed.".to_owned()));
     }
@@ -179,7 +193,7 @@ fn examine(
         return Err(Denial::HeaderNotSigned(name.to_ascii_lowercase()));
     }
     check_time(claim, now)?;
-    lookup(access_key)
+    lookup(claim.credential()?.0)
 }
 
 /// Compares the token that was sent with the one that belongs to the key.

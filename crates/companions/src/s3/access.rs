@@ -140,9 +140,9 @@ fn refuse(denial: Option<String>) -> S3Result<()> {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let source = context.extensions_mut().get().copied();
+        let source = context.extensions_mut().get().cloned();
         let key = context.credentials().map(|credentials| credentials.access_key.as_str());
-        let (mut asker, query) = self.admit(key, context.headers(), context.uri(), source)?;
+        let (mut asker, query) = self.admit(key, context.headers(), context.uri(), source.as_ref())?;
         let name = context.s3_op().name();
         let operation = operation(name).ok_or_else(|| {
             s3_error!(NotImplemented, "The operation {name} of Amazon S3 is not served here.")
@@ -179,7 +179,7 @@ impl Gate {
         access_key: Option<&str>,
         headers: &HeaderMap,
         uri: &Uri,
-        source: Option<SourceAddress>,
+        source: Option<&SourceAddress>,
     ) -> S3Result<(Asker, Query)> {
         let Some(access_key) = access_key else {
             return Err(s3_error!(AccessDenied, "Access Denied: anonymous requests are not served here."));
@@ -189,8 +189,12 @@ impl Gate {
         coverage::check(headers, &query)?;
         self.check_token(access_key, headers, &query)?;
         let caller = self.identities.caller_with(access_key, headers, source, jiff::Timestamp::now());
+        let caller = caller.ok_or_else(unknown_key)?;
+        if let Some(source) = source {
+            source.user.set(&caller.account);
+        }
         let asker = Asker {
-            caller: Arc::new(caller.ok_or_else(unknown_key)?),
+            caller: Arc::new(caller),
             identities: self.identities.clone(),
             storage: self.storage.clone(),
             bucket: None,

@@ -132,8 +132,8 @@ struct Reading<S> {
 }
 
 /// Hands on the body in chunks of bounded size.
-pub(super) fn bounded<E>(
-    body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+pub(super) fn bounded(
+    body: impl Stream<Item = Result<Bytes, Spoiled>> + Send + Unpin + 'static,
     intake: Arc<Intake>,
     source: Option<IpAddr>,
 ) -> impl Stream<Item = Result<Bytes, Spoiled>> + Send {
@@ -143,7 +143,7 @@ pub(super) fn bounded<E>(
     })
 }
 
-impl<E, S: Stream<Item = Result<Bytes, E>> + Unpin> Reading<S> {
+impl<S: Stream<Item = Result<Bytes, Spoiled>> + Unpin> Reading<S> {
     async fn next(&mut self) -> Result<Option<Bytes>, Spoiled> {
         loop {
             if let Some(written) = self.chunks.written.pop_front() {
@@ -171,7 +171,7 @@ impl<E, S: Stream<Item = Result<Bytes, E>> + Unpin> Reading<S> {
             Some((_, until)) => timeout_at(*until, self.body.next()).await.map_err(|_| Spoiled::Slow)?,
             None => self.body.next().await,
         };
-        next.transpose().map_err(|_| Spoiled::Incomplete)
+        next.transpose()
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
     /// What comes of a body that arrives in steps of this many bytes.
     async fn handed_on(body: &[u8], step: usize) -> Result<Vec<u8>, Spoiled> {
         let pieces: Vec<_> =
-            body.chunks(step).map(|piece| Ok::<_, ()>(Bytes::copy_from_slice(piece))).collect();
+            body.chunks(step).map(|piece| Ok::<_, Spoiled>(Bytes::copy_from_slice(piece))).collect();
         let pieces = bounded(futures::stream::iter(pieces), Arc::new(Intake::default()), None);
         let written: Vec<Bytes> = pieces.try_collect().await?;
         Ok(written.concat())
@@ -250,7 +250,7 @@ mod tests {
         let intake = Arc::new(Intake::default());
         let head = format!("{SIGNED_BYTES_MAX:x};chunk-signature={}\r\n", "a".repeat(64));
         let start = || {
-            let head = Ok::<_, ()>(Bytes::from(head.clone()));
+            let head = Ok::<_, Spoiled>(Bytes::from(head.clone()));
             let body = futures::stream::iter([head]).chain(futures::stream::pending());
             Box::pin(bounded(body, intake.clone(), None))
         };

@@ -64,8 +64,7 @@ async fn answer(gate: &Gate, mut request: S3Request<Body>) -> S3Result<(StatusCo
     let resource = request.uri.path().strip_prefix(TAGS).ok_or_else(not_served)?;
     let name = bucket_name(resource)?;
     let key = request.credentials.as_ref().map(|credentials| credentials.access_key.as_str());
-    let (mut asker, query) =
-        gate.admit(key, &request.headers, &request.uri, request.extensions.get().copied())?;
+    let (mut asker, query) = gate.admit(key, &request.headers, &request.uri, request.extensions.get())?;
     asker.find(&name).await?;
     match request.method {
         Method::GET => {

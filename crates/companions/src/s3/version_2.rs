@@ -29,6 +29,13 @@ pub(crate) fn access_key(query: &str) -> Option<String> {
     pairs.find(|(name, _)| name == "AWSAccessKeyId").map(|(_, value)| value.into_owned())
 }
 
+/// Whether the time of a presigned URL is over; `None` for another request.
+pub(crate) fn is_expired(query: &str, now: jiff::Timestamp) -> Option<bool> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let expires = pairs.find(|(name, _)| name == "Expires")?.1.parse::<i64>().ok()?;
+    access_key(query).map(|_| now > jiff::Timestamp::from_second(expires).unwrap_or(jiff::Timestamp::MAX))
+}
+
 /// Refuses the form in a header, as S3 does for buckets made since 2020: its date is not bound to be a recent one, so
 /// whoever saw such a request could send it for ever.
 pub(super) fn check_header(headers: &HeaderMap) -> S3Result<()> {

@@ -1,7 +1,10 @@
 //! What a signature must cover, and what a right to copy does not include.
 
+use std::sync::{Arc, Mutex};
+
 use axum::body::Body;
 use bytes::Bytes;
+use hearth_identity::SourceAddress;
 use http::{Request, StatusCode};
 
 use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
@@ -112,4 +115,29 @@ async fn a_header_cannot_be_named_again_and_again() {
             assert!(message.contains(says), "{message}");
         }
     }
+}
+
+/// The kind: one account that uses everything from many addresses. Whose a connection is is known while its body comes, and
+/// not before the signature was verified.
+#[tokio::test]
+async fn an_upload_is_of_the_account_that_signed_it() {
+    let neighbours = with_secret().await;
+    let mut users = Vec::new();
+    let wrong = Keys { secret: "wrong".to_owned(), ..Keys::root() };
+    for keys in [Keys::root(), Keys::other_root(), wrong] {
+        let source = SourceAddress::plain(([192, 0, 2, 1], 1).into());
+        let (user, seen) = (source.user.clone(), Arc::new(Mutex::new(None)));
+        let noting = seen.clone();
+        let pieces = futures::stream::once(async move {
+            *noting.lock().unwrap() = user.get();
+            Err::<Bytes, _>(std::io::Error::other("that is enough"))
+        });
+        let mut request = signed_by(&keys, "s3", "PUT", "/incoming/x", &[], b"abc");
+        request.headers_mut().insert("content-length", "8388608".parse().unwrap());
+        request.extensions_mut().insert(source);
+        neighbours.send(request.map(|_| Body::from_stream(pieces))).await;
+        users.push(*seen.lock().unwrap());
+    }
+    assert_eq!(users[0].map(std::num::NonZeroU64::get), Some(1), "the first account is 000000000000");
+    assert_eq!(users[2], None);
 }

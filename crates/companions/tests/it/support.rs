@@ -219,9 +219,34 @@ pub(crate) fn signed_by(
     signed_to(HOST, keys, service, method, target, headers, body)
 }
 
+/// A request that was signed at this time.
+pub(crate) fn signed_at(
+    at: jiff::Timestamp,
+    keys: &Keys,
+    service: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request<Body> {
+    signed_to_at((HOST, at), keys, service, method, target, headers, body)
+}
+
 /// A request to this host.
 pub(crate) fn signed_to(
     host: &str,
+    keys: &Keys,
+    service: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request<Body> {
+    signed_to_at((host, jiff::Timestamp::now()), keys, service, method, target, headers, body)
+}
+
+fn signed_to_at(
+    (host, at): (&str, jiff::Timestamp),
     keys: &Keys,
     service: &str,
     method: &str,
@@ -236,7 +261,7 @@ pub(crate) fn signed_to(
     all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
     let scope = Scope { access_key: &keys.id, secret: &keys.secret, region: "us-east-1", service };
     let request = SignedRequest { method, path, query, headers: &all, body };
-    let added = sign(&request, &scope, jiff::Timestamp::now());
+    let added = sign(&request, &scope, at);
     let mut builder = Request::builder().method(method).uri(target).header("host", host);
     for (name, value) in headers {
         builder = builder.header(name, value);
