@@ -130,7 +130,7 @@ impl Taken {
 
     fn longest_idle(&self) -> Option<&Connection> {
         let idle = self.connections.iter().filter(|(_, connection)| {
-            connection.activity.is_idle()
+            is_idle(&connection.activity, &connection.progress)
                 && connection.activity.idle_for() >= GRACE
                 && !connection.needed.is_cancelled()
         });
@@ -172,7 +172,7 @@ impl Connection {
     /// Looks at what is done now; whether a request is under way. Requests that follow one another are seen as one, or a client
     /// would only have to begin another in time.
     fn look(&mut self) -> bool {
-        let (is_busy, now) = (!self.activity.is_idle(), Instant::now());
+        let (is_busy, now) = (!is_idle(&self.activity, &self.progress), Instant::now());
         let (last_end, moved) = (self.activity.last_end(), self.progress.moved());
         let is_other = |seen: &Seen| seen.last_end != last_end && now - seen.looked > BUSY_GRACE;
         if is_busy && self.seen.as_ref().is_none_or(is_other) {
@@ -204,7 +204,7 @@ impl Place {
 
     /// Whether a request is under way.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.activity.is_idle()
+        !is_idle(&self.activity, &self.progress)
     }
 
     /// What the connection is doing, to be told of its requests.
@@ -216,6 +216,11 @@ impl Place {
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
     }
+}
+
+/// Whether no request is under way. The end of an answer may still be on its way when the request counts as over.
+fn is_idle(activity: &Activity, progress: &Progress) -> bool {
+    activity.is_idle() && !progress.is_untaken()
 }
 
 impl Drop for Place {

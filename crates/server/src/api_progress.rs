@@ -62,7 +62,12 @@ impl Progress {
 
     /// Whether it is the client's turn: the server has asked for more than has come, or sent more than was taken.
     pub(crate) fn waits_for_client(&self) -> bool {
-        self.0.wants_body.load(Ordering::Relaxed) || self.0.is_untaken.load(Ordering::Relaxed)
+        self.0.wants_body.load(Ordering::Relaxed) || self.is_untaken()
+    }
+
+    /// Whether there is no room for what is to be sent.
+    pub(crate) fn is_untaken(&self) -> bool {
+        self.0.is_untaken.load(Ordering::Relaxed)
     }
 
     /// Bytes from and to the client so far.
@@ -78,7 +83,7 @@ impl Progress {
         self.0.wants_body.store(wants, Ordering::Relaxed);
     }
 
-    fn is_untaken(&self, is_untaken: bool) {
+    fn set_untaken(&self, is_untaken: bool) {
         self.0.is_untaken.store(is_untaken, Ordering::Relaxed);
     }
 }
@@ -104,7 +109,7 @@ impl<S> Watched<S> {
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        self.progress.is_untaken(written.is_pending());
+        self.progress.set_untaken(written.is_pending());
         if let Poll::Ready(written) = written {
             self.untaken = None;
             return Poll::Ready(written.inspect(|bytes| self.progress.count(*bytes)));
