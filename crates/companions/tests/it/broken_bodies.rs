@@ -55,7 +55,8 @@ async fn an_upload_that_stands_still_is_cut() {
     let standing = futures::StreamExt::chain(begun, futures::stream::pending());
     let mut request = signed("secret", "s3", "PUT", "/demo/key", &[], b"abcdef");
     request.headers_mut().insert("content-length", "8388608".parse().unwrap());
-    let reply = neighbours.send(request.map(|_| Body::from_stream(standing))).await;
+    let answer = neighbours.send(request.map(|_| Body::from_stream(standing)));
+    let reply = tokio::time::timeout(std::time::Duration::from_mins(5), answer).await.unwrap();
     assert_eq!((reply.status, reply.field("Code").as_str()), (StatusCode::BAD_REQUEST, "RequestTimeout"));
     assert!(reply.text().contains("Idle connections will be closed."), "{}", reply.text());
     assert_eq!(neighbours.temporary_files(), 0);
