@@ -157,8 +157,10 @@ impl ImageBuilder {
                 } else {
                     tracing::warn!(arn = %row.arn, version = %row.version, %failure, "a build failed");
                 }
-                remove(&self.config.files.image(&row.arn, row.version).directory);
-                if failure.code == FailureCode::DiskStorageFull {
+                let files = self.config.files.image(&row.arn, row.version);
+                let began = files.disk.exists();
+                remove(&files.directory);
+                if failure.code == FailureCode::DiskStorageFull && began {
                     // What was written to it is damaged, and its space is needed.
                     remove_cache(&self.config.files.build_cache(&row.arn, &image.id));
                 }
@@ -201,6 +203,9 @@ impl ImageBuilder {
         match self.place(&row.arn.account, stopped).await {
             Ok(slot) => prepared.slot = Some(slot),
             Err(failure) => return log.end(Err(failure)).await,
+        }
+        if let Err(failure) = self.still_has_room(&row.arn.account).await {
+            return log.end(Err(failure)).await;
         }
         build.state = BuildState::InProgress;
         row.state = ImageVersionState::InProgress;

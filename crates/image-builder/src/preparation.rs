@@ -79,17 +79,15 @@ impl ImageBuilder {
         self.config.base_images.stores(asker, images, &self.config.guests).await
     }
 
-    /// Waits for a place among the builds, and looks whether there is still room for what it is to be used for.
+    /// Waits for a place among the builds.
     pub(crate) async fn place(
         &self,
         account: &AccountId,
         stopped: &CancellationToken,
     ) -> Result<Slot, BuildFailure> {
-        let slot = tokio::select! {
-            slot = self.slots.acquire(account) => slot,
-            () = stopped.cancelled() => return Err(self.builds.failure()),
-        };
-        self.still_has_room(account).await?;
-        Ok(slot)
+        tokio::select! {
+            slot = self.slots.acquire(account) => Ok(slot),
+            () = stopped.cancelled() => Err(self.builds.failure()),
+        }
     }
 }

@@ -14,6 +14,9 @@ use crate::slots::FairSlots;
 /// Accounts whose files are looked at, at the same time: an account may have some ten thousand.
 const LOOKS: usize = 2;
 
+/// Calls of one account that may wait for that.
+const WAITING_LOOKS: usize = 64;
+
 /// Places for looking at files.
 pub(crate) fn looks() -> FairSlots {
     FairSlots::new(LOOKS, 1)
@@ -59,6 +62,10 @@ impl ImageBuilder {
 
     /// Bytes of the disk that the versions of an account's images, and the images' layer caches, take.
     async fn bytes_of_images(&self, account: &AccountId) -> Result<u64, Error> {
+        if self.looks.waiting(account) >= WAITING_LOOKS {
+            let message = "Too many images are being made at the same time; please try again later.";
+            return Err(Error::new(ErrorKind::Throttling, message));
+        }
         let _look = self.looks.acquire(account).await;
         let directories = self.config.files.of_images(account).into();
         let looking = tokio::task::spawn_blocking(move || allocated_below(directories));

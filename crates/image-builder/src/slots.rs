@@ -48,6 +48,13 @@ impl FairSlots {
         slot_rx.await.expect("invariant: who waits stays in the queue until it gets a place")
     }
 
+    /// How many wait for a place of this account.
+    pub(crate) fn waiting(&self, account: &AccountId) -> usize {
+        let state = self.state();
+        let own = state.waiting.iter().find(|(waiting, _)| waiting == account);
+        own.map_or(0, |(_, waiters)| waiters.iter().filter(|waiter| !waiter.is_closed()).count())
+    }
+
     /// Whether a place would be had at once.
     pub(crate) fn is_free_for(&self, account: &AccountId) -> bool {
         let state = self.state();

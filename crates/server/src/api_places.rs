@@ -1,17 +1,19 @@
 //! The places for connections to the API, and which of them give way.
 //!
 //! A client takes a place before anything is known of it. When one is needed and all are taken, the first to give way is a
-//! connection without a request under way, the one that has been without for longest, whatever it has asked before: clients
-//! of AWS open another. When there is none, one of those gives way whose request waits for its client:
+//! connection without a request under way: of whoever has more than an eighth of all places, or else the one that has been
+//! without for longest; clients of AWS open another. When there is none, a request is cut ([`Reason`]):
 //!
-//! - One that crawls: less than [`BYTES_PER_SECOND`] since it was first looked at. Of those, the oldest of whoever has most.
-//! - Else, of whoever has more than an eighth of all places, the oldest. A cap instead would leave places empty that others do
-//!   not want, and two accounts at their caps would still have everything.
+//! - One that crawls: less than [`BYTES_PER_SECOND`] while its client was waited for. Of those, the oldest of whoever has most.
+//! - Else, of whoever has more than an eighth of all places, the oldest for whose client is waited, or that the server is at work
+//!   for: what it changes is done all the same. A cap instead would leave places empty that others do not want, and two accounts
+//!   at their caps would still have everything.
 //!
-//! What the server itself is at work for is never cut, and nothing is while there are places: an upload may take hours then.
+//! Nothing is cut while there are places: an upload may take hours then.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,16 +22,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::api_progress::{Holder, Progress};
+use crate::api_progress::Progress;
 
-/// For how long a connection without a request keeps its place in any case.
+/// For how long a connection that has had no request yet keeps its place in any case.
 const GRACE: Duration = Duration::from_secs(2);
-/// For how long one with a request does, from when it was first looked at; and the time over which its pace is taken.
+/// For how long one with a request does, from when it was first looked at.
 const BUSY_GRACE: Duration = Duration::from_secs(10);
+/// For how long a client is waited for until its pace is taken. The kernel tells that there is room for more of an answer when a third
+/// of its buffer is free, which takes a client of some 50 KB/s 25 s.
+const PACE_TIME: Duration = Duration::from_secs(30);
 /// Pace below which a request crawls, the same that short bodies must have.
 const BYTES_PER_SECOND: u64 = 32 << 10;
-/// The part of all places beyond which whoever has most of them gives way with requests that do not crawl, too.
+/// The part of all places beyond which whoever has most of them gives way with requests that do not crawl, too; and how many places
+/// anybody may have in any case.
 const LARGE_PART: usize = 8;
+const SMALL_COUNT: usize = 3;
 /// Between two looks for one that gives way, while there is none that could.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,14 +67,28 @@ struct Connection {
 /// What was seen of a connection with requests since there were too few places.
 #[derive(Debug)]
 struct Seen {
+    /// Whose it is.
+    source: u64,
     /// When it was last looked at, and the end of its last request then.
     looked: Instant,
     last_end: u64,
     first: Instant,
-    /// Start of the time over which the pace is taken, and the bytes that had been moved then.
-    since: Instant,
+    /// Whether its client was waited for then, for how long that was while its pace is taken, and what had been moved before.
+    waits: bool,
+    waited: Duration,
     moved: u64,
     crawls: bool,
+}
+
+/// Why a request is made to give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    /// The server is at work for it, and its holder has a large part of all places.
+    HasMost,
+    /// The same, and its client is waited for.
+    WaitsForClient,
+    /// Its client is waited for, and slow.
+    Crawls,
 }
 
 /// The place of one connection, which is free again when this is dropped.
@@ -121,22 +142,33 @@ impl Places {
 impl Taken {
     /// Tells one to give way, if one can.
     fn make_room(&mut self, all: usize) {
-        if let Some(idle) = self.longest_idle() {
+        if let Some(idle) = self.longest_idle(all) {
             idle.needed.cancel();
         } else if let Some(busy) = self.busy_of_whoever_has_most(all) {
             busy.cut.cancel();
         }
     }
 
-    fn longest_idle(&self) -> Option<&Connection> {
-        let idle = self.connections.iter().filter(|(_, connection)| {
-            is_idle(&connection.activity, &connection.progress)
-                && connection.activity.idle_for() >= GRACE
-                && !connection.needed.is_cancelled()
+    /// One that may still have its first request before it goes only if nobody else is without one.
+    fn longest_idle(&self, all: usize) -> Option<&Connection> {
+        let counts = self.counts(|connection| connection.progress.holder());
+        let idle = self.connections.iter().filter(|(_, Connection { activity, progress, needed, .. })| {
+            let had_its_turn = activity.last_end() > 0 || activity.idle_for() >= GRACE;
+            is_idle(activity, progress) && had_its_turn && !needed.is_cancelled()
         });
-        let longest =
-            idle.max_by_key(|(number, connection)| (connection.activity.idle_for(), Reverse(**number)));
+        let longest = idle.max_by_key(|(number, Connection { activity, progress, .. })| {
+            let has_large_part = is_large(counts[&progress.holder()], all);
+            (activity.idle_for() >= GRACE, has_large_part, activity.idle_for(), Reverse(**number))
+        });
         longest.map(|(_, connection)| connection)
+    }
+
+    fn counts<K: Eq + Hash>(&self, key: impl Fn(&Connection) -> K) -> HashMap<K, usize> {
+        let mut counts = HashMap::new();
+        for connection in self.connections.values() {
+            *counts.entry(key(connection)).or_default() += 1;
+        }
+        counts
     }
 
     fn busy_of_whoever_has_most(&mut self, all: usize) -> Option<&Connection> {
@@ -144,50 +176,70 @@ impl Taken {
         if self.connections.values().any(|connection| connection.cut.is_cancelled()) {
             return None;
         }
-        let mut counts: HashMap<Holder, usize> = HashMap::new();
-        let mut candidates = Vec::new();
-        for (number, connection) in &mut self.connections {
-            if !connection.look() {
-                continue;
-            }
-            let holder = connection.progress.holder();
-            *counts.entry(holder).or_default() += 1;
-            if let Some(seen) = connection.seen.as_ref().filter(|seen| seen.first.elapsed() >= BUSY_GRACE)
-                && connection.progress.waits_for_client()
-            {
-                candidates.push((*number, holder, seen.crawls, seen.first));
-            }
+        for connection in self.connections.values_mut() {
+            connection.look();
         }
-        let count = |holder| counts.get(holder).copied().unwrap_or_default();
-        let may_go =
-            candidates.iter().filter(|(_, holder, crawls, _)| *crawls || count(holder) > all / LARGE_PART);
-        let first_to_go = may_go.max_by_key(|(number, holder, crawls, first)| {
-            (*crawls, count(holder), Reverse(*first), Reverse(*number))
+        let of = |connection: &Connection| (connection.progress.holder(), connection.progress.source());
+        let by_holder = self.counts(|connection| of(connection).0);
+        // A presigned URL makes strangers' connections the signer's: theirs are to go, and not its own.
+        let by_source = self.counts(of);
+        let candidates = self.connections.iter().filter_map(|(number, connection)| {
+            let seen = connection.seen.as_ref().filter(|seen| seen.first.elapsed() >= BUSY_GRACE)?;
+            let count = by_holder[&of(connection).0];
+            let reason = connection.reason_to_go(seen, is_large(count, all))?;
+            let key = (reason, count, by_source[&of(connection)], Reverse(seen.first), Reverse(*number));
+            Some((key, connection))
         });
-        self.connections.get(&first_to_go?.0)
+        candidates.max_by_key(|(key, _)| *key).map(|(_, connection)| connection)
     }
 }
 
 impl Connection {
-    /// Looks at what is done now; whether a request is under way. Requests that follow one another are seen as one, or a client
-    /// would only have to begin another in time.
-    fn look(&mut self) -> bool {
+    /// Why it may be made to give way with its request, the better reason the greater.
+    fn reason_to_go(&self, seen: &Seen, has_large_part: bool) -> Option<Reason> {
+        let waits = self.progress.waits_for_client();
+        match (waits, has_large_part) {
+            _ if is_idle(&self.activity, &self.progress) => None,
+            (true, _) if seen.crawls => Some(Reason::Crawls),
+            (true, true) => Some(Reason::WaitsForClient),
+            (false, true) => Some(Reason::HasMost),
+            (_, false) => None,
+        }
+    }
+
+    /// Looks at what is done now. Requests that follow one another are seen as one, or a client would only have to begin
+    /// another in time; those of another client, behind a proxy, are not.
+    fn look(&mut self) {
         let (is_busy, now) = (!is_idle(&self.activity, &self.progress), Instant::now());
         let (last_end, moved) = (self.activity.last_end(), self.progress.moved());
-        let is_other = |seen: &Seen| seen.last_end != last_end && now - seen.looked > BUSY_GRACE;
+        let (source, waits) = (self.progress.source(), is_busy && self.progress.waits_for_client());
+        let is_other = |seen: &Seen| {
+            seen.source != source || seen.last_end != last_end && now - seen.looked > BUSY_GRACE
+        };
         if is_busy && self.seen.as_ref().is_none_or(is_other) {
-            self.seen = Some(Seen { last_end, looked: now, first: now, since: now, moved, crawls: false });
+            self.seen = Some(Seen {
+                source,
+                last_end,
+                looked: now,
+                first: now,
+                waits,
+                waited: Duration::ZERO,
+                moved,
+                crawls: false,
+            });
         }
-        let Some(seen) = &mut self.seen else { return is_busy };
-        (seen.last_end, seen.looked) = (last_end, now);
-        let elapsed = now - seen.since;
-        if elapsed >= BUSY_GRACE {
-            seen.crawls = (moved - seen.moved) < BYTES_PER_SECOND * elapsed.as_secs();
+        let Some(seen) = &mut self.seen else { return };
+        // What the server took is not the client's.
+        if seen.waits && waits {
+            seen.waited += now - seen.looked;
+        }
+        (seen.last_end, seen.looked, seen.waits) = (last_end, now, waits);
+        if seen.waited >= PACE_TIME {
+            seen.crawls = (moved - seen.moved) < BYTES_PER_SECOND * seen.waited.as_secs();
             if !seen.crawls {
-                (seen.since, seen.moved) = (now, moved);
+                (seen.waited, seen.moved) = (Duration::ZERO, moved);
             }
         }
-        is_busy
     }
 }
 
@@ -229,139 +281,13 @@ impl Drop for Place {
     }
 }
 
+fn is_large(count: usize, all: usize) -> bool {
+    count > (all / LARGE_PART).max(SMALL_COUNT)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    /// Nearly [`BUSY_GRACE`].
-    const NEARLY: Duration = Duration::from_millis(9_900);
-
-    async fn next(places: &Places) -> Option<Place> {
-        timeout(PAUSE / 2, places.take()).await.ok()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_been_without_a_request_for_longest_gives_way() {
-        let places = Places::new(3);
-        let (busy, first, second) = (places.take().await, places.take().await, places.take().await);
-        let work = busy.activity().request();
-        advance(Duration::from_millis(1)).await;
-        drop(first.activity().request());
-        assert!(next(&places).await.is_none(), "all are within their grace");
-        advance(GRACE).await;
-        assert!(next(&places).await.is_none(), "it is told, and has not gone yet");
-        assert!(second.needed().is_cancelled() && !first.needed().is_cancelled());
-        drop(second);
-        let third = next(&places).await.unwrap();
-        assert!(next(&places).await.is_none());
-        assert!(
-            first.needed().is_cancelled() && !busy.needed().is_cancelled() && !third.needed().is_cancelled()
-        );
-        drop((work, first, busy, third));
-        assert!(lock(&places.taken).connections.is_empty(), "who has gone is forgotten");
-        assert_eq!(places.free.available_permits(), 3);
-    }
-
-    /// Time goes on while somebody wants a place.
-    async fn someone_waits(places: &Places, time: Duration) -> Option<Place> {
-        timeout(time, places.take()).await.ok()
-    }
-
-    /// A place with a request of this source, whose body is waited for.
-    async fn uploading(places: &Places, source: u8) -> (Place, hearth_data_plane::Busy) {
-        let place = places.take().await;
-        let busy = place.activity().request();
-        place.progress().request([192, 0, 2, source].into());
-        place.progress().wants_body(true);
-        (place, busy)
-    }
-
-    fn cut(connections: &[(Place, hearth_data_plane::Busy)]) -> Vec<usize> {
-        let is_cut = |number: &usize| connections[*number].0.cut().is_cancelled();
-        (0..connections.len()).filter(is_cut).collect()
-    }
-
-    /// The kind: places that are held by requests which never end.
-    #[tokio::test(start_paused = true)]
-    async fn requests_that_crawl_give_way_the_oldest_of_whoever_has_most_first() {
-        let places = Places::new(6);
-        let mut connections = Vec::new();
-        for source in [1, 2, 2, 2, 3, 4] {
-            connections.push(uploading(&places, source).await);
-            advance(Duration::from_millis(1)).await;
-        }
-        // The server is at work for one of them, and another is as fast as is asked for.
-        connections[1].0.progress().wants_body(false);
-        assert!(someone_waits(&places, NEARLY).await.is_none());
-        assert_eq!(cut(&connections), [0; 0], "all are within their grace");
-        connections[2].0.progress().count(BYTES_PER_SECOND as usize * 15);
-        assert!(someone_waits(&places, PAUSE * 4).await.is_none(), "who was told has not gone yet");
-        assert_eq!(cut(&connections), [3]);
-        drop(connections.remove(3));
-        assert!(next(&places).await.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_has_its_grace_when_it_is_not_the_one_that_was_seen() {
-        let places = Places::new(2);
-        let ((first, work), second) = (uploading(&places, 1).await, uploading(&places, 2).await);
-        assert!(someone_waits(&places, NEARLY).await.is_none());
-        drop(work);
-        advance(Duration::from_hours(1)).await;
-        let _next = first.activity().request();
-        assert!(someone_waits(&places, PAUSE * 4).await.is_none());
-        assert!(second.0.cut().is_cancelled() && !first.cut().is_cancelled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_after_the_other_is_no_new_grace() {
-        let places = Places::new(1);
-        let (place, mut work) = uploading(&places, 1).await;
-        for _ in 0..10 {
-            assert!(someone_waits(&places, Duration::from_secs(1)).await.is_none());
-            drop(work);
-            assert!(someone_waits(&places, PAUSE * 2).await.is_none());
-            work = place.activity().request();
-        }
-        assert!(place.cut().is_cancelled());
-    }
-
-    /// The kind: the last of anything is nobody's, however fast it is used.
-    #[tokio::test(start_paused = true)]
-    async fn whoever_has_a_large_part_gives_way_though_nothing_crawls_and_accounts_are_one_from_everywhere() {
-        let places = Places::new(16);
-        let account = hearth_api::AccountId::from_stored("000000000000");
-        let mut connections = Vec::new();
-        for source in 0..16 {
-            connections.push(uploading(&places, source).await);
-            advance(Duration::from_millis(1)).await;
-            if source >= 13 {
-                connections[usize::from(source)].0.progress().user().set(&account);
-            }
-        }
-        let move_all = |connections: &[(Place, hearth_data_plane::Busy)]| {
-            for (place, _) in connections {
-                place.progress().count(1 << 30);
-            }
-        };
-        for _ in 0..3 {
-            move_all(&connections);
-            assert!(someone_waits(&places, BUSY_GRACE / 2).await.is_none());
-        }
-        assert_eq!(cut(&connections), [13]);
-        drop(connections.remove(13));
-        let taken = next(&places).await;
-        assert!(taken.is_some());
-        for _ in 0..3 {
-            move_all(&connections);
-            assert!(someone_waits(&places, BUSY_GRACE / 2).await.is_none());
-        }
-        assert_eq!(cut(&connections), [0; 0], "it has no more than its part");
-    }
-}
+mod tests;

@@ -55,9 +55,16 @@ impl Progress {
         &self.0.user
     }
 
+    /// Of the address that the last request came from.
+    pub(crate) fn source(&self) -> u64 {
+        self.0.source.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn holder(&self) -> Holder {
-        let source = || Holder::Source(self.0.source.load(Ordering::Relaxed));
-        self.0.user.get().map_or_else(source, |account| Holder::Account(account.get()))
+        self.0
+            .user
+            .get()
+            .map_or_else(|| Holder::Source(self.source()), |account| Holder::Account(account.get()))
     }
 
     /// Whether it is the client's turn: the server has asked for more than has come, or sent more than was taken.

@@ -235,7 +235,9 @@ impl Config {
         config.on_stop = on_stop.unwrap_or(config.on_stop);
         config.api_addr = api_addr.unwrap_or(config.api_addr);
         config.endpoint_addr = endpoint_addr.unwrap_or(config.endpoint_addr);
-        config.endpoint_domain = endpoint_domain.clone().unwrap_or(config.endpoint_domain);
+        // Host names have no case.
+        config.endpoint_domain =
+            endpoint_domain.clone().unwrap_or(config.endpoint_domain).to_ascii_lowercase();
         config.region = region.clone().unwrap_or(config.region);
         for account in std::iter::once(&config.account_id).chain(&config.accounts) {
             anyhow::ensure!(

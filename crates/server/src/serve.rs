@@ -20,6 +20,10 @@ use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::adapters::{Artifacts, OurEndpoints};
 use crate::api_listener::Admission;
@@ -30,9 +34,9 @@ use crate::{access, api_listener, config_checks, data_dir, open_files, pulls, re
 
 /// What is logged unless HEARTH_LOG says otherwise.
 const DEFAULT_LOG: &str = "info";
-/// Not logged whatever it says: s3s writes signatures and session tokens of requests into its messages, and calls every
-/// refused request an error. What fails on our side is logged by us.
-const NEVER_LOGGED: &str = "s3s=off";
+/// Library that is not logged whatever it says: it writes signatures and session tokens of requests into its messages, and
+/// calls every refused request an error. What fails on our side is logged by us.
+const NEVER_LOGGED: &str = "s3s";
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -57,9 +61,11 @@ struct Access {
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| DEFAULT_LOG.into());
-    let filter = filter.add_directive(NEVER_LOGGED.parse().context("the log filter")?);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    let heard = filter_fn(|metadata| !metadata.target().starts_with(NEVER_LOGGED));
+    let written =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_filter(heard);
+    tracing_subscriber::registry().with(filter).with(written).init();
     let config = Config::load(&args)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("hearth serve needs root (it makes network namespaces and confines VMM processes); use sudo");

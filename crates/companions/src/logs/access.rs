@@ -125,12 +125,14 @@ impl Logs {
         };
         let mut named: Named = read(body)?;
         // The older operations of a group know no keys for what they set or remove ("TagLogGroup", CloudWatch Logs API reference).
-        let knows_tags = matches!(operation, "CreateLogGroup" | "TagResource" | "UntagResource");
-        let given = (named.tags.take().filter(|_| knows_tags), named.tag_keys.take());
+        let (sets, removes) =
+            (matches!(operation, "CreateLogGroup" | "TagResource"), operation == "UntagResource");
+        let given = (named.tags.take().filter(|_| sets), named.tag_keys.take().filter(|_| removes));
+        let has_tags = matches!(&given.0, Some(GivenTags::Tags(tags)) if !tags.is_empty());
         let with_tags = |request| with_given(request, &given);
         for asked in self.asked(*target, named, &caller.account) {
             self.ask(caller, action, &asked, with_tags).await?;
-            if operation == "CreateLogGroup" && given.0.is_some() {
+            if operation == "CreateLogGroup" && has_tags {
                 self.ask_to_tag(caller, asked.group, with_tags).await?;
             }
         }

@@ -63,8 +63,8 @@ impl Spoiled {
             Self::LongChunk => {
                 ("InvalidRequest", "A signed chunk of the body is longer than 16 MiB; send shorter ones.")
             }
-            Self::Busy => ("SlowDown", "Too many long chunks are being received; please try again later."),
-            Self::Slow => ("RequestTimeout", "A chunk of the body came too slowly and was cut off."),
+            Self::Busy => ("SlowDown", "Too much is being received; please try again later."),
+            Self::Slow => ("RequestTimeout", "The body came too slowly and was cut off."),
             Self::Stalled => (
                 "RequestTimeout",
                 "Your socket connection to the server was not read from or written to within the timeout period. Idle \
@@ -111,7 +111,8 @@ pub(crate) async fn prepare(
     let length =
         parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length <= SMALL_BYTES) {
-        let bytes = intake.read(parts, body, SMALL_BYTES as usize).await.map_err(|_| Spoiled::Incomplete)?.0;
+        let bytes =
+            intake.read(parts, body, SMALL_BYTES as usize).await.map_err(|error| of_intake(&error))?.0;
         return match signed_hash(parts) {
             Some(hash) if hash != sha256_hex(&bytes) => Err(Spoiled::Mismatch),
             _ => {
@@ -131,6 +132,15 @@ pub(crate) async fn prepare(
         return Ok((s3s::Body::http_body_unsync(body), broke_off));
     }
     Ok((s3s::Body::http_body_unsync(body.map_err(note)), broke_off))
+}
+
+fn of_intake(error: &hearth_api::Error) -> Spoiled {
+    use hearth_api::ErrorKind;
+    match error.kind {
+        ErrorKind::Throttling => Spoiled::Busy,
+        _ if error.message.contains("too slowly") => Spoiled::Slow,
+        _ => Spoiled::Incomplete,
+    }
 }
 
 /// A body whose pieces must come within [`PAUSE`] of one another.

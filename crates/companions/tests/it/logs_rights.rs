@@ -74,7 +74,11 @@ async fn tags_of_a_group_and_of_a_request_are_condition_keys() {
     rights.give(&["logs:CreateLogGroup", "logs:TagResource"], "*", &of_team).await;
     rights.may("CreateLogGroup", &tagged("ours", "a")).await;
     rights.may_not("CreateLogGroup", &tagged("other", "b"), "logs:CreateLogGroup").await;
-    rights.may_not("CreateLogGroup", &json!({ "logGroupName": "other" }), "logs:CreateLogGroup").await;
+    for others in [json!({}), json!({ "tagKeys": ["team"], "resourceArn": arn("ours") })] {
+        let mut untagged = json!({ "logGroupName": "other" });
+        untagged.as_object_mut().unwrap().extend(others.as_object().unwrap().clone());
+        rights.may_not("CreateLogGroup", &untagged, "logs:CreateLogGroup").await;
+    }
     let tag = |group: &str, team: &str| json!({ "resourceArn": arn(group), "tags": { "team": team } });
     rights.may("TagResource", &tag("ours", "a")).await;
     rights.may_not("TagResource", &tag("ours", "b"), "logs:TagResource").await;
@@ -82,7 +86,7 @@ async fn tags_of_a_group_and_of_a_request_are_condition_keys() {
     // A right to make groups is none to tag them; the older action for it will do as well.
     rights.give(&["logs:CreateLogGroup"], "*", &json!({})).await;
     rights.may_not("CreateLogGroup", &tagged("new", "a"), "logs:TagResource").await;
-    rights.may("CreateLogGroup", &json!({ "logGroupName": "untagged" })).await;
+    rights.may("CreateLogGroup", &json!({ "logGroupName": "untagged", "tags": {} })).await;
     rights.give(&["logs:CreateLogGroup", "logs:TagLogGroup"], "*", &json!({})).await;
     rights.may("CreateLogGroup", &tagged("new", "a")).await;
 
@@ -91,6 +95,9 @@ async fn tags_of_a_group_and_of_a_request_are_condition_keys() {
     rights.give(&["logs:UntagResource"], "*", &only("scratch")).await;
     rights.may("UntagResource", &untag(json!(["scratch"]))).await;
     rights.may_not("UntagResource", &untag(json!(["scratch", "team"])), "logs:UntagResource").await;
+    let mut with_another_member = untag(json!(["team"]));
+    with_another_member["tags"] = json!({ "scratch": "" });
+    rights.may_not("UntagResource", &with_another_member, "logs:UntagResource").await;
     let many: Vec<String> = (0..51).map(|n| n.to_string()).collect();
     let (kind, _) = rights.ask("UntagResource", &untag(json!(many))).await.unwrap();
     assert_eq!(kind, "InvalidParameterException", "what is not asked about is not done");
