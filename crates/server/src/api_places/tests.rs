@@ -153,7 +153,7 @@ async fn work_of_whoever_has_a_large_part_gives_way_when_nothing_else_can() {
     }
     assert!(someone_waits(&places, BUSY_GRACE * 9 / 10).await.is_none());
     assert_eq!(cut(&connections), [0; 0]);
-    assert!(someone_waits(&places, PAUSE * 4).await.is_none());
+    assert!(someone_waits(&places, BUSY_GRACE / 5).await.is_none());
     assert_eq!(cut(&connections), [1]);
     drop(connections.remove(1));
     let _taken = next(&places).await.unwrap();
