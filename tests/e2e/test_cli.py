@@ -42,7 +42,8 @@ def test_curl_tells_by_its_status_who_refused(server, shared):
     assert (served.returncode, served.stderr) == (0, "") and int(served.stdout) > 0
     refused = hearth(server, "curl", shared.id, "--port", "9999")
     assert refused.returncode == 1, refused
-    assert refused.stderr == "hearth: the endpoint answered 502 Bad Gateway (APP_CONNECT_FAILED)\n"
+    assert refused.stderr == ("hearth: the endpoint answered 502 Bad Gateway (APP_CONNECT_FAILED): nothing listens on port 9999; "
+                              "-p names another\n")
     shown = hearth(server, "curl", shared.id, "--port", "9999", "--json")
     assert (shown.returncode, json.loads(shown.stdout)["status"]) == (1, 502), shown
     listener = """
