@@ -142,19 +142,21 @@ async fn serve_connection(
             }
             // A request may have come in the moment in which its connection was told to go: it is answered.
             () = place.needed().cancelled() => {
-                if place.is_busy() {
+                if place.is_busy() && !place.cut().is_cancelled() {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    place.cut().run_until_cancelled(connection).await.unwrap_or(Ok(()))
                 } else {
                     Ok(())
                 }
             }
         }
     };
-    match place.cut().run_until_cancelled(served).await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "an API connection broke"),
-        None => tracing::debug!(%address, "an API connection was too slow to keep its place"),
+    match served.await {
+        Err(error) => tracing::debug!(%error, "an API connection broke"),
+        Ok(()) if place.cut().is_cancelled() => {
+            tracing::debug!(%address, "an API connection was cut for its place");
+        }
+        Ok(()) => {}
     }
 }
 

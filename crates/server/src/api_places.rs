@@ -146,6 +146,7 @@ impl Taken {
             idle.needed.cancel();
         } else if let Some(busy) = self.busy_of_whoever_has_most(all) {
             busy.cut.cancel();
+            busy.needed.cancel();
         }
     }
 
@@ -244,7 +245,8 @@ impl Connection {
 }
 
 impl Place {
-    /// Cancelled when the connection has to give way, unless a request has come meanwhile.
+    /// Cancelled when the connection has to give way: unless a request has come meanwhile, or it is cut. The one token that a
+    /// connection looks at all the time.
     pub(crate) fn needed(&self) -> &CancellationToken {
         &self.needed
     }
