@@ -20,10 +20,7 @@ use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::EnvFilter;
 
 use crate::adapters::{Artifacts, OurEndpoints};
 use crate::api_listener::Admission;
@@ -57,15 +54,20 @@ struct Access {
     root_keys: Vec<RootKey>,
 }
 
+/// What HEARTH_LOG asks for, but for what is never logged.
+fn log_filter(wanted: Option<String>) -> EnvFilter {
+    let wanted = wanted.unwrap_or_else(|| DEFAULT_LOG.to_owned());
+    let of_others = wanted.split(',').filter(|directive| !directive.trim_start().starts_with(NEVER_LOGGED));
+    let silent = format!("{NEVER_LOGGED}=off");
+    let directives: Vec<&str> = of_others.chain([silent.as_str()]).collect();
+    EnvFilter::try_new(directives.join(",")).unwrap_or_else(|_| format!("{DEFAULT_LOG},{silent}").into())
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG").unwrap_or_else(|_| DEFAULT_LOG.into());
+    let filter = log_filter(std::env::var("HEARTH_LOG").ok());
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let heard = filter_fn(|metadata| !metadata.target().starts_with(NEVER_LOGGED));
-    let written =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_filter(heard);
-    tracing_subscriber::registry().with(filter).with(written).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = Config::load(&args)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("hearth serve needs root (it makes network namespaces and confines VMM processes); use sudo");
@@ -412,4 +414,22 @@ async fn bind_endpoints(address: SocketAddr) -> anyhow::Result<Vec<TcpListener>>
         }
     }
     Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_signatures_is_never_logged() {
+        for wanted in [None, Some("debug"), Some("s3s=debug"), Some("info, s3s::ops=trace"), Some("=,=")] {
+            let filter = log_filter(wanted.map(str::to_owned)).to_string();
+            assert!(filter.contains("s3s=off") && !filter.contains("s3s::"), "{wanted:?}: {filter}");
+        }
+        assert!(
+            log_filter(Some("hearth_lifecycle=debug".to_owned()))
+                .to_string()
+                .contains("hearth_lifecycle=debug")
+        );
+    }
 }
