@@ -61,7 +61,7 @@ pub(crate) fn authorize(
     decide(identities, caller, &caller.request(action, resource))
 }
 
-/// The same for a question that has keys of its own.
+/// Refuses what the caller may not do, when condition keys were added to the question.
 pub(crate) fn decide(identities: &Identities, caller: &Caller, request: &Request) -> Result<(), Refusal> {
     identities.authorize(caller, request).map_err(|error| Refusal::new(error.kind.name(), error.message))
 }

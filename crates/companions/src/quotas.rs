@@ -89,10 +89,7 @@ const DEFINITIONS: [Definition; 21] = [
     ("L-942E56BE", "MicroVM images", "None", |values| values.images.into()),
     ("L-F8BECE9C", "Versions per MicroVM image", "None", |values| values.versions_per_image.into()),
     ("L-HEARTHIS", "Disk of MicroVM images and their layer caches", "Gigabytes", |values| {
-        match values.images_gib {
-            0 => UNLIMITED,
-            gib => gib as f64,
-        }
+        limit(values.images_gib)
     }),
     ("L-72E0D058", "Concurrent MicroVM image builds", "None", |values| values.concurrent_builds.into()),
     ("L-HEARTHBR", "Running MicroVM image builds", "None", |values| values.running_builds.into()),
@@ -122,10 +119,7 @@ const DEFINITIONS: [Definition; 21] = [
 const LOG_DEFINITIONS: [Definition; 4] = [
     ("L-HEARTHLG", "Log groups", "None", |values| limit(values.log_groups)),
     ("L-HEARTHLS", "Log streams", "None", |values| limit(values.log_streams)),
-    ("L-HEARTHLB", "Bytes stored in log groups", "Megabytes", |values| match values.log_mib {
-        0 => UNLIMITED,
-        mib => mib as f64,
-    }),
+    ("L-HEARTHLB", "Bytes stored in log groups", "Megabytes", |values| limit(values.log_mib)),
     ("L-HEARTHLT", "Concurrent Live Tail sessions", "None", |values| limit(values.live_tail_sessions)),
 ];
 
@@ -133,10 +127,7 @@ const LOG_DEFINITIONS: [Definition; 4] = [
 const S3_DEFINITIONS: [Definition; 2] = [
     ("L-DC2B2D3D", "General purpose buckets", "None", |values| limit(values.s3_buckets)),
     ("L-HEARTHSB", "Bytes of objects, versions and unfinished uploads", "Gigabytes", |values| {
-        match values.s3_gib {
-            0 => UNLIMITED,
-            gib => gib as f64,
-        }
+        limit(values.s3_gib)
     }),
 ];
 
@@ -149,8 +140,11 @@ fn definitions(service: Service) -> &'static [Definition] {
     }
 }
 
-fn limit(value: u32) -> f64 {
-    if value == 0 { UNLIMITED } else { value.into() }
+fn limit(value: impl Into<u64>) -> f64 {
+    match value.into() {
+        0 => UNLIMITED,
+        value => value as f64,
+    }
 }
 
 /// Service Quotas.

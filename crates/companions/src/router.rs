@@ -163,8 +163,8 @@ impl Companions {
         }
         version_2::move_token(&mut parts);
         control::sort_query(&mut parts);
-        // Nothing but a refusal can come of a caller that nobody knows, and of a signature for another time or service. Their
-        // bodies are not kept.
+        // Nothing but a refusal can come of a caller that nobody knows, and of a signature for
+        // another time or service. Their bodies are not kept.
         let prepared = if !self.is_known(&parts) {
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(body::unread())
@@ -254,8 +254,8 @@ impl Companions {
     }
 }
 
-/// Whether the headers, or the URL, of a request to S3 leave it open that its signature is good at `now`. `s3s` decides, and
-/// reads URLs that are not complete in its own way.
+/// Whether the headers, or the URL, of a request to S3 leave it open that its signature is good at
+/// `now`. `s3s` decides, and reads URLs that are not complete in its own way.
 fn is_timely(parts: &Parts, now: jiff::Timestamp) -> bool {
     if let Some(expired) = version_2::is_expired(parts.uri.query().unwrap_or(""), now) {
         return !expired;

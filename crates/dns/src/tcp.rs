@@ -1,7 +1,8 @@
 //! Queries over TCP. A connection is kept only as long as there is room for those of others.
 //!
-//! A source has a few connections at a time. When all places are taken, the source with the most connections loses its
-//! oldest: clients ask and go within milliseconds, and open another when they are cut (RFC 7766, section 6.2.4).
+//! A source has a few connections at a time. When all places are taken, the source with the most
+//! connections loses its oldest: clients ask and go within milliseconds, and open another when they
+//! are cut (RFC 7766, section 6.2.4).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

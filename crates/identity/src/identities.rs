@@ -284,8 +284,8 @@ impl Identities {
         check_head(&request, service, now, |key| self.credential(key))
     }
 
-    /// Checks no more than what is left for who verifies signatures of his own: that the headers, or the URL, are signed for
-    /// `service`, at about `now`.
+    /// Checks no more than what is left for who verifies signatures of his own: that the headers,
+    /// or the URL, are signed for `service`, at about `now`.
     pub fn check_scope(
         parts: &http::request::Parts,
         service: &str,

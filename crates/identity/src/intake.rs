@@ -55,6 +55,35 @@ impl Default for Intake {
     }
 }
 
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The budget is used up.
+    Busy,
+    /// It came too slowly.
+    Slow,
+    /// It ended early.
+    Ended,
+    /// It has more than so many bytes.
+    TooLong(usize),
+}
+
+impl From<Unread> for Error {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Busy => {
+                let message = "Too many long requests are being received; please try again later.";
+                Self::new(ErrorKind::Throttling, message)
+            }
+            Unread::Slow => Self::validation("The body of the request came too slowly and was cut off."),
+            Unread::Ended => Self::validation("The body of the request ended early."),
+            Unread::TooLong(maximum) => {
+                Self::validation(format!("The body of the request must not be longer than {maximum} bytes."))
+            }
+        }
+    }
+}
+
 /// A part of the budget; given back when dropped.
 #[derive(Debug, Default)]
 pub struct Share {
@@ -63,21 +92,17 @@ pub struct Share {
 
 impl Intake {
     /// A part for a body of at most `bytes`.
-    async fn share(&self, source: Option<IpAddr>, bytes: usize) -> Result<Share, Error> {
+    async fn share(&self, source: Option<IpAddr>, bytes: usize) -> Result<Share, Unread> {
         if bytes <= SMALL_BYTES {
             return Ok(Share::default());
         }
-        let busy = || {
-            let message = "Too many long requests are being received; please try again later.";
-            Error::new(ErrorKind::Throttling, message)
-        };
         let units = u32::try_from(bytes.div_ceil(UNIT).min(SOURCE_BYTES / UNIT)).unwrap_or(u32::MAX);
         let of_source = self.of_source(source);
         let acquire = async {
             let source = of_source.acquire_many_owned(units).await.ok()?;
             Some((source, self.all.clone().acquire_many_owned(units).await.ok()?))
         };
-        let parts = timeout(BUDGET_PATIENCE, acquire).await.ok().flatten().ok_or_else(busy)?;
+        let parts = timeout(BUDGET_PATIENCE, acquire).await.ok().flatten().ok_or(Unread::Busy)?;
         Ok(Share { _parts: Some(parts) })
     }
 
@@ -99,16 +124,14 @@ impl Intake {
     }
 
     /// Reads a whole body of at most `maximum` bytes.
-    pub async fn read<B>(&self, parts: &Parts, body: B, maximum: usize) -> Result<(Bytes, Share), Error>
+    pub async fn read<B>(&self, parts: &Parts, body: B, maximum: usize) -> Result<(Bytes, Share), Unread>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let too_long =
-            || Error::validation(format!("The body of the request must not be longer than {maximum} bytes."));
         let announced = announced(parts);
         if announced.is_some_and(|length| length > maximum as u64) {
             drain(body).await;
-            return Err(too_long());
+            return Err(Unread::TooLong(maximum));
         }
         let expected = announced.map_or(maximum, |length| length as usize);
         if expected == 0 || body.is_end_stream() {
@@ -116,11 +139,11 @@ impl Intake {
         }
         let source = parts.extensions.get::<SourceAddress>().map(SourceAddress::ip);
         let share = self.share(source, expected).await?;
-        Ok((collect(body, maximum, too_long).await?, share))
+        Ok((collect(body, maximum).await?, share))
     }
 }
 
-async fn collect<B>(mut body: B, maximum: usize, too_long: impl Fn() -> Error) -> Result<Bytes, Error>
+async fn collect<B>(mut body: B, maximum: usize) -> Result<Bytes, Unread>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -130,14 +153,13 @@ where
     loop {
         let earned = Duration::from_secs((all.len() / BYTES_PER_SECOND) as u64);
         let end = (Instant::now() + PAUSE).min(began + GRACE + earned);
-        let slow = |_| Error::validation("The body of the request came too slowly and was cut off.");
-        let piece = match timeout_at(end, body.frame()).await.map_err(slow)? {
+        let piece = match timeout_at(end, body.frame()).await.map_err(|_| Unread::Slow)? {
             None => break,
-            Some(Err(_)) => return Err(Error::validation("The body of the request ended early.")),
+            Some(Err(_)) => return Err(Unread::Ended),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
         };
         if all.len() + first.len() + piece.len() > maximum {
-            return Err(too_long());
+            return Err(Unread::TooLong(maximum));
         }
         // Most bodies come in one piece, which needs no copy.
         if all.is_empty() && first.is_empty() {
@@ -225,7 +247,7 @@ mod tests {
         for (piece, pause, most) in [(1, 9, 21), (1, 60, 11), (8 << 10, 1, 40)] {
             let began = Instant::now();
             let body = trickle(piece, Duration::from_secs(pause));
-            let cut = intake.read(&parts(None), body, 8 << 20).await.unwrap_err();
+            let cut = Error::from(intake.read(&parts(None), body, 8 << 20).await.unwrap_err());
             assert!(cut.message.contains("too slowly"), "{cut}");
             assert!(began.elapsed() < Duration::from_secs(most), "{piece} bytes each {pause} s");
         }
@@ -237,7 +259,7 @@ mod tests {
         let body = || Full::new(Bytes::from(vec![0; 100]));
         assert_eq!(intake.read(&parts(None), body(), 100).await.unwrap().0.len(), 100);
         for length in [Some(101), None] {
-            let refused = intake.read(&parts(length), body(), 99).await.unwrap_err();
+            let refused = Error::from(intake.read(&parts(length), body(), 99).await.unwrap_err());
             assert!(refused.message.contains("not be longer than 99 bytes"), "{refused}");
         }
     }
@@ -252,7 +274,7 @@ mod tests {
             held.push(intake.share(Some(IpAddr::from([192, 0, 2, 1])), 8 << 20).await.unwrap());
         }
         let busy = intake.share(Some(IpAddr::from([192, 0, 2, 1])), 8 << 20).await.unwrap_err();
-        assert_eq!(busy.kind, ErrorKind::Throttling);
+        assert_eq!(Error::from(busy).kind, ErrorKind::Throttling);
         assert_eq!(intake.all.available_permits(), all * 3 / 4, "others have the rest");
         intake.share(Some(IpAddr::from([192, 0, 2, 2])), 8 << 20).await.unwrap();
         intake.share(Some(IpAddr::from([192, 0, 2, 1])), 4 << 10).await.unwrap();

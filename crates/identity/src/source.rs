@@ -18,8 +18,8 @@ pub struct SourceAddress {
     pub user: ConnectionUser,
 }
 
-/// The account that uses a connection at present, as far as it is known: for the server, which shares out connections.
-/// A number that is written without a lock; clones share it.
+/// The account that uses a connection at present, as far as it is known: for the server, which
+/// shares out connections. A number that is written without a lock; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionUser(Arc<AtomicU64>);
 
@@ -29,7 +29,8 @@ impl ConnectionUser {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// The signature of the request was verified: it is of this account. To be told of requests that may last.
+    /// The signature of the request was verified: it is of this account. To be told of requests
+    /// that may last.
     pub fn set(&self, account: &AccountId) {
         let number = account.as_str().parse::<u64>().map_or(0, |number| number + 1);
         self.0.store(number, Ordering::Relaxed);

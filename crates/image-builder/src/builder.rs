@@ -47,7 +47,8 @@ pub struct ImageBuilderConfig {
     pub archive_limits: ArchiveLimits,
     /// PEM file that RUN lines trust, besides the image's own certificates.
     pub ca_bundle: Option<PathBuf>,
-    /// Bytes of the disk that an account's images and their layer caches may take when a build begins; 0 is no limit.
+    /// Bytes of the disk that an account's images and their layer caches may take when a build
+    /// begins; 0 is no limit.
     pub account_bytes: u64,
     /// Bytes of the disk that are free when a build begins.
     pub free_bytes: u64,

@@ -1,11 +1,12 @@
 //! From a zip with a Dockerfile to an image version with a snapshot.
 //!
-//! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images it starts from
-//! (`dockerfile`, `base_images`, `pulls`), wait for a place (`slots`, `room`), run it in a build microVM (`container_build`) and again
-//! when the builder there names further ones (`rounds`), start the result in a second, clean
-//! microVM, wait until it is ready and take the snapshot (`image_snapshot`), try it out (`validation`) and look
-//! what it holds (`reporting`). `builder` drives this and is the only
-//! writer of image, version and build rows after their creation.
+//! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images
+//! it starts from (`dockerfile`, `base_images`, `pulls`), wait for a place (`slots`, `room`), run
+//! it in a build microVM (`container_build`) and again when the builder there names further ones
+//! (`rounds`), start the result in a second, clean microVM, wait until it is ready and take the
+//! snapshot (`image_snapshot`), try it out (`validation`) and look what it holds (`reporting`).
+//! `builder` drives this and is the only writer of image, version and build rows after their
+//! creation.
 //!
 //! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host, and what reads a zip or a
 //! snapshot there is a confined process (`readers`).

@@ -1,7 +1,8 @@
-//! Whether there is room for another build: what the images of the account take already, and what the disk has left.
+//! Whether there is room for another build: what the images of the account take already, and what
+//! the disk has left.
 //!
-//! Asked when a build is recorded and again when it has a place. What runs then may still grow, by less than a root disk, a memory
-//! and a layer cache each; how many run for an account is limited.
+//! Asked when a build is recorded and again when it has a place. What runs then may still grow, by
+//! less than a root disk, a memory and a layer cache each; how many run for an account is limited.
 
 use std::path::PathBuf;
 
@@ -23,8 +24,8 @@ pub(crate) fn looks() -> FairSlots {
 }
 
 impl ImageBuilder {
-    /// Refuses another build of an account when its images take all that they may, or when the disk has less left than builds
-    /// leave on it.
+    /// Refuses another build of an account when its images take all that they may, or when the disk
+    /// has less left than builds leave on it.
     pub async fn check_room(&self, account: &AccountId) -> Result<(), Error> {
         let config = &self.config;
         // A file system that does not say what it has is not full.
@@ -54,13 +55,14 @@ impl ImageBuilder {
         Err(Error::new(ErrorKind::ServiceQuotaExceeded, message))
     }
 
-    /// The same for a build that was let in before.
+    /// Fails a build for want of room whose turn has come: it was let in when there was some.
     pub(crate) async fn still_has_room(&self, account: &AccountId) -> Result<(), BuildFailure> {
         let room = self.check_room(account).await;
         room.map_err(|refusal| BuildFailure::new(FailureCode::DiskStorageFull, refusal.message))
     }
 
-    /// Bytes of the disk that the versions of an account's images, and the images' layer caches, take.
+    /// Bytes of the disk that the versions of an account's images, and the images' layer caches,
+    /// take.
     async fn bytes_of_images(&self, account: &AccountId) -> Result<u64, Error> {
         if self.looks.waiting(account) >= WAITING_LOOKS {
             let message = "Too many images are being made at the same time; please try again later.";
@@ -76,8 +78,8 @@ impl ImageBuilder {
     }
 }
 
-/// Bytes that the files below some directories occupy, whatever their length (stat(2): blocks of 512 bytes). What goes meanwhile
-/// takes nothing; links are not followed.
+/// Bytes that the files below some directories occupy, whatever their length (stat(2): blocks of
+/// 512 bytes). What goes meanwhile takes nothing; links are not followed.
 fn allocated_below(mut directories: Vec<PathBuf>) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let mut bytes = 0;

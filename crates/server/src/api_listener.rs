@@ -28,8 +28,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest head of a request, and most that is read ahead of a body, in bytes. The library's own limit is 400 KiB, which a
 /// thousand clients without a key would fill.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
-/// How long a client may acknowledge nothing, or leave no room for what is to be sent, until it is cut. One that takes 5 KB/s leaves room
-/// for more of a full buffer (4 MiB at most on most hosts) that often.
+/// How long a client may acknowledge nothing, or leave no room for what is to be sent, until it is
+/// cut. One that takes 5 KB/s leaves room for more of a full buffer (4 MiB at most on most hosts)
+/// that often.
 const CLIENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -140,7 +141,8 @@ async fn serve_connection(
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            // A request may have come in the moment in which its connection was told to go: it is answered.
+            // A request may have come in the moment in which its connection was told to go: it is
+            // answered.
             () = place.needed().cancelled() => {
                 if place.is_busy() && !place.cut().is_cancelled() {
                     connection.as_mut().graceful_shutdown();
@@ -201,7 +203,8 @@ mod tests {
     /// More than the buffers of two sockets hold.
     const LONG_BYTES: usize = 64 << 20;
 
-    /// A server with so many places: `/upload` reads the body, `/long` has a long answer, `/` a short one.
+    /// A server with so many places: `/upload` reads the body, `/long` has a long answer, `/` a
+    /// short one.
     async fn server(connections: usize, config: ApiConfig) -> SocketAddr {
         let upload = |body: axum::body::Bytes| async move { body.len().to_string() };
         let routes = Router::new()

@@ -1,15 +1,18 @@
 //! The places for connections to the API, and which of them give way.
 //!
-//! A client takes a place before anything is known of it. When one is needed and all are taken, the first to give way is a
-//! connection without a request under way: of whoever has more than an eighth of all places, or else the one that has been
-//! without for longest; clients of AWS open another. When there is none, a request is cut ([`Reason`]):
+//! A client takes a place before anything is known of it. When all are taken and another client
+//! wants one, a connection without a request gives way: one of a client with more than an eighth of
+//! all places, if there is such a client, otherwise the one that has been idle longest. SDKs open
+//! another. When every connection has a request, one request is cut ([`Reason`]):
 //!
-//! - One that crawls: less than [`BYTES_PER_SECOND`] while its client was waited for. Of those, the oldest of whoever has most.
-//! - Else, of whoever has more than an eighth of all places, the oldest for whose client is waited, or that the server is at work
-//!   for: what it changes is done all the same. A cap instead would leave places empty that others do not want, and two accounts
-//!   at their caps would still have everything.
+//! - One that crawls, which is less than [`BYTES_PER_SECOND`] while the server waited for its
+//!   client. Among those, the oldest of the client with the most connections.
+//! - Otherwise one of a client with more than an eighth of all places, the oldest: first one whose
+//!   client the server waits for, then one that the server works on. Changes are finished anyway.
 //!
-//! Nothing is cut while there are places: an upload may take hours then.
+//! A cap for each client would leave places empty that nobody else wants, and two accounts at their
+//! caps would still hold everything. Nothing is cut while there are places: an upload may take
+//! hours then.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -28,14 +31,15 @@ use crate::api_progress::Progress;
 const GRACE: Duration = Duration::from_secs(2);
 /// For how long one with a request does, from when it was first looked at.
 const BUSY_GRACE: Duration = Duration::from_secs(10);
-/// For how long a client is waited for until its pace is taken. The kernel tells that there is room for more of an answer when a third
-/// of its buffer is free, which takes a client of some 50 KB/s 25 s.
+/// For how long a client is waited for until its pace is taken. The kernel tells that there is room
+/// for more of an answer when a third of its buffer is free, which takes a client of some 50 KB/s
+/// 25 s.
 const PACE_TIME: Duration = Duration::from_secs(30);
 /// Pace below which a request crawls, the same that short bodies must have.
 const BYTES_PER_SECOND: u64 = 32 << 10;
-/// The part of all places beyond which whoever has most of them gives way with requests that do not crawl, too; and how many places
-/// anybody may have in any case.
+/// A client with more than this part of all places can lose requests that do not crawl.
 const LARGE_PART: usize = 8;
+/// With no more places than this, a client loses none of those.
 const SMALL_COUNT: usize = 3;
 /// Between two looks for one that gives way, while there is none that could.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -73,7 +77,8 @@ struct Seen {
     looked: Instant,
     last_end: u64,
     first: Instant,
-    /// Whether its client was waited for then, for how long that was while its pace is taken, and what had been moved before.
+    /// Whether its client was waited for then, for how long that was while its pace is taken, and
+    /// what had been moved before.
     waits: bool,
     waited: Duration,
     moved: u64,
@@ -85,7 +90,7 @@ struct Seen {
 enum Reason {
     /// The server is at work for it, and its holder has a large part of all places.
     HasMost,
-    /// The same, and its client is waited for.
+    /// Its holder has a large part of all places, and its client is waited for.
     WaitsForClient,
     /// Its client is waited for, and slow.
     Crawls,
@@ -182,7 +187,8 @@ impl Taken {
         }
         let of = |connection: &Connection| (connection.progress.holder(), connection.progress.source());
         let by_holder = self.counts(|connection| of(connection).0);
-        // A presigned URL makes strangers' connections the signer's: theirs are to go, and not its own.
+        // A presigned URL makes strangers' connections the signer's: theirs are to go, and not its
+        // own.
         let by_source = self.counts(of);
         let candidates = self.connections.iter().filter_map(|(number, connection)| {
             let seen = connection.seen.as_ref().filter(|seen| seen.first.elapsed() >= BUSY_GRACE)?;
@@ -208,8 +214,8 @@ impl Connection {
         }
     }
 
-    /// Looks at what is done now. Requests that follow one another are seen as one, or a client would only have to begin
-    /// another in time; those of another client, behind a proxy, are not.
+    /// Looks at what is done now. Requests that follow one another are seen as one, or a client
+    /// would only have to begin another in time; those of another client, behind a proxy, are not.
     fn look(&mut self) {
         let (is_busy, now) = (!is_idle(&self.activity, &self.progress), Instant::now());
         let (last_end, moved) = (self.activity.last_end(), self.progress.moved());
@@ -245,8 +251,8 @@ impl Connection {
 }
 
 impl Place {
-    /// Cancelled when the connection has to give way: unless a request has come meanwhile, or it is cut. The one token that a
-    /// connection looks at all the time.
+    /// Cancelled when the connection has to give way: unless a request has come meanwhile, or it is
+    /// cut. The one token that a connection looks at all the time.
     pub(crate) fn needed(&self) -> &CancellationToken {
         &self.needed
     }
@@ -272,7 +278,8 @@ impl Place {
     }
 }
 
-/// Whether no request is under way. The end of an answer may still be on its way when the request counts as over.
+/// Whether no request is under way. The end of an answer may still be on its way when the request
+/// counts as over.
 fn is_idle(activity: &Activity, progress: &Progress) -> bool {
     activity.is_idle() && !progress.is_untaken()
 }

@@ -1,5 +1,5 @@
-//! What a connection to the API waits for, how much it moves, and who uses it: noted without a lock while it is served,
-//! looked at when there are too few places.
+//! What a connection to the API waits for, how much it moves, and who uses it: noted without a lock
+//! while it is served, looked at when there are too few places.
 
 use std::io;
 use std::net::IpAddr;
@@ -67,7 +67,8 @@ impl Progress {
             .map_or_else(|| Holder::Source(self.source()), |account| Holder::Account(account.get()))
     }
 
-    /// Whether it is the client's turn: the server has asked for more than has come, or sent more than was taken.
+    /// Whether it is the client's turn: the server has asked for more than has come, or sent more
+    /// than was taken.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.0.wants_body.load(Ordering::Relaxed) || self.is_untaken()
     }

@@ -1,4 +1,5 @@
-//! What settings must be for the server to be of use: told at the start, and not by the first client or build that fails.
+//! What settings must be for the server to be of use: told at the start, and not by the first
+//! client or build that fails.
 
 use std::path::Path;
 
@@ -46,8 +47,7 @@ pub(crate) fn certificates(setting: &str, path: &Path) -> anyhow::Result<()> {
 
 /// An IPv4 range without host bits.
 pub(crate) fn range<T: std::str::FromStr>(setting: &str, text: &str) -> anyhow::Result<T> {
-    let parsed = text.parse();
-    if let Ok(range) = parsed {
+    if let Ok(range) = text.parse() {
         return Ok(range);
     }
     let net: Option<Ipv4Net> = text.parse().ok();

@@ -17,6 +17,7 @@ mod endpoint_config;
 mod endpoints;
 mod env;
 mod forwarded;
+mod log_filter;
 mod open_files;
 mod owned;
 mod pulls;

@@ -20,20 +20,14 @@ use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::adapters::{Artifacts, OurEndpoints};
 use crate::api_listener::Admission;
 use crate::config::{Config, OnStop, ServeArgs};
 use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
-use crate::{access, api_listener, config_checks, data_dir, open_files, pulls, retention};
+use crate::{access, api_listener, config_checks, data_dir, log_filter, open_files, pulls, retention};
 
-/// What is logged unless HEARTH_LOG says otherwise.
-const DEFAULT_LOG: &str = "info";
-/// Library that is not logged whatever it says: it writes signatures and session tokens of requests into its messages, and
-/// calls every refused request an error. What fails on our side is logged by us.
-const NEVER_LOGGED: &str = "s3s";
 /// How long requests under way may take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -54,18 +48,9 @@ struct Access {
     root_keys: Vec<RootKey>,
 }
 
-/// What HEARTH_LOG asks for, but for what is never logged.
-fn log_filter(wanted: Option<String>) -> EnvFilter {
-    let wanted = wanted.unwrap_or_else(|| DEFAULT_LOG.to_owned());
-    let of_others = wanted.split(',').filter(|directive| !directive.trim_start().starts_with(NEVER_LOGGED));
-    let silent = format!("{NEVER_LOGGED}=off");
-    let directives: Vec<&str> = of_others.chain([silent.as_str()]).collect();
-    EnvFilter::try_new(directives.join(",")).unwrap_or_else(|_| format!("{DEFAULT_LOG},{silent}").into())
-}
-
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let filter = log_filter(std::env::var("HEARTH_LOG").ok());
+    let filter = log_filter::from(std::env::var("HEARTH_LOG").ok());
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = Config::load(&args)?;
@@ -414,22 +399,4 @@ async fn bind_endpoints(address: SocketAddr) -> anyhow::Result<Vec<TcpListener>>
         }
     }
     Ok(listeners)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_holds_signatures_is_never_logged() {
-        for wanted in [None, Some("debug"), Some("s3s=debug"), Some("info, s3s::ops=trace"), Some("=,=")] {
-            let filter = log_filter(wanted.map(str::to_owned)).to_string();
-            assert!(filter.contains("s3s=off") && !filter.contains("s3s::"), "{wanted:?}: {filter}");
-        }
-        assert!(
-            log_filter(Some("hearth_lifecycle=debug".to_owned()))
-                .to_string()
-                .contains("hearth_lifecycle=debug")
-        );
-    }
 }

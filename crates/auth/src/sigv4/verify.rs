@@ -156,8 +156,8 @@ pub fn check_head(
     check_token(claim.session_token.as_deref(), credential.session_token.as_deref())
 }
 
-/// What can be told from the claim alone, for a caller that verifies the rest elsewhere: that `request` was signed for
-/// `service`, at about `now`.
+/// What can be told from the claim alone, for a caller that verifies the rest elsewhere: that
+/// `request` was signed for `service`, at about `now`.
 pub fn check_scope(request: &SignedRequest<'_>, service: &str, now: Timestamp) -> Result<(), Denial> {
     let claim = Claim::read(request)?;
     check_service(&claim, service)?;

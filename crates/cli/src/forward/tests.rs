@@ -21,7 +21,8 @@ type Answer = (u16, &'static [(&'static str, &'static str)], &'static str);
 
 const TOO_MANY: Answer = (429, &[("x-aws-proxy-error", "TOO_MANY_REQUESTS"), ("retry-after", "1")], "");
 
-/// An endpoint on loopback that gives these answers, one after the other; its certificate is left in `ca`.
+/// An endpoint on loopback that gives these answers, one after the other; its certificate is left
+/// in `ca`.
 async fn endpoint(ca: &Path, answers: &[Answer]) -> (SocketAddr, Seen) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate =

@@ -124,7 +124,8 @@ impl Logs {
             ));
         };
         let mut named: Named = read(body)?;
-        // The older operations of a group know no keys for what they set or remove ("TagLogGroup", CloudWatch Logs API reference).
+        // The older operations of a group know no keys for what they set or remove ("TagLogGroup",
+        // CloudWatch Logs API reference).
         let (sets, removes) =
             (matches!(operation, "CreateLogGroup" | "TagResource"), operation == "UntagResource");
         let given = (named.tags.take().filter(|_| sets), named.tag_keys.take().filter(|_| removes));
@@ -139,7 +140,8 @@ impl Logs {
         Ok(())
     }
 
-    /// Either action will do for the tags of a new group ("CreateLogGroup", CloudWatch Logs API reference).
+    /// Either action will do for the tags of a new group ("CreateLogGroup", CloudWatch Logs API
+    /// reference).
     async fn ask_to_tag(
         &self,
         caller: &Caller,
@@ -200,7 +202,7 @@ impl Logs {
             }
             Target::Groups => {
                 let mut groups = named.log_group_identifiers;
-                // More are refused whoever asks, and a question is work.
+                // A longer list is refused anyway, and each question costs a decision.
                 groups.truncate(MAXIMUM_IDENTIFIERS);
                 if groups.is_empty() {
                     groups.push(String::new());
@@ -220,7 +222,8 @@ impl Logs {
     }
 }
 
-/// Sets the condition keys of the tags of a request. More of them than there may be are refused whoever asks.
+/// Sets the condition keys of the tags of a request. A request with more than it may have is
+/// refused later, so those need no keys.
 fn with_given(request: Request, given: &(Option<GivenTags>, Option<Vec<String>>)) -> Request {
     match given {
         (Some(GivenTags::Tags(tags)), _) if tags.len() <= MAXIMUM_TAGS => {

@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hearth_auth::sigv4::sha256_hex;
-use hearth_identity::{Intake, SourceAddress};
+use hearth_identity::{Intake, SourceAddress, Unread};
 use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
@@ -26,7 +26,8 @@ const SMALL_BYTES: u64 = 4 << 20;
 /// operations whose document `s3s` does not know in full.
 pub(super) const DOCUMENT_BYTES: usize = 128 << 10;
 
-/// Longest pause between two pieces of a long body. It may take any time otherwise: 5 GB over a slow line are fine.
+/// Longest pause between two pieces of a long body. It may take any time otherwise: 5 GB over a
+/// slow line are fine.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Why a body was refused.
@@ -77,6 +78,16 @@ impl Spoiled {
     }
 }
 
+impl From<Unread> for Spoiled {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Busy => Self::Busy,
+            Unread::Slow => Self::Slow,
+            Unread::Ended | Unread::TooLong(_) => Self::Incomplete,
+        }
+    }
+}
+
 /// Why a long body broke off while `s3s` read it, if it did.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BrokeOff(Arc<OnceLock<Spoiled>>);
@@ -111,8 +122,7 @@ pub(crate) async fn prepare(
     let length =
         parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length <= SMALL_BYTES) {
-        let bytes =
-            intake.read(parts, body, SMALL_BYTES as usize).await.map_err(|error| of_intake(&error))?.0;
+        let bytes = intake.read(parts, body, SMALL_BYTES as usize).await?.0;
         return match signed_hash(parts) {
             Some(hash) if hash != sha256_hex(&bytes) => Err(Spoiled::Mismatch),
             _ => {
@@ -132,15 +142,6 @@ pub(crate) async fn prepare(
         return Ok((s3s::Body::http_body_unsync(body), broke_off));
     }
     Ok((s3s::Body::http_body_unsync(body.map_err(note)), broke_off))
-}
-
-fn of_intake(error: &hearth_api::Error) -> Spoiled {
-    use hearth_api::ErrorKind;
-    match error.kind {
-        ErrorKind::Throttling => Spoiled::Busy,
-        _ if error.message.contains("too slowly") => Spoiled::Slow,
-        _ => Spoiled::Incomplete,
-    }
 }
 
 /// A body whose pieces must come within [`PAUSE`] of one another.

@@ -45,7 +45,8 @@ async fn a_body_that_was_not_signed_is_the_callers_fault() {
     assert_eq!(neighbours.temporary_files(), 0);
 }
 
-/// The kind: an upload that holds its connection for ever. The client is told what S3 tells it, and nothing is kept.
+/// The kind: an upload that holds its connection for ever. The client is told what S3 tells it, and
+/// nothing is kept.
 #[tokio::test]
 async fn an_upload_that_stands_still_is_cut() {
     let neighbours = Neighbours::start().await;
@@ -62,7 +63,8 @@ async fn an_upload_that_stands_still_is_cut() {
     assert_eq!(neighbours.temporary_files(), 0);
 }
 
-/// The kind: a body that is read for a signature which cannot be good. The refusal is that of the headers.
+/// The kind: a body that is read for a signature which cannot be good. The refusal is that of the
+/// headers.
 #[tokio::test]
 async fn headers_are_judged_before_the_body_is_read() {
     let neighbours = Neighbours::start().await;

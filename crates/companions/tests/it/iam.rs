@@ -290,3 +290,25 @@ async fn accounts_do_not_see_each_other() {
     let attach = [("UserName", "ann"), ("PolicyArn", arn.as_str())];
     other.is_refused("AttachUserPolicy", &attach, 404, "NoSuchEntity", "not attachable").await;
 }
+
+/// A root user's IAM with the user ann.
+pub(crate) struct Rights {
+    pub(crate) iam: Iam,
+    pub(crate) ann: Keys,
+}
+
+impl Rights {
+    pub(crate) async fn start() -> Self {
+        let iam = Iam::start().await;
+        iam.user("ann").await;
+        let ann = iam.ok("CreateAccessKey", &[("UserName", "ann")]).await.keys();
+        Self { iam, ann }
+    }
+
+    /// Gives ann one statement, and no other.
+    pub(crate) async fn give(&self, statement: &str) {
+        let document = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+        let put = [("UserName", "ann"), ("PolicyName", "p"), ("PolicyDocument", document.as_str())];
+        self.iam.ok("PutUserPolicy", &put).await;
+    }
+}

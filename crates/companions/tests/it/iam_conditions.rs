@@ -1,29 +1,9 @@
 //! IAM: condition keys that its operations add, and operations that need more than one permission.
 
-use crate::iam::{ALLOW, Iam, TRUST};
-use crate::support::{ACCOUNT, Keys};
-
-/// A root user's IAM with the user ann.
-struct Rights {
-    iam: Iam,
-    ann: Keys,
-}
+use crate::iam::{ALLOW, Rights, TRUST};
+use crate::support::ACCOUNT;
 
 impl Rights {
-    async fn start() -> Self {
-        let iam = Iam::start().await;
-        iam.user("ann").await;
-        let ann = iam.ok("CreateAccessKey", &[("UserName", "ann")]).await.keys();
-        Self { iam, ann }
-    }
-
-    /// Gives ann one statement, and no other.
-    async fn give(&self, statement: &str) {
-        let document = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
-        let put = [("UserName", "ann"), ("PolicyName", "p"), ("PolicyDocument", document.as_str())];
-        self.iam.ok("PutUserPolicy", &put).await;
-    }
-
     /// Gives her these actions under a condition.
     async fn give_if(&self, actions: &str, condition: &str) {
         let statement = r#"{"Effect":"Allow","Resource":"*","Action":"#;

@@ -1,39 +1,31 @@
-//! CloudWatch Logs: what policies say of groups, their tags and those of a request, and how much a request may ask.
+//! CloudWatch Logs: what policies say of groups, their tags and those of a request, and how much a
+//! request may ask.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::iam::Iam;
+use crate::iam::Rights;
 use crate::logs::logs;
-use crate::support::{ACCOUNT, Keys, Reply, signed_by};
+use crate::support::{ACCOUNT, Reply, signed_by};
 
-/// The root user's IAM with the user ann, and what she may do.
-struct Rights {
-    iam: Iam,
-    ann: Keys,
-}
+/// What the user ann may do with CloudWatch Logs.
+struct LogRights(Rights);
 
-impl Rights {
+impl LogRights {
     async fn start() -> Self {
-        let iam = Iam::start().await;
-        iam.user("ann").await;
-        let ann = iam.ok("CreateAccessKey", &[("UserName", "ann")]).await.keys();
-        Self { iam, ann }
+        Self(Rights::start().await)
     }
 
-    /// Gives ann one statement, and no other.
     async fn give(&self, actions: &[&str], resource: &str, condition: &Value) {
         let statement =
             json!({ "Effect": "Allow", "Action": actions, "Resource": resource, "Condition": condition });
-        let document = json!({ "Version": "2012-10-17", "Statement": statement }).to_string();
-        let put = [("UserName", "ann"), ("PolicyName", "p"), ("PolicyDocument", document.as_str())];
-        self.iam.ok("PutUserPolicy", &put).await;
+        self.0.give(&statement.to_string()).await;
     }
 
     async fn send(&self, operation: &str, body: &str) -> Reply {
         let target = format!("Logs_20140328.{operation}");
         let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
-        self.iam.0.send(signed_by(&self.ann, "logs", "POST", "/", &headers, body.as_bytes())).await
+        self.0.iam.0.send(signed_by(&self.0.ann, "logs", "POST", "/", &headers, body.as_bytes())).await
     }
 
     /// `None` when it is done, else type and message.
@@ -65,9 +57,9 @@ fn arn(group: &str) -> String {
 /// The kind: keys of the table of global condition keys are there in every service.
 #[tokio::test]
 async fn tags_of_a_group_and_of_a_request_are_condition_keys() {
-    let rights = Rights::start().await;
+    let rights = LogRights::start().await;
     let tagged = |group: &str, team: &str| json!({ "logGroupName": group, "tags": { "team": team } });
-    let root = &rights.iam.0;
+    let root = &rights.0.iam.0;
     assert_eq!(logs(root, "CreateLogGroup", tagged("theirs", "b")).await.0, StatusCode::OK);
 
     let of_team = json!({ "StringEquals": { "aws:RequestTag/team": "a" } });
@@ -118,7 +110,7 @@ async fn tags_of_a_group_and_of_a_request_are_condition_keys() {
 /// The kind: what a request makes the server do is counted before it is done.
 #[tokio::test]
 async fn no_more_groups_are_asked_about_than_a_session_may_have() {
-    let rights = Rights::start().await;
+    let rights = LogRights::start().await;
     rights.give(&["logs:StartLiveTail"], &arn("ours-*"), &json!({})).await;
     let mut groups: Vec<String> = (0..10).map(|n| arn(&format!("ours-{n}"))).collect();
     groups.push(arn("theirs"));
@@ -133,7 +125,7 @@ async fn no_more_groups_are_asked_about_than_a_session_may_have() {
 /// The kind: an answer, or what is read of a request, takes no more memory than the request.
 #[tokio::test]
 async fn values_are_counted_before_they_are_read_and_few_violations_are_told() {
-    let rights = Rights::start().await;
+    let rights = LogRights::start().await;
     rights.give(&["logs:*"], "*", &json!({})).await;
     let events = |count: usize| format!(r#"{{"logEvents":[{}{{}}]}}"#, "{},".repeat(count - 1));
     for (body, told) in [

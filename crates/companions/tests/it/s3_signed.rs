@@ -117,8 +117,8 @@ async fn a_header_cannot_be_named_again_and_again() {
     }
 }
 
-/// The kind: one account that uses everything from many addresses. Whose a connection is is known while its body comes, and
-/// not before the signature was verified.
+/// The kind: one account that uses everything from many addresses. Whose a connection is is known
+/// while its body comes, and not before the signature was verified.
 #[tokio::test]
 async fn an_upload_is_of_the_account_that_signed_it() {
     let neighbours = with_secret().await;

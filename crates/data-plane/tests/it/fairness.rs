@@ -25,8 +25,9 @@ async fn endless(_: Request<Incoming>) -> Response<crate::client::TestBody> {
     Response::new(body)
 }
 
-// The clients and apps take turns on one thread, as connections do at the endpoint: a shared scheduler serves what does not
-// fit its queues a task at a time, and would hold the neighbour's client up for seconds.
+// The clients and apps take turns on one thread, as connections do at the endpoint: a shared
+// scheduler serves what does not fit its queues a task at a time, and would hold the neighbour's
+// client up for seconds.
 #[tokio::test]
 async fn a_flood_of_one_microvm_leaves_room_for_another_s_requests() {
     let world = World::start().await;

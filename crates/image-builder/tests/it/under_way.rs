@@ -1,4 +1,5 @@
-//! Builds that are under way: what they hold up, what is said of them, and what is left when their image is deleted.
+//! Builds that are under way: what they hold up, what is said of them, and what is left when their
+//! image is deleted.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,8 @@ async fn a_slow_registry_holds_up_no_other_pull_and_no_build_and_the_deletion_of
     let slow = world.build(ONE, "slow", "FROM slow.test/first/app:1\n").await;
     eventually("the first pull hangs", async || registry.waiting("first/app") == 1).await;
 
-    // No lock over all that is pulled, and the first has no place among the builds, of which there is one.
+    // No lock over all that is pulled, and the first has no place among the builds, of which there
+    // is one.
     let second = world.build(ONE, "second", "FROM slow.test/second/app:1\n").await;
     eventually("the second image is asked for", async || registry.waiting("second/app") == 1).await;
     let builds = world.build(OTHER, "builds", "FROM prepared:1\n").await;

@@ -1,4 +1,5 @@
-//! An image builder whose build microVMs boot for ever: what comes before them, and what their end leaves, is real.
+//! An image builder whose build microVMs boot for ever: what comes before them, and what their end
+//! leaves, is real.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -131,7 +132,8 @@ fn namespace() -> OwnedFd {
 }
 
 impl World {
-    /// With one place for builds, the image `prepared:1` at hand, and images of `slow.test` at `registry`. `None` without root.
+    /// With one place for builds, the image `prepared:1` at hand, and images of `slow.test` at
+    /// `registry`. `None` without root.
     pub(crate) async fn new(
         first_uid: u32,
         registry: Option<std::net::SocketAddr>,

@@ -42,7 +42,8 @@ pub struct LogActions {
 
 /// Who may write to log groups.
 pub trait LogRights: std::fmt::Debug + Send + Sync {
-    /// Whether `destination`, whose group has these tags, may be written now; a sentence says why not.
+    /// Whether `destination`, whose group has these tags, may be written now; a sentence says why
+    /// not.
     fn may_write(
         &self,
         destination: &LogDestination,
