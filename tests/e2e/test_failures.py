@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import signal
+import subprocess
 import uuid
 
 import botocore.auth
@@ -11,7 +12,7 @@ from botocore.exceptions import ClientError
 
 import wire
 from artifact import zipped
-from harness import ACCOUNT, REGION
+from harness import ACCOUNT, HEARTH, REGION
 
 
 DOCKERFILE = "FROM debian:trixie-slim\nCMD [\"/bin/true\"]\n"
@@ -61,6 +62,17 @@ def test_a_failed_image_runs_nothing(clients, bad_images):
     clients.wait_built(bad_images["not-a-zip"], timeout=60)
     with pytest.raises(clients.microvms.exceptions.ResourceNotFoundException, match="No active version found"):
         clients.run(bad_images["not-a-zip"])
+
+
+def test_the_command_line_says_why_an_image_runs_nothing(clients, server, bad_images):
+    """The service has one text for every reason."""
+    clients.wait_built(bad_images["not-a-zip"], timeout=60)
+    told = subprocess.run([HEARTH, "run", "not-a-zip"], env=server.env(), capture_output=True, text=True, timeout=60)
+    assert told.returncode == 1, told
+    assert "the build of version 1.0 failed: ARCHIVE_INVALID" in told.stderr, told.stderr
+    absent = clients.image_arn("absent")
+    told = subprocess.run([HEARTH, "run", absent], env=server.env(), capture_output=True, text=True, timeout=60)
+    assert "there is no such image" in told.stderr, told.stderr
 
 
 # The endpoint.

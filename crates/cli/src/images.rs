@@ -21,6 +21,8 @@ pub(crate) struct Image {
     pub(crate) state: String,
     /// Version that is launched by default.
     pub(crate) latest_active_image_version: Option<String>,
+    /// Version whose build failed last.
+    pub(crate) latest_failed_image_version: Option<String>,
     /// Seconds since 1970.
     pub(crate) created_at: f64,
 }
@@ -101,6 +103,26 @@ pub(crate) async fn builds(client: &Client, arn: &str, version: &str) -> anyhow:
     Ok(builds)
 }
 
+/// Why an image has nothing to launch, where it is known: the service has one text for every reason.
+pub(crate) async fn why_not_launchable(client: &Client, arn: &str) -> anyhow::Result<Option<String>> {
+    let Some(image) = get(client, arn).await? else {
+        return Ok(Some("there is no such image".to_owned()));
+    };
+    if image.latest_active_image_version.is_some() {
+        return Ok(None);
+    }
+    if image.state == "CREATING" {
+        return Ok(Some("its first build has not ended".to_owned()));
+    }
+    let Some(version) = image.latest_failed_image_version else {
+        return Ok(None);
+    };
+    let builds = typed_builds(&builds(client, arn, &version).await?)?;
+    let reason = builds.into_iter().find_map(|build| build.state_reason);
+    Ok(reason
+        .map(|reason| format!("the build of version {version} failed: {}", reason.trim_end_matches('.'))))
+}
+
 /// The report of a version's snapshot.
 pub(crate) async fn report(client: &Client, arn: &str, version: &str) -> anyhow::Result<Value> {
     client.extension(Method::GET, &format!("{}/versions/{}/report", image_path(arn), encode(version))).await
@@ -118,4 +140,9 @@ pub(crate) async fn resolve_arn(client: &Client, wanted: &str) -> anyhow::Result
 /// Reads listed images.
 pub(crate) fn typed(items: Vec<Value>) -> anyhow::Result<Vec<Image>> {
     serde_json::from_value(Value::Array(items)).context("the list of images is not readable")
+}
+
+/// Reads builds.
+pub(crate) fn typed_builds(builds: &[Value]) -> anyhow::Result<Vec<Build>> {
+    serde_json::from_value(Value::Array(builds.to_vec())).context("the builds are not readable")
 }

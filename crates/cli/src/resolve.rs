@@ -57,6 +57,7 @@ mod tests {
             name: (*name).to_owned(),
             state: "CREATED".to_owned(),
             latest_active_image_version: None,
+            latest_failed_image_version: None,
             created_at: 0.0,
         };
         names.iter().map(image).collect()

@@ -48,7 +48,9 @@ pub(crate) fn run(args: &EnvArgs) -> anyhow::Result<()> {
     let other = account.filter(|account| account.as_str() != first.account_id);
     let credentials: StoredCredentials = match other {
         None => first,
-        Some(account) => read(&credentials_file(&directory, Some(&account)))?,
+        Some(account) => read(&credentials_file(&directory, Some(&account))).with_context(|| {
+            format!("{account} has no key: it is not in `accounts` of the configuration, or was not when the server started")
+        })?,
     };
     let server: ServerAddress = read(&directory.join(ServerAddress::FILE))?;
     let ca_bundle = directory.join("ca/ca.pem");

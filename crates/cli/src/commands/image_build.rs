@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::image_delete::wait_until_gone;
 use crate::archive;
 use crate::client::Client;
-use crate::images::{self, Build, Image};
+use crate::images::{self, Image};
 use crate::logs::{LogEvent, LogTail, group_of_image};
 use crate::render;
 use crate::storage;
@@ -122,7 +122,10 @@ async fn follow(
         let image =
             images::get(client, arn).await?.ok_or_else(|| anyhow!("{arn} was deleted while it was built"))?;
         if ids.is_empty() {
-            ids = typed(&images::builds(client, arn, version).await?)?.into_iter().map(|b| b.id).collect();
+            ids = images::typed_builds(&images::builds(client, arn, version).await?)?
+                .into_iter()
+                .map(|b| b.id)
+                .collect();
         }
         // The state is read before the log, so that the last look at the log comes after the end.
         for event in tail.poll(client).await? {
@@ -152,7 +155,7 @@ fn report(
     if args.json {
         render::json(builds.first().unwrap_or(&Value::Null))?;
     }
-    let failed = typed(builds)?.into_iter().find(|build| build.state == "FAILED");
+    let failed = images::typed_builds(builds)?.into_iter().find(|build| build.state == "FAILED");
     if failed.is_some() || !matches!(image.state.as_str(), "CREATED" | "UPDATED") {
         let reason =
             failed.and_then(|build| build.state_reason).unwrap_or_else(|| format!("it is {}", image.state));
@@ -161,7 +164,7 @@ fn report(
     if !args.json {
         let seconds = elapsed.as_secs_f64();
         render::line(&format!("{} {version} is built ({seconds:.1} s)", args.name))?;
-        for sizes in typed(builds)?.into_iter().filter_map(|build| build.sizes) {
+        for sizes in images::typed_builds(builds)?.into_iter().filter_map(|build| build.sizes) {
             let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), render::bytes);
             render::line(&format!(
                 "memory {}, code {}, disk {}",
@@ -173,10 +176,6 @@ fn report(
         render::line(&image.arn)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn typed(builds: &[Value]) -> anyhow::Result<Vec<Build>> {
-    serde_json::from_value(Value::Array(builds.to_vec())).context("the builds are not readable")
 }
 
 fn image_arn(region: &str, account: &str, name: &str) -> String {

@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use hearth_api::managed_connector_arn;
 use serde_json::{Value, json};
 
-use crate::client::Client;
+use crate::client::{Client, is_exception};
 use crate::images;
 use crate::microvms;
 use crate::render;
@@ -84,7 +85,7 @@ impl Ingress {
 /// Launches a microVM and prints its id.
 pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCode> {
     let arn = images::resolve_arn(client, &args.image).await?;
-    let mut answer = microvms::run(client, request(&args, &arn, &client.connection().region)).await?;
+    let mut answer = launch(client, &arn, request(&args, &arn, &client.connection().region)).await?;
     let id = answer["microvmId"].as_str().unwrap_or_default().to_owned();
     if args.wait {
         answer = microvms::wait_for_state(client, &id, "RUNNING", TIMEOUT).await?;
@@ -98,6 +99,19 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCo
         render::warn(&args.policy.describe());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn launch(client: &Client, arn: &str, request: Value) -> anyhow::Result<Value> {
+    match microvms::run(client, request).await {
+        Err(error) if is_exception(&error, "ResourceNotFoundException") => {
+            // Whoever may not look at images is told what the service says.
+            match images::why_not_launchable(client, arn).await {
+                Ok(Some(reason)) => Err(anyhow!(reason).context(error.to_string())),
+                Ok(None) | Err(_) => Err(error),
+            }
+        }
+        answer => answer,
+    }
 }
 
 impl IdleArgs {
