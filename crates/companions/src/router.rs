@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use hearth_auth::sigv4::{Denial, claimed_access_key, claimed_service, refuse_signed_headers};
-use hearth_identity::{Caller, Identities, drain};
+use hearth_identity::{Caller, Identities};
 use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
@@ -158,7 +158,7 @@ impl Companions {
 
     async fn s3_answer(&self, mut parts: Parts, body: Body) -> Response {
         if let Some(refusal) = refuse_names(&parts) {
-            drain(body).await;
+            self.identities.intake().drain(&parts, body).await;
             return refusal;
         }
         version_2::move_token(&mut parts);
@@ -171,7 +171,7 @@ impl Companions {
         } else if !is_timely(&parts, jiff::Timestamp::now()) {
             // A client whose clock is wrong gets to see it, and corrects itself.
             if !parts.headers.contains_key(EXPECT) {
-                drain(body).await;
+                self.identities.intake().drain(&parts, body).await;
             }
             Ok(body::thrown_away())
         } else {

@@ -39,6 +39,9 @@ const GRACE: Duration = Duration::from_secs(20);
 const BYTES_PER_SECOND: usize = 32 << 10;
 /// How long the rest of a refused request's body is read and dropped, so that the client gets to see the refusal.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Bytes that are dropped for one source at once, and how many a second more: ten parts of an SDK that has the wrong key are fewer.
+const DROPPED_BYTES: u64 = 128 << 20;
+const DROPPED_BYTES_PER_SECOND: u64 = 8 << 20;
 /// Sources that are remembered before those that read nothing are forgotten.
 const SOURCES: usize = 1024;
 
@@ -46,7 +49,40 @@ const SOURCES: usize = 1024;
 #[derive(Debug)]
 pub struct Intake {
     all: Arc<Semaphore>,
-    sources: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    sources: Mutex<HashMap<IpAddr, Arc<Source>>>,
+}
+
+/// What one source has of the budget, and of the trouble that is taken for those who are refused.
+#[derive(Debug)]
+struct Source {
+    share: Arc<Semaphore>,
+    droppable: Mutex<Droppable>,
+}
+
+/// Bytes that may still be read and dropped, and when that was reckoned.
+#[derive(Debug)]
+struct Droppable {
+    bytes: u64,
+    at: Instant,
+}
+
+impl Source {
+    fn new() -> Self {
+        let droppable = Mutex::new(Droppable { bytes: DROPPED_BYTES, at: Instant::now() });
+        Self { share: Arc::new(Semaphore::new(SOURCE_BYTES / UNIT)), droppable }
+    }
+
+    /// Counts bytes that were dropped; whether more may be.
+    fn dropped(&self, bytes: usize) -> bool {
+        let mut droppable = self.droppable.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let micros = now.duration_since(droppable.at).as_micros() as u64;
+        let earned = micros.saturating_mul(DROPPED_BYTES_PER_SECOND) / 1_000_000;
+        droppable.bytes =
+            droppable.bytes.saturating_add(earned).min(DROPPED_BYTES).saturating_sub(bytes as u64);
+        droppable.at = now;
+        droppable.bytes > 0
+    }
 }
 
 impl Default for Intake {
@@ -97,7 +133,7 @@ impl Intake {
             return Ok(Share::default());
         }
         let units = u32::try_from(bytes.div_ceil(UNIT).min(SOURCE_BYTES / UNIT)).unwrap_or(u32::MAX);
-        let of_source = self.of_source(source);
+        let of_source = self.of_source(source).share.clone();
         let acquire = async {
             let source = of_source.acquire_many_owned(units).await.ok()?;
             Some((source, self.all.clone().acquire_many_owned(units).await.ok()?))
@@ -114,13 +150,13 @@ impl Intake {
         Some((share, Instant::now() + GRACE + Duration::from_secs(seconds)))
     }
 
-    fn of_source(&self, source: Option<IpAddr>) -> Arc<Semaphore> {
+    fn of_source(&self, source: Option<IpAddr>) -> Arc<Source> {
         let source = source.unwrap_or(IpAddr::from([0, 0, 0, 0])).to_canonical();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES {
-            sources.retain(|_, share| Arc::strong_count(share) > 1);
+            sources.retain(|_, source| Arc::strong_count(source) > 1 || Arc::strong_count(&source.share) > 1);
         }
-        sources.entry(source).or_insert_with(|| Arc::new(Semaphore::new(SOURCE_BYTES / UNIT))).clone()
+        sources.entry(source).or_insert_with(|| Arc::new(Source::new())).clone()
     }
 
     /// Reads a whole body of at most `maximum` bytes.
@@ -130,16 +166,33 @@ impl Intake {
     {
         let announced = announced(parts);
         if announced.is_some_and(|length| length > maximum as u64) {
-            drain(body).await;
+            self.drain(parts, body).await;
             return Err(Unread::TooLong(maximum));
         }
         let expected = announced.map_or(maximum, |length| length as usize);
         if expected == 0 || body.is_end_stream() {
             return Ok((Bytes::new(), Share::default()));
         }
-        let source = parts.extensions.get::<SourceAddress>().map(SourceAddress::ip);
-        let share = self.share(source, expected).await?;
+        let share = self.share(source_of(parts), expected).await?;
         Ok((collect(body, maximum).await?, share))
+    }
+
+    /// Reads and drops what is left of a body, for a moment: an answer that is sent while the client still writes is lost when
+    /// the connection is closed with bytes unread. Not for those who keep sending what is refused.
+    pub async fn drain<B>(&self, parts: &Parts, mut body: B)
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let source = self.of_source(source_of(parts));
+        let rest = async {
+            while source.dropped(0)
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                source.dropped(frame.data_ref().map_or(0, Bytes::len));
+            }
+        };
+        // Who is still sending then has been given its chance.
+        let _ = timeout(DRAIN, rest).await;
     }
 }
 
@@ -172,20 +225,13 @@ where
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
+fn source_of(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<SourceAddress>().map(SourceAddress::ip)
+}
+
 /// Length of the body by its header.
 fn announced(parts: &Parts) -> Option<u64> {
     parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Reads and drops what is left of a body, for a moment: an answer that is sent while the client still writes is lost when
-/// the connection is closed with bytes unread.
-pub async fn drain<B>(mut body: B)
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Who is still sending then has been given its chance.
-    let _ = timeout(DRAIN, rest).await;
 }
 
 impl Identities {
@@ -204,7 +250,7 @@ impl Identities {
         if !body.is_end_stream()
             && let Err(denial) = self.check_head(parts, service, jiff::Timestamp::now())
         {
-            drain(body).await;
+            self.intake.drain(parts, body).await;
             return Err(denial.into());
         }
         let (body, _share) = self.intake.read(parts, body, maximum).await?;
@@ -280,5 +326,23 @@ mod tests {
         intake.share(Some(IpAddr::from([192, 0, 2, 1])), 4 << 10).await.unwrap();
         held.clear();
         intake.share(Some(IpAddr::from([192, 0, 2, 1])), 8 << 20).await.unwrap();
+    }
+
+    /// The kind: what strangers send costs no more than they may cost.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_read_to_its_end_for_a_while_only() {
+        let intake = Intake::default();
+        let left = async |bytes: usize| {
+            let mut body = Full::new(Bytes::from(vec![0; bytes]));
+            intake.drain(&parts(Some(bytes)), &mut body).await;
+            http_body::Body::is_end_stream(&body)
+        };
+        for _ in 0..16 {
+            assert!(left(8 << 20).await);
+        }
+        assert!(!left(8 << 20).await, "it has had its share");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(left(8 << 20).await);
+        assert!(!left(1).await);
     }
 }

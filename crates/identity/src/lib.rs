@@ -31,7 +31,7 @@ pub use account::{Account, MAXIMUM_ACCOUNT_BYTES};
 pub use caller::Caller;
 pub use entities::{AccessKey, ManagedPolicy, Policy, PolicyVersion, Role, User};
 pub use identities::{Identities, IdentityError, RootKey};
-pub use intake::{Intake, Share, Unread, drain};
+pub use intake::{Intake, Share, Unread};
 pub use log_rights::{PolicyLogRights, log_questions};
 pub use service_role::{OnBehalf, Owned, ServiceRole};
 pub use session::{Origin, Session, SessionOf};
