@@ -1,7 +1,7 @@
 //! Identifiers in requests: what is accepted for an image, a version, a microVM.
 
 use hearth_api::{Error, ImageArn, ImageName, ImageVersion, MicrovmId};
-use hearth_store::{MicrovmRecord, Taggable};
+use hearth_records::{MicrovmRecord, Taggable};
 
 use crate::call::Call;
 use crate::config::{Context, store_failed};

@@ -4,7 +4,7 @@
 use hearth_api::{Error, ErrorKind, NetworkConnectorArn};
 use hearth_iam::{Decision, PolicyType, Request};
 use hearth_identity::{OnBehalf, ServiceRole, log_questions};
-use hearth_store::{LogActions, MicrovmRecord, Taggable, WrittenFor};
+use hearth_records::{LogActions, MicrovmRecord, Taggable, WrittenFor};
 
 use crate::call::Call;
 use crate::config::{Context, store_failed};

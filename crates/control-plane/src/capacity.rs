@@ -1,7 +1,7 @@
 //! What is refused because there is no room: quotas of the account, and the memory of the host.
 
 use hearth_api::{Error, ErrorKind};
-use hearth_store::{Quota, Quotas};
+use hearth_records::{Quota, Quotas};
 
 use crate::config::Context;
 

@@ -7,7 +7,8 @@ use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
-use hearth_store::{Quotas, Store};
+use hearth_records::Quotas;
+use hearth_store::Store;
 
 use crate::endpoints::Endpoints;
 use crate::recent_pages::RecentPages;

@@ -4,7 +4,7 @@ use hearth_api::{
     AccountId, ComputeResourceType, Error, NetworkConnectorArn, NetworkConnectorState, Timestamp,
     managed_connector_arn,
 };
-use hearth_store::NetworkConnectorKey;
+use hearth_records::NetworkConnectorKey;
 
 use crate::config::{Context, store_failed};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hearth_api::AccountId;
 use hearth_iam::Principal;
-use hearth_store::{IdentityKind, IdentityRow, IdentityWrite};
+use hearth_records::{IdentityKind, IdentityRow, IdentityWrite};
 use serde::Serialize;
 
 use crate::entities::{Attachments, ManagedPolicy, Role, Tags, User};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hearth_api::AccountId;
 use hearth_iam::{Principal, Request};
-use hearth_store::Author;
+use hearth_records::Author;
 use jiff::Timestamp;
 
 use crate::conditions::Circumstances;

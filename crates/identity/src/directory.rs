@@ -7,7 +7,7 @@ use hearth_api::{AccountId, Timestamp};
 use hearth_auth::sigv4::Denial;
 use hearth_auth::{Credential, Lookup};
 use hearth_iam::Principal;
-use hearth_store::{IdentityKind, IdentityRow, IdentityWrite};
+use hearth_records::{IdentityKind, IdentityRow, IdentityWrite};
 
 use crate::account::Account;
 use crate::entities::{Role, Tags, User};

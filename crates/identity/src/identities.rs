@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hearth_api::{AccountId, Timestamp};
 use hearth_auth::Lookup;
 use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, check_scope, verify};
-use hearth_store::{IdentityKind, IdentityRow, IdentityWrite, Store};
+use hearth_records::{IdentityKind, IdentityRow, IdentityWrite};
+use hearth_store::Store;
 use http::header::{REFERER, USER_AGENT};
 
 use crate::account::{Account, to_json};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hearth_store::{LogActions, LogDestination, LogRights, WrittenFor};
+use hearth_records::{LogActions, LogDestination, LogRights, WrittenFor};
 
 use crate::identities::Identities;
 use crate::service_role::{OnBehalf, RoleArn};

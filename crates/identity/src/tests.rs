@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hearth_api::{AccountId, Timestamp};
 use hearth_auth::sigv4::Denial;
 use hearth_iam::{DocumentKind, Principal};
-use hearth_store::{LogActions, LogDestination, LogRights as _, Store, WrittenFor};
+use hearth_records::{LogActions, LogDestination, LogRights as _, WrittenFor};
+use hearth_store::Store;
 
 mod bounds;
 

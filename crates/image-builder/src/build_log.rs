@@ -2,7 +2,8 @@
 //! that validates it.
 
 use hearth_api::{BuildId, ImageArn, ImageConfiguration, ImageVersion};
-use hearth_store::{LineBuffer, LogDestination, LogWriter, Store, WrittenFor};
+use hearth_records::{LogDestination, WrittenFor};
+use hearth_store::{LineBuffer, LogWriter, Store};
 
 use crate::failure::BuildFailure;
 
@@ -95,7 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use hearth_api::AccountId;
-    use hearth_store::{EventOrder, LogPosition, LogQuery};
+    use hearth_records::{EventOrder, LogPosition, LogQuery};
 
     use super::*;
 

@@ -8,7 +8,8 @@ use hearth_api::{
     Timestamp,
 };
 use hearth_guest::GuestFactory;
-use hearth_store::{AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, Store};
+use hearth_records::{AppRecord, BuildRecord, ImageRecord, ImageVersionRecord};
+use hearth_store::{Files, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 

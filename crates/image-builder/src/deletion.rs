@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_api::{Error, ImageArn, ImageState, ImageVersion, Timestamp};
-use hearth_store::Change;
+use hearth_records::Change;
 
 use crate::builder::{ImageBuilder, remove};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hearth_store::{BuildRecord, ImageVersionRecord};
+use hearth_records::{BuildRecord, ImageVersionRecord};
 
 use crate::builder::ImageBuilder;
 use crate::failure::{BuildFailure, FailureCode};

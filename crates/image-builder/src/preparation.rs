@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use hearth_api::AccountId;
-use hearth_store::{BuildRecord, ImageVersionRecord};
+use hearth_records::{BuildRecord, ImageVersionRecord};
 use tokio_util::sync::CancellationToken;
 
 use crate::base_images::{Asker, Stores};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hearth_api::{BuildId, ImageArn, ImageVersion, SnapshotBuild, Timestamp};
 use hearth_image_report::Report;
-use hearth_store::{BuildRecord, ImageVersionRecord};
+use hearth_records::{BuildRecord, ImageVersionRecord};
 use serde::Serialize;
 
 use crate::build_log::Phase;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hearth_store::{BuildRecord, ImageVersionRecord};
+use hearth_records::{BuildRecord, ImageVersionRecord};
 
 use crate::base_images::as_the_builder_names_it;
 use crate::build_log::BuildLog;

@@ -7,7 +7,7 @@ use hearth_api::SizeClass;
 use hearth_guest::Guest;
 use hearth_guest::guest::{ask, describe_exit};
 use hearth_guest_protocol::{Reply, Request, chain};
-use hearth_store::{ImageVersionRecord, MicrovmRecord};
+use hearth_records::{ImageVersionRecord, MicrovmRecord};
 use hearth_vmm::{GuestStream, Vm};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};

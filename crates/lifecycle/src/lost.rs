@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::Guest;
-use hearth_store::MicrovmRecord;
+use hearth_records::MicrovmRecord;
 use tokio::sync::{mpsc, watch};
 
 use crate::machine::{Event, Machine, Phase, REASON_SUCCESS, Step};

@@ -4,7 +4,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use hearth_api::{ImageArn, ImageVersion, MicrovmId};
-use hearth_store::{ImageVersionRecord, MicrovmRecord, Result, Store};
+use hearth_records::{ImageVersionRecord, MicrovmRecord};
+use hearth_store::{Result, Store};
 
 /// Reads and writes records; each method is the one of [`Store`] that has its name.
 #[async_trait]

@@ -12,7 +12,8 @@ use std::time::Duration;
 use hearth_api::{MicrovmState, Timestamp};
 use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
-use hearth_store::{MicrovmFiles, MicrovmRecord};
+use hearth_records::MicrovmRecord;
+use hearth_store::MicrovmFiles;
 
 use crate::at_rest::{has_diverged, own_manifest, put_back};
 use crate::hooks::Hooks;

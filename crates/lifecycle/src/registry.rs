@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::{Guest, GuestFactory};
-use hearth_store::{Files, MicrovmRecord, Store};
+use hearth_records::MicrovmRecord;
+use hearth_store::{Files, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 

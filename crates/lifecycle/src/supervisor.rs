@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hearth_api::MicrovmState;
 use hearth_guest::Guest;
-use hearth_store::{ImageVersionRecord, MicrovmRecord};
+use hearth_records::{ImageVersionRecord, MicrovmRecord};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_api::{MicrovmState, Timestamp};
-use hearth_store::MicrovmRecord;
+use hearth_records::MicrovmRecord;
 
 use crate::clock::Clock;
 use crate::machine::{Event, IdleAction};

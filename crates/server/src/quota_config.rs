@@ -1,7 +1,7 @@
 //! `[quotas]`: how much an account may have, and what the host keeps.
 
 use hearth_companions::StorageLimits;
-use hearth_store::{LogQuotas, Quotas};
+use hearth_records::{LogQuotas, Quotas};
 use serde::Deserialize;
 
 /// `[quotas]`: of the account, and what the host keeps.

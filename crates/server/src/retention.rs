@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use hearth_api::Timestamp;
-use hearth_store::{LogSweep, Store};
+use hearth_records::LogSweep;
+use hearth_store::Store;
 use tokio::task::JoinSet;
 
 use crate::config::Config;

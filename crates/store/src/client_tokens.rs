@@ -1,28 +1,12 @@
 //! Idempotency: a `clientToken` names the answer that was given to it.
 
-use hearth_api::AccountId;
+use hearth_records::{ClientToken, TokenClaim};
 use sqlx::Row as _;
 
-use crate::records::TokenClaim;
 use crate::{Result, Store};
 
 /// Tokens of an operation that are kept for an account where [`keep_newest`] is used.
 pub(crate) const KEPT: u32 = 1000;
-
-/// A `clientToken` with what it stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientToken {
-    /// Caller.
-    pub account: AccountId,
-    /// Operation name.
-    pub operation: &'static str,
-    /// The token.
-    pub token: String,
-    /// Hash of the request without the token.
-    pub parameters_hash: String,
-    /// JSON body to give again.
-    pub answer: String,
-}
 
 impl Store {
     /// What a token stands for already, if anything: lets a handler answer before it validates anything else.

@@ -1,39 +1,15 @@
 //! Changes of images that must not overlap: each looks at the image's state and moves it on in one transaction.
 
 use hearth_api::{ImageArn, ImageState, ImageVersion, ImageVersionStatus, Timestamp};
+use hearth_records::{
+    BegunUpdate, BuildRecord, Change, ClientToken, ImageRecord, ImageVersionRecord, Quotas, TokenClaim,
+};
 use sqlx::SqliteConnection;
 
-use crate::client_tokens::{self, ClientToken};
+use crate::client_tokens;
 use crate::images::{insert_build, insert_version};
-use crate::quotas::{Quota, Quotas};
-use crate::records::{BuildRecord, ImageRecord, ImageVersionRecord, TokenClaim};
+use crate::quotas::of_version;
 use crate::{Result, Store, readable};
-
-/// What became of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is done, or has begun.
-    Made,
-    /// There is no such image or version.
-    NotFound,
-    /// The image is in this state, in which it cannot be changed.
-    Busy(ImageState),
-    /// MicroVMs of it have not ended.
-    InUse,
-    /// It is the only version.
-    LastVersion,
-}
-
-/// What became of [`Store::begin_update`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BegunUpdate {
-    /// It has begun, or the image does not allow it.
-    Changed(Change),
-    /// The account has as much as it may have.
-    QuotaExceeded(Quota),
-    /// The client token was used before.
-    Token(TokenClaim),
-}
 
 /// The newest version that can be launched; `NULL` when there is none.
 const LATEST_ACTIVE: &str = "(SELECT max(version) FROM image_versions
@@ -62,7 +38,7 @@ impl Store {
         if let Some(refused) = unsettled(&mut transaction, &image.arn).await? {
             return Ok(BegunUpdate::Changed(refused));
         }
-        if let Some(quota) = quotas.of_version(&mut transaction, &image.arn).await? {
+        if let Some(quota) = of_version(quotas, &mut transaction, &image.arn).await? {
             return Ok(BegunUpdate::QuotaExceeded(quota));
         }
         let updated = sqlx::query(

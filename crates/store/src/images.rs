@@ -4,26 +4,15 @@ use hearth_api::{
     AccountId, Architecture, BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState,
     ImageVersionStatus, Timestamp,
 };
+use hearth_records::{
+    BuildRecord, ClientToken, ImageRecord, ImageVersionRecord, InsertedImage, Quotas, TokenClaim,
+};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::client_tokens::{self, ClientToken};
-use crate::quotas::{Quota, Quotas};
-use crate::records::{BuildRecord, ImageRecord, ImageVersionRecord, TokenClaim};
+use crate::client_tokens;
+use crate::quotas::of_image;
 use crate::{Result, Store, from_json, readable, to_json};
-
-/// What became of [`Store::insert_image`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InsertedImage {
-    /// The rows are there.
-    Inserted,
-    /// The account has an image of that name.
-    NameTaken,
-    /// The account has as much as it may have.
-    QuotaExceeded(Quota),
-    /// The client token was used before.
-    Token(TokenClaim),
-}
 
 impl Store {
     /// Records a new image with its first version and build, together with its client token.
@@ -43,7 +32,7 @@ impl Store {
             return Ok(InsertedImage::Token(claim));
         }
         room?;
-        let exceeded = quotas.of_image(&mut transaction, &image.arn.account).await?;
+        let exceeded = of_image(quotas, &mut transaction, &image.arn.account).await?;
         let inserted = sqlx::query(
             "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,
                  created_at, updated_at, tags)

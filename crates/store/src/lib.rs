@@ -6,7 +6,7 @@
 //! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the caller's (`readers`)
 //! or is in memory already (`recent`).
 //!
-//! Reading order: [`records`], then one file per table family.
+//! Reading order: this file, then one file per table family.
 
 mod client_tokens;
 pub mod files;
@@ -20,7 +20,6 @@ mod network_connectors;
 mod quotas;
 mod readers;
 mod recent;
-pub mod records;
 mod reserve;
 mod retention;
 mod tags;
@@ -29,29 +28,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_records::{LogQuota, LogQuotas, LogRights};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, SqliteConnection};
 
-pub use client_tokens::ClientToken;
 pub use files::{Files, ImageFiles, MicrovmFiles};
-pub use identities::{IdentityKind, IdentityRow, IdentityWrite};
-pub use image_changes::{BegunUpdate, Change};
-pub use images::InsertedImage;
-pub use log_quotas::{LogQuota, LogQuotas};
-pub use logs::{
-    Author, CreatedLogStream, EVENT_OVERHEAD_BYTES, EventOrder, Found, LineBuffer, LogActions,
-    LogDestination, LogEvent, LogGroupRecord, LogPage, LogPosition, LogQuery, LogRights, LogStreamRecord,
-    LogSweep, LogWriter, MissingLog, Room, StreamOrder, StreamPosition, StreamQuery, WrittenFor,
-};
-pub use microvms::{InsertedMicrovm, MicrovmFilter};
-pub use network_connectors::{
-    ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
-    NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
-};
-pub use quotas::{Quota, Quotas};
-pub use records::*;
+pub use logs::{LineBuffer, LogWriter, Room};
 pub use reserve::free_bytes;
-pub use tags::Taggable;
 
 use readers::Readers;
 use recent::RecentMicrovms;

@@ -2,39 +2,14 @@
 //! from all.
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{EVENT_OVERHEAD_BYTES, LogQuota, LogQuotas};
 use sqlx::SqliteConnection;
 
-use crate::logs::EVENT_OVERHEAD_BYTES;
 use crate::{Error, Result};
 
 /// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the account are removed;
 /// beyond it new lines are lost.
 const OUTPUT_MARGIN: u64 = 8;
-
-/// How much an account may have; `None` is without limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LogQuotas {
-    /// Log groups, deleted ones included until their lines are removed.
-    pub groups: Option<u32>,
-    /// Streams of all log groups, deleted ones included until their lines are removed.
-    pub streams: Option<u32>,
-    /// Bytes of all log groups, those of deleted groups and streams included until they are removed.
-    pub bytes: Option<u64>,
-}
-
-/// A quota that is used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LogQuota {
-    /// [`LogQuotas::groups`].
-    #[error("the account has {0} log groups, and more are not allowed: delete some")]
-    Groups(u32),
-    /// [`LogQuotas::streams`].
-    #[error("the account has {0} log streams, and more are not allowed: delete some")]
-    Streams(u32),
-    /// [`LogQuotas::bytes`].
-    #[error("the log groups of the account may hold {} MiB together: delete some, or let their events expire", .0 >> 20)]
-    Bytes(u64),
-}
 
 /// Whose streams or events are to be made: what clients ask for is refused at the quota, output a little above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,58 +27,52 @@ impl Maker {
     }
 }
 
-impl LogQuotas {
-    /// Refuses another group.
-    pub(crate) async fn check_group(
-        &self,
-        connection: &mut SqliteConnection,
-        account: &AccountId,
-    ) -> Result<()> {
-        let Some(limit) = self.groups else { return Ok(()) };
-        let groups: i64 = sqlx::query_scalar("SELECT count(*) FROM log_groups WHERE account = ?")
-            .bind(account.as_str())
-            .fetch_one(connection)
-            .await?;
-        if groups < i64::from(limit) { Ok(()) } else { Err(Error::LogQuota(LogQuota::Groups(limit))) }
-    }
+/// Refuses another group.
+pub(crate) async fn check_group(
+    quotas: &LogQuotas,
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+) -> Result<()> {
+    let Some(limit) = quotas.groups else { return Ok(()) };
+    let groups: i64 = sqlx::query_scalar("SELECT count(*) FROM log_groups WHERE account = ?")
+        .bind(account.as_str())
+        .fetch_one(connection)
+        .await?;
+    if groups < i64::from(limit) { Ok(()) } else { Err(Error::LogQuota(LogQuota::Groups(limit))) }
+}
 
-    /// Refuses another stream.
-    pub(crate) async fn check_stream(
-        &self,
-        connection: &mut SqliteConnection,
-        account: &AccountId,
-        maker: Maker,
-    ) -> Result<()> {
-        let Some(limit) = self.streams else { return Ok(()) };
-        let streams = streams_of(connection, account).await?;
-        if streams < maker.limit(limit.into()) {
-            Ok(())
-        } else {
-            Err(Error::LogQuota(LogQuota::Streams(limit)))
-        }
-    }
+/// Refuses another stream.
+pub(crate) async fn check_stream(
+    quotas: &LogQuotas,
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    maker: Maker,
+) -> Result<()> {
+    let Some(limit) = quotas.streams else { return Ok(()) };
+    let streams = streams_of(connection, account).await?;
+    if streams < maker.limit(limit.into()) { Ok(()) } else { Err(Error::LogQuota(LogQuota::Streams(limit))) }
+}
 
-    /// Refuses events that do not fit.
-    pub(crate) async fn check_events(
-        &self,
-        connection: &mut SqliteConnection,
-        account: &AccountId,
-        events: &[(Timestamp, String)],
-    ) -> Result<()> {
-        let Some(limit) = self.bytes else { return Ok(()) };
-        let more: u64 = events.iter().map(|(_, message)| message.len() as u64 + EVENT_OVERHEAD_BYTES).sum();
-        check_bytes(connection, account, limit.saturating_sub(more), limit).await
-    }
+/// Refuses events that do not fit.
+pub(crate) async fn check_events(
+    quotas: &LogQuotas,
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    events: &[(Timestamp, String)],
+) -> Result<()> {
+    let Some(limit) = quotas.bytes else { return Ok(()) };
+    let more: u64 = events.iter().map(|(_, message)| message.len() as u64 + EVENT_OVERHEAD_BYTES).sum();
+    check_bytes(connection, account, limit.saturating_sub(more), limit).await
+}
 
-    /// Refuses output of an account that has far too much.
-    pub(crate) async fn check_output(
-        &self,
-        connection: &mut SqliteConnection,
-        account: &AccountId,
-    ) -> Result<()> {
-        let Some(limit) = self.bytes else { return Ok(()) };
-        check_bytes(connection, account, Maker::Output.limit(limit), limit).await
-    }
+/// Refuses output of an account that has far too much.
+pub(crate) async fn check_output(
+    quotas: &LogQuotas,
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+) -> Result<()> {
+    let Some(limit) = quotas.bytes else { return Ok(()) };
+    check_bytes(connection, account, Maker::Output.limit(limit), limit).await
 }
 
 async fn check_bytes(

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use hearth_api::{AccountId, EndpointLabel, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
+use hearth_records::{
+    ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Quotas, TokenClaim,
+};
 use rusqlite::Row;
 use sqlx::SqlitePool;
 
-use crate::client_tokens::{self, ClientToken};
-use crate::quotas::{Quota, Quotas};
-use crate::records::{MicrovmRecord, MicrovmSummary, TokenClaim};
+use crate::client_tokens;
+use crate::quotas::of_microvm;
 use crate::{Error, Result, Store, from_json, readable, to_json};
 
 /// The columns of a record: not `*`, for which SQLite computes the generated one.
@@ -18,30 +20,6 @@ macro_rules! record_columns {
          suspended_at, terminated_at, settings, token_revocations"
     };
 }
-/// Which microVMs to list.
-#[derive(Debug, Clone)]
-pub struct MicrovmFilter {
-    /// Owner.
-    pub account: AccountId,
-    /// Only of this image.
-    pub image_arn: Option<ImageArn>,
-    /// Only of this version.
-    pub image_version: Option<ImageVersion>,
-}
-
-/// What became of [`Store::insert_microvm`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InsertedMicrovm {
-    /// The row is there.
-    Inserted,
-    /// The version may not be launched any more.
-    VersionGone,
-    /// The account has as much as it may have.
-    QuotaExceeded(Quota),
-    /// The client token was used before.
-    Token(TokenClaim),
-}
-
 impl Store {
     /// Records a new microVM together with its client token; the row is written only when the token is fresh and the
     /// version can still be launched.
@@ -176,7 +154,7 @@ async fn insert(
         return Ok(InsertedMicrovm::VersionGone);
     }
     let memory_mib = record.settings.minimum_memory_mib;
-    if let Some(quota) = quotas.of_microvm(&mut transaction, &record.account, memory_mib).await? {
+    if let Some(quota) = of_microvm(quotas, &mut transaction, &record.account, memory_mib).await? {
         return Ok(InsertedMicrovm::QuotaExceeded(quota));
     }
     sqlx::query(

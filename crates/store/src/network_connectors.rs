@@ -4,77 +4,21 @@
 //! time it is. So nothing has to happen for a state to change, and nothing is lost by a restart.
 
 use hearth_api::{AccountId, NetworkConnectorArn, NetworkConnectorState, NetworkConnectorVersion, Timestamp};
+use hearth_records::{
+    ClientToken, ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector,
+    NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Quotas, TokenClaim,
+    UpdatedNetworkConnector,
+};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::client_tokens::{self, ClientToken};
-use crate::quotas::{Quota, Quotas};
-use crate::records::TokenClaim;
+use crate::client_tokens;
+use crate::quotas::{of_connector_version, of_network_connector};
 use crate::{Result, Store, from_json, readable, to_json};
 
 mod gone;
-mod records;
 #[cfg(test)]
 mod tests;
-
-pub use records::{ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord};
-
-/// What became of [`Store::insert_network_connector`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InsertedNetworkConnector {
-    /// The rows are there.
-    Inserted,
-    /// The account has a connector of that name.
-    NameTaken,
-    /// The account has as much as it may have.
-    QuotaExceeded(Quota),
-    /// The client token was used before.
-    Token(TokenClaim),
-}
-
-/// What became of [`Store::update_network_connector`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpdatedNetworkConnector {
-    /// The rows are written.
-    Updated,
-    /// The connector is no longer what the caller took it for.
-    Changed,
-    /// The connector has as many versions as it may have.
-    QuotaExceeded(Quota),
-    /// The client token was used before.
-    Token(TokenClaim),
-}
-
-/// What became of a deletion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeletedNetworkConnector {
-    /// It will be gone.
-    Deleted,
-    /// A microVM that has not ended or an image version refers to it.
-    InUse,
-}
-
-/// Which connector is meant.
-#[derive(Debug, Clone)]
-pub struct NetworkConnectorKey<'a> {
-    /// The one with this (unqualified) ARN, even if it is gone.
-    pub arn: &'a NetworkConnectorArn,
-    /// Else the one of the ARN's account with this name that is not gone.
-    pub name: Option<&'a str>,
-}
-
-/// A page of a list.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectorPage<K> {
-    /// Key of the last item of the page before.
-    pub after: Option<K>,
-    /// Only items in this state.
-    pub state: Option<NetworkConnectorState>,
-    /// Most items.
-    pub limit: u32,
-    /// Time that it is.
-    pub now: Timestamp,
-}
 
 /// A connector `c` with its latest version `v`; `?1` is the time. `latest_active` is what an unqualified reference
 /// means.
@@ -125,7 +69,7 @@ impl Store {
             return Ok(InsertedNetworkConnector::NameTaken);
         }
         let account = &connector.arn.account;
-        if let Some(quota) = quotas.of_network_connector(&mut transaction, account, now).await? {
+        if let Some(quota) = of_network_connector(quotas, &mut transaction, account, now).await? {
             return Ok(InsertedNetworkConnector::QuotaExceeded(quota));
         }
         client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
@@ -259,7 +203,7 @@ impl Store {
         client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
         if connector.latest.version != former {
             let (arn, now) = (&connector.arn, connector.modified_at);
-            if let Some(quota) = quotas.of_connector_version(&mut transaction, arn, now).await? {
+            if let Some(quota) = of_connector_version(quotas, &mut transaction, arn, now).await? {
                 return Ok(UpdatedNetworkConnector::QuotaExceeded(quota));
             }
             let kept = quotas.versions_per_network_connector;

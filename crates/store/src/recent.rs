@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_api::MicrovmId;
+use hearth_records::MicrovmRecord;
 use quick_cache::sync::Cache;
 
-use crate::records::MicrovmRecord;
 use crate::{Error, Result};
 
 /// Records kept; each takes about a kilobyte.
@@ -88,8 +88,9 @@ impl RecentMicrovms {
 mod tests {
     use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmState};
 
+    use hearth_records::MicrovmSettings;
+
     use super::*;
-    use crate::MicrovmSettings;
 
     fn record(state: MicrovmState) -> MicrovmRecord {
         let settings = MicrovmSettings {

@@ -71,7 +71,7 @@ mod tests {
         let store = Store::temporary().await.unwrap();
         let now = Timestamp::now();
         let mut connection = store.pool.acquire().await.unwrap();
-        let token = crate::ClientToken {
+        let token = hearth_records::ClientToken {
             account: hearth_api::AccountId::from_stored("1"),
             operation: "RunMicrovm",
             token: "token".to_owned(),

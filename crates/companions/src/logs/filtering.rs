@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_api::AccountId;
-use hearth_store::{EventOrder, LogEvent, LogPosition, LogQuery};
+use hearth_records::{EventOrder, LogEvent, LogPosition, LogQuery};
 
 use super::constraints::group_text;
 use super::filter::Filter;

@@ -8,7 +8,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_identity::Caller;
-use hearth_store::{LogEvent, MissingLog, Store};
+use hearth_records::{LogEvent, MissingLog};
+use hearth_store::Store;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::event_stream::{event, exception};

@@ -23,7 +23,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_identity::{Caller, Identities};
-use hearth_store::{MissingLog, Store};
+use hearth_records::MissingLog;
+use hearth_store::Store;
 
 use self::access::GroupArn;
 use crate::json::{Refusal, read, to_json};

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearth_api::{AccountId, Timestamp};
-use hearth_store::{
+use hearth_records::{
     EventOrder, LogEvent, LogGroupRecord, LogPosition, LogQuery, LogStreamRecord, MissingLog, StreamOrder,
     StreamPosition, StreamQuery,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hearth_api::AccountId;
-use hearth_store::MissingLog;
+use hearth_records::MissingLog;
 
 use super::access::GroupArn;
 use super::model::{GivenTags, TagsRequest, TagsResponse};

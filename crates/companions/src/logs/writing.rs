@@ -1,7 +1,7 @@
 //! The operations that write.
 
 use hearth_api::{AccountId, Timestamp};
-use hearth_store::{CreatedLogStream, EVENT_OVERHEAD_BYTES, MissingLog};
+use hearth_records::{CreatedLogStream, EVENT_OVERHEAD_BYTES, MissingLog};
 
 use super::model::{
     ChangeRequest, InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo,

@@ -20,7 +20,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hearth_control_plane::Rates;
-use hearth_store::{Quotas, Store};
+use hearth_records::Quotas;
+use hearth_store::Store;
 
 use crate::load::Round;
 use crate::seed::Seeded;

@@ -1,7 +1,8 @@
 //! Records.
 
 use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
-use hearth_store::{MicrovmRecord, MicrovmSettings, Quotas, Store};
+use hearth_records::{MicrovmRecord, MicrovmSettings, Quotas};
+use hearth_store::Store;
 
 use crate::CHANGES_PER_SECOND;
 use crate::support::{ACCOUNT, Api, REGION};

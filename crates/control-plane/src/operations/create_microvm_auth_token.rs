@@ -8,7 +8,7 @@ use hearth_api::{
     CreateMicrovmAuthTokenRequest, CreateMicrovmAuthTokenResponse, Error, MicrovmState, PortSpecification,
 };
 use hearth_auth::{Claims, TokenError, TokenKind};
-use hearth_store::MicrovmRecord;
+use hearth_records::MicrovmRecord;
 
 use crate::answer::{Answer, Outcome};
 use crate::call::Call;

@@ -7,7 +7,7 @@ use hearth_api::{
     CreateMicrovmImageRequest, CreateMicrovmImageResponse, Error, ImageArn, ImageState, ImageVersion,
     Timestamp,
 };
-use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage, Taggable};
+use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage, Taggable};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};

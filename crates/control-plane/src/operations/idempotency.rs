@@ -1,7 +1,7 @@
 //! `clientToken`: the same token with the same parameters gets the first answer again.
 
 use hearth_api::{AccountId, Error};
-use hearth_store::{ClientToken, TokenClaim};
+use hearth_records::{ClientToken, TokenClaim};
 use serde::Serialize;
 
 use crate::config::{Context, store_failed};

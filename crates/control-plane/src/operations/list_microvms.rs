@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::extract::State;
 use bytes::Bytes;
 use hearth_api::{ImageVersion, MicrovmId, Timestamp};
-use hearth_store::{MicrovmFilter, MicrovmSummary};
+use hearth_records::{MicrovmFilter, MicrovmSummary};
 use http::StatusCode;
 
 use super::views;

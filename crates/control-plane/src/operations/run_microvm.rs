@@ -8,7 +8,7 @@ use hearth_api::{
     Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
     RunMicrovmRequest,
 };
-use hearth_store::{ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
+use hearth_records::{ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};

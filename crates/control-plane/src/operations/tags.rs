@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_api::{Error, NetworkConnectorArn, Tags};
-use hearth_store::Taggable;
+use hearth_records::Taggable;
 
 use crate::answer::{Answer, Outcome};
 use crate::authorize;

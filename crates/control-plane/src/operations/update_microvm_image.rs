@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use hearth_api::{Error, ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest};
 use hearth_image_builder::refusal;
-use hearth_store::{BegunUpdate, BuildRecord, ImageVersionRecord};
+use hearth_records::{BegunUpdate, BuildRecord, ImageVersionRecord};
 use http::StatusCode;
 
 use super::idempotency::{client_token, replay};

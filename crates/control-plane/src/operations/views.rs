@@ -4,7 +4,7 @@ use hearth_api::{
     ImageVersionState, MicrovmDescription, MicrovmImageBuildSummary, MicrovmImageDescription,
     MicrovmImageSummary, MicrovmImageVersionDescription, MicrovmItem,
 };
-use hearth_store::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSummary};
+use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSummary};
 
 use crate::config::Context;
 

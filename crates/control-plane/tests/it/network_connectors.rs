@@ -1,7 +1,7 @@
 //! Network connectors: their operations, and who may name them.
 
 use hearth_api::{AccountId, NetworkConnectorArn, Timestamp};
-use hearth_store::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_records::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ async fn wait(api: &Api, id: &str, done: impl Fn(&Reply) -> bool) -> Value {
 async fn recorded(api: &Api, name: &str, active_at: i64, gone_at: Option<i64>) -> String {
     let record = record(name, active_at, gone_at);
     let now = Timestamp::from_millis(1000);
-    let quotas = hearth_store::Quotas::default();
+    let quotas = hearth_records::Quotas::default();
     let inserted = api.store.insert_network_connector(&record, None, now, &quotas).await.unwrap();
     assert_eq!(inserted, InsertedNetworkConnector::Inserted);
     record.arn.id

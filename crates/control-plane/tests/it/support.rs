@@ -22,9 +22,8 @@ use hearth_image_builder::{
     ImageBuilderConfig, Reader, Readers,
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_store::{
-    BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas, Store,
-};
+use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas};
+use hearth_store::{Files, Store};
 use hearth_vmm::fake::FakeVmm;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;

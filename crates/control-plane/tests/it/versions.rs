@@ -1,7 +1,7 @@
 //! Later versions of an image: updates, activation, deletion.
 
 use hearth_api::{ImageVersion, ImageVersionState, MicrovmState};
-use hearth_store::{BegunUpdate, BuildRecord, Change, ImageVersionRecord, Quotas};
+use hearth_records::{BegunUpdate, BuildRecord, Change, ImageVersionRecord, Quotas};
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -17,10 +17,10 @@ use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
     ImageBuilderConfig, Reader,
 };
-use hearth_store::{
-    BuildRecord, EventOrder, Files, ImageRecord, ImageVersionRecord, InsertedImage, LogPosition, LogQuery,
-    Quotas, Store,
+use hearth_records::{
+    BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, InsertedImage, LogPosition, LogQuery, Quotas,
 };
+use hearth_store::{Files, Store};
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 use rustix::thread::{UnshareFlags, unshare_unsafe};

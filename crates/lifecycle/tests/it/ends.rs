@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState};
 use hearth_lifecycle::Refusal;
 use hearth_lifecycle::records::Records;
-use hearth_store::{Error as StoreError, ImageVersionRecord, MicrovmRecord, Store};
+use hearth_records::{ImageVersionRecord, MicrovmRecord};
+use hearth_store::{Error as StoreError, Store};
 use hearth_vmm::Error;
 use hearth_vmm::fake::{FakeOperation, Schedule};
 

@@ -17,10 +17,10 @@ use hearth_guest::{
 use hearth_lifecycle::clock::HostClock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_store::{
-    AppRecord, BuildRecord, Files, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
-    Store,
+use hearth_records::{
+    AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
 };
+use hearth_store::{Files, Store};
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{GuestChannel, NetworkInterface, SnapshotTarget};
 use tokio::sync::watch;

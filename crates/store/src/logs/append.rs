@@ -1,11 +1,11 @@
 //! Writing events.
 
 use hearth_api::{AccountId, MicrovmId, Timestamp};
+use hearth_records::{EVENT_OVERHEAD_BYTES, Found, LogActions, LogDestination, MissingLog, WrittenFor};
 use sqlx::{Sqlite, SqliteConnection, SqliteTransaction};
 
-use super::destination::{LogActions, LogDestination, WrittenFor};
-use super::{EVENT_OVERHEAD_BYTES, Found, MissingLog, group_id, stream_id};
-use crate::log_quotas::Maker;
+use super::{group_id, stream_id};
+use crate::log_quotas::{Maker, check_events, check_group, check_output, check_stream};
 use crate::{Result, Store};
 
 /// Rows of one INSERT statement.
@@ -35,7 +35,7 @@ impl Store {
     ) -> Result<()> {
         self.check_room()?;
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
-        self.log_quotas.check_output(&mut transaction, account).await?;
+        check_output(&self.log_quotas, &mut transaction, account).await?;
         let ids = match stream_id(&mut transaction, account, group, stream).await? {
             Ok(ids) => ids,
             Err(_) => self.make_stream(&mut transaction, account, group, stream).await?,
@@ -62,7 +62,7 @@ impl Store {
         let group = if let Some(id) = group_id(connection, account, group).await? {
             id
         } else {
-            self.log_quotas.check_group(connection, account).await?;
+            check_group(&self.log_quotas, connection, account).await?;
             let made = sqlx::query(
                 "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)",
             )
@@ -74,7 +74,7 @@ impl Store {
             .await?;
             made.last_insert_rowid()
         };
-        self.log_quotas.check_stream(connection, account, Maker::Output).await?;
+        check_stream(&self.log_quotas, connection, account, Maker::Output).await?;
         let made = sqlx::query("INSERT INTO log_streams (group_id, name, created_at) VALUES (?, ?, ?)")
             .bind(group)
             .bind(stream)
@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<Found<()>> {
         self.check_room()?;
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
-        self.log_quotas.check_events(&mut transaction, account, events).await?;
+        check_events(&self.log_quotas, &mut transaction, account, events).await?;
         match stream_id(&mut transaction, account, group, stream).await? {
             Ok(ids) => Ok(Ok(append(transaction, ids, events).await?)),
             Err(missing) => Ok(Err(missing)),

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{
+    CreatedLogStream, EventOrder, LogPosition, LogQuery, LogQuota, LogQuotas, LogStreamRecord, LogSweep,
+    StreamOrder, StreamPosition, StreamQuery,
+};
 
 use super::*;
-use crate::{Error, LogQuota, LogQuotas, Store};
+use crate::{Error, Store};
 
 const GROUP: &str = "group";
 

@@ -3,23 +3,13 @@
 use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{CreatedLogStream, Found, LogGroupRecord, MissingLog};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Found, LogGroupRecord, MissingLog, group_id, stream_id};
-use crate::log_quotas::Maker;
+use super::{group_id, stream_id};
+use crate::log_quotas::{Maker, check_group, check_stream};
 use crate::{Result, Store, from_json, to_json};
-
-/// What became of [`Store::create_log_stream`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreatedLogStream {
-    /// It is there now.
-    Created,
-    /// It was there already.
-    Exists,
-    /// There is no such group.
-    NoGroup,
-}
 
 impl Store {
     /// Gives the groups that were made when there was one account only to that account.
@@ -43,7 +33,7 @@ impl Store {
         if group_id(&mut transaction, account, name).await?.is_some() {
             return Ok(false);
         }
-        self.log_quotas.check_group(&mut transaction, account).await?;
+        check_group(&self.log_quotas, &mut transaction, account).await?;
         let made = sqlx::query(
             "INSERT INTO log_groups (account, name, created_at, tags) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         )
@@ -72,7 +62,7 @@ impl Store {
             Err(MissingLog::Group) => None,
         };
         let Some(group) = group else { return Ok(CreatedLogStream::NoGroup) };
-        self.log_quotas.check_stream(&mut transaction, account, Maker::Client).await?;
+        check_stream(&self.log_quotas, &mut transaction, account, Maker::Client).await?;
         let made = sqlx::query(
             "INSERT INTO log_streams (group_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         )

@@ -1,50 +1,13 @@
 //! Listing groups and streams: every page is read from where it begins in an index.
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{LogGroupRecord, LogStreamRecord, StreamOrder, StreamQuery};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
+use super::group_id;
 use super::groups::group_record;
-use super::{LogGroupRecord, LogStreamRecord, group_id};
 use crate::{Result, Store};
-
-/// Order of streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamOrder<'a> {
-    /// By name; only those whose names begin like this.
-    Name {
-        /// Beginning of the names.
-        prefix: &'a str,
-    },
-    /// By the time of their latest event; those without one are before all others.
-    LastEvent,
-}
-
-/// A place in an order of streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamPosition<'a> {
-    /// Time of the latest event in milliseconds since 1970, 0 without one; means nothing in the order of names.
-    pub millis: i64,
-    /// Name.
-    pub name: &'a str,
-}
-
-/// Which streams to list.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamQuery<'a> {
-    /// Owner.
-    pub account: &'a AccountId,
-    /// Group.
-    pub group: &'a str,
-    /// Order.
-    pub order: StreamOrder<'a>,
-    /// From the end.
-    pub descending: bool,
-    /// Behind this one, in the order in which they are listed.
-    pub after: Option<StreamPosition<'a>>,
-    /// How many.
-    pub limit: u32,
-}
 
 impl Store {
     /// Streams of a group; nothing when there is no such group.
@@ -179,6 +142,8 @@ fn stream_record(row: &SqliteRow, group: &str) -> Result<LogStreamRecord> {
 
 #[cfg(test)]
 mod tests {
+    use hearth_records::StreamPosition;
+
     use super::*;
 
     #[test]

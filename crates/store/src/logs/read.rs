@@ -4,10 +4,13 @@
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{
+    EVENT_OVERHEAD_BYTES, EventOrder, Found, LogEvent, LogPage, LogPosition, LogQuery, MissingLog,
+};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{EVENT_OVERHEAD_BYTES, Found, LogEvent, LogPosition, MissingLog, group_id, stream_id};
+use super::{group_id, stream_id};
 use crate::{Result, Store};
 
 /// Bytes of events after which a page ends (the service's pages have 1 MB).
@@ -20,49 +23,6 @@ const WRITTEN: &str = "SELECT e.*, s.name AS stream_name, g.name AS group_name, 
     WHERE e.id > ?1 AND e.id <= ?2 AND g.account = ?3 AND g.gone = 0 AND s.gone = 0
       AND g.name IN (SELECT value FROM json_each(?4))
     ORDER BY e.id LIMIT ?5";
-
-/// Which end a page of events is taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventOrder {
-    /// The first ones of the range.
-    Oldest,
-    /// The last ones of the range.
-    Newest,
-}
-
-/// Which events to read.
-#[derive(Debug, Clone, Copy)]
-pub struct LogQuery<'a> {
-    /// Owner.
-    pub account: &'a AccountId,
-    /// Group.
-    pub group: &'a str,
-    /// Only of this stream.
-    pub stream: Option<&'a str>,
-    /// Behind this one.
-    pub after: LogPosition,
-    /// Before this one.
-    pub before: LogPosition,
-    /// Which to take when there are more than a page.
-    pub order: EventOrder,
-    /// Most events that are looked at.
-    pub limit: u32,
-}
-
-/// Events in their order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LogPage {
-    /// Events, always in their order.
-    pub events: Vec<LogEvent>,
-    /// Whether the page was full, so that there may be more.
-    pub full: bool,
-    /// Events that were looked at, those of deleted streams included, which are not in the page.
-    pub looked_at: u32,
-    /// The event that was looked at last: where the next page begins.
-    pub last: Option<LogPosition>,
-    /// Messages, with [`EVENT_OVERHEAD_BYTES`] each.
-    pub bytes: u64,
-}
 
 impl Store {
     /// A page of events of a group or stream.

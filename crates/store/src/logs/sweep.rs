@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{EVENT_OVERHEAD_BYTES, LogSweep};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::EVENT_OVERHEAD_BYTES;
 use crate::log_quotas::{bytes_of, streams_of};
 use crate::{Result, Store, to_json};
 
@@ -27,35 +27,6 @@ pub(super) const EMPTY_STREAMS: &str =
     "SELECT s.id FROM log_groups AS g CROSS JOIN log_streams AS s ON s.group_id = g.id
     WHERE g.account = ?1 AND g.retention_days IS NOT NULL AND s.used_at < ?2 - g.retention_days * ?3
       AND s.stored_bytes = 0 LIMIT ?4";
-
-/// A kind of thing that goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogSweep {
-    /// Deleted groups with what is in them.
-    DeletedGroups,
-    /// Deleted streams with their events.
-    DeletedStreams,
-    /// Events older than their group's retention.
-    ExpiredEvents,
-    /// Streams without events that nothing was written to for their group's retention.
-    EmptyStreams,
-    /// The streams least recently written to of an account that has more than [`crate::LogQuotas::streams`].
-    ExcessStreams,
-    /// The oldest events of groups that are too large, and of accounts that have more than [`crate::LogQuotas::bytes`].
-    ExcessEvents,
-}
-
-impl LogSweep {
-    /// All kinds, in the order in which they are best removed.
-    pub const ALL: [Self; 6] = [
-        Self::DeletedGroups,
-        Self::DeletedStreams,
-        Self::ExpiredEvents,
-        Self::EmptyStreams,
-        Self::ExcessStreams,
-        Self::ExcessEvents,
-    ];
-}
 
 /// An event to be removed.
 struct Victim {

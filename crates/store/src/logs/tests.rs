@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::{
+    EventOrder, Found, LogDestination, LogPage, LogPosition, LogQuery, LogQuota, LogSweep, MissingLog,
+};
 
 use super::*;
-use crate::{LogQuota, Store};
+use crate::Store;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 const GROUP: &str = "group";
@@ -276,11 +279,11 @@ fn image() -> hearth_api::ImageArn {
 #[derive(Debug)]
 struct Rights(std::sync::atomic::AtomicBool);
 
-impl crate::LogRights for Rights {
+impl hearth_records::LogRights for Rights {
     fn may_write(
         &self,
         _: &LogDestination,
-        _: crate::LogActions,
+        _: hearth_records::LogActions,
         _: &std::collections::BTreeMap<String, String>,
     ) -> std::result::Result<(), String> {
         let allowed = self.0.load(std::sync::atomic::Ordering::Relaxed);
@@ -296,7 +299,7 @@ async fn nothing_is_written_to_a_named_group_without_the_right_to() {
     let store = Store::temporary().await.unwrap().with_log_rights(rights.clone());
     let wanted = hearth_api::CloudWatchLogging { log_group: Some("/audit".into()), log_stream: None };
     let wanted = hearth_api::Logging::CloudWatch(wanted);
-    let named = || crate::WrittenFor::Nobody;
+    let named = || hearth_records::WrittenFor::Nobody;
     let to = LogDestination::new(Some(&wanted), account(), &image(), "a".into(), named).unwrap();
     let writer = LogWriter::start(store.clone(), to);
     let send = async |line: &str| {
@@ -330,15 +333,15 @@ async fn nothing_is_written_to_a_named_group_without_the_right_to() {
     let stream = hearth_api::CloudWatchLogging { log_group: None, log_stream: Some("b".into()) };
     let stream = hearth_api::Logging::CloudWatch(stream);
     let to = LogDestination::new(Some(&stream), account(), &image(), "a".into(), named).unwrap();
-    assert_eq!(to.written_for, crate::WrittenFor::Nobody);
+    assert_eq!(to.written_for, hearth_records::WrittenFor::Nobody);
     let own = LogDestination::new(None, account(), &image(), "a".into(), named).unwrap();
-    assert_eq!(own.written_for, crate::WrittenFor::Service);
+    assert_eq!(own.written_for, hearth_records::WrittenFor::Service);
 }
 
 /// The kind: nobody can use the last of anything.
 #[tokio::test]
 async fn an_account_has_so_many_groups_and_bytes_and_no_more() {
-    let quotas = crate::LogQuotas { groups: Some(2), streams: None, bytes: Some(10_000) };
+    let quotas = hearth_records::LogQuotas { groups: Some(2), streams: None, bytes: Some(10_000) };
     let store = Store::temporary().await.unwrap().with_log_quotas(quotas);
     let other = AccountId::from_stored("222222222222");
     let make = async |account: &AccountId, name: &str| {

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use hearth_api::{MicrovmId, Timestamp};
+use hearth_records::LogDestination;
 use tokio::sync::{mpsc, oneshot};
 
-use super::destination::LogDestination;
 use crate::Store;
 
 /// Longest piece of one line, in bytes: a longer line is cut into several (an event of the service holds 1 MiB).

@@ -2,6 +2,11 @@
 
 use super::*;
 use crate::Error;
+use hearth_records::{
+    ClientToken, DeletedNetworkConnector, IdentityKind, IdentityRow, IdentityWrite, InsertedNetworkConnector,
+    NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Quota, Quotas, Taggable,
+    TokenClaim, UpdatedNetworkConnector,
+};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -155,7 +160,6 @@ async fn who_refers_to_a_connector_is_found_by_an_index() {
 /// The kind: when little room is left, it is for what becomes of microVMs.
 #[tokio::test]
 async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
-    use crate::{IdentityKind, IdentityRow, IdentityWrite, Taggable};
     let store = Store::temporary().await.unwrap();
     let quotas = Quotas::default();
     let connector = record("a");

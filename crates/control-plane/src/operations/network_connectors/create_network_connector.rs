@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_api::{CreateNetworkConnectorRequest, NetworkConnectorArn};
-use hearth_store::{
+use hearth_records::{
     InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord, Taggable,
 };
 use http::StatusCode;

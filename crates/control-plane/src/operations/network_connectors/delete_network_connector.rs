@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_api::{Error, NetworkConnectorState};
-use hearth_store::{DeletedNetworkConnector, NetworkConnectorRecord};
+use hearth_records::{DeletedNetworkConnector, NetworkConnectorRecord};
 use http::StatusCode;
 
 use super::refusal::Outcome;

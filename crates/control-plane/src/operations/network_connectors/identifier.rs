@@ -1,7 +1,7 @@
 //! The `Identifier` of a path: an id, a name or an ARN, which may be qualified with a version.
 
 use hearth_api::{Error, NetworkConnectorArn, Timestamp};
-use hearth_store::{NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Taggable};
+use hearth_records::{NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Taggable};
 
 use super::invalid;
 use crate::call::Call;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hearth_api::ListNetworkConnectorsResponse;
-use hearth_store::ConnectorPage;
+use hearth_records::ConnectorPage;
 
 use super::refusal::Outcome;
 use super::{marker, now, views};

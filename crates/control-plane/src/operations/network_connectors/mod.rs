@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use hearth_api::{Error, ErrorKind, Timestamp};
-use hearth_store::TokenClaim;
+use hearth_records::TokenClaim;
 
 use super::idempotency::replay;
 use crate::config::Context;

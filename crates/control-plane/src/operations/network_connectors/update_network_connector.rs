@@ -6,7 +6,7 @@ use axum::extract::State;
 use hearth_api::{
     Error, NetworkConnectorState, NetworkConnectorUpdateStatus, Timestamp, UpdateNetworkConnectorRequest,
 };
-use hearth_store::{
+use hearth_records::{
     ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
 };
 use http::StatusCode;

@@ -4,7 +4,7 @@ use hearth_api::{
     IsoTimestamp, NetworkConnectorDescription, NetworkConnectorState, NetworkConnectorSummary,
     NetworkConnectorVersion, NetworkConnectorVersionSummary, Timestamp,
 };
-use hearth_store::{ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_records::{ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord};
 
 const VPC_EGRESS: &str = "VPC_EGRESS";
 const FIRST_VERSION: NetworkConnectorVersion = 1;

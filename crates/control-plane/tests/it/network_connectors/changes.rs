@@ -1,7 +1,7 @@
 //! Updates, versions and deletion.
 
 use hearth_api::Timestamp;
-use hearth_store::{ConnectorUpdate, UpdatedNetworkConnector};
+use hearth_records::{ConnectorUpdate, UpdatedNetworkConnector};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ async fn what_is_not_active_or_being_updated_is_left_alone() {
     let api = Api::start().await;
     let pending = recorded(&api, "pending", NEVER, None).await;
     let deleting = recorded(&api, "deleting", 2000, Some(NEVER)).await;
-    let quotas = hearth_store::Quotas::default();
+    let quotas = hearth_records::Quotas::default();
     let mut updating = record("updating", 2000, None);
     api.store.insert_network_connector(&updating, None, Timestamp::from_millis(1000), &quotas).await.unwrap();
     updating.updated = Some(ConnectorUpdate::NewVersion);

@@ -1,9 +1,10 @@
 //! The rows over restarts: nothing but the time moves a connector.
 
 use hearth_api::{NetworkConnectorState, Timestamp};
-use hearth_store::{
-    ConnectorPage, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey, Quotas, Store,
+use hearth_records::{
+    ConnectorPage, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey, Quotas,
 };
+use hearth_store::Store;
 
 #[tokio::test]
 async fn states_go_on_over_a_restart() {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState};
 use hearth_lifecycle::records::Records;
-use hearth_store::{Error, ImageVersionRecord, MicrovmRecord, Result};
+use hearth_records::{ImageVersionRecord, MicrovmRecord};
+use hearth_store::{Error, Result};
 
 use super::faults::{Faults, Site};
 

@@ -12,7 +12,8 @@ use hearth_api::{
 use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Limits, RootDisk, UidPool};
 use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_store::{AppRecord, Files, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Store};
+use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings};
+use hearth_store::{Files, Store};
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{ExitReason, SnapshotTarget};
 use tokio::runtime::Runtime;

@@ -1,4 +1,4 @@
-//! The rows as plain data, and the states that follow from them.
+//! Network connectors and their versions, and the states that follow from them.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,9 @@ use hearth_api::{
     NetworkConnectorArn, NetworkConnectorConfiguration, NetworkConnectorState, NetworkConnectorUpdateStatus,
     NetworkConnectorVersion, Timestamp,
 };
+
+use crate::quotas::Quota;
+use crate::tokens::TokenClaim;
 
 /// A network connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,4 +119,61 @@ fn state(active_at: Timestamp, gone_at: Option<Timestamp>, now: Timestamp) -> Ne
     } else {
         NetworkConnectorState::Active
     }
+}
+
+/// What became of a new network connector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InsertedNetworkConnector {
+    /// The rows are there.
+    Inserted,
+    /// The account has a connector of that name.
+    NameTaken,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
+    /// The client token was used before.
+    Token(TokenClaim),
+}
+
+/// What became of an update of a network connector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpdatedNetworkConnector {
+    /// The rows are written.
+    Updated,
+    /// The connector is no longer what the caller took it for.
+    Changed,
+    /// The connector has as many versions as it may have.
+    QuotaExceeded(Quota),
+    /// The client token was used before.
+    Token(TokenClaim),
+}
+
+/// What became of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeletedNetworkConnector {
+    /// It will be gone.
+    Deleted,
+    /// A microVM that has not ended or an image version refers to it.
+    InUse,
+}
+
+/// Which connector is meant.
+#[derive(Debug, Clone)]
+pub struct NetworkConnectorKey<'a> {
+    /// The one with this (unqualified) ARN, even if it is gone.
+    pub arn: &'a NetworkConnectorArn,
+    /// Else the one of the ARN's account with this name that is not gone.
+    pub name: Option<&'a str>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectorPage<K> {
+    /// Key of the last item of the page before.
+    pub after: Option<K>,
+    /// Only items in this state.
+    pub state: Option<NetworkConnectorState>,
+    /// Most items.
+    pub limit: u32,
+    /// Time that it is.
+    pub now: Timestamp,
 }

@@ -1,130 +1,14 @@
-//! The stored rows as plain data.
-
-use std::collections::BTreeMap;
+//! MicroVMs.
 
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, EndpointLabel, IdlePolicy, ImageArn, ImageConfiguration,
-    ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, Logging, MicrovmId, MicrovmState,
-    SizeClass, SnapshotBuild, Timestamp,
+    AccountId, EndpointLabel, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState,
+    SizeClass, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::logs::{Author, LogDestination, WrittenFor};
-
-/// An image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageRecord {
-    /// ARN: the key.
-    pub arn: ImageArn,
-    /// UUID shown as `id`.
-    pub id: String,
-    /// State.
-    pub state: ImageState,
-    /// Highest version that was ever begun.
-    pub last_version: ImageVersion,
-    /// Newest version that was built successfully and is ACTIVE.
-    pub latest_active_version: Option<ImageVersion>,
-    /// Newest version whose build failed.
-    pub latest_failed_version: Option<ImageVersion>,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// Last change.
-    pub updated_at: Timestamp,
-    /// Tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// A version of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageVersionRecord {
-    /// Image.
-    pub arn: ImageArn,
-    /// Version: with `arn` the key.
-    pub version: ImageVersion,
-    /// State.
-    pub state: ImageVersionState,
-    /// Whether it may be launched.
-    pub status: ImageVersionStatus,
-    /// What was asked for.
-    pub configuration: ImageConfiguration,
-    /// The app as the Dockerfile left it; set when the container build has succeeded.
-    pub app: Option<AppRecord>,
-    /// Creation.
-    pub created_at: Timestamp,
-    /// Last change.
-    pub updated_at: Timestamp,
-}
-
-impl ImageVersionRecord {
-    /// A version that is to be built.
-    pub fn pending(
-        arn: ImageArn,
-        version: ImageVersion,
-        configuration: ImageConfiguration,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            arn,
-            version,
-            state: ImageVersionState::Pending,
-            status: ImageVersionStatus::Active,
-            configuration,
-            app: None,
-            created_at: now,
-            updated_at: now,
-        }
-    }
-}
-
-/// What a launch needs to know of the built app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppRecord {
-    /// Version of the guest artefacts (kernel, agent) that the snapshot was taken with.
-    pub guest_key: String,
-    /// vCPUs that the snapshot was taken with.
-    pub vcpu_count: u8,
-    /// Guest memory in MiB that the snapshot was taken with.
-    pub memory_mib: u32,
-    /// Bytes of output that the app had written when the snapshot was taken: they belong to the build's log.
-    pub output_position: u64,
-}
-
-/// A build of a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildRecord {
-    /// Image.
-    pub arn: ImageArn,
-    /// Version.
-    pub version: ImageVersion,
-    /// Id: the key.
-    pub id: BuildId,
-    /// State.
-    pub state: BuildState,
-    /// Architecture.
-    pub architecture: Architecture,
-    /// Why it failed.
-    pub state_reason: Option<String>,
-    /// Sizes.
-    pub snapshot: Option<SnapshotBuild>,
-    /// Creation.
-    pub created_at: Timestamp,
-}
-
-impl BuildRecord {
-    /// The build of a new version, for this host's architecture.
-    pub fn pending(version: &ImageVersionRecord) -> Self {
-        Self {
-            arn: version.arn.clone(),
-            version: version.version,
-            id: BuildId::new(),
-            state: BuildState::Pending,
-            architecture: Architecture::host(),
-            state_reason: None,
-            snapshot: None,
-            created_at: version.created_at,
-        }
-    }
-}
+use crate::quotas::Quota;
+use crate::tokens::TokenClaim;
 
 /// A microVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,13 +125,26 @@ fn default_memory_mib() -> u32 {
     SizeClass::DEFAULT_MEMORY_MIB
 }
 
-/// An answer kept under a `clientToken`.
+/// Which microVMs to list.
+#[derive(Debug, Clone)]
+pub struct MicrovmFilter {
+    /// Owner.
+    pub account: AccountId,
+    /// Only of this image.
+    pub image_arn: Option<ImageArn>,
+    /// Only of this version.
+    pub image_version: Option<ImageVersion>,
+}
+
+/// What became of a new microVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenClaim {
-    /// The token is new; the resource was recorded with it.
-    Fresh,
-    /// Same parameters: give this stored answer again.
-    Replay(String),
-    /// Other parameters under the same token.
-    Mismatch,
+pub enum InsertedMicrovm {
+    /// The row is there.
+    Inserted,
+    /// The version may not be launched any more.
+    VersionGone,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
+    /// The client token was used before.
+    Token(TokenClaim),
 }

@@ -1,0 +1,166 @@
+//! Images, their versions and builds.
+
+use std::collections::BTreeMap;
+
+use hearth_api::{
+    Architecture, BuildId, BuildState, ImageArn, ImageConfiguration, ImageState, ImageVersion,
+    ImageVersionState, ImageVersionStatus, SnapshotBuild, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::quotas::Quota;
+use crate::tokens::TokenClaim;
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// ARN: the key.
+    pub arn: ImageArn,
+    /// UUID shown as `id`.
+    pub id: String,
+    /// State.
+    pub state: ImageState,
+    /// Highest version that was ever begun.
+    pub last_version: ImageVersion,
+    /// Newest version that was built successfully and is ACTIVE.
+    pub latest_active_version: Option<ImageVersion>,
+    /// Newest version whose build failed.
+    pub latest_failed_version: Option<ImageVersion>,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A version of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageVersionRecord {
+    /// Image.
+    pub arn: ImageArn,
+    /// Version: with `arn` the key.
+    pub version: ImageVersion,
+    /// State.
+    pub state: ImageVersionState,
+    /// Whether it may be launched.
+    pub status: ImageVersionStatus,
+    /// What was asked for.
+    pub configuration: ImageConfiguration,
+    /// The app as the Dockerfile left it; set when the container build has succeeded.
+    pub app: Option<AppRecord>,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+impl ImageVersionRecord {
+    /// A version that is to be built.
+    pub fn pending(
+        arn: ImageArn,
+        version: ImageVersion,
+        configuration: ImageConfiguration,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            arn,
+            version,
+            state: ImageVersionState::Pending,
+            status: ImageVersionStatus::Active,
+            configuration,
+            app: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+/// What a launch needs to know of the built app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// Version of the guest artefacts (kernel, agent) that the snapshot was taken with.
+    pub guest_key: String,
+    /// vCPUs that the snapshot was taken with.
+    pub vcpu_count: u8,
+    /// Guest memory in MiB that the snapshot was taken with.
+    pub memory_mib: u32,
+    /// Bytes of output that the app had written when the snapshot was taken: they belong to the build's log.
+    pub output_position: u64,
+}
+
+/// A build of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// Image.
+    pub arn: ImageArn,
+    /// Version.
+    pub version: ImageVersion,
+    /// Id: the key.
+    pub id: BuildId,
+    /// State.
+    pub state: BuildState,
+    /// Architecture.
+    pub architecture: Architecture,
+    /// Why it failed.
+    pub state_reason: Option<String>,
+    /// Sizes.
+    pub snapshot: Option<SnapshotBuild>,
+    /// Creation.
+    pub created_at: Timestamp,
+}
+
+impl BuildRecord {
+    /// The build of a new version, for this host's architecture.
+    pub fn pending(version: &ImageVersionRecord) -> Self {
+        Self {
+            arn: version.arn.clone(),
+            version: version.version,
+            id: BuildId::new(),
+            state: BuildState::Pending,
+            architecture: Architecture::host(),
+            state_reason: None,
+            snapshot: None,
+            created_at: version.created_at,
+        }
+    }
+}
+
+/// What became of a new image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InsertedImage {
+    /// The rows are there.
+    Inserted,
+    /// The account has an image of that name.
+    NameTaken,
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
+    /// The client token was used before.
+    Token(TokenClaim),
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is done, or has begun.
+    Made,
+    /// There is no such image or version.
+    NotFound,
+    /// The image is in this state, in which it cannot be changed.
+    Busy(ImageState),
+    /// MicroVMs of it have not ended.
+    InUse,
+    /// It is the only version.
+    LastVersion,
+}
+
+/// What became of an update of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BegunUpdate {
+    /// It has begun, or the image does not allow it.
+    Changed(Change),
+    /// The account has as much as it may have.
+    QuotaExceeded(Quota),
+    /// The client token was used before.
+    Token(TokenClaim),
+}
