@@ -303,10 +303,25 @@ fn restrict(directory: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
 }
 
+/// Removes a microVM's directory. By another name first: a copy or a merge that a lost supervisor left under way finds no
+/// directory to put its file into any more.
 pub(crate) fn remove_directory(directory: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(directory)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    use std::io::ErrorKind;
+    let gone = directory.with_extension("gone");
+    let removed = loop {
+        match std::fs::remove_dir_all(&gone) {
+            // The kernel had looked up the old name for a file that was just being made.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => continue,
+            Err(error) if error.kind() != ErrorKind::NotFound => break Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        match std::fs::rename(directory, &gone) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if let Err(error) = removed {
         tracing::error!(directory = %directory.display(), %error, "a directory could not be removed");
     }
 }
@@ -317,3 +332,34 @@ fn fatal(action: &str, error: &dyn std::error::Error) -> Failure {
 
 /// Shared by the supervisor and its steps.
 pub(crate) type SharedHost = Arc<Host>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_directory_that_others_still_write_to() {
+        let parent = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let directory = parent.path().join("microvm-1");
+            if round == 1 {
+                std::fs::create_dir_all(directory.with_extension("gone").join("left by a crash")).unwrap();
+            }
+            std::fs::create_dir(&directory).unwrap();
+            let writing = std::thread::spawn({
+                let directory = directory.clone();
+                move || {
+                    let mut written = 0;
+                    while std::fs::write(directory.join(written.to_string()), "").is_ok() {
+                        written += 1;
+                    }
+                    written
+                }
+            });
+            while std::fs::read_dir(&directory).unwrap().count() < 10 {}
+            remove_directory(&directory);
+            assert!(writing.join().unwrap() >= 10);
+            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+        }
+    }
+}

@@ -226,7 +226,9 @@ impl World {
                 }
                 MicrovmState::Terminated => {
                     ended += 1;
-                    assert!(vm.is_none() && !files.directory.exists(), "not released: {record:?}");
+                    let left =
+                        std::fs::read_dir(&files.directory).map(|left| left.flatten().collect::<Vec<_>>());
+                    assert!(vm.is_none() && left.is_err(), "not released: {vm:?}, {left:?}, {record:?}");
                     assert!(record.state_reason.is_some() && record.terminated_at.is_some(), "{record:?}");
                 }
                 _ => panic!("it does not come to rest: {record:?}"),
