@@ -142,8 +142,8 @@ def test_what_goes_wrong_is_one_sentence(server, microvm, run):
     missing = on_pipes(server, microvm, "no-such-program")
     assert (missing.returncode, missing.stdout) == (1, b"")
     assert missing.stderr.decode() == (
-        "hearth: the microVM could not start the shell: its image may lack the program, or was built before there were "
-        "shells\n")
+        'hearth: the microVM could not start "no-such-program": its image has no such program, or it cannot be executed; '
+        "the server's log says which\n")
     closed = on_pipes(server, run(wait=False))
     assert closed.returncode == 1
     assert closed.stderr.decode() == (

@@ -269,6 +269,7 @@ impl Config {
         {
             path.map_or(Ok(()), |path| config_checks::certificates(setting, path))?;
         }
+        config_checks::mirror_table(&config.build)?;
         Ok(config)
     }
 

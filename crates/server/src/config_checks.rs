@@ -8,6 +8,8 @@ use ipnet::Ipv4Net;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::build_config::BuildConfig;
+
 /// A label of a host name (RFC 1123, section 2.1), in lower case as clients compare it.
 fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -45,6 +47,17 @@ pub(crate) fn certificates(setting: &str, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The table of base images that are on this machine: what `make setup` writes may be missing, what somebody names may not.
+pub(crate) fn mirror_table(build: &BuildConfig) -> anyhow::Result<()> {
+    let path = &build.mirror_table;
+    ensure!(
+        path.exists() || *path == BuildConfig::default().mirror_table,
+        "build.mirror_table {} is not there; without the setting it is the one of `make setup`",
+        path.display()
+    );
+    Ok(())
+}
+
 /// An IPv4 range without host bits.
 pub(crate) fn range<T: std::str::FromStr>(setting: &str, text: &str) -> anyhow::Result<T> {
     if let Ok(range) = text.parse() {
@@ -77,6 +90,11 @@ mod tests {
         for bad in ["", "bad domain!", ".a", "a.", "A.b", &"a.".repeat(100)] {
             assert!(domain(bad).is_err(), "{bad}");
         }
+        let build = BuildConfig { mirror_table: "/nonexistent/table.json".into(), ..BuildConfig::default() };
+        assert!(
+            mirror_table(&build).unwrap_err().to_string().contains("/nonexistent/table.json is not there")
+        );
+        mirror_table(&BuildConfig::default()).unwrap();
         let told = |text: &str| {
             range::<hearth_host_net::Ipv4Cidr>("allow_egress_to", text).map_err(|error| error.to_string())
         };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use hearth_api::AccountId;
 use serde::{Deserialize, Serialize};
@@ -48,9 +48,7 @@ pub(crate) fn run(args: &EnvArgs) -> anyhow::Result<()> {
     let other = account.filter(|account| account.as_str() != first.account_id);
     let credentials: StoredCredentials = match other {
         None => first,
-        Some(account) => read(&credentials_file(&directory, Some(&account))).with_context(|| {
-            format!("{account} has no key: it is not in `accounts` of the configuration, or was not when the server started")
-        })?,
+        Some(account) => of_another(&directory, &account)?,
     };
     let server: ServerAddress = read(&directory.join(ServerAddress::FILE))?;
     let ca_bundle = directory.join("ca/ca.pem");
@@ -69,6 +67,15 @@ pub(crate) fn run(args: &EnvArgs) -> anyhow::Result<()> {
         println!("export {name}={}", quoted(value));
     }
     Ok(())
+}
+
+fn of_another(directory: &Path, account: &AccountId) -> anyhow::Result<StoredCredentials> {
+    let path = credentials_file(directory, Some(account));
+    ensure!(
+        path.exists(),
+        "the account {account} has no key: it is not in `accounts` of the configuration, or was not when the server started"
+    );
+    read(&path)
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
@@ -92,5 +99,13 @@ mod tests {
     fn values_are_quoted_only_where_needed() {
         assert_eq!(quoted("http://127.0.0.1:9400"), "http://127.0.0.1:9400");
         assert_eq!(quoted("/it's here"), r"'/it'\''s here'");
+    }
+
+    #[test]
+    fn an_account_that_is_not_served_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let told =
+            of_another(directory.path(), &AccountId::from_stored("111122223333")).unwrap_err().to_string();
+        assert!(told.starts_with("the account 111122223333 has no key: it is not in `accounts`"), "{told}");
     }
 }

@@ -53,7 +53,8 @@ pub(crate) async fn run(client: &Client, args: ShellArgs) -> anyhow::Result<Exit
     let endpoint = Endpoint::of(client, &id).await?;
     let token = microvms::create_shell_auth_token(client, &id, TOKEN_MINUTES).await?;
     let mode = if terminal::is_interactive() { Mode::Terminal } else { Mode::Pipes };
-    let socket = open(&endpoint, &token, &target(mode, &args.command)).await?;
+    let program = args.command.first().map(String::as_str);
+    let socket = open(&endpoint, &token, &target(mode, &args.command), program).await?;
     let raw = match mode {
         Mode::Terminal => Some(RawMode::enter().context("the terminal cannot be set to raw mode")?),
         Mode::Pipes => None,
@@ -76,7 +77,13 @@ fn target(mode: Mode, command: &[String]) -> String {
     target
 }
 
-async fn open(endpoint: &Endpoint, token: &Value, target: &str) -> anyhow::Result<WebSocket> {
+/// Opens the WebSocket; `program` is what was asked for instead of a shell.
+async fn open(
+    endpoint: &Endpoint,
+    token: &Value,
+    target: &str,
+    program: Option<&str>,
+) -> anyhow::Result<WebSocket> {
     let mut request = format!("wss://{}{target}", endpoint.authority())
         .into_client_request()
         .context("the address of the shell cannot be written as HTTP")?;
@@ -87,19 +94,23 @@ async fn open(endpoint: &Endpoint, token: &Value, target: &str) -> anyhow::Resul
         Ok((socket, _)) => Ok(socket),
         Err(WebSocketError::Http(response)) => {
             let code = response.headers().get("x-aws-proxy-error");
-            Err(refusal(response.status(), code.and_then(|code| code.to_str().ok()).unwrap_or_default()))
+            let code = code.and_then(|code| code.to_str().ok()).unwrap_or_default();
+            Err(refusal(response.status(), code, program))
         }
         Err(error) => Err(anyhow!(error).context("the shell could not be opened")),
     }
 }
 
-fn refusal(status: http::StatusCode, code: &str) -> anyhow::Error {
-    match code {
-        "MICROVM_CONNECT_FAILED" => anyhow!("the microVM does not run, or could not be resumed"),
-        "APP_CONNECT_FAILED" => anyhow!(
-            "the microVM could not start the shell: its image may lack the program, or was built before there were shells"
+fn refusal(status: http::StatusCode, code: &str, program: Option<&str>) -> anyhow::Error {
+    match (code, program) {
+        ("MICROVM_CONNECT_FAILED", _) => anyhow!("the microVM does not run, or could not be resumed"),
+        ("APP_CONNECT_FAILED", Some(program)) => anyhow!(
+            "the microVM could not start {program:?}: its image has no such program, or it cannot be executed; the server's log says which"
         ),
-        code => anyhow!("the endpoint refused the shell: {status} {code}"),
+        ("APP_CONNECT_FAILED", None) => anyhow!(
+            "the microVM could not start a shell: its image may have none, or was built before there were shells"
+        ),
+        (code, _) => anyhow!("the endpoint refused the shell: {status} {code}"),
     }
 }
 
@@ -215,8 +226,11 @@ mod tests {
 
     #[test]
     fn refusals_are_sentences() {
-        let say = |status, code| refusal(http::StatusCode::from_u16(status).unwrap(), code).to_string();
+        let say = |status, code| {
+            refusal(http::StatusCode::from_u16(status).unwrap(), code, Some("nosuch")).to_string()
+        };
         assert_eq!(say(502, "MICROVM_CONNECT_FAILED"), "the microVM does not run, or could not be resumed");
+        assert!(say(502, "APP_CONNECT_FAILED").starts_with("the microVM could not start \"nosuch\": "));
         assert_eq!(say(403, "UNAUTHORIZED"), "the endpoint refused the shell: 403 Forbidden UNAUTHORIZED");
     }
 }
