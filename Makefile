@@ -33,8 +33,9 @@ quickstart: build
 
 test: build unit e2e
 
-# As root, for namespaces and guests. The dev profile compiles in a quarter of the time of the release profile, and checks for
-# overflows; more threads than CPUs, as many tests wait. Examples are compiled by lint, and no comment has code to test.
+# As root, for namespaces and guests. The dev profile compiles in a quarter of the time of the release
+# profile, and checks for overflows; more threads than CPUs, as many tests wait. Examples are compiled
+# by lint, and no comment has code to test.
 unit:
 	cargo test --locked --workspace --tests --no-run
 	$(SUDO) env "PATH=$$PATH" RUST_TEST_THREADS=4 cargo test --locked --workspace --tests

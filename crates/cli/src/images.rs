@@ -103,7 +103,8 @@ pub(crate) async fn builds(client: &Client, arn: &str, version: &str) -> anyhow:
     Ok(builds)
 }
 
-/// Why an image has nothing to launch, where it is known: the service has one text for every reason.
+/// Why an image has nothing to launch, where it is known: the service has one text for every
+/// reason.
 pub(crate) async fn why_not_launchable(client: &Client, arn: &str) -> anyhow::Result<Option<String>> {
     let Some(image) = get(client, arn).await? else {
         return Ok(Some("there is no such image".to_owned()));
@@ -118,9 +119,10 @@ pub(crate) async fn why_not_launchable(client: &Client, arn: &str) -> anyhow::Re
         return Ok(None);
     };
     let builds = typed_builds(&builds(client, arn, &version).await?)?;
-    let reason = builds.into_iter().find_map(|build| build.state_reason);
-    Ok(reason
-        .map(|reason| format!("the build of version {version} failed: {}", reason.trim_end_matches('.'))))
+    let Some(reason) = builds.into_iter().find_map(|build| build.state_reason) else {
+        return Ok(None);
+    };
+    Ok(Some(format!("the build of version {version} failed: {}", reason.trim_end_matches('.'))))
 }
 
 /// The report of a version's snapshot.

@@ -39,9 +39,11 @@ const GRACE: Duration = Duration::from_secs(20);
 const BYTES_PER_SECOND: usize = 32 << 10;
 /// How long the rest of a refused request's body is read and dropped, so that the client gets to see the refusal.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Bytes that are dropped for one source at once, and how many a second more: ten parts of an SDK that has the wrong key are fewer.
-const DROPPED_BYTES: u64 = 128 << 20;
-const DROPPED_BYTES_PER_SECOND: u64 = 8 << 20;
+/// Bytes of refused bodies that are dropped for one source in a second.
+const DROPPED_BYTES_PER_SECOND: f64 = (8 << 20) as f64;
+/// The worth of this time, 128 MiB, is dropped at once: ten parts of an SDK that has the wrong key
+/// are fewer.
+const DROPPED_AT_ONCE: Duration = Duration::from_secs(16);
 /// Sources that are remembered before those that read nothing are forgotten.
 const SOURCES: usize = 1024;
 
@@ -56,32 +58,22 @@ pub struct Intake {
 #[derive(Debug)]
 struct Source {
     share: Arc<Semaphore>,
-    droppable: Mutex<Droppable>,
-}
-
-/// Bytes that may still be read and dropped, and when that was reckoned.
-#[derive(Debug)]
-struct Droppable {
-    bytes: u64,
-    at: Instant,
+    /// When as much may be dropped again as at first (the generic cell rate algorithm, ITU-T I.371).
+    full_at: Mutex<Instant>,
 }
 
 impl Source {
     fn new() -> Self {
-        let droppable = Mutex::new(Droppable { bytes: DROPPED_BYTES, at: Instant::now() });
-        Self { share: Arc::new(Semaphore::new(SOURCE_BYTES / UNIT)), droppable }
+        let share = Arc::new(Semaphore::new(SOURCE_BYTES / UNIT));
+        Self { share, full_at: Mutex::new(Instant::now()) }
     }
 
     /// Counts bytes that were dropped; whether more may be.
     fn dropped(&self, bytes: usize) -> bool {
-        let mut droppable = self.droppable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let micros = now.duration_since(droppable.at).as_micros() as u64;
-        let earned = micros.saturating_mul(DROPPED_BYTES_PER_SECOND) / 1_000_000;
-        droppable.bytes =
-            droppable.bytes.saturating_add(earned).min(DROPPED_BYTES).saturating_sub(bytes as u64);
-        droppable.at = now;
-        droppable.bytes > 0
+        *full_at = (*full_at).max(now) + Duration::from_secs_f64(bytes as f64 / DROPPED_BYTES_PER_SECOND);
+        full_at.duration_since(now) < DROPPED_AT_ONCE
     }
 }
 
@@ -173,17 +165,18 @@ impl Intake {
         if expected == 0 || body.is_end_stream() {
             return Ok((Bytes::new(), Share::default()));
         }
-        let share = self.share(source_of(parts), expected).await?;
+        let share = self.share(SourceAddress::of(parts), expected).await?;
         Ok((collect(body, maximum).await?, share))
     }
 
-    /// Reads and drops what is left of a body, for a moment: an answer that is sent while the client still writes is lost when
-    /// the connection is closed with bytes unread. Not for those who keep sending what is refused.
+    /// Reads and drops what is left of a body, for a moment: an answer that is sent while the client
+    /// still writes is lost when the connection is closed with bytes unread. Not for those who keep
+    /// sending what is refused.
     pub async fn drain<B>(&self, parts: &Parts, mut body: B)
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
-        let source = self.of_source(source_of(parts));
+        let source = self.of_source(SourceAddress::of(parts));
         let rest = async {
             while source.dropped(0)
                 && let Some(Ok(frame)) = body.frame().await
@@ -223,10 +216,6 @@ where
         }
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
-}
-
-fn source_of(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<SourceAddress>().map(SourceAddress::ip)
 }
 
 /// Length of the body by its header.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_api::AccountId;
+use http::request::Parts;
 
 /// Where a request came from; the server puts it into the request's extensions.
 #[derive(Debug, Clone)]
@@ -46,6 +47,11 @@ impl SourceAddress {
     /// A client that came without TLS.
     pub fn plain(address: SocketAddr) -> Self {
         Self { address: address.ip(), secure: false, user: ConnectionUser::default() }
+    }
+
+    /// The address without its port of who sent a request, where the server has noted it.
+    pub fn of(parts: &Parts) -> Option<IpAddr> {
+        parts.extensions.get::<Self>().map(Self::ip)
     }
 
     /// The address without its port.

@@ -14,8 +14,8 @@ use crate::machine::{EnabledHooks, Failure, container_exit};
 const DEFAULT_TIMEOUT_SECONDS: u32 = 1;
 /// What the agent may need beyond the hook's own timeout, on a host under load.
 const AGENT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long after a broken hook the end of the app may show, which is then the better reason. On a busy host the guest takes
-/// more than half a second to take a process down.
+/// How long after a broken hook the end of the app may show, which is then the better reason. On a
+/// busy host the guest takes more than half a second to take a process down.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A hook of a microVM's life.

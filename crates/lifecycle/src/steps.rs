@@ -303,8 +303,8 @@ fn restrict(directory: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
 }
 
-/// Removes a microVM's directory. By another name first: a copy or a merge that a lost supervisor left under way finds no
-/// directory to put its file into any more.
+/// Removes a microVM's directory, after it has got another name: a copy or a merge that a lost
+/// supervisor left under way finds no directory any more to put its file into.
 pub(crate) fn remove_directory(directory: &Path) {
     use std::io::ErrorKind;
     let gone = directory.with_extension("gone");

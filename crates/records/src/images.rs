@@ -85,7 +85,8 @@ pub struct AppRecord {
     pub vcpu_count: u8,
     /// Guest memory in MiB that the snapshot was taken with.
     pub memory_mib: u32,
-    /// Bytes of output that the app had written when the snapshot was taken: they belong to the build's log.
+    /// Bytes of output that the app had written when the snapshot was taken: they belong to the
+    /// build's log.
     pub output_position: u64,
 }
 

@@ -1,5 +1,5 @@
-//! What is recorded, as plain data: microVMs, images with their versions and builds, network connectors, users and roles, log
-//! groups, client tokens; and how much of it an account may have.
+//! What is recorded, as plain data: microVMs, images with their versions and builds, network
+//! connectors, users and roles, log groups, client tokens; and how much of it an account may have.
 //!
 //! Invariant: nothing here knows how or where it is kept.
 //!

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use destination::{Author, LogActions, LogDestination, LogRights, WrittenFor};
 
-/// What an event counts besides its message, in bytes ("PutLogEvents", CloudWatch Logs API reference).
+/// What an event counts besides its message, in bytes ("PutLogEvents", CloudWatch Logs API
+/// reference).
 pub const EVENT_OVERHEAD_BYTES: u64 = 26;
 
 /// A log group.
@@ -156,7 +157,8 @@ pub enum StreamOrder<'a> {
 /// A place in an order of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamPosition<'a> {
-    /// Time of the latest event in milliseconds since 1970, 0 without one; means nothing in the order of names.
+    /// Time of the latest event in milliseconds since 1970, 0 without one; means nothing in the
+    /// order of names.
     pub millis: i64,
     /// Name.
     pub name: &'a str,
@@ -201,9 +203,11 @@ pub enum LogSweep {
     ExpiredEvents,
     /// Streams without events that nothing was written to for their group's retention.
     EmptyStreams,
-    /// The streams least recently written to of an account that has more than [`crate::LogQuotas::streams`].
+    /// The streams least recently written to of an account that has more than
+    /// [`crate::LogQuotas::streams`].
     ExcessStreams,
-    /// The oldest events of groups that are too large, and of accounts that have more than [`crate::LogQuotas::bytes`].
+    /// The oldest events of groups that are too large, and of accounts that have more than
+    /// [`crate::LogQuotas::bytes`].
     ExcessEvents,
 }
 

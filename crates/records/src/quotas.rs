@@ -1,7 +1,7 @@
 //! Quotas: how much an account may have.
 
-/// How much an account may have in a Region; the defaults are the service's in its larger Regions ("Lambda quotas",
-/// section MicroVMs).
+/// How much an account may have in a Region; the defaults are the service's in its larger Regions
+/// ("Lambda quotas", section MicroVMs).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
     /// Images.
@@ -56,7 +56,8 @@ pub struct LogQuotas {
     pub groups: Option<u32>,
     /// Streams of all log groups, deleted ones included until their lines are removed.
     pub streams: Option<u32>,
-    /// Bytes of all log groups, those of deleted groups and streams included until they are removed.
+    /// Bytes of all log groups, those of deleted groups and streams included until they are
+    /// removed.
     pub bytes: Option<u64>,
 }
 

@@ -47,7 +47,8 @@ pub(crate) fn certificates(setting: &str, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The table of base images that are on this machine: what `make setup` writes may be missing, what somebody names may not.
+/// The table of base images that are on this machine. The one that `make setup` writes may be
+/// missing, one that somebody has named may not.
 pub(crate) fn mirror_table(build: &BuildConfig) -> anyhow::Result<()> {
     let path = &build.mirror_table;
     ensure!(

@@ -4,8 +4,9 @@ use tracing_subscriber::EnvFilter;
 
 /// What is logged unless HEARTH_LOG says otherwise.
 const DEFAULT_LOG: &str = "info";
-/// Library that is not logged whatever it says: it writes signatures and session tokens of requests into its messages, and
-/// calls every refused request an error. What fails on our side is logged by us.
+/// Library that is not logged whatever it says: it writes signatures and session tokens of requests
+/// into its messages, and calls every refused request an error. What fails on our side is logged by
+/// us.
 const NEVER_LOGGED: &str = "s3s";
 
 /// What HEARTH_LOG asks for, but for what is never logged.

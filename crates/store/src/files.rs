@@ -72,8 +72,9 @@ impl Files {
         self.root.join("images").join(arn.account.as_str()).join(arn.name.as_str())
     }
 
-    /// Layer cache of an image's builds: an ext4 disk. One image never sees another's layers, not even those of an
-    /// earlier image of its name, which may have been somebody else's: so `image` is [`hearth_records::ImageRecord::id`].
+    /// Layer cache of an image's builds: an ext4 disk. One image never sees another's layers, not
+    /// even those of an earlier image of its name, which may have been somebody else's: so `image`
+    /// is [`hearth_records::ImageRecord::id`].
     pub fn build_cache(&self, arn: &ImageArn, image: &str) -> PathBuf {
         self.build_caches().join(arn.account.as_str()).join(format!("{}-{image}.ext4", arn.name))
     }

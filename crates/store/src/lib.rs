@@ -1,4 +1,5 @@
-//! The records in SQLite, log streams with them, and the layout of the files beside; the only SQL of the project.
+//! The records in SQLite, log streams with them, and the layout of the files beside; the only SQL of
+//! the project.
 //!
 //! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which the supervisor of
 //! that microVM alone calls; a `clientToken` and the row that it names are recorded in one transaction.

@@ -5,6 +5,7 @@ use hearth_api::{AccountId, Timestamp};
 use hearth_records::{EVENT_OVERHEAD_BYTES, LogQuota, LogQuotas};
 use sqlx::SqliteConnection;
 
+use crate::quotas::number;
 use crate::{Error, Result};
 
 /// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the account are removed;
@@ -34,11 +35,12 @@ pub(crate) async fn check_group(
     account: &AccountId,
 ) -> Result<()> {
     let Some(limit) = quotas.groups else { return Ok(()) };
-    let groups: i64 = sqlx::query_scalar("SELECT count(*) FROM log_groups WHERE account = ?")
-        .bind(account.as_str())
-        .fetch_one(connection)
-        .await?;
-    if groups < i64::from(limit) { Ok(()) } else { Err(Error::LogQuota(LogQuota::Groups(limit))) }
+    let query = "SELECT count(*) FROM log_groups WHERE account = ?";
+    if number(connection, query, account.as_str()).await? < u64::from(limit) {
+        Ok(())
+    } else {
+        Err(Error::LogQuota(LogQuota::Groups(limit)))
+    }
 }
 
 /// Refuses another stream.
@@ -90,15 +92,12 @@ async fn check_bytes(
 
 /// Bytes that an account has in its log groups.
 pub(crate) async fn bytes_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
-    sum(connection, "SELECT coalesce(sum(stored_bytes), 0) FROM log_groups WHERE account = ?", account).await
+    let query = "SELECT coalesce(sum(stored_bytes), 0) FROM log_groups WHERE account = ?";
+    number(connection, query, account.as_str()).await
 }
 
 /// Streams that an account has in its log groups.
 pub(crate) async fn streams_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
-    sum(connection, "SELECT coalesce(sum(stream_count), 0) FROM log_groups WHERE account = ?", account).await
-}
-
-async fn sum(connection: &mut SqliteConnection, query: &'static str, account: &AccountId) -> Result<u64> {
-    let found: i64 = sqlx::query_scalar(query).bind(account.as_str()).fetch_one(connection).await?;
-    Ok(u64::try_from(found).unwrap_or(0))
+    let query = "SELECT coalesce(sum(stream_count), 0) FROM log_groups WHERE account = ?";
+    number(connection, query, account.as_str()).await
 }

@@ -12,11 +12,8 @@ pub(crate) async fn of_image(
     connection: &mut SqliteConnection,
     account: &AccountId,
 ) -> Result<Option<Quota>> {
-    let images: i64 = sqlx::query_scalar("SELECT count(*) FROM images WHERE account = ?")
-        .bind(account.as_str())
-        .fetch_one(&mut *connection)
-        .await?;
-    if images >= i64::from(quotas.images) {
+    let query = "SELECT count(*) FROM images WHERE account = ?";
+    if number(connection, query, account.as_str()).await? >= u64::from(quotas.images) {
         return Ok(Some(Quota::Images));
     }
     of_build(quotas, connection, account).await
@@ -28,11 +25,8 @@ pub(crate) async fn of_version(
     connection: &mut SqliteConnection,
     arn: &ImageArn,
 ) -> Result<Option<Quota>> {
-    let versions: i64 = sqlx::query_scalar("SELECT count(*) FROM image_versions WHERE arn = ?")
-        .bind(arn.to_string())
-        .fetch_one(&mut *connection)
-        .await?;
-    if versions >= i64::from(quotas.versions_per_image) {
+    let query = "SELECT count(*) FROM image_versions WHERE arn = ?";
+    if number(connection, query, &arn.to_string()).await? >= u64::from(quotas.versions_per_image) {
         return Ok(Some(Quota::VersionsPerImage));
     }
     of_build(quotas, connection, &arn.account).await
@@ -43,14 +37,10 @@ async fn of_build(
     connection: &mut SqliteConnection,
     account: &AccountId,
 ) -> Result<Option<Quota>> {
-    let builds: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM image_builds JOIN images USING (arn)
-             WHERE account = ? AND image_builds.state IN ('PENDING', 'IN_PROGRESS')",
-    )
-    .bind(account.as_str())
-    .fetch_one(connection)
-    .await?;
-    Ok((builds >= i64::from(quotas.concurrent_builds)).then_some(Quota::ConcurrentBuilds))
+    let query = "SELECT count(*) FROM image_builds JOIN images USING (arn)
+         WHERE account = ? AND image_builds.state IN ('PENDING', 'IN_PROGRESS')";
+    let builds = number(connection, query, account.as_str()).await?;
+    Ok((builds >= u64::from(quotas.concurrent_builds)).then_some(Quota::ConcurrentBuilds))
 }
 
 /// What does not allow another microVM with this much baseline memory.
@@ -60,14 +50,11 @@ pub(crate) async fn of_microvm(
     account: &AccountId,
     memory_mib: u32,
 ) -> Result<Option<Quota>> {
-    // The plus keeps SQLite from looking at all records of the account: those that have not ended are few.
-    let used: i64 = sqlx::query_scalar(
-        "SELECT coalesce(sum(memory_mib), 0) FROM microvms WHERE +account = ? AND state <> 'TERMINATED'",
-    )
-    .bind(account.as_str())
-    .fetch_one(connection)
-    .await?;
-    let wanted = used as u64 + u64::from(memory_mib);
+    // The plus keeps SQLite from looking at all records of the account: those that have not ended
+    // are few.
+    let query = "SELECT coalesce(sum(memory_mib), 0) FROM microvms
+         WHERE +account = ? AND state <> 'TERMINATED'";
+    let wanted = number(connection, query, account.as_str()).await? + u64::from(memory_mib);
     Ok((wanted > quotas.memory_mib).then_some(Quota::Memory))
 }
 
@@ -104,4 +91,14 @@ pub(crate) async fn of_connector_version(
     .await?;
     let most = i64::from(quotas.versions_per_network_connector);
     Ok((versions >= most).then_some(Quota::VersionsPerNetworkConnector))
+}
+
+/// What a query with one parameter counts or adds up.
+pub(crate) async fn number(
+    connection: &mut SqliteConnection,
+    query: &'static str,
+    parameter: &str,
+) -> Result<u64> {
+    let found: i64 = sqlx::query_scalar(query).bind(parameter).fetch_one(connection).await?;
+    Ok(u64::try_from(found).unwrap_or(0))
 }

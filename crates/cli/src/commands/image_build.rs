@@ -122,10 +122,8 @@ async fn follow(
         let image =
             images::get(client, arn).await?.ok_or_else(|| anyhow!("{arn} was deleted while it was built"))?;
         if ids.is_empty() {
-            ids = images::typed_builds(&images::builds(client, arn, version).await?)?
-                .into_iter()
-                .map(|b| b.id)
-                .collect();
+            let builds = images::builds(client, arn, version).await?;
+            ids = images::typed_builds(&builds)?.into_iter().map(|build| build.id).collect();
         }
         // The state is read before the log, so that the last look at the log comes after the end.
         for event in tail.poll(client).await? {

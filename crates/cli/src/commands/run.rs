@@ -102,16 +102,15 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCo
 }
 
 async fn launch(client: &Client, arn: &str, request: Value) -> anyhow::Result<Value> {
-    match microvms::run(client, request).await {
-        Err(error) if is_exception(&error, "ResourceNotFoundException") => {
-            // Whoever may not look at images is told what the service says.
-            match images::why_not_launchable(client, arn).await {
-                Ok(Some(reason)) => Err(anyhow!(reason).context(error.to_string())),
-                Ok(None) | Err(_) => Err(error),
-            }
-        }
-        answer => answer,
-    }
+    let refused = match microvms::run(client, request).await {
+        Err(error) if is_exception(&error, "ResourceNotFoundException") => error,
+        answer => return answer,
+    };
+    // A user without the right to look at images gets the service's own sentence alone.
+    Err(match images::why_not_launchable(client, arn).await {
+        Ok(Some(reason)) => anyhow!(reason).context(refused.to_string()),
+        Ok(None) | Err(_) => refused,
+    })
 }
 
 impl IdleArgs {

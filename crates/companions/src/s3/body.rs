@@ -136,7 +136,7 @@ pub(crate) async fn prepare(
     let note = broke_off.noting();
     let body = Moving::new(body);
     if is_in_chunks(parts) {
-        let source = parts.extensions.get::<SourceAddress>().map(SourceAddress::ip);
+        let source = SourceAddress::of(parts);
         let pieces = chunks::bounded(body.into_data_stream(), Arc::clone(intake), source);
         let body = StreamBody::new(pieces.map_err(note).map_ok(Frame::data));
         return Ok((s3s::Body::http_body_unsync(body), broke_off));
