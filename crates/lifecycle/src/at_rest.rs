@@ -1,10 +1,11 @@
-//! The files of a microVM between two lives: whether its snapshot and its disk fit each other, and how a resume that did not take
-//! place is undone.
+//! The files of a microVM between two lives: whether its snapshot and its disk fit each other, and
+//! how a resume that did not take place is undone.
 //!
-//! A guest that runs writes to its disk, which then no longer fits the snapshot. Before it runs, the file `diverged` says so, and
-//! names the snapshot that it began with: a newer one, written by a suspend, fits although the file is still there. A resume
-//! works on the disk while a copy of it, `disk.kept`, stays as it was; until the record says RUNNING the copy can be put back.
-//! What is needed for that after a power failure is synced before the guest runs.
+//! A guest that runs writes to its disk, which then no longer fits the snapshot. Before it runs,
+//! the file `diverged` says so, and names the snapshot that it began with: a newer one, written by
+//! a suspend, fits although the file is still there. A resume works on the disk while a copy of it,
+//! `disk.kept`, stays as it was; until the record says RUNNING the copy can be put back. What is
+//! needed for that after a power failure is synced before the guest runs.
 
 use std::fs::{self, File};
 use std::io;
@@ -47,8 +48,8 @@ fn own_snapshot(own: &MicrovmFiles) -> io::Result<String> {
     }
 }
 
-/// Begins to copy the disk of a suspended microVM; answers whether there is a copy. Without one, for want of space, it is
-/// resumed anyway.
+/// Begins to copy the disk of a suspended microVM; answers whether there is a copy. Without one,
+/// for want of space, it is resumed anyway.
 pub(crate) fn keep_disk(own: &MicrovmFiles) -> JoinHandle<bool> {
     let (overlay, kept, directory) = (own.overlay.clone(), own.kept.clone(), own.directory.clone());
     spawn_blocking(move || {
@@ -76,8 +77,8 @@ pub(crate) fn forget_kept_or_warn(own: &MicrovmFiles) {
     }
 }
 
-/// Removes the copy of a microVM whose record says RUNNING: if it is lost from now on, what it was before is not put back, as
-/// clients may have seen what it became.
+/// Removes the copy of a microVM whose record says RUNNING: if it is lost from now on, what it was
+/// before is not put back, as clients may have seen what it became.
 pub(crate) fn has_resumed(own: MicrovmFiles) -> Option<JoinHandle<()>> {
     own.kept.exists().then(|| {
         spawn_blocking(move || {
@@ -87,8 +88,9 @@ pub(crate) fn has_resumed(own: MicrovmFiles) -> Option<JoinHandle<()>> {
     })
 }
 
-/// Makes the disk what it was before a resume that did not take place; memory and disk fit each other when this has succeeded.
-/// When it has not, which is logged, the copy is still there, and it can be done again.
+/// Makes the disk what it was before a resume that did not take place; memory and disk fit each
+/// other when this has succeeded. When it has not, which is logged, the copy is still there, and
+/// it can be done again.
 pub(crate) fn put_back(own: &MicrovmFiles) -> bool {
     let put = match fs::remove_file(&own.diverged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -100,7 +102,8 @@ pub(crate) fn put_back(own: &MicrovmFiles) -> bool {
     put.is_ok()
 }
 
-/// Brings the names in a directory to the disk. Where that fails they are there until a power failure.
+/// Brings the names in a directory to the disk. Where that fails they are there
+/// until a power failure.
 fn sync(directory: &Path) {
     if let Err(error) = File::open(directory).and_then(|directory| directory.sync_all()) {
         tracing::warn!(path = %directory.display(), %error, "a directory could not be synced");

@@ -70,8 +70,8 @@ impl Body {
         }
     }
 
-    /// Performs a step to its end, or until it is `cut` short: then it fails and everything it took is given back or
-    /// held here.
+    /// Performs a step to its end, or until it is `cut` short: then it fails and everything it took
+    /// is given back or held here.
     pub(crate) async fn perform(
         &mut self,
         record: &MicrovmRecord,
@@ -111,7 +111,8 @@ impl Body {
         Ok(())
     }
 
-    /// Waits until the files are at rest. A merge that failed was logged and leaves the layers as they were.
+    /// Waits until the files are at rest. A merge that failed was logged and leaves the
+    /// layers as they were.
     pub(crate) async fn rest(&mut self) {
         if let Some(compaction) = self.compaction.take() {
             let _ = compaction.await;
@@ -191,7 +192,8 @@ impl Body {
         }
     }
 
-    /// Waits for requests under way; those that come meanwhile are held by the endpoint until the next life.
+    /// Waits for requests under way; those that come meanwhile are held by the endpoint
+    /// until the next life.
     async fn drain(&self, cut: &CancellationToken) {
         if let Some(running) = &self.running {
             cut.run_until_cancelled(running.drain()).await;
@@ -276,8 +278,8 @@ impl Drop for Body {
     }
 }
 
-/// Begins once the guest has had time for its first request: after a restore its CPUs are cold, and what else it is
-/// asked then is paid by whoever waits for that request.
+/// Begins once the guest has had time for its first request: after a restore its CPUs are cold, and
+/// what else it is asked then is paid by whoever waits for that request.
 async fn settled(watch: impl Future<Output = ()>) {
     tokio::time::sleep(Duration::from_millis(700)).await;
     watch.await;

@@ -1,4 +1,5 @@
-//! The hooks of a microVM's life: which are called, with what, and what an answer means (behaviour.md, section 2).
+//! The hooks of a microVM's life: which are called, with what, and what an answer means
+//! (docs/lifecycle.md, "Hooks").
 
 use std::time::Duration;
 
@@ -101,7 +102,8 @@ impl Hooks {
         timeout.unwrap_or(Duration::from_secs(DEFAULT_TIMEOUT_SECONDS.into()))
     }
 
-    /// Calls a hook and judges its answer. `warm` is used if there is one; it is given back when it can be used again.
+    /// Calls a hook and judges its answer. `warm` is used if there is one; it is given back when
+    /// it can be used again.
     pub(crate) async fn call(
         &self,
         hook: Hook,
@@ -160,8 +162,8 @@ async fn converse(
     }
 }
 
-/// The body of the run hook. Without a payload the member is an empty string, so that apps need not tell three cases
-/// apart.
+/// The body of the run hook. Without a payload the member is an empty string, so that apps need not
+/// tell three cases apart.
 pub(crate) fn run_body(id: &MicrovmId, payload: &str) -> String {
     serde_json::json!({ "microvmId": id.as_str(), "runHookPayload": payload }).to_string()
 }

@@ -1,4 +1,4 @@
-//! What the ingress connectors of a microVM let in (behaviour.md, sections 3 and 5).
+//! What the ingress connectors of a microVM let in (docs/networking.md, "Connectors").
 
 /// Which kinds of requests an endpoint takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub enum HooksPort {
 }
 
 impl Ingress {
-    /// Of a microVM that was launched with these connectors (ARNs). None at all are HTTP_INGRESS; NO_INGRESS among
-    /// others counts.
+    /// Of a microVM that was launched with these connectors (ARNs). None at all are HTTP_INGRESS;
+    /// NO_INGRESS among others counts.
     pub fn of(connectors: &[String]) -> Self {
         let has = |name: &str| connectors.iter().any(|arn| arn.rsplit(':').next() == Some(name));
         let none = has("NO_INGRESS");

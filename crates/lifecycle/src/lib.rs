@@ -1,11 +1,12 @@
 //! The life of a microVM: the state machine and the one task that drives it.
 //!
-//! Invariants: only the supervisor of a microVM writes its row; every change is persisted, then published, then
-//! acted upon; a step that has begun ends before the next begins; whatever a microVM holds is released before its
-//! row says TERMINATED.
+//! Invariants: only the supervisor of a microVM writes its row; every change is persisted, then
+//! published, then acted upon; a step that has begun ends before the next begins; whatever a
+//! microVM holds is released before its row says TERMINATED.
 //!
-//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps` (what a step does), `at_rest` (its
-//! files), `hooks`, [`registry`] (the way in), `lost` (ends without a supervisor).
+//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps`
+//! (what a step does), `at_rest` (its files), `hooks`, [`registry`] (the way in), `lost` (ends
+//! without a supervisor).
 
 mod at_rest;
 mod body;

@@ -1,5 +1,5 @@
-//! Ends that no supervisor can bring about: of microVMs whose supervisor was lost, that nobody drives, or whose image is gone.
-//! They too release everything before the row says TERMINATED.
+//! Ends that no supervisor can bring about: of microVMs whose supervisor was lost, that nobody
+//! drives, or whose image is gone. They too release everything before the row says TERMINATED.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -20,8 +20,9 @@ const HANDOVER: Duration = Duration::from_secs(1);
 const REASON_SUPERVISOR_LOST: &str = "The service has failed while it was driving the MicroVM.";
 
 impl Registry {
-    /// Terminates a microVM; success also when it has ended already. One that nobody drives, because its supervisor was lost or
-    /// it could not be looked at when the service started, is ended by what its record says.
+    /// Terminates a microVM; success also when it has ended already. One that nobody drives,
+    /// because its supervisor was lost or it could not be looked at when the service started, is
+    /// ended by what its record says.
     pub async fn terminate(self: &Arc<Self>, id: &MicrovmId) -> Result<(), Refusal> {
         match self.request(id, Event::Terminate).await {
             Err(Refusal::Terminated) => {}
@@ -46,7 +47,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends a microVM whose supervisor was lost, on the supervisor's task. Its guest is being ended already.
+    /// Ends a microVM whose supervisor was lost, on the supervisor's task. Its guest is
+    /// being ended already.
     pub(crate) async fn end_lost(self: Arc<Self>, id: &MicrovmId) {
         let record = match self.host().store.microvm(id).await {
             Ok(Some(record)) if record.state != MicrovmState::Terminated => record,

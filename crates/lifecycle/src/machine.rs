@@ -1,9 +1,9 @@
-//! The state machine of a microVM: pure, synchronous, without clock or I/O. Its diagram and its table are in
-//! `docs/lifecycle.md`, written by a test from this code.
+//! The state machine of a microVM: pure, synchronous, without clock or I/O. Its diagram and its
+//! table are in `docs/lifecycle.md`, written by a test from this code.
 //!
-//! One step at a time. What is asked for during a step is remembered in `next` and begun when the step ends; only a
-//! termination cuts the step short, and is shown as TERMINATING at once. Phases of hooks are passed only when the
-//! image has the hook enabled.
+//! One step at a time. What is asked for during a step is remembered in `next` and begun when the
+//! step ends; only a termination cuts the step short, and is shown as TERMINATING at once. Phases
+//! of hooks are passed only when the image has the hook enabled.
 
 use hearth_api::MicrovmState;
 
@@ -22,7 +22,8 @@ enum Next {
 
 /// `stateReason` of a microVM that ended because it was asked to (recorded from the service).
 pub const REASON_SUCCESS: &str = "Success.";
-/// `stateReason` of a microVM whose time was over (recorded from the service, also for the suspended time).
+/// `stateReason` of a microVM whose time was over (recorded from the service, also for
+/// the suspended time).
 pub const REASON_LIFETIME: &str = "MicroVM exceeded maximum lifetime.";
 /// `stateReason` of a microVM that was being launched when the service was stopped.
 pub const REASON_STOPPED_IN_LAUNCH: &str = "The service was stopped while the MicroVM was being launched.";
@@ -52,7 +53,8 @@ impl Machine {
         Self::found(Phase::Suspended)
     }
 
-    /// A microVM that was found in this phase when the service started; the step of a phase that has one is to be begun.
+    /// A microVM that was found in this phase when the service started; the step of a phase that
+    /// has one is to be begun.
     pub fn found(phase: Phase) -> Self {
         Self { phase, next: Next::Nothing, hooks: EnabledHooks::default() }
     }
@@ -195,7 +197,8 @@ impl Machine {
                 self.phase = Phase::Suspended;
                 self.begin_next()
             }
-            // What could not be told or released is in the log; the record must still come to its end.
+            // What could not be told or released is in the log; the record must
+            // still come to its end.
             (Phase::TerminateHook | Phase::Terminating, _) => self.on_step_done(),
             (_, Failure::Undone(reason) | Failure::Fatal(reason)) => self.on_exit(reason),
         }

@@ -1,8 +1,10 @@
-//! Follows the app's output while a guest runs and writes it to the microVM's log stream, line by line.
+//! Follows the app's output while a guest runs and writes it to the microVM's log
+//! stream, line by line.
 //!
-//! The position counts what was handed to the writer, which writes in the background, and the position with the lines: a
-//! later server goes on exactly there. When the writer is behind, nothing
-//! is read, and the agent's ring in the guest keeps the newest output; what falls out of it is mentioned in the log.
+//! The position counts what was handed to the writer, which writes in the background, and the
+//! position with the lines: a later server goes on exactly there. When the writer is behind,
+//! nothing is read, and the agent's ring in the guest keeps the newest output; what falls out of it
+//! is mentioned in the log.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -24,8 +26,9 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// An app that prints nothing for so long has said what it had to say.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Lines of one microVM that are stored within a second in the long run. Storing one costs some 10 µs of CPU time, and output
-/// is one of many things that a host has to do. What does not fit waits in the guest, and the newest of it is kept.
+/// Lines of one microVM that are stored within a second in the long run. Storing one costs some 10
+/// µs of CPU time, and output is one of many things that a host has to do. What does not fit waits
+/// in the guest, and the newest of it is kept.
 const LINES_PER_SECOND: u32 = 5_000;
 
 /// Lines that may come at once.
@@ -112,15 +115,16 @@ impl OutputLog {
         }
     }
 
-    /// Waits until the last words of an app that has ended are in the writer's hands, but not longer than `patience`.
+    /// Waits until the last words of an app that has ended are in the writer's hands, but not
+    /// longer than `patience`.
     pub(crate) async fn ended(&self, patience: Duration) {
         let mut ended_rx = self.ended_tx.subscribe();
         // Whoever waits in vain goes on without the last lines.
         let _ = tokio::time::timeout(patience, ended_rx.wait_for(|ended| *ended)).await;
     }
 
-    /// Copies what the app has printed until nothing more comes for a moment, but not for longer than `patience`.
-    /// Nobody may follow the output meanwhile.
+    /// Copies what the app has printed until nothing more comes for a moment, but not for longer
+    /// than `patience`. Nobody may follow the output meanwhile.
     pub(crate) async fn drain(&self, vm: &Arc<dyn Vm>, patience: Duration) {
         let Some(destination) = self.destination.clone() else { return };
         let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), destination));

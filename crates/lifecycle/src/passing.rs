@@ -1,7 +1,8 @@
 //! The requests that are under way to and from an app, for which a suspend waits.
 //!
-//! A request that has begun when its microVM is suspended would be lost with its connection, or delivered without an answer.
-//! So a suspend first closes the door, and then lets those finish that are inside.
+//! A request that has begun when its microVM is suspended would be lost with its connection,
+//! or delivered without an answer. So a suspend first closes the door, and then lets those
+//! finish that are inside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Longest time for which a suspend waits for requests under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// How long a suspend waits for answers that have begun and of which nothing comes: streams of events have no end.
+/// How long a suspend waits for answers that have begun and of which nothing comes: streams
+/// of events have no end.
 const QUIET_MAX: Duration = Duration::from_secs(2);
 
 /// No request may begin any more.
@@ -49,7 +51,8 @@ impl Requests {
         (before & CLOSED == 0).then_some(passing)
     }
 
-    /// Lets no more requests begin, and waits for those under way. `last_traffic` tells when their last byte came.
+    /// Lets no more requests begin, and waits for those under way. `last_traffic` tells when
+    /// their last byte came.
     pub async fn drain(&self, last_traffic: impl Fn() -> Instant) {
         self.0.counts.fetch_or(CLOSED, Ordering::SeqCst);
         let began = Instant::now();

@@ -1,7 +1,8 @@
 //! The payload of the run hook, from RunMicrovm's answer until the hook has been called.
 //!
-//! It must survive a crash in between, and be nowhere afterwards. So it is a file of its own that nobody else can read,
-//! not a column: a database keeps what was deleted in its pages and its journal.
+//! It must survive a crash in between, and be nowhere afterwards. So it is a file of its
+//! own that nobody else can read, not a column: a database keeps what was deleted in its
+//! pages and its journal.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

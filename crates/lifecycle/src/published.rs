@@ -16,8 +16,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::ingress::Ingress;
 use crate::passing::{Passing, Requests};
 
-/// How long an app may take to be reached past the agent, as long as nobody knows whether it can be, and afterwards. This is what
-/// a guest costs that has no such way, or has it no more; a busy one takes longer, and is reached through the agent from then on.
+/// How long an app may take to be reached past the agent, as long as nobody knows whether it can
+/// be, and afterwards. This is what a guest costs that has no such way, or has it no more; a busy
+/// one takes longer, and is reached through the agent from then on.
 const FIRST_TRY: Duration = Duration::from_millis(450);
 const LATER_TRIES: Duration = Duration::from_secs(1);
 
@@ -52,8 +53,8 @@ pub struct RunningMicrovm {
     vcpus: u8,
 }
 
-/// Whether apps can be reached past the agent: 0 until that is known. A guest may be older than that way, or its app may have
-/// closed it.
+/// Whether apps can be reached past the agent: 0 until that is known. A guest may be older than
+/// that way, or its app may have closed it.
 #[derive(Debug, Default)]
 struct PastAgent(AtomicU8);
 
@@ -170,11 +171,12 @@ impl RunningMicrovm {
         self.life
     }
 
-    /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first read, as
-    /// [`io::ErrorKind::ConnectionRefused`]. A port that is closed to requests is [`io::ErrorKind::PermissionDenied`].
+    /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first
+    /// read, as [`io::ErrorKind::ConnectionRefused`]. A port that is closed to requests is
+    /// [`io::ErrorKind::PermissionDenied`].
     ///
-    /// The guest's kernel leads it to the app; what it does not take goes through the agent, which knows more ways (an app may
-    /// listen on `::1` alone).
+    /// The guest's kernel leads it to the app; what it does not take goes through the agent, which
+    /// knows more ways (an app may listen on `::1` alone).
     pub async fn connect(&self, port: u16) -> io::Result<AppStream> {
         if self.closed_port == Some(port) {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -213,7 +215,8 @@ impl RunningMicrovm {
         }
     }
 
-    /// Begins a request, for which a suspend waits; `None` when the microVM is being suspended already.
+    /// Begins a request, for which a suspend waits; `None` when the microVM is being
+    /// suspended already.
     pub fn enter(&self) -> Option<Passing> {
         self.requests.enter()
     }
@@ -245,7 +248,8 @@ impl RunningMicrovm {
         *self.warm.lock().unwrap_or_else(PoisonError::into_inner) = stream;
     }
 
-    /// Idle time counts from now at the earliest: hooks are no traffic, but the app was not idle either.
+    /// Idle time counts from now at the earliest: hooks are no traffic, but the app
+    /// was not idle either.
     pub(crate) fn begin_idle_time(&self) {
         self.traffic.touch();
     }

@@ -1,8 +1,9 @@
 //! After a start of the service: what the former process left is taken over, finished or undone.
 //!
-//! In three parts, between which the server removes what nobody wants: [`find`] looks at every microVM that has not
-//! ended and takes over the guests that still run; the leftovers of others go; [`Recovery::finish`] goes on with each
-//! microVM as [`verdict`] says. The table is in docs/lifecycle.md.
+//! In three parts, between which the server removes what nobody wants: [`find`] looks at every
+//! microVM that has not ended and takes over the guests that still run; the leftovers of
+//! others go; [`Recovery::finish`] goes on with each microVM as [`verdict`] says. The table is
+//! in docs/lifecycle.md.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +21,8 @@ use crate::hooks::Hooks;
 use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
 use crate::registry::Registry;
 
-/// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or the host was restarted.
+/// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or
+/// the host was restarted.
 pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
 
 /// Between two attempts to write a record.
@@ -98,7 +100,8 @@ fn verdict(finding: &Finding) -> Verdict {
         (MicrovmState::Pending, _) if snapshot_fits => Verdict::ResumeAgain,
         (_, _) if snapshot_fits => Verdict::Suspended,
         (MicrovmState::Pending, guest) if !finding.has_snapshot && !finding.run_hook_called => match guest {
-            // What a clone did before it was RUNNING nobody has seen. With a hook, it may have heard half of it.
+            // What a clone did before it was RUNNING nobody has seen. With a hook, it may
+            // have heard half of it.
             GuestFound::Paused | GuestFound::Running if finding.diverged && !finding.hooks.run => {
                 Verdict::FinishLaunch
             }
@@ -115,7 +118,8 @@ fn verdict(finding: &Finding) -> Verdict {
         (MicrovmState::Suspending, GuestFound::Running) if finding.hooks.suspend => {
             Verdict::FinishSuspendHook
         }
-        // A record that says SUSPENDED of a guest that has run since then could not be written in time.
+        // A record that says SUSPENDED of a guest that has run since then could not
+        // be written in time.
         (MicrovmState::Suspending | MicrovmState::Suspended, _) => Verdict::FinishSuspend,
     }
 }
@@ -129,7 +133,8 @@ pub async fn find(registry: &Arc<Registry>) -> Result<Recovery, hearth_store::Er
     let looking = records.into_iter().map(|record| look(registry.clone(), record)).map(tokio::spawn);
     let mut found = Vec::new();
     for looked in looking.collect::<Vec<_>>() {
-        // A panic in there was logged by the runtime. The record and its files stay until the next start.
+        // A panic in there was logged by the runtime. The record and its files stay
+        // until the next start.
         found.extend(looked.await);
     }
     Ok(Recovery { found, alive })
@@ -147,8 +152,9 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
         Err(error) => (None, GuestFound::Refused(chain(&error))),
     };
     let gone = matches!(guest_found, GuestFound::Gone | GuestFound::Refused(_));
-    // It was being resumed and nobody has heard that it runs: that resume did not take place. After a power failure its record
-    // may say that it was not even begun, as only what is acknowledged is synced.
+    // It was being resumed and nobody has heard that it runs: that resume did not take place.
+    // After a power failure its record may say that it was not even begun, as only what is
+    // acknowledged is synced.
     let was_being_resumed = matches!(record.state, MicrovmState::Pending | MicrovmState::Suspended);
     if gone && was_being_resumed && own.kept.exists() {
         put_back(&own);

@@ -80,7 +80,8 @@ impl Registry {
         Self::with(config, records, Arc::new(HostClock))
     }
 
-    /// The same with records and clocks of one's own; the config's store then keeps the apps' output only.
+    /// The same with records and clocks of one's own; the config's store then keeps
+    /// the apps' output only.
     pub fn with(config: RegistryConfig, store: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let RegistryConfig { store: logs, guests, files, vmm_overhead_mib, hooks_port } = config;
         Arc::new(Self {
@@ -90,8 +91,8 @@ impl Registry {
         })
     }
 
-    /// Keeps the payload of the run hook until the hook has been called. Due before the microVM is recorded, so that no
-    /// microVM is acknowledged whose payload could be lost.
+    /// Keeps the payload of the run hook until the hook has been called. Due before the microVM is
+    /// recorded, so that no microVM is acknowledged whose payload could be lost.
     pub fn keep_payload(&self, id: &MicrovmId, payload: &str) -> std::io::Result<()> {
         payload::keep(&self.host.files.microvm(id), payload)
     }
@@ -106,7 +107,8 @@ impl Registry {
         self.supervise(record, None, Machine::launching(), Some(Step::Launch));
     }
 
-    /// Takes charge of a microVM that was found in this phase, with its guest if it has one, and begins with this step.
+    /// Takes charge of a microVM that was found in this phase, with its guest if it has one, and
+    /// begins with this step.
     pub(crate) fn take(
         self: &Arc<Self>,
         record: MicrovmRecord,
@@ -192,7 +194,8 @@ impl Registry {
             return self.end_without_version(record, guest).await;
         };
         let machine = machine.with_hooks(Hooks::of(&version.configuration).enabled());
-        // Without the position, the ring in the guest is read from its beginning: lines twice are better than none.
+        // Without the position, the ring in the guest is read from its beginning: lines twice
+        // are better than none.
         let position = host.logs.output_position(&record.id).await.unwrap_or_else(|error| {
             tracing::error!(microvm = %record.id, %error, "the output position could not be read");
             None
@@ -258,8 +261,8 @@ impl Registry {
         entries.get(id).map(|entry| Arc::clone(&entry.account))
     }
 
-    /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`. Only the microVM is looked
-    /// up: how long it takes tells nothing of other endpoints.
+    /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`.
+    /// Only the microVM is looked up: how long it takes tells nothing of other endpoints.
     pub async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
         let record = self.host.store.microvm(id).await.unwrap_or_else(|error| {
             tracing::error!(microvm = %id, %error, "the endpoint of a microVM could not be looked up");
@@ -279,13 +282,14 @@ impl Registry {
         tokio::time::timeout(WAKE_TIMEOUT, wake(entry)).await.unwrap_or(Err(Unreachable::Failed))
     }
 
-    /// Suspends what runs, ends what is being launched, and waits until every supervisor has finished.
+    /// Suspends what runs, ends what is being launched, and waits until every
+    /// supervisor has finished.
     pub async fn shutdown(&self) {
         self.stop(&Event::Shutdown).await;
     }
 
-    /// Leaves what runs to a later server process, which takes it over ([`crate::recover`]), and waits until every
-    /// supervisor has finished. Steps that have begun are finished first.
+    /// Leaves what runs to a later server process, which takes it over ([`crate::recover`]), and
+    /// waits until every supervisor has finished. Steps that have begun are finished first.
     pub async fn leave(&self) {
         self.stop(&Event::Leave).await;
     }

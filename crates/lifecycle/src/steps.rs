@@ -43,8 +43,8 @@ pub(crate) struct Started {
 }
 
 impl Host {
-    /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the directory, which the
-    /// termination removes.
+    /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the
+    /// directory, which the termination removes.
     pub(crate) async fn launch(
         &self,
         record: &MicrovmRecord,
@@ -113,8 +113,8 @@ impl Host {
         if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
     }
 
-    /// Restores a guest, which is paused. A step that is cut short waits for it: what the driver has begun it ends, in its own
-    /// time limits, because half a VM could not be released.
+    /// Restores a guest, which is paused. A step that is cut short waits for it: what the driver
+    /// has begun it ends, in its own time limits, because half a VM could not be released.
     async fn restore(
         &self,
         record: &MicrovmRecord,
@@ -136,7 +136,8 @@ impl Host {
         self.guests.restore(plan, &image.snapshot, &own.directory).await
     }
 
-    /// Goes on with a guest that an earlier server had restored, and perhaps resumed, when it was killed.
+    /// Goes on with a guest that an earlier server had restored, and perhaps
+    /// resumed, when it was killed.
     pub(crate) async fn finish_start(
         &self,
         record: &MicrovmRecord,
@@ -146,10 +147,12 @@ impl Host {
         self.begin(record, guest, cut).await.map_err(|error| self.not_resumed(record, &error))
     }
 
-    /// Lets a restored guest run and tells it so. Until it has answered, a resume can be taken back: what the guest has written to
-    /// its disk goes with it, and the microVM is on disk as it was. When the step is cut short, nobody waits for the agent.
+    /// Lets a restored guest run and tells it so. Until it has answered, a resume can be taken
+    /// back: what the guest has written to its disk goes with it, and the microVM is on disk as it
+    /// was. When the step is cut short, nobody waits for the agent.
     ///
-    /// The copy of the disk stays until the record says RUNNING, for a service that is killed together with the guest.
+    /// The copy of the disk stays until the record says RUNNING, for a service that is killed
+    /// together with the guest.
     async fn begin(
         &self,
         record: &MicrovmRecord,
@@ -189,15 +192,16 @@ impl Host {
         }
     }
 
-    /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory and disk fit again. For want
-    /// of space, there was no copy of the disk to go back to.
+    /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory
+    /// and disk fit again. For want of space, there was no copy of the disk to go back to.
     async fn keep(&self, record: &MicrovmRecord, guest: &Guest) {
         if let Err(error) = self.write_snapshot(record, guest).await {
             tracing::error!(microvm = %record.id, error = %chain(&error), "a snapshot could not be renewed");
         }
     }
 
-    /// Pauses the guest and writes what changed; memory and disk fit each other when this has succeeded.
+    /// Pauses the guest and writes what changed; memory and disk fit each other when
+    /// this has succeeded.
     async fn write_snapshot(&self, record: &MicrovmRecord, guest: &Guest) -> Result<(), VmmError> {
         let own = self.files.microvm(&record.id);
         guest.vm().pause().await?;
@@ -217,8 +221,8 @@ impl Host {
         })
     }
 
-    /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs and one more for
-    /// the VMM's own threads.
+    /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs
+    /// and one more for the VMM's own threads.
     fn limits(&self, app: &AppRecord, version: &ImageVersionRecord) -> Limits {
         let class = SizeClass::for_baseline(version.configuration.minimum_memory_mib());
         let vcpus = class.map_or(app.vcpu_count, |class| class.vcpu_count.min(app.vcpu_count));
@@ -228,8 +232,8 @@ impl Host {
         }
     }
 
-    /// Writes what changed and ends the process. When writing fails the guest runs on and is given back. When it is cut
-    /// short the VMM is killed, with which the writing fails.
+    /// Writes what changed and ends the process. When writing fails the guest runs on and is given
+    /// back. When it is cut short the VMM is killed, with which the writing fails.
     pub(crate) async fn suspend(
         &self,
         record: &MicrovmRecord,
@@ -255,7 +259,8 @@ impl Host {
             return Ok(());
         };
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
-        // The snapshot may have become whole before the suspend failed; the guest then goes on from that one.
+        // The snapshot may have become whole before the suspend failed; the guest then
+        // goes on from that one.
         if let Err(error) = mark_diverged(&self.files.microvm(&record.id)) {
             tracing::error!(microvm = %record.id, %error, "a service that is killed now may fall back to a snapshot");
         }

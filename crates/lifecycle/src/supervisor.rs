@@ -1,5 +1,5 @@
-//! The one task that drives a microVM: it takes an event, asks the machine, writes the row, publishes, and performs
-//! the step. It is the only writer of its row.
+//! The one task that drives a microVM: it takes an event, asks the machine, writes the row,
+//! publishes, and performs the step. It is the only writer of its row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +153,8 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the next event: exits before timers before requests. A request that changes nothing is answered here.
+    /// Waits for the next event: exits before timers before requests. A request that changes
+    /// nothing is answered here.
     async fn wait(&mut self) -> Option<Message> {
         let Self { front, body, timers } = self;
         loop {
@@ -235,8 +236,9 @@ impl Front {
         }
     }
 
-    /// Moves the machine, writes the row, publishes; returns the step to perform. What is only asked for does not happen
-    /// when it cannot be written; what has happened is written in the end.
+    /// Moves the machine, writes the row, publishes; returns the step to perform. What
+    /// is only asked for does not happen when it cannot be written; what has happened
+    /// is written in the end.
     async fn take(&mut self, event: Event, body: &Body) -> Result<Option<Step>, hearth_store::Error> {
         let note = match (&event, self.machine.phase()) {
             (Event::StepFailed(Failure::Undone(reason)), _) => Some(reason.clone()),
@@ -276,8 +278,9 @@ impl Front {
         Ok(step)
     }
 
-    /// Writes the row, again and again if it must. Until it is written, what is published is what the row says, and
-    /// requests are refused. A service that stops leaves the rest to its successor, which looks at what there is.
+    /// Writes the row, again and again if it must. Until it is written, what is published is what
+    /// the row says, and requests are refused. A service that stops leaves the rest to its
+    /// successor, which looks at what there is.
     async fn persist_in_the_end(&mut self) {
         while self.persist().await.is_err() {
             if self.stopping.is_some() {

@@ -1,7 +1,9 @@
-//! When something is due. Wall-clock moments come from the record, idle time from the traffic counter.
+//! When something is due. Wall-clock moments come from the record, idle time from
+//! the traffic counter.
 //!
-//! A moment of the record is translated to the steady clock once, when the supervisor first sees it. From then on a
-//! step of the wall clock neither fires a timer early nor puts it off. After a restart the wall clock of then counts.
+//! A moment of the record is translated to the steady clock once, when the supervisor first sees
+//! it. From then on a step of the wall clock neither fires a timer early nor puts it off. After a
+//! restart the wall clock of then counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +58,8 @@ impl Timers {
         Some(Due { remaining, event: Event::MaximumDuration })
     }
 
-    /// Sleeps until `due`, or for as long as the steady clock may be left alone; the caller asks again afterwards.
-    /// Without a timer, for ever.
+    /// Sleeps until `due`, or for as long as the steady clock may be left alone; the caller asks
+    /// again afterwards. Without a timer, for ever.
     pub(crate) async fn sleep(longest: Duration, due: Option<&Due>) {
         match due {
             Some(due) => tokio::time::sleep(due.remaining.min(longest)).await,
@@ -114,8 +116,8 @@ impl Due {
     }
 }
 
-/// A moment of the wall clock on the steady clock, as both stand now. A moment that has not come yet, by a wall clock
-/// that was set back, counts as now.
+/// A moment of the wall clock on the steady clock, as both stand now. A moment that has not come
+/// yet, by a wall clock that was set back, counts as now.
 fn steady(clock: &dyn Clock, moment: Timestamp) -> i64 {
     let ago = clock.wall().as_millis().saturating_sub(moment.as_millis()).max(0);
     clock.steady_millis().saturating_sub(ago)

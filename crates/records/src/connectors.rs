@@ -27,7 +27,8 @@ pub struct NetworkConnectorRecord {
     pub updated: Option<ConnectorUpdate>,
     /// When it is gone, if it is deleted.
     pub gone_at: Option<Timestamp>,
-    /// Newest version that is ACTIVE: what an unqualified reference means. Only read, never written.
+    /// Newest version that is ACTIVE: what an unqualified reference means. Only
+    /// read, never written.
     pub latest_active: Option<NetworkConnectorVersion>,
     /// Newest version.
     pub latest: NetworkConnectorVersionRecord,

@@ -57,8 +57,9 @@ pub struct MicrovmSummary {
 }
 
 impl MicrovmRecord {
-    /// Where the app's output goes, or nothing when logging is disabled. A group or stream of the caller's choice is
-    /// written on behalf of the execution role, as on the service ("Monitoring MicroVMs"), and without one on the caller's.
+    /// Where the app's output goes, or nothing when logging is disabled. A group or stream of the
+    /// caller's choice is written on behalf of the execution role, as on the service ("Monitoring
+    /// MicroVMs"), and without one on the caller's.
     pub fn log_destination(&self) -> Option<LogDestination> {
         let day = self.started_at.0.strftime("%Y/%m/%d");
         let stream = format!("{day}[{}]{}", self.image_version, self.id);
@@ -101,7 +102,8 @@ impl MicrovmRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MicrovmSettings {
-    /// Baseline memory in MiB, which counts for the quota; rows of before there were quotas have the default.
+    /// Baseline memory in MiB, which counts for the quota; rows of before there were
+    /// quotas have the default.
     #[serde(default = "default_memory_mib")]
     pub minimum_memory_mib: u32,
     /// Role of the app.
@@ -116,7 +118,8 @@ pub struct MicrovmSettings {
     pub ingress_network_connectors: Vec<String>,
     /// Egress connectors (ARNs).
     pub egress_network_connectors: Vec<String>,
-    /// Who ran it, where output goes to a group or stream of the caller's choice and no role is named.
+    /// Who ran it, where output goes to a group or stream of the caller's choice and
+    /// no role is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_by: Option<Author>,
 }

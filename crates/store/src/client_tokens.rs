@@ -9,7 +9,8 @@ use crate::{Result, Store};
 pub(crate) const KEPT: u32 = 1000;
 
 impl Store {
-    /// What a token stands for already, if anything: lets a handler answer before it validates anything else.
+    /// What a token stands for already, if anything: lets a handler answer before it
+    /// validates anything else.
     pub async fn client_token(&self, token: &ClientToken) -> Result<TokenClaim> {
         let mut connection = self.pool.acquire().await?;
         look_up(&mut connection, token).await
@@ -38,14 +39,16 @@ pub(crate) async fn claim(
     if inserted.rows_affected() == 1 { Ok(TokenClaim::Fresh) } else { look_up(connection, token).await }
 }
 
-/// Forgets the oldest tokens of an operation beyond the newest [`KEPT`] of the account: of operations whose answers are long
-/// and that may be called as often as somebody likes, because what they make can be deleted again.
+/// Forgets the oldest tokens of an operation beyond the newest [`KEPT`] of the account: of
+/// operations whose answers are long and that may be called as often as somebody likes, because
+/// what they make can be deleted again.
 pub(crate) async fn keep_newest(
     connection: &mut sqlx::SqliteConnection,
     token: Option<&ClientToken>,
 ) -> Result<()> {
     let Some(token) = token else { return Ok(()) };
-    // With the plus SQLite sorts those of the operation, which are few, and does not walk over everybody's by their age.
+    // With the plus SQLite sorts those of the operation, which are few, and does not walk over
+    // everybody's by their age.
     sqlx::query(
         "DELETE FROM client_tokens WHERE rowid IN (
              SELECT rowid FROM client_tokens WHERE account = ? AND operation = ?

@@ -30,7 +30,8 @@ pub struct MicrovmFiles {
     pub directory: PathBuf,
     /// Its overlay on the image's disk.
     pub overlay: PathBuf,
-    /// Copy of the overlay from before a resume, until the guest has answered: what the memory snapshot fits.
+    /// Copy of the overlay from before a resume, until the guest has answered: what the
+    /// memory snapshot fits.
     pub kept: PathBuf,
     /// Exists when the run hook has answered, which its payload does not outlive.
     pub run_hook_called: PathBuf,

@@ -62,8 +62,8 @@ impl Store {
     }
 }
 
-/// Whether a row takes more room than before. What takes rights away (a key made inactive, a Deny, a role that is gone) must go on
-/// working when there is hardly any.
+/// Whether a row takes more room than before. What takes rights away (a key made inactive, a Deny,
+/// a role that is gone) must go on working when there is hardly any.
 async fn grows(transaction: &mut Transaction<'_, Sqlite>, row: &IdentityRow) -> Result<bool> {
     if row.kind == IdentityKind::GoneRole {
         return Ok(false);

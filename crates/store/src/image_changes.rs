@@ -1,4 +1,5 @@
-//! Changes of images that must not overlap: each looks at the image's state and moves it on in one transaction.
+//! Changes of images that must not overlap: each looks at the image's state and moves it
+//! on in one transaction.
 
 use hearth_api::{ImageArn, ImageState, ImageVersion, ImageVersionStatus, Timestamp};
 use hearth_records::{
@@ -18,7 +19,8 @@ const LATEST_FAILED: &str =
     "(SELECT max(version) FROM image_versions WHERE arn = images.arn AND state = 'FAILED')";
 
 impl Store {
-    /// Begins an update: `image` is UPDATING and counts one version more than it did, `version` and `build` are new.
+    /// Begins an update: `image` is UPDATING and counts one version more than it did, `version`
+    /// and `build` are new.
     pub async fn begin_update(
         &self,
         image: &ImageRecord,
@@ -196,7 +198,8 @@ async fn alive(
     arn: &ImageArn,
     version: Option<ImageVersion>,
 ) -> Result<bool> {
-    // The plus keeps SQLite from looking at all records of the image: those that have not ended are few.
+    // The plus keeps SQLite from looking at all records of the image: those that
+    // have not ended are few.
     let found = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM microvms
              WHERE +image_arn = ?1 AND (?2 IS NULL OR image_version = ?2) AND state <> 'TERMINATED')",

@@ -95,8 +95,8 @@ impl Store {
         rows.iter().map(image_record).collect()
     }
 
-    /// Writes what the end of a build changes: of the build, its version and its image, all at once, so that whoever
-    /// sees one settled finds the others settled.
+    /// Writes what the end of a build changes: of the build, its version and its image, all at
+    /// once, so that whoever sees one settled finds the others settled.
     pub async fn finish_build(
         &self,
         image: &ImageRecord,

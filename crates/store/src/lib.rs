@@ -1,11 +1,12 @@
-//! The records in SQLite, log streams with them, and the layout of the files beside; the only SQL of
-//! the project.
+//! The records in SQLite, log streams with them, and the layout of the files beside; the
+//! only SQL of the project.
 //!
-//! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which the supervisor of
-//! that microVM alone calls; a `clientToken` and the row that it names are recorded in one transaction.
+//! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which
+//! the supervisor of that microVM alone calls; a `clientToken` and the row that it names are
+//! recorded in one transaction.
 //!
-//! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the caller's (`readers`)
-//! or is in memory already (`recent`).
+//! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the
+//! caller's (`readers`) or is in memory already (`recent`).
 //!
 //! Reading order: this file, then one file per table family.
 
@@ -41,8 +42,8 @@ use readers::Readers;
 use recent::RecentMicrovms;
 use reserve::MINIMUM_ROOM_MIB;
 
-/// How long a statement waits for another's lock. Who commits holds it until the disk has what was written, and on a disk
-/// that others keep busy that takes tens of seconds.
+/// How long a statement waits for another's lock. Who commits holds it until the disk has what was
+/// written, and on a disk that others keep busy that takes tens of seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Connections that read logs. Callers that read for clients must make sure that no account holds
@@ -102,7 +103,8 @@ pub struct Store {
     pool: sqlx::SqlitePool,
     /// What it commits survives the death of any process; costs no wait for the disk.
     relaxed: sqlx::SqlitePool,
-    /// Reads log groups, streams and events, of which a page may take long: nothing else waits for these connections.
+    /// Reads log groups, streams and events, of which a page may take long: nothing else waits
+    /// for these connections.
     log_readers: sqlx::SqlitePool,
     path: Arc<Path>,
     /// Retention of log groups that output makes.
@@ -145,8 +147,9 @@ impl Store {
         directory: Option<Arc<tempfile::TempDir>>,
     ) -> Result<Self> {
         let open_error = |source| Error::Open { path: path.display().to_string(), source };
-        // Alone: a pool opens several at once, and whoever finds another one at a new database cannot put it into WAL
-        // mode, nor waits for it (SQLITE_BUSY without the busy handler, sqlite3_busy_handler()).
+        // Alone: a pool opens several at once, and whoever finds another one at a new database
+        // cannot put it into WAL mode, nor waits for it (SQLITE_BUSY without the busy handler,
+        // sqlite3_busy_handler()).
         let mut first = SqliteConnection::connect_with(&options(path, durable)).await.map_err(open_error)?;
         sqlx::migrate!().run(&mut first).await.map_err(Error::Migrate)?;
         let pool = pool(options(path, durable), connections).await.map_err(open_error)?;
@@ -171,7 +174,8 @@ impl Store {
         })
     }
 
-    /// The same store; log groups that output makes from now on keep their events for so many days (`None`: for ever).
+    /// The same store; log groups that output makes from now on keep their events for so many
+    /// days (`None`: for ever).
     pub fn with_log_retention(self, days: Option<u32>) -> Self {
         Self { log_retention_days: days, ..self }
     }
@@ -211,7 +215,8 @@ async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<s
         .min_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
-        // A full disk ends a transaction by itself; sqlx then fails to roll it back, and goes on counting it.
+        // A full disk ends a transaction by itself; sqlx then fails to roll it back, and
+        // goes on counting it.
         .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await

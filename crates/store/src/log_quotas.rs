@@ -1,5 +1,5 @@
-//! How many log groups and streams an account may have, and how many bytes in them, so that no account takes the disk
-//! from all.
+//! How many log groups and streams an account may have, and how many bytes in them, so that no
+//! account takes the disk from all.
 
 use hearth_api::{AccountId, Timestamp};
 use hearth_records::{EVENT_OVERHEAD_BYTES, LogQuota, LogQuotas};
@@ -8,11 +8,12 @@ use sqlx::SqliteConnection;
 use crate::quotas::number;
 use crate::{Error, Result};
 
-/// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the account are removed;
-/// beyond it new lines are lost.
+/// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the
+/// account are removed; beyond it new lines are lost.
 const OUTPUT_MARGIN: u64 = 8;
 
-/// Whose streams or events are to be made: what clients ask for is refused at the quota, output a little above it.
+/// Whose streams or events are to be made: what clients ask for is refused at the quota,
+/// output a little above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Maker {
     Client,

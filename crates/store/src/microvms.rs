@@ -21,8 +21,8 @@ macro_rules! record_columns {
     };
 }
 impl Store {
-    /// Records a new microVM together with its client token; the row is written only when the token is fresh and the
-    /// version can still be launched.
+    /// Records a new microVM together with its client token; the row is written only when the token
+    /// is fresh and the version can still be launched.
     pub async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
@@ -34,8 +34,8 @@ impl Store {
         self.recent.change(id, async move { insert(&pool, &record, token.as_ref(), &quotas).await }).await
     }
 
-    /// Goes up with every change of any microVM: what was read after this was asked is as it is in the database for as
-    /// long as this gives the same number.
+    /// Goes up with every change of any microVM: what was read after this was asked is as it is in
+    /// the database for as long as this gives the same number.
     pub fn microvm_changes(&self) -> u64 {
         self.recent.changes()
     }
@@ -52,7 +52,8 @@ impl Store {
         .bind(record.suspended_at.map(Timestamp::as_millis))
         .bind(record.terminated_at.map(Timestamp::as_millis))
         .bind(record.id.as_str().to_owned());
-        // What runs does not survive a power failure, so its row need not: nobody waits for the disk to be told of it.
+        // What runs does not survive a power failure, so its row need not: nobody waits for the
+        // disk to be told of it.
         let runs =
             matches!(record.state, MicrovmState::Pending | MicrovmState::Running | MicrovmState::Suspending);
         let pool = if runs { self.relaxed.clone() } else { self.pool.clone() };
@@ -60,8 +61,8 @@ impl Store {
         self.recent.change(record.id.clone(), update).await
     }
 
-    /// Counts a revocation of the tokens of a microVM; how many there have been then, `None` without such a microVM.
-    /// It is on the disk when this returns.
+    /// Counts a revocation of the tokens of a microVM; how many there have been then, `None`
+    /// without such a microVM. It is on the disk when this returns.
     pub async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>> {
         let query = "UPDATE microvms SET token_revocations = token_revocations + 1 WHERE id = ?
              RETURNING token_revocations";
@@ -71,8 +72,8 @@ impl Store {
         self.recent.change(id.clone(), revoke).await
     }
 
-    /// How many times the tokens of each microVM have been revoked, of those that have not ended and where they have
-    /// been at all.
+    /// How many times the tokens of each microVM have been revoked, of those that have not ended
+    /// and where they have been at all.
     #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn token_revocations(&self) -> Result<Vec<(MicrovmId, u64)>> {
         let query = "SELECT id, token_revocations FROM microvms
@@ -99,8 +100,8 @@ impl Store {
         Ok(self.recent.get(id, read)?.map(Arc::unwrap_or_clone))
     }
 
-    /// At most `limit` microVMs, newest first, behind the place of the one that started at `after` and has this id,
-    /// whether or not it is still recorded.
+    /// At most `limit` microVMs, newest first, behind the place of the one that started at `after`
+    /// and has this id, whether or not it is still recorded.
     #[expect(clippy::unused_async, reason = "where a read is done is not the caller's business")]
     pub async fn microvms(
         &self,
@@ -180,8 +181,8 @@ async fn insert(
     Ok(InsertedMicrovm::Inserted)
 }
 
-/// A query for a page, in a form for which SQLite takes the index that leads to the wanted records alone. With the plus it
-/// leaves the account's index aside.
+/// A query for a page, in a form for which SQLite takes the index that leads to the wanted records
+/// alone. With the plus it leaves the account's index aside.
 fn page_query(filter: &MicrovmFilter) -> &'static str {
     macro_rules! page {
         ($wanted:literal) => {

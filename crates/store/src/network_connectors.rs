@@ -1,7 +1,8 @@
 //! Rows of network connectors and their versions.
 //!
-//! States follow from the time: a row says when it becomes ACTIVE and when it is gone, and whoever reads it says what
-//! time it is. So nothing has to happen for a state to change, and nothing is lost by a restart.
+//! States follow from the time: a row says when it becomes ACTIVE and when it is gone, and
+//! whoever reads it says what time it is. So nothing has to happen for a state to change, and
+//! nothing is lost by a restart.
 
 use hearth_api::{AccountId, NetworkConnectorArn, NetworkConnectorState, NetworkConnectorVersion, Timestamp};
 use hearth_records::{
@@ -20,8 +21,8 @@ mod gone;
 #[cfg(test)]
 mod tests;
 
-/// A connector `c` with its latest version `v`; `?1` is the time. `latest_active` is what an unqualified reference
-/// means.
+/// A connector `c` with its latest version `v`; `?1` is the time. `latest_active` is what an
+/// unqualified reference means.
 const CONNECTOR: &str = "SELECT c.*, v.configuration, v.operator_role, v.created_at AS version_created_at,
         v.active_at AS version_active_at,
         (SELECT max(version) FROM network_connector_versions AS o
@@ -29,8 +30,8 @@ const CONNECTOR: &str = "SELECT c.*, v.configuration, v.operator_role, v.created
     FROM network_connectors AS c
     JOIN network_connector_versions AS v ON v.arn = c.arn AND v.version = c.latest_version";
 
-/// Keeps the rows that are not gone at the time `?1` and, unless `?2` is null, are in that state; the records' `state`
-/// says the same.
+/// Keeps the rows that are not gone at the time `?1` and, unless `?2` is null, are in that state;
+/// the records' `state` says the same.
 fn in_state(table: &str) -> String {
     format!(
         "({table}.gone_at IS NULL OR {table}.gone_at > ?1)
@@ -169,8 +170,8 @@ impl Store {
         rows.iter().map(version_record).collect()
     }
 
-    /// Writes the members of a connector that an update changes, and its latest version if that is a new one. Nothing
-    /// is written unless `former` is still the latest version.
+    /// Writes the members of a connector that an update changes, and its latest version if that is
+    /// a new one. Nothing is written unless `former` is still the latest version.
     pub async fn update_network_connector(
         &self,
         connector: &NetworkConnectorRecord,
@@ -214,8 +215,8 @@ impl Store {
         Ok(UpdatedNetworkConnector::Updated)
     }
 
-    /// Lets a connector and its versions, or with a qualified ARN that version alone, be gone at `gone_at`, unless
-    /// somebody refers to it. One that is to be gone already stays as it is.
+    /// Lets a connector and its versions, or with a qualified ARN that version alone, be gone at
+    /// `gone_at`, unless somebody refers to it. One that is to be gone already stays as it is.
     pub async fn delete_network_connector(
         &self,
         arn: &NetworkConnectorArn,
@@ -247,7 +248,8 @@ impl Store {
     }
 }
 
-/// Whether a microVM that has not ended or an image version names exactly this ARN (`?1`) or one between `?2` and `?3`.
+/// Whether a microVM that has not ended or an image version names exactly this ARN (`?1`) or one
+/// between `?2` and `?3`.
 const IS_USED: &str = "SELECT EXISTS (
         SELECT 1 FROM microvms
         WHERE state <> 'TERMINATED' AND json_extract(settings, '$.egressNetworkConnectors[0]') = ?1)
@@ -263,10 +265,11 @@ const IS_USED: &str = "SELECT EXISTS (
         WHERE json_extract(configuration, '$.egressNetworkConnectors[0]') > ?2
           AND json_extract(configuration, '$.egressNetworkConnectors[0]') < ?3)";
 
-/// Whether somebody refers to a connector: to any version of it when the ARN is unqualified. Neither image versions nor
-/// microVMs have more than one egress connector.
+/// Whether somebody refers to a connector: to any version of it when the ARN is unqualified.
+/// Neither image versions nor microVMs have more than one egress connector.
 async fn is_used(connection: &mut sqlx::SqliteConnection, arn: &NetworkConnectorArn) -> Result<bool> {
-    // Qualified ARNs lie between the unqualified one with a colon and with the character that follows it.
+    // Qualified ARNs lie between the unqualified one with a colon and with the
+    // character that follows it.
     let versions = |end: char| arn.version.is_none().then(|| format!("{arn}{end}"));
     Ok(sqlx::query_scalar(IS_USED)
         .bind(arn.to_string())

@@ -1,4 +1,5 @@
-//! Quotas: how much an account may have. They are checked in the transaction that would exceed them.
+//! Quotas: how much an account may have. They are checked in the transaction that
+//! would exceed them.
 
 use hearth_api::{AccountId, ImageArn, NetworkConnectorArn, Timestamp};
 use hearth_records::{Quota, Quotas};

@@ -1,8 +1,9 @@
 //! Reads that are on the path of every poll: microVMs by id, and lists of them.
 //!
-//! sqlx gives each connection a thread of its own and sends it statements and rows through channels, which costs several
-//! times what SQLite needs for a row. These connections are used where the caller runs. What they read is small, by an
-//! index and mostly in memory, so it holds up the caller's thread for microseconds; in WAL mode no writer makes it wait.
+//! sqlx gives each connection a thread of its own and sends it statements and rows through
+//! channels, which costs several times what SQLite needs for a row. These connections are used
+//! where the caller runs. What they read is small, by an index and mostly in memory, so it holds up
+//! the caller's thread for microseconds; in WAL mode no writer makes it wait.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,11 +53,13 @@ impl Readers {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        // SQLite locks for readers all the same at times, such as when a connection recovers the WAL.
+        // SQLite locks for readers all the same at times, such as when a connection
+        // recovers the WAL.
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
-        // Otherwise SQLite plans a statement anew whenever a value that is compared with an indexed column changes.
+        // Otherwise SQLite plans a statement anew whenever a value that is compared with an
+        // indexed column changes.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     }

@@ -1,7 +1,8 @@
-//! MicroVMs that were read lately, kept in memory: clients poll, and a record changes a few times in its life.
+//! MicroVMs that were read lately, kept in memory: clients poll, and a record changes a
+//! few times in its life.
 //!
-//! A record is read through the cache and forgotten after every change of its row. A change runs to its end and is
-//! noticed here also when whoever asked for it has gone away.
+//! A record is read through the cache and forgotten after every change of its row. A change runs to
+//! its end and is noticed here also when whoever asked for it has gone away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,8 +52,8 @@ impl RecentMicrovms {
         }
     }
 
-    /// Goes up with every change of any microVM, before whoever made it learns of its success. What was read after a
-    /// number was taken is good for as long as the number is the same.
+    /// Goes up with every change of any microVM, before whoever made it learns of its success. What
+    /// was read after a number was taken is good for as long as the number is the same.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }

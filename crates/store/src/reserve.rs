@@ -1,9 +1,9 @@
 //! A full disk must not stop records: what becomes of microVMs then has to be written too.
 //!
-//! The database keeps room for records inside of itself, as pages that hold nothing, and a write-ahead log that is as long
-//! already; nobody else can take that. When little is left on the disk, whatever would use it up is refused: output of apps
-//! and builds, and all that clients make. What frees room, and what becomes of microVMs and builds that there are, is
-//! written.
+//! The database keeps room for records inside of itself, as pages that hold nothing, and a
+//! write-ahead log that is as long already; nobody else can take that. When little is left on the
+//! disk, whatever would use it up is refused: output of apps and builds, and all that clients make.
+//! What frees room, and what becomes of microVMs and builds that there are, is written.
 
 use std::path::Path;
 
@@ -15,7 +15,8 @@ const RESERVE_BYTES: i64 = 8 << 20;
 pub(crate) const MINIMUM_ROOM_MIB: u64 = 64;
 
 impl Store {
-    /// Makes room inside of the database, where there is less than there should be. On a full disk it stays as it is.
+    /// Makes room inside of the database, where there is less than there should be. On a full
+    /// disk it stays as it is.
     pub(crate) async fn make_reserve(&self) -> Result<()> {
         // Two transactions: pages that are used and freed by the same one are never written.
         for statement in ["INSERT INTO reserve (bytes) VALUES (zeroblob(?))", "DELETE FROM reserve"] {
@@ -40,7 +41,8 @@ impl Store {
     }
 }
 
-/// Bytes that an unprivileged user may still write to the file system that `path` is on (statvfs(3)).
+/// Bytes that an unprivileged user may still write to the file system that `path` is
+/// on (statvfs(3)).
 pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
     let found = rustix::fs::statvfs(path)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))

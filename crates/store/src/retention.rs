@@ -24,7 +24,8 @@ impl Store {
         Ok(removed.rows_affected() as i64 == STEP)
     }
 
-    /// Removes up to a thousand client tokens that were first used before a moment. True when there may be more.
+    /// Removes up to a thousand client tokens that were first used before a moment. True
+    /// when there may be more.
     pub async fn sweep_client_tokens(&self, before: Timestamp) -> Result<bool> {
         let removed = sqlx::query(
             "DELETE FROM client_tokens WHERE rowid IN (SELECT rowid FROM client_tokens WHERE created_at < ? LIMIT ?)",

@@ -43,7 +43,8 @@ impl Store {
         tags(&mut connection, resource).await
     }
 
-    /// Replaces a resource's tags by what `change` makes of them; `None` when there is no such resource.
+    /// Replaces a resource's tags by what `change` makes of them; `None` when there
+    /// is no such resource.
     pub async fn change_tags<E>(
         &self,
         resource: &Taggable,

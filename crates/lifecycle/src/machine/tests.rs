@@ -1,4 +1,5 @@
-//! Single transitions; random sequences are in [`model`], the documentation's diagram and table in [`document`].
+//! Single transitions; random sequences are in [`model`], the documentation's diagram and
+//! table in [`document`].
 
 use super::*;
 

@@ -50,7 +50,8 @@ impl Phase {
         !matches!(self, Self::Running | Self::Suspended | Self::Terminated)
     }
 
-    /// What GetMicrovm shows in it. The enum of the API has no RESUMING: the service shows PENDING then.
+    /// What GetMicrovm shows in it. The enum of the API has no RESUMING: the service
+    /// shows PENDING then.
     pub fn public_state(self) -> MicrovmState {
         match self {
             Self::Launching | Self::RunHook | Self::Resuming | Self::ResumeHook => MicrovmState::Pending,
@@ -164,11 +165,13 @@ pub enum Step {
 /// What the machine made of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Persist, publish, then perform this step and report [`Event::StepDone`] or [`Event::StepFailed`].
+    /// Persist, publish, then perform this step and report [`Event::StepDone`] or
+    /// [`Event::StepFailed`].
     Begin(Step),
     /// The phase changed and nothing is to be done but persist and publish.
     Changed,
-    /// Persist, publish, and cut the step that is under way short; how it ends is reported as always.
+    /// Persist, publish, and cut the step that is under way short; how it ends is
+    /// reported as always.
     CutShort,
     /// Nothing changes; a request is answered with success.
     Ignore,

@@ -21,7 +21,8 @@ pub(crate) struct HookScript {
     pub(crate) answers: HashMap<&'static str, Option<HookResult>>,
 }
 
-/// How the guests' kernels take connections to the app that go past the agent; and how long each was tried.
+/// How the guests' kernels take connections to the app that go past the agent; and how
+/// long each was tried.
 #[derive(Debug)]
 pub(crate) struct PastAgent {
     pub(crate) answer: Result<(), io::ErrorKind>,
@@ -45,7 +46,8 @@ pub(crate) struct TestAgent {
     pub(crate) silent: Arc<AtomicBool>,
     /// How many attempts to connect time out from now on.
     pub(crate) unheard: Arc<AtomicUsize>,
-    /// Whether this guest says whatever it is asked for without end, and how many frames of that have been sent.
+    /// Whether this guest says whatever it is asked for without end, and how many frames of
+    /// that have been sent.
     pub(crate) floods: bool,
     pub(crate) flooded: Arc<AtomicUsize>,
 }
@@ -119,7 +121,8 @@ impl TestAgent {
         }
     }
 
-    /// Output that goes on, and to all other requests answers that were not asked for, until nobody reads them any more.
+    /// Output that goes on, and to all other requests answers that were not asked for, until nobody
+    /// reads them any more.
     async fn flood(&self, mut stream: DuplexStream, request: &Request) {
         let mut position = if let Request::Output { from } = request { *from } else { 0 };
         loop {

@@ -1,5 +1,5 @@
-//! Ends are ends: whatever is lost or fails, no VMM outlives its microVM unseen, nothing of it is given to another guest
-//! while it runs, and no record or answer says otherwise.
+//! Ends are ends: whatever is lost or fails, no VMM outlives its microVM unseen, nothing of it is
+//! given to another guest while it runs, and no record or answer says otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! A guest that plays its agent and says without end whatever it is asked for: its microVM can be suspended, resumed and ended
-//! as any other, and those of others go on.
+//! A guest that plays its agent and says without end whatever it is asked for: its microVM can be
+//! suspended, resumed and ended as any other, and those of others go on.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::support::{DEADLINE, WAKES, World};
 /// Frames that show that a guest is listened to.
 const MANY: usize = 2_000;
 
-/// A microVM whose guest sends without end on every connection to it, and a quiet one beside it (the second).
+/// A microVM whose guest sends without end on every connection to it, and a quiet one
+/// beside it (the second).
 async fn flooded(world: &World) -> (MicrovmId, MicrovmId) {
     let neighbour = world.running(Some(WAKES)).await;
     world.flooding.store(true, Ordering::SeqCst);

@@ -1,5 +1,6 @@
-//! A service and its guests that end together, by a power failure or a crash of the host, at each point of a resume and of a
-//! suspend: what was suspended is suspended again, as it was; what ran is lost, and says so.
+//! A service and its guests that end together, by a power failure or a crash of the host, at each
+//! point of a resume and of a suspend: what was suspended is suspended again, as it was; what ran
+//! is lost, and says so.
 
 use std::path::PathBuf;
 
@@ -53,7 +54,8 @@ async fn gone_while_running(world: &World, id: &MicrovmId) {
     world.vmm.vm(id.as_str()).unwrap().exit(ExitReason::Failed { status: 137, log_tail: String::new() });
 }
 
-/// Makes of the files of a suspended microVM what they are when a resume is interrupted at some point.
+/// Makes of the files of a suspended microVM what they are when a resume is
+/// interrupted at some point.
 type Interruption = fn(&MicrovmFiles);
 
 fn copied(own: &MicrovmFiles) {

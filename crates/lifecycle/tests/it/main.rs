@@ -1,4 +1,5 @@
-//! A microVM's life on the fake driver: what the record says, what is left behind, and what a failure does.
+//! A microVM's life on the fake driver: what the record says, what is left behind, and
+//! what a failure does.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,6 +1,8 @@
-//! What a later service makes of what a former one has left: each row of the table in docs/lifecycle.md.
+//! What a later service makes of what a former one has left: each row of the table
+//! in docs/lifecycle.md.
 //!
-//! The former registry stays in the same process, but its successor only believes the database, the files and the VMM.
+//! The former registry stays in the same process, but its successor only believes the database,
+//! the files and the VMM.
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
 use hearth_lifecycle::recover::REASON_VMM_LOST;
@@ -168,7 +170,8 @@ async fn the_run_hook_of_an_interrupted_launch_gets_its_payload() {
     let called = hooks_called(&world);
     assert_eq!(called.len(), 1);
     assert!(called[0].1.contains("told once"), "{called:?}");
-    // Now the hook has answered: a service that is killed before the record says so does not call it again.
+    // Now the hook has answered: a service that is killed before the record says so
+    // does not call it again.
     restarted.leave().await;
     killed_in(&world, &id, MicrovmState::Pending).await;
     let restarted = world.restarted().await;

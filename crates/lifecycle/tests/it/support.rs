@@ -1,4 +1,5 @@
-//! A registry on an in-memory database, the fake driver, and an agent that answers inside this process.
+//! A registry on an in-memory database, the fake driver, and an agent that answers
+//! inside this process.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -45,7 +46,8 @@ pub(crate) struct World {
     pub(crate) egresses: Arc<Mutex<Vec<Egress>>>,
     /// Set to make the app of every guest end with this code.
     pub(crate) app_exit_tx: watch::Sender<Option<i32>>,
-    /// What the app of every guest prints, with the position of its first byte; it is replaced as a whole.
+    /// What the app of every guest prints, with the position of its first byte; it is
+    /// replaced as a whole.
     pub(crate) output_tx: watch::Sender<Vec<(u64, String)>>,
     /// The apps' hooks.
     pub(crate) hooks: Arc<Mutex<HookScript>>,

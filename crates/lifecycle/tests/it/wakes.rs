@@ -1,4 +1,5 @@
-//! A wake that fails on a host leaves what sleeps as it was, whatever it died of before it answered.
+//! A wake that fails on a host leaves what sleeps as it was, whatever it died of
+//! before it answered.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -56,7 +57,8 @@ async fn a_guest_that_dies_before_it_answers_leaves_its_microvm_suspended_as_it_
     let world = World::new().await;
     let (id, before) = suspended(&world).await;
     half_awake(&world, &id).await;
-    // As of an agent that met an instruction which this CPU does not have: its kernel panics, and QEMU ends.
+    // As of an agent that met an instruction which this CPU does not have: its kernel
+    // panics, and QEMU ends.
     let died = ExitReason::Failed { status: 0, log_tail: "Attempted to kill init!".to_owned() };
     world.vmm.vm(id.as_str()).unwrap().exit(died);
     let record = world.wait_for(&id, MicrovmState::Suspended).await;
@@ -77,7 +79,8 @@ async fn a_service_that_dies_in_a_wake_with_its_guest_finds_the_microvm_as_it_wa
     let world = World::new().await;
     let (id, before) = suspended(&world).await;
     world.registry.leave().await;
-    // Killed after the guest had written to its disk and before it answered; then the host was started again.
+    // Killed after the guest had written to its disk and before it answered; then the
+    // host was started again.
     let own = world.files.microvm(&id);
     std::fs::copy(&own.overlay, &own.kept).unwrap();
     std::fs::write(&own.overlay, "other blocks").unwrap();

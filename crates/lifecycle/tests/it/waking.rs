@@ -8,8 +8,8 @@ use hearth_lifecycle::Refusal;
 
 use crate::support::{WAKES, World};
 
-/// Suspended as soon as it runs, many times, while clients ask for it without a pause: each is given a life in which its request
-/// may begin, and no life ends while a request is under way.
+/// Suspended as soon as it runs, many times, while clients ask for it without a pause: each is
+/// given a life in which its request may begin, and no life ends while a request is under way.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_held_however_often_their_microvm_is_suspended_meanwhile() {
     const SUSPENDS: usize = 25;

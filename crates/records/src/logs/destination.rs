@@ -1,7 +1,7 @@
 //! Where output goes, and on whose behalf.
 //!
-//! The group that is named after an image is the service's own. Any other group or stream is somebody's choice, so it is
-//! written only as long as that somebody may write to it.
+//! The group that is named after an image is the service's own. Any other group or stream is
+//! somebody's choice, so it is written only as long as that somebody may write to it.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,8 @@ pub enum WrittenFor {
     Nobody,
 }
 
-/// What it takes to write to a stream: `logs:PutLogEvents`, and when they are missing the actions that make group and
-/// stream.
+/// What it takes to write to a stream: `logs:PutLogEvents`, and when they are missing the actions
+/// that make group and stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogActions {
     /// The group has to be made.
@@ -65,7 +65,8 @@ pub struct LogDestination {
     pub image: String,
     /// On whose behalf.
     pub written_for: WrittenFor,
-    /// Group and stream of the service for the same output: there it is said when nothing may be written.
+    /// Group and stream of the service for the same output: there it is said when
+    /// nothing may be written.
     pub own: (String, String),
 }
 
@@ -77,8 +78,9 @@ impl LogDestination {
         Self { account, group, stream, image, written_for, own }
     }
 
-    /// Where the output of something of this image goes; `None` when logging is disabled. `stream` is the one that it
-    /// gets when the request names none, `named` on whose behalf a group or stream of the request's choice is written.
+    /// Where the output of something of this image goes; `None` when logging is disabled. `stream`
+    /// is the one that it gets when the request names none, `named` on whose behalf a group or
+    /// stream of the request's choice is written.
     pub fn new(
         logging: Option<&Logging>,
         account: AccountId,

@@ -12,8 +12,8 @@ use crate::{Result, Store};
 const ROWS: usize = 500;
 
 impl Store {
-    /// Appends lines in order, making the group and stream when they do not exist. A new group gets the retention of
-    /// [`Store::with_log_retention`].
+    /// Appends lines in order, making the group and stream when they do not exist. A new group gets
+    /// the retention of [`Store::with_log_retention`].
     pub async fn append_log(
         &self,
         account: &AccountId,
@@ -84,7 +84,8 @@ impl Store {
         Ok((group, made.last_insert_rowid()))
     }
 
-    /// Whether output may be written to its destination now, or why not. The service's own streams need no permission.
+    /// Whether output may be written to its destination now, or why not. The service's own
+    /// streams need no permission.
     pub async fn may_write_log(
         &self,
         destination: &LogDestination,

@@ -90,7 +90,8 @@ async fn lines_that_are_there_stay_while_deleted_ones_still_count() {
     assert_eq!(number(&store, "SELECT count(*) FROM log_events").await, 100);
 }
 
-/// The kind: one account's deletions hold up nobody's, and many small ones are as fast as a large one.
+/// The kind: one account's deletions hold up nobody's, and many small ones are as
+/// fast as a large one.
 #[tokio::test]
 async fn many_deleted_streams_and_groups_go_in_a_step() {
     let store = Store::temporary().await.unwrap();
@@ -131,7 +132,8 @@ async fn an_account_has_so_many_streams_and_no_more() {
     let other = AccountId::from_stored("222222222222");
     store.append_log(&other, GROUP, "a", &lines(1, 1)).await.unwrap();
 
-    // Output goes on, a little further, and the streams give way that were not written to for longest.
+    // Output goes on, a little further, and the streams give way that were not
+    // written to for longest.
     store.append_log(&account(), GROUP, "s00", &lines(1, 1)).await.unwrap();
     for stream in ["t0", "t1"] {
         store.append_log(&account(), GROUP, stream, &lines(1, 1)).await.unwrap();
@@ -217,7 +219,8 @@ async fn counts_and_sweeps_look_at_one_account_only() {
     }
 }
 
-/// Databases of before this version, where a deleted stream's bytes had been given back, open and come out even.
+/// Databases of before this version, where a deleted stream's bytes had been given back,
+/// open and come out even.
 #[tokio::test]
 async fn counts_of_a_database_of_before_are_made_right() {
     let directory = tempfile::tempdir().unwrap();

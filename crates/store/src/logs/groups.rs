@@ -123,7 +123,8 @@ impl Store {
         Ok(set.rows_affected() == 1)
     }
 
-    /// Changes the tags of a group in one transaction. `change` may refuse, which leaves them as they are.
+    /// Changes the tags of a group in one transaction. `change` may refuse, which
+    /// leaves them as they are.
     pub async fn change_log_tags<E>(
         &self,
         account: &AccountId,

@@ -33,8 +33,8 @@ impl Store {
         Ok(Some(rows.iter().map(|row| stream_record(row, query.group)).collect::<Result<_>>()?))
     }
 
-    /// At most `limit` groups of an account behind the one named `after`, by name, whose names begin with `prefix` and
-    /// contain `pattern` in any case.
+    /// At most `limit` groups of an account behind the one named `after`, by name, whose names
+    /// begin with `prefix` and contain `pattern` in any case.
     pub async fn log_groups(
         &self,
         account: &AccountId,
@@ -56,7 +56,8 @@ impl Store {
     }
 }
 
-/// Between which names a page lies. SQLite walks an index only between bounds that are plain comparisons.
+/// Between which names a page lies. SQLite walks an index only between bounds that
+/// are plain comparisons.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct NameRange {
     low: String,
@@ -87,8 +88,9 @@ impl NameRange {
     }
 }
 
-/// The least text that is greater than all that begin with `prefix`; none is when it has no other characters than the last
-/// there is. SQLite compares text as UTF-8, in which the order is that of the code points.
+/// The least text that is greater than all that begin with `prefix`; none is when it has no
+/// other characters than the last there is. SQLite compares text as UTF-8, in which the order is
+/// that of the code points.
 fn behind_prefix(prefix: &str) -> Option<String> {
     let mut kept: Vec<char> = prefix.chars().collect();
     while let Some(last) = kept.pop() {

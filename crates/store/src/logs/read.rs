@@ -65,9 +65,9 @@ impl Store {
             .await?)
     }
 
-    /// At most `limit` events of some groups of an account that were written behind the event `after` up to `newest`,
-    /// as they were written. When a great many have been written, to whatever groups, only the first of them are looked
-    /// at, and the page is full.
+    /// At most `limit` events of some groups of an account that were written behind the event
+    /// `after` up to `newest`, as they were written. When a great many have been written, to
+    /// whatever groups, only the first of them are looked at, and the page is full.
     pub async fn log_events_written(
         &self,
         account: &AccountId,
@@ -90,8 +90,9 @@ impl Store {
     }
 }
 
-/// A part of what lies between two positions. In an index that ends with the id of the row, SQLite finds a place only by
-/// the time or, at one time, by the id; a comparison of both would walk over all events of that time.
+/// A part of what lies between two positions. In an index that ends with the id of the row, SQLite
+/// finds a place only by the time or, at one time, by the id; a comparison of both would walk over
+/// all events of that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Segment {
     /// Time of all its events, which are then bounded by their ids, else by their times.
@@ -187,7 +188,8 @@ mod tests {
         LogQuery { account, group: "g", stream: None, after, before, order: EventOrder::Oldest, limit: 3 }
     }
 
-    /// The kind: what one account's request costs is bounded, whatever is stored. Here a million events of one time.
+    /// The kind: what one account's request costs is bounded, whatever is stored. Here a
+    /// million events of one time.
     #[tokio::test]
     async fn a_page_is_found_by_time_and_id_in_an_index() {
         let account = AccountId::from_stored("000000000000");

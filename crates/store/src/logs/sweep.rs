@@ -1,7 +1,8 @@
 //! Removing what is too old, too much or deleted, in steps that are too short to hold up a writer.
 //!
-//! Every account has a step of its own for each kind of thing that goes, so that an account that makes much work delays
-//! nobody else's. A step looks for what it will remove before it takes the lock for writing.
+//! Every account has a step of its own for each kind of thing that goes, so that an account that
+//! makes much work delays nobody else's. A step looks for what it will remove before it takes
+//! the lock for writing.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ use crate::{Result, Store, to_json};
 
 /// Rows that one step removes at most.
 const STEP: i64 = 1000;
-/// Rows that a deleted group counts for besides its own events and streams: it takes several statements.
+/// Rows that a deleted group counts for besides its own events and streams: it takes
+/// several statements.
 const GROUP_ROWS: i64 = 10;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
@@ -176,7 +178,8 @@ impl Store {
         Ok(streams.len() as i64 == STEP)
     }
 
-    /// Deletes streams of the group that has most, those first that were not written to for longest.
+    /// Deletes streams of the group that has most, those first that were not written
+    /// to for longest.
     async fn sweep_excess_streams(&self, account: &AccountId) -> Result<bool> {
         let Some(limit) = self.log_quotas.streams else { return Ok(false) };
         let mut connection = self.log_readers.acquire().await?;
@@ -241,7 +244,8 @@ impl Store {
         self.remove_oldest(group, (bytes - maximum) as i64).await
     }
 
-    /// Removes the oldest events of a group until it has `excess` bytes less, or as many as one step takes.
+    /// Removes the oldest events of a group until it has `excess` bytes less, or as
+    /// many as one step takes.
     async fn remove_oldest(&self, group: i64, mut excess: i64) -> Result<bool> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut victims = oldest(&mut transaction, group, i64::MAX).await?;
@@ -331,7 +335,8 @@ async fn remove_emptied(connection: &mut SqliteConnection, streams: &[i64]) -> R
         emptied.push(row.try_get("id")?);
         bytes.push((row.try_get("group_id")?, row.try_get("stored_bytes")?));
     }
-    // Earlier versions removed events of deleted streams without a word: what they left in the sum goes with the stream.
+    // Earlier versions removed events of deleted streams without a word: what they left in the sum
+    // goes with the stream.
     give_back(connection, "log_groups", &sums(bytes)).await?;
     sqlx::query("DELETE FROM log_streams WHERE id IN (SELECT value FROM json_each(?))")
         .bind(to_json(&emptied))

@@ -1,7 +1,8 @@
 //! Writing a stream in the background, so that whoever has output to hand over waits for no disk.
 //!
-//! What is queued is bounded. When the store is slow, the queue fills, the caller stops reading, and the source (the
-//! agent's ring in the guest) keeps the newest of what it has; nothing in the guest ever waits.
+//! What is queued is bounded. When the store is slow, the queue fills, the caller stops reading,
+//! and the source (the agent's ring in the guest) keeps the newest of what it has; nothing in
+//! the guest ever waits.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Store;
 
-/// Longest piece of one line, in bytes: a longer line is cut into several (an event of the service holds 1 MiB).
+/// Longest piece of one line, in bytes: a longer line is cut into several (an event of the
+/// service holds 1 MiB).
 const LINE_LIMIT_BYTES: usize = 64 << 10;
 /// Calls of [`Room::send`] that may wait.
 const QUEUE: usize = 64;
@@ -92,7 +94,8 @@ impl Room<'_> {
         self.queue(lines, None);
     }
 
-    /// The same for a microVM's output up to this position, which is recorded together with the lines.
+    /// The same for a microVM's output up to this position, which is recorded
+    /// together with the lines.
     pub fn send_until(self, lines: Vec<String>, position: u64) {
         self.queue(lines, Some(position));
     }
@@ -117,7 +120,8 @@ impl LogWriter {
         Self { sender }
     }
 
-    /// Waits until something may be sent; cancelling it loses nothing. `None` when the task has ended, with the runtime.
+    /// Waits until something may be sent; cancelling it loses nothing. `None` when the task has
+    /// ended, with the runtime.
     pub async fn room(&self) -> Option<Room<'_>> {
         self.sender.reserve().await.ok().map(Room)
     }

@@ -1,4 +1,5 @@
-//! What is left of deleted connectors: for a while, so that deleting one again succeeds, and only so many of an account.
+//! What is left of deleted connectors: for a while, so that deleting one again succeeds, and only
+//! so many of an account.
 
 use hearth_api::{AccountId, NetworkConnectorArn, Timestamp};
 use sqlx::SqliteConnection;
@@ -13,8 +14,8 @@ pub(super) const GONE_VERSIONS: &str =
     "SELECT rowid FROM network_connector_versions WHERE gone_at < ?1 LIMIT ?2";
 
 impl Store {
-    /// Removes up to a thousand connectors, and as many versions, that were gone before a moment. True when there may be
-    /// more.
+    /// Removes up to a thousand connectors, and as many versions, that were gone before a moment.
+    /// True when there may be more.
     pub async fn sweep_network_connectors(&self, before: Timestamp) -> Result<bool> {
         let mut more = false;
         for statement in [

@@ -1,5 +1,5 @@
-//! The diagram and the table of `docs/lifecycle.md` are what the code says. After a change of the machine:
-//! `HEARTH_WRITE_DOCS=1 cargo test -p hearth-lifecycle document`.
+//! The diagram and the table of `docs/lifecycle.md` are what the code says. After a change of the
+//! machine: `HEARTH_WRITE_DOCS=1 cargo test -p hearth-lifecycle document`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

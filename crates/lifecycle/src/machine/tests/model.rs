@@ -1,10 +1,12 @@
-//! Random lives against a model that knows nothing of steps: only what was promised, and what is held.
+//! Random lives against a model that knows nothing of steps: only what was promised,
+//! and what is held.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What the supervisor does with decisions, reduced to what matters: the guest, the snapshot, the record.
+/// What the supervisor does with decisions, reduced to what matters: the guest, the
+/// snapshot, the record.
 #[derive(Debug)]
 struct Host {
     machine: Machine,
@@ -75,7 +77,8 @@ fn any_hooks() -> impl Strategy<Value = EnabledHooks> {
     })
 }
 
-/// Which public states may follow one another; written from behaviour.md, section 4, not from the code.
+/// Which public states may follow one another; written from the documentation of the API,
+/// not from the code.
 fn may_follow(from: MicrovmState, to: MicrovmState) -> bool {
     use MicrovmState::{Pending, Running, Suspended, Suspending, Terminated, Terminating};
     match from {
@@ -200,7 +203,8 @@ impl Host {
         self.feed(event, promises)
     }
 
-    /// The next service believes what is on disk: who has a snapshot is suspended, who has none is ended.
+    /// The next service believes what is on disk: who has a snapshot is suspended,
+    /// who has none is ended.
     fn crash(&mut self, promises: &mut Promises) {
         if self.recorded == MicrovmState::Terminated {
             return;
@@ -220,8 +224,8 @@ impl Host {
 }
 
 proptest! {
-    /// One step at a time, only allowed changes of state, RUNNING only when the app knows, no termination or request
-    /// forgotten, one release, one reason.
+    /// One step at a time, only allowed changes of state, RUNNING only when the app knows, no
+    /// termination or request forgotten, one release, one reason.
     #[test]
     fn random_lives_keep_their_promises(
         hooks in any_hooks(),

@@ -136,7 +136,8 @@ impl Faults {
     /// Waits as the fault wants, if there is one; whether the site is to fail.
     pub(super) async fn visit(&self, site: Site, name: Option<&str>) -> bool {
         let Some(fault) = self.draw(site) else { return false };
-        // What returns a network is not expected to fail: the kernel does it. What ends a guest is tried again.
+        // What returns a network is not expected to fail: the kernel does it. What ends a
+        // guest is tried again.
         let sure = site == Site::NetworkRelease;
         match fault {
             Fault::Fail => return !sure,

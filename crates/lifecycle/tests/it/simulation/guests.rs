@@ -1,4 +1,5 @@
-//! Networks and agents of the simulation: they count what is held, and see what reaches an app too early.
+//! Networks and agents of the simulation: they count what is held, and see what
+//! reaches an app too early.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Days of life of thousands of microVMs on a paused clock, with everything going wrong that can, wherever it can.
+//! Days of life of thousands of microVMs on a paused clock, with everything going wrong that
+//! can, wherever it can.
 
 mod faults;
 mod guests;
@@ -31,8 +32,8 @@ const WAKES: IdlePolicy = IdlePolicy {
     auto_resume_enabled: true,
 };
 
-/// A request at the endpoint, as the data plane makes it. It is answered in time, and never by an app that does not
-/// know of its life.
+/// A request at the endpoint, as the data plane makes it. It is answered in time, and never by an
+/// app that does not know of its life.
 async fn request(registry: &Registry, id: &MicrovmId, hooked: bool) -> Result<(), Unreachable> {
     let begin = tokio::time::Instant::now();
     let running = registry.ensure_running(id).await;
@@ -74,7 +75,8 @@ fn any_policy(random: &mut StdRng) -> Option<IdlePolicy> {
     })
 }
 
-/// One life of the service: old microVMs are used, new ones arrive, and it is killed in the midst of it.
+/// One life of the service: old microVMs are used, new ones arrive, and it is killed
+/// in the midst of it.
 fn serve(world: &Arc<World>, random: &mut StdRng) {
     world.service(async |registry: Arc<Registry>| {
         let end = tokio::time::Instant::now() + Duration::from_hours(HOURS_OF_A_SERVICE);
@@ -99,7 +101,8 @@ fn serve(world: &Arc<World>, random: &mut StdRng) {
     world.faults.off();
 }
 
-/// Comes to rest without faults; then everything that sleeps can be woken, and everything can be ended.
+/// Comes to rest without faults; then everything that sleeps can be woken, and
+/// everything can be ended.
 fn settle(world: &Arc<World>) {
     world.service(async |registry: Arc<Registry>| {
         tokio::time::sleep(LONGER_THAN_ANY_STEP).await;

@@ -20,7 +20,8 @@ async fn hours(hours: u64) {
     tokio::time::sleep(Duration::from_hours(hours)).await;
 }
 
-/// Launches a microVM and waits until it runs and a few seconds more, so that what is due on the hour is over.
+/// Launches a microVM and waits until it runs and a few seconds more, so that what is due
+/// on the hour is over.
 async fn launch(
     world: &World,
     registry: &Arc<Registry>,

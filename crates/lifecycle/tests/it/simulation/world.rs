@@ -1,4 +1,5 @@
-//! A host that outlives its services: driver, networks, records and files stay when a service is killed.
+//! A host that outlives its services: driver, networks, records and files stay when
+//! a service is killed.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -144,8 +145,8 @@ impl World {
         }
     }
 
-    /// Runs a service until `work` is done with it, then kills it wherever it is: nothing of it goes on, and its
-    /// VMMs end with it.
+    /// Runs a service until `work` is done with it, then kills it wherever it is: nothing of it
+    /// goes on, and its VMMs end with it.
     pub(super) fn service<T>(&self, work: impl AsyncFnOnce(Arc<Registry>) -> T) -> T {
         let runtime = runtime();
         let result = runtime.block_on(async {
@@ -205,8 +206,8 @@ impl World {
         id
     }
 
-    /// Every record tells the truth, and nothing is held that no record speaks of. Returns how many microVMs run, are
-    /// suspended and have ended.
+    /// Every record tells the truth, and nothing is held that no record speaks of. Returns how many
+    /// microVMs run, are suspended and have ended.
     pub(super) fn audit(&self) -> [usize; 3] {
         let [mut running, mut suspended, mut ended] = [0; 3];
         for record in self.records.all() {
