@@ -1,6 +1,8 @@
-//! S3, CloudWatch Logs, Service Quotas and STS alone on a loopback port, for trying them with the AWS CLI.
+//! S3, CloudWatch Logs, Service Quotas and STS alone on a loopback port, for trying
+//! them with the AWS CLI.
 //!
-//! `cargo run -p hearth-companions --example companions -- DIRECTORY PORT`; access key and secret are `test`.
+//! `cargo run -p hearth-companions --example companions -- DIRECTORY PORT`; access key
+//! and secret are `test`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

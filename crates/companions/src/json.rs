@@ -1,4 +1,5 @@
-//! What the services that speak JSON 1.1 have in common: refusals, authorisation, constraints of members.
+//! What the services that speak JSON 1.1 have in common: refusals, authorisation,
+//! constraints of members.
 
 use bytes::Bytes;
 use hearth_api::{MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS, json_values};
@@ -11,7 +12,8 @@ use serde::de::DeserializeOwned;
 /// Values in a body. Those of 10,000 events, the most that any call may have, are three each.
 const MAXIMUM_JSON_VALUES: usize = 50_000;
 
-/// A refusal as the protocol shows it (`__type` and `message`); always status 400 but for our own faults.
+/// A refusal as the protocol shows it (`__type` and `message`); always status 400
+/// but for our own faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: &'static str,

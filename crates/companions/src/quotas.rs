@@ -81,8 +81,8 @@ pub struct QuotaValues {
 /// One quota: its code, its name, its unit, and which value it is.
 type Definition = (&'static str, &'static str, &'static str, fn(&QuotaValues) -> f64);
 
-/// Codes as published (behaviour.md section 9), but for those with HEARTH in them, which are ours. Operations have a rate and a
-/// burst, which are the same number here.
+/// Codes as published ("Lambda quotas"), but for those with HEARTH in them, which are ours.
+/// Operations have a rate and a burst, which are the same number here.
 const DEFINITIONS: [Definition; 21] = [
     ("L-CD1C0CC4", "MicroVM memory", "Gigabytes", |values| values.memory_mib as f64 / 1024.0),
     ("L-B430C318", "MicroVM maximum duration", "Seconds", |values| limit(values.maximum_duration_seconds)),

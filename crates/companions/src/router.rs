@@ -1,7 +1,8 @@
 //! Which neighbour answers a request, and the HTTP around the small ones.
 //!
-//! By this order: `X-Amz-Target` → CloudWatch Logs or Service Quotas; signed for `iam` or `sts`, or an unsigned form posted
-//! to `/` → the query protocol; everything else → S3, which does its own signature check because bodies are streamed.
+//! By this order: `X-Amz-Target` → CloudWatch Logs or Service Quotas; signed for `iam` or `sts`, or
+//! an unsigned form posted to `/` → the query protocol; everything else → S3, which does its own
+//! signature check because bodies are streamed.
 
 use std::sync::Arc;
 
@@ -44,8 +45,9 @@ struct Companions {
     identities: Arc<Identities>,
 }
 
-/// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane. `quotas` are those that are
-/// set and those that would be by default. `names` are the server's own, in front of which there can be a bucket.
+/// A router whose fallback is S3, so it is to be mounted as the fallback of the control plane.
+/// `quotas` are those that are set and those that would be by default. `names` are the server's
+/// own, in front of which there can be a bucket.
 pub fn router(
     storage: &ObjectStorage,
     store: Store,
@@ -112,7 +114,8 @@ impl Service {
 
 async fn dispatch(State(companions): State<Companions>, request: Request) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
-    // A task of its own: hyper drops what it waits for when the client hangs up, and a change must not stop half-way.
+    // A task of its own: hyper drops what it waits for when the client hangs up, and a change
+    // must not stop half-way.
     let running = tokio::spawn(answer(companions, request, request_id.clone()));
     let mut response = running.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request broke off");

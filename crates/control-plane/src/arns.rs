@@ -24,8 +24,8 @@ impl Context {
             .ok_or_else(|| Error::validation(format!("Invalid ARN format: {identifier}")))
     }
 
-    /// Reads an `imageIdentifier` and refuses it when the caller may not do `action` to that image. So one of another
-    /// account is refused: nothing grants anything on it.
+    /// Reads an `imageIdentifier` and refuses it when the caller may not do `action` to that image.
+    /// So one of another account is refused: nothing grants anything on it.
     pub(crate) async fn image_arn(
         &self,
         call: &Call,

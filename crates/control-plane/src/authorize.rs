@@ -1,5 +1,6 @@
-//! Whether the caller may: one question for each action that an operation takes (IAM's table "Actions, resources, and
-//! condition keys for AWS Lambda"). Operations on a microVM are authorised on its image.
+//! Whether the caller may: one question for each action that an operation takes (IAM's table
+//! "Actions, resources, and condition keys for AWS Lambda"). Operations on a microVM are
+//! authorised on its image.
 
 use hearth_api::{Error, ErrorKind, NetworkConnectorArn};
 use hearth_iam::{Decision, PolicyType, Request};
@@ -60,8 +61,9 @@ impl Context {
         self.ask(call, "UntagResource", resource, with_keys).await
     }
 
-    /// Refuses a role that the caller may not hand to the service, or that does not let the service have it: the caller
-    /// is told the same (behaviour of RunMicrovm on the service). `source` is the ARN of what the role is for.
+    /// Refuses a role that the caller may not hand to the service, or that does not let the service
+    /// have it: the caller is told the same (behaviour of RunMicrovm on the service). `source` is
+    /// the ARN of what the role is for.
     pub(crate) fn authorize_pass_role(&self, call: &Call, role: &str, source: &str) -> Result<(), Error> {
         let identities = &self.services.identities;
         let request =
@@ -96,8 +98,9 @@ impl Context {
         Ok(())
     }
 
-    /// Refuses a log group or stream of the caller's choice that nobody lets the service write: with an execution role
-    /// that is asked about when output comes, without one the caller has to have the rights itself, now and then.
+    /// Refuses a log group or stream of the caller's choice that nobody lets the service write:
+    /// with an execution role that is asked about when output comes, without one the caller has to
+    /// have the rights itself, now and then.
     pub(crate) async fn authorize_logging(&self, call: &Call, microvm: &MicrovmRecord) -> Result<(), Error> {
         let Some(destination) = microvm.log_destination() else { return Ok(()) };
         if !matches!(destination.written_for, WrittenFor::Author(_)) {
@@ -125,7 +128,8 @@ impl Context {
         self.services.identities.authorize(&call.caller, &question(call, action, resource))
     }
 
-    /// For a resource that has tags; `with_keys` adds the condition keys of the operation's own parameters.
+    /// For a resource that has tags; `with_keys` adds the condition keys of the
+    /// operation's own parameters.
     async fn ask(
         &self,
         call: &Call,

@@ -150,8 +150,8 @@ impl Call {
         format!("{} {}", self.caller.account, self.uri)
     }
 
-    /// What a page token of this request is good for: the same list with the same filters. `of_page` are the members
-    /// of the query that change from page to page.
+    /// What a page token of this request is good for: the same list with the same filters.
+    /// `of_page` are the members of the query that change from page to page.
     pub(crate) fn list_scope(&self, of_page: &[&str]) -> String {
         let filters = self.query.iter().filter(|(name, _)| !of_page.contains(&name.as_str()));
         let mut filters: Vec<String> = filters.map(|(name, value)| format!("{name}={value}")).collect();

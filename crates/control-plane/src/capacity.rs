@@ -5,7 +5,8 @@ use hearth_records::{Quota, Quotas};
 
 use crate::config::Context;
 
-/// 402, or 400 for network connectors. The sentence about memory is the service's (recorded exchanges), the others are ours.
+/// 402, or 400 for network connectors. The sentence about memory is the service's (recorded
+/// exchanges), the others are ours.
 pub(crate) fn quota_exceeded(quota: Quota, quotas: &Quotas) -> Error {
     let mut kind = ErrorKind::ServiceQuotaExceeded;
     let message = match quota {
@@ -45,7 +46,8 @@ pub(crate) fn quota_exceeded(quota: Quota, quotas: &Quotas) -> Error {
 }
 
 impl Context {
-    /// Refuses a launch when the host has less memory or disk than it is to keep; nothing has been made then.
+    /// Refuses a launch when the host has less memory or disk than it is to keep;
+    /// nothing has been made then.
     pub(crate) fn check_capacity(&self) -> Result<(), Error> {
         self.services.store.check_room().map_err(|full| {
             let message = format!("The host has no room for another MicroVM: {full}.");

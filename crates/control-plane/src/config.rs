@@ -34,7 +34,8 @@ pub struct ControlPlaneConfig {
     pub maximum_duration_seconds: u32,
     /// Whether `imageIdentifier` may be a bare name, which the service refuses.
     pub lenient_image_names: bool,
-    /// Whether images for another architecture than the host's are accepted, and built for the host's.
+    /// Whether images for another architecture than the host's are accepted, and
+    /// built for the host's.
     pub any_architecture: bool,
     /// How much an account may have.
     pub quotas: Quotas,
@@ -71,7 +72,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// `endpoint` member: `<label>.lambda-microvm.<region>.<domain>`, with the port when it is not 443.
+    /// `endpoint` member: `<label>.lambda-microvm.<region>.<domain>`, with the port
+    /// when it is not 443.
     pub(crate) fn endpoint(&self, label: &EndpointLabel) -> String {
         let ControlPlaneConfig { region, endpoint_domain, endpoint_port, .. } = &self.config;
         let host = format!("{label}.lambda-microvm.{region}.{endpoint_domain}");

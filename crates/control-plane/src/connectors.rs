@@ -23,8 +23,8 @@ pub(crate) fn ingress(region: &str, wanted: Option<Vec<String>>) -> Result<Vec<S
     Ok(wanted)
 }
 
-/// Egress connectors of an image version or microVM; `inherited` when none is named. Whether one of the account's own
-/// exists is for [`Context::check_connectors`] to say.
+/// Egress connectors of an image version or microVM; `inherited` when none is named. Whether one of
+/// the account's own exists is for [`Context::check_connectors`] to say.
 pub(crate) fn egress(
     region: &str,
     wanted: Option<Vec<String>>,
@@ -62,8 +62,8 @@ pub(crate) fn connector_not_found(arn: &str) -> Error {
 }
 
 impl Context {
-    /// Refuses connectors of the account's own, among those named by an image version or microVM, that are not there,
-    /// not ACTIVE or not for microVMs.
+    /// Refuses connectors of the account's own, among those named by an image version or microVM,
+    /// that are not there, not ACTIVE or not for microVMs.
     pub(crate) async fn check_connectors(
         &self,
         account: &AccountId,

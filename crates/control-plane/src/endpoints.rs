@@ -9,8 +9,8 @@ pub trait Endpoints: fmt::Debug + Send + Sync {
     /// What has gone through the endpoint of a microVM since the server started.
     fn counters(&self, microvm: &MicrovmId) -> EndpointCounters;
 
-    /// Makes a new key for endpoint tokens; the former ones read theirs for as long as those can be valid. Waits for the
-    /// disk.
+    /// Makes a new key for endpoint tokens; the former ones read theirs for as long as those can be
+    /// valid. Waits for the disk.
     fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError>;
 }
 

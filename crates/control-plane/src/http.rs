@@ -27,8 +27,8 @@ use crate::operations::{
 use crate::recent_pages::RecentPages;
 use crate::throttle::Throttle;
 
-/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`, and our extensions under `/hearth/`. Other paths are left to the
-/// fallback of whoever mounts this router.
+/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`, and our extensions under
+/// `/hearth/`. Other paths are left to the fallback of whoever mounts this router.
 pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
     let context =
         Context { throttle: Throttle::new(config.rates), recent_pages: RecentPages::new(), config, services };
@@ -106,8 +106,9 @@ async fn with_request_id(request: Request, next: Next) -> Response {
     response
 }
 
-/// What changes something runs as a task of its own: hyper drops what it waits for when the client hangs up, and an
-/// operation that has written its rows still has to start what they stand for. Reads are spared the cost.
+/// What changes something runs as a task of its own: hyper drops what it waits for when the client
+/// hangs up, and an operation that has written its rows still has to start what they stand for.
+/// Reads are spared the cost.
 async fn answer(request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET;
     let running = next.run(request);

@@ -1,10 +1,11 @@
 //! The AWS-shaped HTTP API: authenticate, route, one file per operation.
 //!
-//! Invariants: no operation is reached without a verified signature; every answer has `x-amzn-requestid`; errors are
-//! those of `hearth_api::Error` and nothing else; a request that was answered can no longer fail.
+//! Invariants: no operation is reached without a verified signature; every answer has
+//! `x-amzn-requestid`; errors are those of `hearth_api::Error` and nothing else; a request that was
+//! answered can no longer fail.
 //!
-//! Reading order: [`http`] (routes), `call` (a request on its way in), `answer` (on its way out), `validate` and
-//! `shapes` (what is checked before an operation sees anything), `operations`.
+//! Reading order: [`http`] (routes), `call` (a request on its way in), `answer` (on its way out),
+//! `validate` and `shapes` (what is checked before an operation sees anything), `operations`.
 
 mod answer;
 mod arns;

@@ -1,7 +1,7 @@
 //! Pages of lists: `maxResults` in, `nextToken` in and out.
 //!
-//! A token is the time until which it is good, the key of the last item, and a MAC over both and over the list that it
-//! belongs to: the caller's account, the path and the filters.
+//! A token is the time until which it is good, the key of the last item, and a MAC over both and
+//! over the list that it belongs to: the caller's account, the path and the filters.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -88,7 +88,8 @@ impl PageRequest {
         Page { items: found.into_iter().map(show).collect(), next_token }
     }
 
-    /// Makes the page from all items, which have their keys in ascending or descending order of the list.
+    /// Makes the page from all items, which have their keys in ascending or
+    /// descending order of the list.
     pub(crate) fn slice<R, T>(
         &self,
         all: Vec<R>,

@@ -1,7 +1,8 @@
 //! Pages of ListMicrovms as they were answered, for those who ask again while no microVM changes.
 //!
-//! Who polls a list gets the same page over and over; to read and write its fifty records each time costs ten times what
-//! the rest of the request does. The request is verified and authorised every time.
+//! Who polls a list gets the same page over and over; to read and write its fifty records each
+//! time costs ten times what the rest of the request does. The request is verified and
+//! authorised every time.
 
 use std::time::{Duration, Instant};
 

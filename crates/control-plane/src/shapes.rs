@@ -1,5 +1,5 @@
-//! Shapes of the requests, from the service model `lambda-microvms` 2025-09-09: one per operation, with all its members,
-//! wherever they are sent.
+//! Shapes of the requests, from the service model `lambda-microvms` 2025-09-09: one per operation,
+//! with all its members, wherever they are sent.
 
 pub(crate) mod network_connectors;
 
@@ -232,7 +232,8 @@ pub(crate) static UPDATE_MICROVM_IMAGE_VERSION: Shape =
 /// Operations on an image that take nothing else: GetMicrovmImage, DeleteMicrovmImage.
 pub(crate) static IMAGE_ONLY: Shape = Shape::Structure(&[IMAGE]);
 
-/// Operations on a version that take nothing else: GetMicrovmImageVersion, DeleteMicrovmImageVersion.
+/// Operations on a version that take nothing else: GetMicrovmImageVersion,
+/// DeleteMicrovmImageVersion.
 pub(crate) static VERSION_ONLY: Shape = Shape::Structure(&[IMAGE, VERSION]);
 
 /// GetMicrovmImageBuild.
@@ -268,10 +269,12 @@ pub(crate) static LIST_MICROVMS: Shape = Shape::Structure(&[
     query("imageVersion", &Shape::Text(Text::ANY)),
 ]);
 
-/// Operations on a microVM that take nothing else: GetMicrovm, SuspendMicrovm, ResumeMicrovm, TerminateMicrovm.
+/// Operations on a microVM that take nothing else: GetMicrovm, SuspendMicrovm,
+/// ResumeMicrovm, TerminateMicrovm.
 pub(crate) static MICROVM_ONLY: Shape = Shape::Structure(&[MICROVM]);
 
-/// RunMicrovm. The least idle time and the longest life are settings of the operator, checked by the operation.
+/// RunMicrovm. The least idle time and the longest life are settings of the operator,
+/// checked by the operation.
 pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
     optional("ingressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
     optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),

@@ -1,5 +1,5 @@
-//! Requests per second, per account and operation. Like the service, this slows a caller who is a little too fast and
-//! refuses one who is much too fast.
+//! Requests per second, per account and operation. Like the service, this slows a caller who is a
+//! little too fast and refuses one who is much too fast.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// Longest time that a request is held back.
 const MAXIMUM_DELAY: Duration = Duration::from_secs(1);
 
-/// Requests per second, which is also how many may come at once; 0 is no limit. The defaults are the service's ("Lambda
-/// quotas", section MicroVMs).
+/// Requests per second, which is also how many may come at once; 0 is no limit. The defaults are
+/// the service's ("Lambda quotas", section MicroVMs).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "each is named after its operation")]
@@ -53,7 +53,8 @@ pub(crate) enum Throttled {
     ShellAuthToken,
 }
 
-/// The token buckets, each as the moment when it will be full again (the generic cell rate algorithm, ITU-T I.371).
+/// The token buckets, each as the moment when it will be full again (the generic cell rate
+/// algorithm, ITU-T I.371).
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     rates: Rates,
@@ -78,7 +79,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// How long a request that comes `now` has to wait. One that has to wait too long takes no token.
+    /// How long a request that comes `now` has to wait. One that has to wait too
+    /// long takes no token.
     fn delay(&self, account: &AccountId, operation: Throttled, now: Instant) -> Duration {
         let rate = self.rate(operation);
         if rate == 0 {

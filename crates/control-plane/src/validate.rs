@@ -172,7 +172,8 @@ fn visit_members(object: &Map<String, Value>, members: &[Member], path: &str, fo
     }
 }
 
-/// The name as paths spell it, however it is spelled on the wire: `SubnetIds` of `lambda-core` is at `subnetIds`.
+/// The name as paths spell it, however it is spelled on the wire: `SubnetIds` of
+/// `lambda-core` is at `subnetIds`.
 fn in_camel_case(name: &str) -> String {
     let mut characters = name.chars();
     characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())

@@ -1,4 +1,5 @@
-//! Whether the caller may: on which resource an operation is authorised, and the condition keys that go with it.
+//! Whether the caller may: on which resource an operation is authorised, and the condition
+//! keys that go with it.
 
 use hearth_iam::Request;
 use hearth_identity::Account;
@@ -8,8 +9,8 @@ use super::entity::{Entity, Kind};
 use super::{Call, On, Operation};
 use crate::query::Refusal;
 
-/// Actions that know `iam:PermissionsBoundary` of what they change (service authorization reference). Where one is a
-/// parameter, the key has that.
+/// Actions that know `iam:PermissionsBoundary` of what they change (service authorization
+/// reference). Where one is a parameter, the key has that.
 const WATCHED: [&str; 10] = [
     "AttachRolePolicy",
     "AttachUserPolicy",
@@ -109,7 +110,8 @@ fn target(on: On, account: &Account, call: &Call<'_>) -> Result<Target, Refusal>
     })
 }
 
-/// A user or role. If there is none, the question is about the one that would be there without a path.
+/// A user or role. If there is none, the question is about the one that would be
+/// there without a path.
 fn existing(account: &Account, kind: Kind, name: &str) -> Target {
     if let Ok(entity) = Entity::find(account, kind, name) {
         Target {

@@ -153,7 +153,8 @@ impl Call<'_> {
     }
 }
 
-/// Refuses to delete who still has policies. `first` is one more reason, with what has to be done about it.
+/// Refuses to delete who still has policies. `first` is one more reason, with what has
+/// to be done about it.
 pub(super) fn refuse_occupied(policies: &Attachments, first: Option<&str>) -> Result<(), Refusal> {
     let reasons = [
         first,

@@ -47,7 +47,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     operation("DeleteRolePolicy", On::Role, &[ROLE, POLICY], Run::Change(|a, c| delete(a, c, Kind::Role))),
 ];
 
-/// Characters of all inline policies together, white space not counted (IAM user guide, "IAM and AWS STS quotas").
+/// Characters of all inline policies together, white space not counted (IAM user guide, "IAM
+/// and AWS STS quotas").
 fn limit(kind: Kind) -> usize {
     match kind {
         Kind::User => 2048,

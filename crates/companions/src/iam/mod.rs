@@ -1,8 +1,9 @@
-//! IAM: users, roles, managed policies and access keys of the caller's account (API version 2010-05-08).
+//! IAM: users, roles, managed policies and access keys of the caller's account (API
+//! version 2010-05-08).
 //!
-//! Every operation is a row of a table: what it takes, what it is authorised on, and what it does. `call` checks,
-//! authorises and runs, in this order, so nothing can be reached without an authorisation. Changes are authorised on the
-//! very state that they change.
+//! Every operation is a row of a table: what it takes, what it is authorised on, and what it does.
+//! `call` checks, authorises and runs, in this order, so nothing can be reached without an
+//! authorisation. Changes are authorised on the very state that they change.
 //!
 //! Reading order: [`call`], `authorize`, `entity`, then the files by what they are about.
 
@@ -41,8 +42,8 @@ struct Operation {
     run: Run,
 }
 
-/// What an operation is authorised on (service authorization reference, "Actions, resources, and condition keys for AWS
-/// Identity and Access Management").
+/// What an operation is authorised on (service authorization reference, "Actions, resources, and
+/// condition keys for AWS Identity and Access Management").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum On {
     /// `*`.
@@ -132,7 +133,8 @@ pub(crate) async fn call(identities: &Identities, action: &str, form: Form, call
     }
 }
 
-/// Credentials of GetSessionToken cannot call IAM without MFA, which there is not (STS API reference, GetSessionToken).
+/// Credentials of GetSessionToken cannot call IAM without MFA, which there is not (STS API
+/// reference, GetSessionToken).
 fn refuse_session_tokens(caller: &Caller) -> Result<(), Refusal> {
     match caller.session.as_ref().map(|session| &session.of) {
         Some(SessionOf::Root | SessionOf::User { .. }) => Err(Refusal::new(

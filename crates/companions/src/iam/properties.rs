@@ -249,7 +249,8 @@ proptest! {
             let root = caller(&identities, "AKIAROOT");
             let mut model = Model::default();
             for step in &steps {
-                // The model must not know the step yet when a key is deleted, but must when one is made.
+                // The model must not know the step yet when a key is deleted, but
+                // must when one is made.
                 let code = perform(&identities, &root, &mut model, step).await;
                 let key_was_made = matches!(step, Step::CreateKey(_)) && code.is_empty();
                 let expected = if key_was_made { "" } else { model.apply(step) };

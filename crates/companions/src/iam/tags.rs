@@ -64,7 +64,8 @@ pub(super) fn given(input: &Input) -> Result<Tags, Refusal> {
     Ok(tags)
 }
 
-/// Upper and lower case of tag keys are equal in IAM, but are kept (IAM user guide, "Tags for IAM resources").
+/// Upper and lower case of tag keys are equal in IAM, but are kept (IAM user guide, "Tags
+/// for IAM resources").
 fn same(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
 }

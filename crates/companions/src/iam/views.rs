@@ -6,7 +6,8 @@ use hearth_identity::{ManagedPolicy, PolicyVersion, Role, User};
 use super::documents::encoded;
 use crate::query::xml::Xml;
 
-/// How much is told of something: lists leave out tags and boundaries (IAM API reference, ListRoles).
+/// How much is told of something: lists leave out tags and boundaries (IAM API
+/// reference, ListRoles).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
     Listed,

@@ -1,5 +1,5 @@
-//! Which IAM action each operation is, and on which resources ("Actions, resources, and condition keys for Amazon
-//! CloudWatch Logs", service authorization reference).
+//! Which IAM action each operation is, and on which resources ("Actions, resources, and condition
+//! keys for Amazon CloudWatch Logs", service authorization reference).
 
 use hearth_api::AccountId;
 use hearth_iam::Request;
@@ -93,8 +93,8 @@ impl GroupArn {
         })
     }
 
-    /// How the service names the resource of an action on the group or one of its streams (its denials show it). It is
-    /// matched by `<group's ARN>:*`, the usual form in policies.
+    /// How the service names the resource of an action on the group or one of its streams (its
+    /// denials show it). It is matched by `<group's ARN>:*`, the usual form in policies.
     fn resource(&self, stream: &str) -> String {
         format!("{}:log-stream:{stream}", self.arn())
     }

@@ -1,5 +1,5 @@
-//! Messages of `application/vnd.amazon.eventstream` ("Amazon Event Stream specification", Smithy): lengths, headers,
-//! payload, and a CRC-32 of each part.
+//! Messages of `application/vnd.amazon.eventstream` ("Amazon Event Stream specification", Smithy):
+//! lengths, headers, payload, and a CRC-32 of each part.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 

@@ -1,5 +1,6 @@
-//! Filter patterns for unstructured lines ("Filter pattern syntax", CloudWatch Logs user guide): terms that must
-//! all occur, `?term` of which one must, `-term` that must not; a term with other characters goes in quotes.
+//! Filter patterns for unstructured lines ("Filter pattern syntax", CloudWatch Logs user guide):
+//! terms that must all occur, `?term` of which one must, `-term` that must not; a term with other
+//! characters goes in quotes.
 
 use super::invalid;
 use crate::json::Refusal;
@@ -16,7 +17,8 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// Reads a pattern; JSON (`{…}`), column (`[…]`) and regular expression (`%…%`) patterns are refused.
+    /// Reads a pattern; JSON (`{…}`), column (`[…]`) and regular expression (`%…%`)
+    /// patterns are refused.
     pub(super) fn parse(pattern: &str) -> Result<Self, Refusal> {
         let mut filter = Self::default();
         let mut rest = pattern.trim_start();

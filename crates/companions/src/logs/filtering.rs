@@ -1,4 +1,5 @@
-//! FilterLogEvents: events of a group that fit. A call ends after a bounded number of bytes, whatever fits.
+//! FilterLogEvents: events of a group that fit. A call ends after a bounded number of
+//! bytes, whatever fits.
 
 use std::sync::Arc;
 
@@ -50,7 +51,8 @@ impl Wanted {
 }
 
 impl Found {
-    /// Adds the events that fit, until the page is full; then the place of the last one that was looked at.
+    /// Adds the events that fit, until the page is full; then the place of the last
+    /// one that was looked at.
     fn add(&mut self, events: Vec<LogEvent>, wanted: &Wanted) -> Option<LogPosition> {
         for event in events {
             let position = event.position();

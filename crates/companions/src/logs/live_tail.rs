@@ -83,7 +83,8 @@ impl Logs {
             caller: caller.clone(),
             _place: place,
         };
-        // Clients of JSON protocols expect the members that are not streamed, of which there are none, as an event.
+        // Clients of JSON protocols expect the members that are not streamed, of which there
+        // are none, as an event.
         let first = [event("initial-response", b"{}"), event("sessionStart", &to_json(&started))].concat();
         let first = futures::stream::iter([Bytes::from(first)]);
         let messages = futures::StreamExt::chain(first, futures::stream::unfold(Some(session), next));
@@ -177,7 +178,8 @@ async fn next(session: Option<Session>) -> Option<(Bytes, Option<Session>)> {
 }
 
 impl Session {
-    /// Refuses to go on for a caller that has been deleted, whose credentials are over, or that may not any more.
+    /// Refuses to go on for a caller that has been deleted, whose credentials are over, or
+    /// that may not any more.
     async fn still_allowed(&self) -> Result<(), Refusal> {
         self.logs.identities.credential(&self.caller.access_key).map_err(|denial| {
             let error = hearth_api::Error::from(denial);

@@ -1,9 +1,10 @@
 //! CloudWatch Logs: JSON 1.1 over the log groups of the store.
 //!
-//! Groups and streams are those that builds and microVMs make, and those that clients make; all are alike.
+//! Groups and streams are those that builds and microVMs make, and those that clients
+//! make; all are alike.
 //!
-//! Reading order: this file, `access` (who may do what), `turns` (whose turn it is to read), `reading`,
-//! `filtering`, `writing`, `tags`, `live_tail`.
+//! Reading order: this file, `access` (who may do what), `turns` (whose turn it is to read),
+//! `reading`, `filtering`, `writing`, `tags`, `live_tail`.
 
 mod access;
 mod constraints;
@@ -34,8 +35,9 @@ pub use writing::RETENTIONS;
 /// Prefix of `X-Amz-Target`.
 pub(crate) const TARGET_PREFIX: &str = "Logs_20140328.";
 
-/// Longest body of a call, in bytes. A batch has 1 MiB with every character escaped, and what surrounds 10,000 events; of
-/// other calls 100 names are the most, and their bodies are kept while they wait for their turn.
+/// Longest body of a call, in bytes. A batch has 1 MiB with every character escaped, and what
+/// surrounds 10,000 events; of other calls 100 names are the most, and their bodies are kept while
+/// they wait for their turn.
 pub(crate) fn maximum_body_bytes(operation: &str) -> usize {
     if operation == "PutLogEvents" { 8 << 20 } else { 512 << 10 }
 }

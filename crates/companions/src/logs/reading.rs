@@ -93,8 +93,9 @@ impl Logs {
         Ok(DescribeLogStreamsResponse { log_streams, next_token })
     }
 
-    /// Tokens are `f/<time>/<id>` and `b/<time>/<id>`: forward from behind, or backward from before, an event. At either
-    /// end the token comes back unchanged, which is how clients know that there is nothing more.
+    /// Tokens are `f/<time>/<id>` and `b/<time>/<id>`: forward from behind, or backward from
+    /// before, an event. At either end the token comes back unchanged, which is how clients know
+    /// that there is nothing more.
     pub(super) async fn get_log_events(
         &self,
         account: &AccountId,
@@ -230,7 +231,8 @@ fn read_group_token(token: &str) -> Result<String, Refusal> {
     name.filter(|name| is_group_name(name)).ok_or_else(bad_token)
 }
 
-/// Where a page of streams ends: `n/<name>` in the order of names, `<time>/<name>` in that of the latest events.
+/// Where a page of streams ends: `n/<name>` in the order of names, `<time>/<name>` in that
+/// of the latest events.
 fn stream_token(last: &LogStreamRecord, order: OrderBy) -> String {
     let name = URL_SAFE_NO_PAD.encode(&last.name);
     match order {

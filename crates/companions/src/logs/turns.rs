@@ -1,5 +1,5 @@
-//! Reading in turns: all reads of logs go through a few connections and, where lines are matched, a few threads. An account
-//! has some of them at a time, and a bounded number of its calls wait.
+//! Reading in turns: all reads of logs go through a few connections and, where lines are matched, a
+//! few threads. An account has some of them at a time, and a bounded number of its calls wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

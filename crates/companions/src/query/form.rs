@@ -9,12 +9,14 @@ use super::{Code, Refusal};
 /// Parameters of a call; the longest lists that an operation takes have some hundred.
 const MAXIMUM_PARAMETERS: usize = 10_000;
 
-/// Parameters by name; lists and structures are still spread over names such as `Tags.member.1.Key`.
+/// Parameters by name; lists and structures are still spread over names such as
+/// `Tags.member.1.Key`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Form(BTreeMap<String, String>);
 
 impl Form {
-    /// Reads the query string and the body. What is there twice is refused: nobody could tell which one was meant.
+    /// Reads the query string and the body. What is there twice is refused: nobody could tell
+    /// which one was meant.
     pub(crate) fn read(query: &str, body: &[u8]) -> Result<Self, Refusal> {
         let mut parameters = BTreeMap::new();
         let pairs = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(body));
@@ -36,8 +38,8 @@ impl Form {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Prefixes of a list's entries in their order, such as `Tags.member.1`; `None` when the list is not given. An empty
-    /// list is the bare name without a value.
+    /// Prefixes of a list's entries in their order, such as `Tags.member.1`; `None` when the list
+    /// is not given. An empty list is the bare name without a value.
     pub(crate) fn entries(&self, list: &str) -> Option<Vec<String>> {
         let prefix = format!("{list}.member.");
         let numbers: BTreeSet<u32> = self

@@ -1,7 +1,7 @@
 //! The query protocol of IAM and STS: forms in, XML out (botocore's protocol `query`).
 //!
-//! Reading order: [`form`] (what was sent), [`shape`] and [`texts`] (what it must look like), [`xml`] and [`page`] (what
-//! is answered).
+//! Reading order: [`form`] (what was sent), [`shape`] and [`texts`] (what it must look like),
+//! [`xml`] and [`page`] (what is answered).
 
 pub(crate) mod form;
 pub(crate) mod page;
@@ -181,7 +181,8 @@ impl Refusal {
     }
 }
 
-/// Authentication and authorisation speak of exceptions; the query protocol has other names for them.
+/// Authentication and authorisation speak of exceptions; the query protocol has
+/// other names for them.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let code = match error.kind {

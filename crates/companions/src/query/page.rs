@@ -10,8 +10,9 @@ use super::{Code, Refusal};
 /// Items of a page when `MaxItems` is not given (IAM API reference).
 const DEFAULT_ITEMS: usize = 100;
 
-/// Bytes of a page's items, as far as they are weighed. A page may always be shorter than it is asked to be (IAM API
-/// reference, `MaxItems`); a list of a thousand long policies would be held in memory while a slow client reads it.
+/// Bytes of a page's items, as far as they are weighed. A page may always be shorter than it is
+/// asked to be (IAM API reference, `MaxItems`); a list of a thousand long policies would be held in
+/// memory while a slow client reads it.
 const MAXIMUM_BYTES: usize = 512 << 10;
 
 /// A page of a list.
@@ -22,9 +23,9 @@ pub(crate) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The page that `Marker` and `MaxItems` ask for, in the order of the keys. The marker is the key of the last item,
-    /// so a list that changes meanwhile neither repeats nor omits what stays. Keys must have less than 240 bytes, because
-    /// a marker must have at most 320 characters.
+    /// The page that `Marker` and `MaxItems` ask for, in the order of the keys. The marker is the
+    /// key of the last item, so a list that changes meanwhile neither repeats nor omits what stays.
+    /// Keys must have less than 240 bytes, because a marker must have at most 320 characters.
     pub(crate) fn of(
         items: impl IntoIterator<Item = T>,
         key: impl Fn(&T) -> String,
@@ -33,7 +34,8 @@ impl<T> Page<T> {
         Self::of_weighed(items, key, |_| 0, input)
     }
 
-    /// As [`Self::of`], with the bytes that the long part of an item takes; the page ends before there are too many.
+    /// As [`Self::of`], with the bytes that the long part of an item takes; the page ends
+    /// before there are too many.
     pub(crate) fn of_weighed(
         items: impl IntoIterator<Item = T>,
         key: impl Fn(&T) -> String,

@@ -1,5 +1,6 @@
-//! What the input of an operation must look like, in tables, and the sentence for what does not (the one of Coral, AWS's
-//! framework: "1 validation error detected: Value 'x' at 'userName' failed to satisfy constraint: …").
+//! What the input of an operation must look like, in tables, and the sentence for what does not
+//! (the one of Coral, AWS's framework: "1 validation error detected: Value 'x' at 'userName' failed
+//! to satisfy constraint: …").
 
 use hearth_api::{MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
 
@@ -96,7 +97,8 @@ impl Input {
         self.0.entries(name)
     }
 
-    /// Two members of each structure of a list; a structure without one of them has an empty text for it.
+    /// Two members of each structure of a list; a structure without one of them has
+    /// an empty text for it.
     pub(crate) fn pairs(&self, name: &str, first: &str, second: &str) -> Vec<(&str, &str)> {
         let entries = self.0.entries(name).unwrap_or_default();
         let get = |entry: &str, member: &str| self.0.get(&format!("{entry}.{member}")).unwrap_or_default();
@@ -144,7 +146,8 @@ impl Problems {
         Ok(())
     }
 
-    /// Adds a sentence, as long as there are few: a form of thousands must not be answered with as many.
+    /// Adds a sentence, as long as there are few: a form of thousands must not be
+    /// answered with as many.
     fn push(&mut self, sentence: String) {
         if self.0.len() < MAXIMUM_VIOLATIONS {
             self.0.push(sentence);

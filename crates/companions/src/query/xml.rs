@@ -12,7 +12,8 @@ pub(crate) struct Xml(String);
 impl Xml {
     /// Adds an element with text.
     pub(crate) fn text(mut self, name: &str, value: impl Display) -> Self {
-        // A carriage return would reach the reader as a line feed, and control characters have no form at all.
+        // A carriage return would reach the reader as a line feed, and control characters
+        // have no form at all.
         let value: String =
             value.to_string().chars().map(|c| if is_xml(c) { c } else { '\u{fffd}' }).collect();
         let value = escape(value.as_str()).replace('\r', "&#13;");

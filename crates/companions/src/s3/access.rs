@@ -28,8 +28,9 @@ pub(super) struct Gate {
     pub(super) storage: ObjectStorage,
 }
 
-/// Who asks and which bucket was found, for operations and for checks that only they can make because the body names the
-/// resource. In the extensions of every request that the gate let through.
+/// Who asks and which bucket was found, for operations and for checks that only they
+/// can make because the body names the resource. In the extensions of every request
+/// that the gate let through.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
     caller: Arc<Caller>,
@@ -111,8 +112,8 @@ impl Asker {
         with: impl FnOnce(Request) -> Request,
     ) -> S3Result<()> {
         let mut request = with(self.caller.request(format!("s3:{action}"), resource));
-        // What does not leave the machine is read by nobody on its way. So the usual policy that wants TLS does not lock
-        // its author out of a server that listens on this machine only.
+        // What does not leave the machine is read by nobody on its way. So the usual policy that
+        // wants TLS does not lock its author out of a server that listens on this machine only.
         if self.caller.source_ip.is_some_and(|address| address.to_canonical().is_loopback()) {
             request = request.with("aws:SecureTransport", ["true"]);
         }
@@ -123,14 +124,16 @@ impl Asker {
         request = request.with("aws:ResourceAccount", [bucket.owner.to_string()]);
         let own = bucket.owner == self.caller.account;
         if own && self.caller.is_root() && OF_THE_OWNER.contains(&action) {
-            // The policy itself cannot take this from the root user ("Bucket policies for Amazon S3").
+            // The policy itself cannot take this from the root user ("Bucket
+            // policies for Amazon S3").
             return Ok(());
         }
         refuse(bucket_policy::decide(&self.identities, &self.caller, &request, bucket, own))
     }
 }
 
-/// Actions that the root user of a bucket's account always has, so that no policy locks everybody out.
+/// Actions that the root user of a bucket's account always has, so that no policy
+/// locks everybody out.
 const OF_THE_OWNER: [&str; 3] = ["GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"];
 
 fn refuse(denial: Option<String>) -> S3Result<()> {
@@ -265,7 +268,8 @@ async fn check_source(asker: &Asker, source: &CopySource, headers: &HeaderMap) -
     Ok(CopiedFrom(found))
 }
 
-/// Refuses when the caller thinks that someone else owns the bucket. That it is missing the operation says itself.
+/// Refuses when the caller thinks that someone else owns the bucket. That it is missing the
+/// operation says itself.
 fn check_expected_owner(bucket: Option<&Bucket>, headers: &HeaderMap, header: &str) -> S3Result<()> {
     let (Some(expected), Some(bucket)) = (headers.get(header), bucket) else { return Ok(()) };
     if expected.as_bytes() == bucket.owner.as_str().as_bytes() {

@@ -1,4 +1,5 @@
-//! What each operation needs: the table of the S3 user guide's "Required permissions for Amazon S3 API operations".
+//! What each operation needs: the table of the S3 user guide's "Required permissions for
+//! Amazon S3 API operations".
 
 /// What an operation is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Bodies on their way to `s3s`, which takes one that is not as it was signed for a fault of the service.
+//! Bodies on their way to `s3s`, which takes one that is not as it was signed for a
+//! fault of the service.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -19,8 +20,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::chunks;
 
-/// Bodies up to this length are read and checked here, longer ones as they are stored. The longest document, a
-/// CompleteMultipartUpload of 10,000 parts with checksums, has some 3 MB.
+/// Bodies up to this length are read and checked here, longer ones as they are stored. The longest
+/// document, a CompleteMultipartUpload of 10,000 parts with checksums, has some 3 MB.
 const SMALL_BYTES: u64 = 4 << 20;
 /// Longest document of an operation that has no limit of its own. So long ones are kept, for
 /// operations whose document `s3s` does not know in full.
@@ -211,7 +212,8 @@ pub(crate) fn unread() -> (s3s::Body, BrokeOff) {
     (s3s::Body::empty(), BrokeOff::default())
 }
 
-/// The hash of the whole body that was signed; the header may also say that there is none, or one of each chunk.
+/// The hash of the whole body that was signed; the header may also say that there is none,
+/// or one of each chunk.
 fn signed_hash(parts: &Parts) -> Option<&str> {
     const HEX_DIGITS: usize = 64;
     let value = parts.headers.get("x-amz-content-sha256")?.to_str().ok()?;

@@ -1,10 +1,11 @@
 //! Buckets as they are found, and what is written down about one.
 //!
-//! A name can have many buckets, one after the other. So a bucket has an identity besides its name, made when it is made,
-//! and everything in it lies in a directory of that identity. A request finds its bucket once, when it is authorised,
-//! and goes on with what it found: when the bucket is deleted meanwhile, even when another of the same name is made, what
-//! arrives late has no place to go. Changes hold the name's lock, under which the identity is compared once more, so that
-//! none lands in a bucket that is being removed.
+//! A name can have many buckets, one after the other. So a bucket has an identity besides its name,
+//! made when it is made, and everything in it lies in a directory of that identity. A request finds
+//! its bucket once, when it is authorised, and goes on with what it found: when the bucket is
+//! deleted meanwhile, even when another of the same name is made, what arrives late has no place to
+//! go. Changes hold the name's lock, under which the identity is compared once more, so that none
+//! lands in a bucket that is being removed.
 
 use std::fs;
 use std::io;
@@ -30,7 +31,8 @@ pub(super) const MAXIMUM_POLICY: usize = 20 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BucketRecord {
     pub(super) created_ms: i64,
-    /// Which of all buckets that ever had the name; those from before there were identities have none.
+    /// Which of all buckets that ever had the name; those from before there were
+    /// identities have none.
     #[serde(default)]
     pub(super) id: Option<String>,
     /// Account; buckets from before there were several have none, and belong to the first.
@@ -41,7 +43,8 @@ pub(super) struct BucketRecord {
     pub(super) versioning: Option<Versioning>,
     #[serde(default)]
     pub(super) tags: Tags,
-    /// `None`: deleted. New buckets have all four settings ("Blocking public access to your Amazon S3 storage").
+    /// `None`: deleted. New buckets have all four settings ("Blocking public access to your
+    /// Amazon S3 storage").
     #[serde(default = "PublicAccessBlock::all")]
     pub(super) public_access_block: Option<PublicAccessBlock>,
     /// Whether objects are to use a bucket key; only shown again.
@@ -150,8 +153,8 @@ pub(super) struct Bucket {
     pub(super) owner: AccountId,
     /// As it was when the bucket was found.
     pub(super) record: BucketRecord,
-    /// The policy in the record. One that cannot be read, which PutBucketPolicy does not take, is an error: nothing
-    /// follows from half a policy.
+    /// The policy in the record. One that cannot be read, which PutBucketPolicy does not take, is
+    /// an error: nothing follows from half a policy.
     pub(super) policy: Result<Option<Policy>, PolicyError>,
     pub(super) cors: Option<CORSConfiguration>,
     cors_bytes: usize,
@@ -244,7 +247,8 @@ impl Disk {
         Ok(Place { name: name.to_owned(), owner, directory, id: record.id.clone() })
     }
 
-    /// Finds all buckets, at start: one after the other, so that only one's description is in memory.
+    /// Finds all buckets, at start: one after the other, so that only one's
+    /// description is in memory.
     pub(super) fn find_all(&self) -> Result<(), StorageError> {
         for directory in entries(self.root())? {
             let directory = directory?;
@@ -313,7 +317,8 @@ impl Disk {
             .map_err(StorageError::io(&objects))
             .and_then(|()| self.write_counted(owner, &place.record_path(), &record.to_json()));
         if made.is_err() {
-            // Perhaps nothing is left of the quota. What cannot be removed is not found without its description.
+            // Perhaps nothing is left of the quota. What cannot be removed is not found
+            // without its description.
             let _ = fs::remove_dir_all(&place.directory);
         }
         made?;
@@ -324,7 +329,8 @@ impl Disk {
     /// Removes a bucket with unfinished uploads; an error when there are objects or versions.
     pub(super) fn unmake(&self, bucket: &Bucket) -> Result<(), StorageError> {
         let aside = self.set_aside(bucket)?;
-        // There can be a million uploads. Others, whose buckets share the lock of the name, do not wait for that.
+        // There can be a million uploads. Others, whose buckets share the lock of the name,
+        // do not wait for that.
         if let Err(error) = self.clear(&bucket.place, &aside) {
             let error = &error as &dyn std::error::Error;
             tracing::error!(
@@ -344,7 +350,8 @@ impl Disk {
             let path = bucket.contents().join(directory);
             match fs::remove_dir(&path) {
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                    // The second is not touched when the first is not empty, and the first is made again when needed.
+                    // The second is not touched when the first is not empty, and the first is
+                    // made again when needed.
                     return Err(StorageError::BucketNotEmpty(bucket.name.clone()));
                 }
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,4 +1,5 @@
-//! Bucket policies: kept as they were put, parsed once by the engine that reads all policies, and asked at every request.
+//! Bucket policies: kept as they were put, parsed once by the engine that reads all policies, and
+//! asked at every request.
 
 use hearth_iam::{Document, DocumentKind, PolicyError, Request};
 use hearth_identity::{Caller, Identities};
@@ -36,8 +37,8 @@ thread_local! {
     pub(super) static PARSED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// The policy that has a say in a request to a bucket, which is the account's `own` or not; or why the request is refused
-/// whatever it says.
+/// The policy that has a say in a request to a bucket, which is the account's `own` or not; or why
+/// the request is refused whatever it says.
 pub(super) fn deciding(bucket: &Bucket, own: bool) -> Result<Option<&Document>, &'static str> {
     let policy = bucket.policy.as_ref();
     let policy = policy.map_err(|_| "The bucket policy cannot be read; put it again or delete it.")?.as_ref();
@@ -50,8 +51,8 @@ pub(super) fn deciding(bucket: &Bucket, own: bool) -> Result<Option<&Document>, 
     Ok(policy.map(|policy| &policy.document))
 }
 
-/// Why the caller may not do what it asks for; `None` when it may. In its own account either side's consent is enough, in
-/// another's both are needed.
+/// Why the caller may not do what it asks for; `None` when it may. In its own account either side's
+/// consent is enough, in another's both are needed.
 pub(super) fn decide(
     identities: &Identities,
     caller: &Caller,
@@ -153,8 +154,8 @@ fn check_resources(text: &str, bucket: &str) -> S3Result<()> {
     }
 }
 
-/// Whether a policy allows something to everybody ("The meaning of public", S3 user guide): a statement that names no one
-/// and has no condition that fixes who it is.
+/// Whether a policy allows something to everybody ("The meaning of public", S3 user guide): a
+/// statement that names no one and has no condition that fixes who it is.
 pub(super) fn is_public(text: &str) -> bool {
     statements(text).iter().any(|statement| {
         let everybody = match &statement["Principal"] {
@@ -186,7 +187,8 @@ const FIXING: [&str; 13] = [
     "s3:dataaccesspointarn",
 ];
 
-/// Whether a condition compares one of these keys, positively, with values that are no mere wildcard.
+/// Whether a condition compares one of these keys, positively, with values that are
+/// no mere wildcard.
 fn is_fixed(condition: &Value) -> bool {
     let Value::Object(operators) = condition else { return false };
     operators.iter().any(|(operator, keys)| {

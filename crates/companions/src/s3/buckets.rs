@@ -20,8 +20,8 @@ use super::tagging::{Limit, read_document, read_tags, with_tags};
 use super::{ObjectStorage, StorageError};
 
 const US_EAST_1: &str = "us-east-1";
-/// First parts of the paths of the control plane, which answers on the same port: objects of buckets of these names could
-/// not be reached.
+/// First parts of the paths of the control plane, which answers on the same port: objects of
+/// buckets of these names could not be reached.
 const NAMES_OF_THE_API: [&str; 3] = ["2017-03-31", "2025-09-09", "2026-04-04"];
 /// Before the account in the name of the bucket that the command line puts code artifacts into.
 const RESERVED_PREFIX: &str = "hearth-artifacts-";
@@ -29,7 +29,8 @@ const RESERVED_PREFIX: &str = "hearth-artifacts-";
 const MAXIMUM_BUCKETS: i32 = 10_000;
 
 impl ObjectStorage {
-    /// Makes a bucket. One that the account has already is fine in us-east-1 and nowhere else, as in S3.
+    /// Makes a bucket. One that the account has already is fine in us-east-1 and
+    /// nowhere else, as in S3.
     pub(super) async fn create_bucket(
         &self,
         request: S3Request<CreateBucketInput>,
@@ -172,8 +173,8 @@ fn tags_of(request: &S3Request<CreateBucketInput>) -> S3Result<Tags> {
     }
 }
 
-/// The bucket that `hearth image build` uses by itself has the account in its name: a user who could make another account's
-/// would get to see its code, and give it code to build.
+/// The bucket that `hearth image build` uses by itself has the account in its name: a user who
+/// could make another account's would get to see its code, and give it code to build.
 fn check_reserved(name: &str, caller: &AccountId) -> S3Result<()> {
     let account = name.strip_prefix(RESERVED_PREFIX).filter(|account| is_account(account));
     match account {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 const READ_BYTES: usize = 256 * 1024;
 
-/// Of what a checksum of an object is ("Checking object integrity for data uploads", S3 user guide).
+/// Of what a checksum of an object is ("Checking object integrity for data uploads",
+/// S3 user guide).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ChecksumType {
     /// Of its bytes.
@@ -113,7 +114,8 @@ impl Algorithm {
         }
     }
 
-    /// The checksum of the bytes of all parts from each part's checksum and length, without reading them again.
+    /// The checksum of the bytes of all parts from each part's checksum and length,
+    /// without reading them again.
     pub(super) fn whole(self, parts: &[(String, u64)]) -> Option<String> {
         let (crc, length) = self.crc()?;
         let mut whole = None;
@@ -252,7 +254,8 @@ impl Checksums {
         }
     }
 
-    /// A hasher for every algorithm that a value, the `algorithm` or a trailer (`x-amz-trailer`) calls for.
+    /// A hasher for every algorithm that a value, the `algorithm` or a trailer
+    /// (`x-amz-trailer`) calls for.
     pub(super) fn hasher(
         &self,
         algorithm: Option<&ChecksumAlgorithm>,

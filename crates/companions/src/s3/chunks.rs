@@ -1,8 +1,10 @@
-//! Bodies in chunks (`aws-chunked`; Amazon S3 API reference, "Signature calculations: transferring payload in multiple
-//! chunks"), made fit for `s3s`, which keeps a chunk in memory until it is whole.
+//! Bodies in chunks (`aws-chunked`; Amazon S3 API reference, "Signature calculations:
+//! transferring payload in multiple chunks"), made fit for `s3s`, which keeps a chunk in
+//! memory until it is whole.
 //!
-//! Clients send anything from 64 KiB to a whole object in one chunk. What is not signed is cut into small ones. A signed one
-//! can only be checked as a whole: it may have [`SIGNED_BYTES_MAX`], and a long one takes a share of the intake's budget.
+//! Clients send anything from 64 KiB to a whole object in one chunk. What is not signed is cut into
+//! small ones. A signed one can only be checked as a whole: it may have [`SIGNED_BYTES_MAX`], and a
+//! long one takes a share of the intake's budget.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -51,7 +53,8 @@ impl Chunks {
         Self { state: State::Head(BytesMut::new()), written: VecDeque::new() }
     }
 
-    /// Takes what comes next, up to the head of a long signed chunk at most; the rest is left in `bytes`.
+    /// Takes what comes next, up to the head of a long signed chunk at most; the
+    /// rest is left in `bytes`.
     fn read(&mut self, bytes: &mut Bytes) -> Option<Long> {
         while !bytes.is_empty() {
             match &mut self.state {
@@ -153,7 +156,8 @@ impl<S: Stream<Item = Result<Bytes, Spoiled>> + Unpin> Reading<S> {
                 let Some(bytes) = self.receive().await? else { return Ok(None) };
                 self.unread = bytes;
             }
-            // What `s3s` asks for more of it has made use of: a chunk that was long is over with the next head.
+            // What `s3s` asks for more of it has made use of: a chunk that was long is
+            // over with the next head.
             if let Some(Long(bytes)) = self.chunks.read(&mut self.unread) {
                 if bytes > SIGNED_BYTES_MAX {
                     return Err(Spoiled::LongChunk);

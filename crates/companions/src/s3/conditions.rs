@@ -8,7 +8,8 @@ use super::disk::{Disk, ObjectRecord};
 use super::objects::timestamp;
 use super::versions::Deletion;
 
-/// What the current version must be for a deletion ("How to perform conditional deletes", S3 user guide).
+/// What the current version must be for a deletion ("How to perform conditional
+/// deletes", S3 user guide).
 #[derive(Debug)]
 pub(super) struct DeleteCondition {
     pub(super) e_tag: Option<ETagCondition>,

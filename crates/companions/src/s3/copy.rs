@@ -184,8 +184,8 @@ fn part_range(text: Option<&str>, size: u64) -> S3Result<std::ops::Range<u64>> {
     }
 }
 
-/// Checksums of a copy: those of the original, unless they are of its parts, which a copy does not have, or others are
-/// asked for.
+/// Checksums of a copy: those of the original, unless they are of its parts, which a copy does not
+/// have, or others are asked for.
 fn checksums_of_copy(object: &mut OpenObject, asked: Option<Algorithm>) -> io::Result<Checksums> {
     let record = &object.record;
     let kept = record.checksum_type == ChecksumType::FullObject && !record.checksums.is_empty();

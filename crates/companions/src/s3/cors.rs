@@ -1,4 +1,5 @@
-//! Cross-origin requests of browsers: preflights are answered, and answers get the headers, as the bucket's rules say.
+//! Cross-origin requests of browsers: preflights are answered, and answers get the headers, as
+//! the bucket's rules say.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use super::index::Look;
 use super::virtual_hosts::Names;
 
 const MAXIMUM_RULES: usize = 100;
-/// Each is compared with each pattern, for anybody who asks. A browser's origin is a host name, and requests have few headers.
+/// Each is compared with each pattern, for anybody who asks. A browser's origin is a host name, and
+/// requests have few headers.
 const MAXIMUM_ORIGIN_BYTES: usize = 1024;
 const MAXIMUM_ASKED_NAMES: usize = 100;
 const METHODS: [&str; 5] = ["GET", "PUT", "POST", "DELETE", "HEAD"];
@@ -52,8 +54,9 @@ pub(super) fn check(setting: &CORSConfiguration) -> S3Result<()> {
 }
 
 impl ObjectStorage {
-    /// The answer to a preflight; `None` when the request is none. Nobody has signed it, so what it costs is bounded: it
-    /// reads the bucket that it is about, and compares away from the async threads.
+    /// The answer to a preflight; `None` when the request is none. Nobody has signed it, so
+    /// what it costs is bounded: it reads the bucket that it is about, and compares away
+    /// from the async threads.
     pub(crate) async fn preflight(&self, names: &Names, parts: &Parts) -> Option<Response<Body>> {
         let method = parts.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?.to_owned();
         if parts.method != Method::OPTIONS || !parts.headers.contains_key(ORIGIN) {

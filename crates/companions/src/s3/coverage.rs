@@ -1,4 +1,5 @@
-//! What a signature must cover: `s3s` verifies that it fits what it names, not that it names enough.
+//! What a signature must cover: `s3s` verifies that it fits what it names, not that
+//! it names enough.
 
 use hearth_auth::sigv4::{header_names, signed_headers, unsigned_header};
 use http::HeaderMap;
@@ -7,8 +8,8 @@ use s3s::{S3Result, s3_error};
 
 use super::access::Query;
 
-/// Parameters that version 2 signs: sub-resources and overrides of answers ("Signing and authenticating REST requests",
-/// S3 user guide), as `s3s` does.
+/// Parameters that version 2 signs: sub-resources and overrides of answers ("Signing and
+/// authenticating REST requests", S3 user guide), as `s3s` does.
 const SIGNED_BY_VERSION_2: [&str; 33] = [
     "accelerate",
     "acl",
@@ -44,8 +45,8 @@ const SIGNED_BY_VERSION_2: [&str; 33] = [
     "versions",
     "website",
 ];
-/// Parameters that version 2 does not sign and that choose only which part of a list is shown, name the operation that
-/// it is anyway, or are the signature itself.
+/// Parameters that version 2 does not sign and that choose only which part of a list is shown, name
+/// the operation that it is anyway, or are the signature itself.
 const HARMLESS_UNSIGNED: [&str; 18] = [
     "AWSAccessKeyId",
     "Expires",
@@ -101,8 +102,8 @@ pub(super) fn check(headers: &HeaderMap, query: &Query) -> S3Result<()> {
     }
 }
 
-/// Version 2 covers all headers `x-amz-*`, but only some parameters: another sub-resource would be another operation.
-/// botocore repeats headers that it signed as parameters, which nobody reads.
+/// Version 2 covers all headers `x-amz-*`, but only some parameters: another sub-resource would be
+/// another operation. botocore repeats headers that it signed as parameters, which nobody reads.
 fn check_version_2(query: &Query) -> S3Result<()> {
     let covered = |name: &&str| {
         SIGNED_BY_VERSION_2.contains(name) || HARMLESS_UNSIGNED.contains(name) || name.starts_with("x-amz-")

@@ -1,15 +1,16 @@
 //! What is on disk.
 //!
 //! ```text
-//! <root>/.temporary/            files being written and what is being removed, emptied at start
-//! <root>/<bucket>/bucket.json                                         which has the bucket's id, see `bucket`
-//! <root>/<bucket>/<id>/settings/{lifecycle,cors,notification}.xml      see `settings_files`
-//! <root>/<bucket>/<id>/objects/<SHA-256 of the key in hex>            the current version
-//! <root>/<bucket>/<id>/versions/<SHA-256 of the key in hex>/<version>  all others, see `versions`
+//! <root>/.temporary/            files being written and what is being removed; emptied at start
+//! <root>/<bucket>/bucket.json   which has the bucket's id, see `bucket`
+//! <root>/<bucket>/<id>/settings/{lifecycle,cors,notification}.xml  see `settings_files`
+//! <root>/<bucket>/<id>/objects/<SHA-256 of the key>                the current version
+//! <root>/<bucket>/<id>/versions/<SHA-256 of the key>/<version>     all others, see `versions`
 //! <root>/<bucket>/<id>/uploads/<upload id>/{upload.json,<part number>}
 //! ```
 //!
-//! Buckets from before they had ids have no directory `<id>`: what is in it stands in that of the name.
+//! Hashes are in hex. Buckets from before they had ids have no directory `<id>`: what is in it
+//! stands in that of the name.
 //!
 //! Files of objects: see `object_file`.
 
@@ -118,8 +119,8 @@ impl Disk {
         Reservation::moving(&self.usage, &bucket.owner, &self.root, bytes)
     }
 
-    /// Completes `content` (whose bytes are written) with its record and moves it to `path` in one step, durably. The
-    /// bucket is held.
+    /// Completes `content` (whose bytes are written) with its record and moves it to `path` in one
+    /// step, durably. The bucket is held.
     pub(super) fn commit(
         &self,
         bucket: &Bucket,
@@ -152,7 +153,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes a small file of a bucket in one step, durably; what it takes is counted for the account.
+    /// Writes a small file of a bucket in one step, durably; what it takes is
+    /// counted for the account.
     pub(super) fn write_counted(
         &self,
         owner: &AccountId,
@@ -161,7 +163,8 @@ impl Disk {
     ) -> Result<(), StorageError> {
         let (before, length) = (freed_by(path), bytes.len() as u64);
         let growth = charge(length).saturating_sub(before);
-        // What does not grow is never refused, so that settings can be deleted when nothing is left of the quota.
+        // What does not grow is never refused, so that settings can be deleted when nothing
+        // is left of the quota.
         let reservation =
             (growth > 0).then(|| Reservation::new(&self.usage, owner, &self.root, growth)).transpose()?;
         self.write_durably(path, bytes)?;

@@ -1,7 +1,8 @@
 //! Versions that are deleted for good, and which one is the newest of those that are left.
 //!
-//! A key can have millions of versions. So the name of a version says when it was made, and the newest is found by looking
-//! through names. That is done before the locks are taken, which others share, and once more if something changed meanwhile.
+//! A key can have millions of versions. So the name of a version says when it was made, and the
+//! newest is found by looking through names. That is done before the locks are taken, which others
+//! share, and once more if something changed meanwhile.
 
 use std::fs;
 use std::path::Path;
@@ -126,8 +127,8 @@ pub(super) fn newest_in(aside: &Path) -> Result<Option<(u64, String)>, StorageEr
     Ok(newest)
 }
 
-/// Where a version that was put aside is in the order of versions; `None` when it is not there. Only those from before the
-/// name said so are read, and the one that is called null.
+/// Where a version that was put aside is in the order of versions; `None` when it is not there.
+/// Only those from before the name said so are read, and the one that is called null.
 pub(super) fn sequence_of(aside: &Path, name: &str) -> Result<Option<u64>, StorageError> {
     match made_at(name) {
         Some(sequence) => Ok(Some(sequence)),
@@ -135,7 +136,8 @@ pub(super) fn sequence_of(aside: &Path, name: &str) -> Result<Option<u64>, Stora
     }
 }
 
-/// A new name for a version that is made at `sequence`: a UUID of version 8, which says it in its first 66 bits.
+/// A new name for a version that is made at `sequence`: a UUID of version 8, which says it
+/// in its first 66 bits.
 pub(super) fn new_version(sequence: u64) -> String {
     let mut bytes = *uuid::Uuid::new_v4().as_bytes();
     let shifted = u128::from(sequence) << 64;

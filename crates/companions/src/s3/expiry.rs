@@ -1,7 +1,8 @@
-//! What has expired by a bucket's lifecycle rules goes: objects, former versions, delete markers and unfinished uploads.
+//! What has expired by a bucket's lifecycle rules goes: objects, former versions, delete markers
+//! and unfinished uploads.
 //!
-//! A bucket is read once for all of its rules, one description after the other, in short turns between those of other
-//! accounts. Nobody's rules hold up those of others.
+//! A bucket is read once for all of its rules, one description after the other, in short turns
+//! between those of other accounts. Nobody's rules hold up those of others.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,7 +71,8 @@ impl Filter {
     }
 }
 
-/// A rule as it is followed at one time. What was there before a time in milliseconds since 1970 goes.
+/// A rule as it is followed at one time. What was there before a time in
+/// milliseconds since 1970 goes.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) filter: Filter,
@@ -119,8 +121,8 @@ impl Rule {
     }
 }
 
-/// What is from before this time is over after `days`: S3 waits for the next midnight. `None`: nothing is, the calendar has
-/// not so many days.
+/// What is from before this time is over after `days`: S3 waits for the next midnight. `None`:
+/// nothing is, the calendar has not so many days.
 fn over_since(days: i32, now: Timestamp) -> Option<i64> {
     let midnight = now.to_zoned(TimeZone::UTC).start_of_day().ok()?;
     let since = midnight.checked_sub(Span::new().try_days(days).ok()?).ok()?;
@@ -143,8 +145,8 @@ struct Turn {
 }
 
 impl Turn {
-    /// Goes on with what the account's rules say; whether there is more. A bucket whose rules cannot be followed is told
-    /// in the log and holds up no other.
+    /// Goes on with what the account's rules say; whether there is more. A bucket whose rules
+    /// cannot be followed is told in the log and holds up no other.
     fn take(&mut self, disk: &Disk, now: Timestamp, files: usize) -> bool {
         for _ in 0..BUCKETS_OF_TURN {
             if let Some(mut sweep) = self.sweep.take() {

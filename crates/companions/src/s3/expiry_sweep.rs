@@ -153,7 +153,8 @@ impl Sweep {
         Ok(count)
     }
 
-    /// Removes what has expired of the versions that were put aside, but for the latest; tells how many there are.
+    /// Removes what has expired of the versions that were put aside, but for the latest;
+    /// tells how many there are.
     fn former(&self, disk: &Disk, aside: &Path, key: &str, latest: &Former) -> S3Result<usize> {
         let rules: Vec<(&Rule, i64, usize)> = self
             .rules
@@ -200,7 +201,8 @@ impl Sweep {
     }
 }
 
-/// The oldest versions that were put aside, in order, and how many there are in all; without the latest.
+/// The oldest versions that were put aside, in order, and how many there are in all;
+/// without the latest.
 fn oldest_in(aside: &Path, latest: &Former) -> Result<(Vec<Former>, usize), StorageError> {
     let (mut oldest, mut count) = (BinaryHeap::new(), 0);
     for path in entries(aside)? {

@@ -1,6 +1,7 @@
-//! Which buckets there are, in memory: names and owners of all, and the descriptions of those that were asked
-//! for lately. So no request reads the description of a bucket that it is not about, and one about a busy bucket reads
-//! none. There is one server to a directory, so what is here is what is on the disk.
+//! Which buckets there are, in memory: names and owners of all, and the descriptions of those that
+//! were asked for lately. So no request reads the description of a bucket that it is not about,
+//! and one about a busy bucket reads none. There is one server to a directory, so what is here is
+//! what is on the disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,7 +10,8 @@ use hearth_api::AccountId;
 
 use super::bucket::Bucket;
 
-/// What the descriptions in memory may take together, as [`Bucket::weight`] has it. Beyond it they are forgotten.
+/// What the descriptions in memory may take together, as [`Bucket::weight`] has it. Beyond
+/// it they are forgotten.
 const MAXIMUM_LOADED_BYTES: usize = 16 << 20;
 
 /// The index.

@@ -1,5 +1,5 @@
-//! Lifecycle rules: what a rule may say. What has expired by them goes in `expiry`; there is one storage class, so
-//! transitions are kept and nothing comes of them.
+//! Lifecycle rules: what a rule may say. What has expired by them goes in `expiry`; there is one
+//! storage class, so transitions are kept and nothing comes of them.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! One page of a bucket's listing, of objects or of versions; pure. What is listed comes in any order and one by one, and
-//! never more than a page is kept.
+//! One page of a bucket's listing, of objects or of versions; pure. What is listed comes in any
+//! order and one by one, and never more than a page is kept.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -50,7 +50,8 @@ pub(super) struct Page<T> {
 #[derive(Debug)]
 pub(super) struct Gathering<'a, T> {
     query: Query<'a>,
-    /// The first ones of all that came, at most one more than the page has; common prefixes are `None`.
+    /// The first ones of all that came, at most one more than the page has; common
+    /// prefixes are `None`.
     first: BTreeMap<(String, Rank), Option<T>>,
 }
 

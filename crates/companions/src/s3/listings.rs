@@ -105,8 +105,8 @@ impl ObjectStorage {
         let prefix = input.prefix.clone().unwrap_or_default();
         let (wanted, delimiter, after) = (prefix.clone(), input.delimiter.clone(), key_marker.clone());
         let list = move || {
-            // A version to go on after lies between versions of its key, which a key alone cannot say. When it is gone by
-            // now, what comes after its key is next.
+            // A version to go on after lies between versions of its key, which a key alone cannot
+            // say. When it is gone by now, what comes after its key is next.
             let rank =
                 version_marker.map(|version| disk.rank(&bucket, &after, &version)).transpose()?.flatten();
             let mut gathering = Gathering::new(Query {

@@ -1,4 +1,5 @@
-//! Locks for the names of buckets and for the keys of objects. There are few, which all buckets share.
+//! Locks for the names of buckets and for the keys of objects. There are few, which
+//! all buckets share.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -15,9 +16,11 @@ pub(super) struct Locks {
     keys: [Mutex<()>; LOCKS],
     /// Shared by changes in a bucket, owned by changes of a bucket.
     names: [RwLock<()>; LOCKS],
-    /// Objects whose versions are being looked through: how many do that, and how often their lock was taken meanwhile.
+    /// Objects whose versions are being looked through: how many do that, and how often their lock
+    /// was taken meanwhile.
     watched: Mutex<HashMap<PathBuf, (usize, u64)>>,
-    /// Chooses the lock. Random, so that nobody can work out which names share a lock with someone else's.
+    /// Chooses the lock. Random, so that nobody can work out which names share a lock
+    /// with someone else's.
     hasher: RandomState,
 }
 

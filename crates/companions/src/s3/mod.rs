@@ -1,10 +1,13 @@
-//! S3 over a directory: protocol, signatures and chunked bodies by the crate `s3s`, objects as files of our own.
+//! S3 over a directory: protocol, signatures and chunked bodies by the crate `s3s`, objects
+//! as files of our own.
 //!
-//! `s3s-fs`, the file backend next to `s3s`, was tried and not taken: it puts objects into buckets that do not exist,
-//! deletes buckets with content, keeps an object whose checksum turned out wrong, and maps keys to paths.
+//! `s3s-fs`, the file backend next to `s3s`, was tried and not taken: it puts objects into buckets
+//! that do not exist, deletes buckets with content, keeps an object whose checksum turned out
+//! wrong, and maps keys to paths.
 //!
-//! Reading order: `disk`, `index` and `versions` (what is on disk), `receive` (bodies coming in), `objects`, `copy`, `listing`,
-//! `multipart`, `buckets`, `settings`, `operations` (the trait of `s3s`), `access` and `actions` (who may do what).
+//! Reading order: `disk`, `index` and `versions` (what is on disk), `receive` (bodies coming in),
+//! `objects`, `copy`, `listing`, `multipart`, `buckets`, `settings`, `operations` (the trait of
+//! `s3s`), `access` and `actions` (who may do what).
 
 mod access;
 mod actions;
@@ -167,8 +170,9 @@ pub struct ObjectStorage {
 }
 
 impl ObjectStorage {
-    /// Uses `directory`, which is made when missing. One server at a time may use it. Buckets without an owner, which
-    /// are from before there were several accounts, belong to `first_account`.
+    /// Uses `directory`, which is made when missing. One server at a time may use it.
+    /// Buckets without an owner, which are from before there were several accounts,
+    /// belong to `first_account`.
     pub fn open(
         directory: &Path,
         region: &str,
@@ -179,9 +183,9 @@ impl ObjectStorage {
         Ok(Self { disk, work: Arc::new(Work::default()), region: region.to_owned() })
     }
 
-    /// Copies an object to the file `to` and returns its size in bytes; nothing is written when it has more than
-    /// `max_bytes`. `may` says whether who asks may read it, given the bucket if there is one, and account `reader` is
-    /// whose that is.
+    /// Copies an object to the file `to` and returns its size in bytes; nothing is written when it
+    /// has more than `max_bytes`. `may` says whether who asks may read it, given the bucket if
+    /// there is one, and account `reader` is whose that is.
     pub async fn fetch(
         &self,
         (bucket, key): (&str, &str),
@@ -215,8 +219,8 @@ impl ObjectStorage {
         .await
     }
 
-    /// The HTTP service; every request must be signed with a key of `identities`. A request whose host is a bucket and one
-    /// of `names` is about that bucket.
+    /// The HTTP service; every request must be signed with a key of `identities`. A request whose
+    /// host is a bucket and one of `names` is about that bucket.
     pub(crate) fn service(&self, identities: Arc<Identities>, names: Names) -> S3Service {
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = MAXIMUM_SKEW_SECONDS;

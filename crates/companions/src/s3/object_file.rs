@@ -1,6 +1,6 @@
-//! An object's file, or a part's: its bytes, then its [`ObjectRecord`] as JSON, then the record's length (4 bytes, big
-//! endian) and a magic number. So one rename replaces content and description together, and keys need not be file
-//! names.
+//! An object's file, or a part's: its bytes, then its [`ObjectRecord`] as JSON, then the record's
+//! length (4 bytes, big endian) and a magic number. So one rename replaces content and description
+//! together, and keys need not be file names.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,7 +30,8 @@ pub(super) struct Attributes {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Longest user-defined metadata: names and values ("Working with object metadata", S3 user guide: 2 KB).
+/// Longest user-defined metadata: names and values ("Working with object metadata",
+/// S3 user guide: 2 KB).
 const MAXIMUM_METADATA_BYTES: usize = 2 * 1024;
 /// Longest headers that are not metadata of the user; S3 takes 8 KB of headers in all.
 const MAXIMUM_HEADER_BYTES: usize = 8 * 1024;

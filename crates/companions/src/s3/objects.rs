@@ -31,7 +31,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Longest key in bytes ("Naming Amazon S3 objects", S3 user guide).
 const MAXIMUM_KEY_BYTES: usize = 1024;
 
-/// Reads the attributes that the requests which make objects have in common; an error when they are too long.
+/// Reads the attributes that the requests which make objects have in common; an error
+/// when they are too long.
 macro_rules! attributes_of {
     ($input:expr) => {
         $crate::s3::disk::Attributes {
@@ -47,7 +48,8 @@ macro_rules! attributes_of {
     };
 }
 
-/// Sets the members that GetObject and HeadObject have in common; the caller may ask for other headers.
+/// Sets the members that GetObject and HeadObject have in common; the caller may ask
+/// for other headers.
 macro_rules! describe {
     ($output:expr, $record:expr, $input:expr) => {
         let attributes: Attributes = $record.attributes;
@@ -306,8 +308,8 @@ fn hide_missing(error: S3Error, may_list: bool) -> S3Error {
     }
 }
 
-/// Whether the body comes in chunks of its own, which is no property of the object ("Signature calculations: transferring
-/// payload in multiple chunks", S3 API reference).
+/// Whether the body comes in chunks of its own, which is no property of the object ("Signature
+/// calculations: transferring payload in multiple chunks", S3 API reference).
 fn is_streamed(headers: &HeaderMap) -> bool {
     let payload = headers.get("x-amz-content-sha256").map(HeaderValue::as_bytes);
     payload.is_some_and(|payload| payload.starts_with(b"STREAMING-"))
@@ -320,8 +322,8 @@ fn of_the_content(encodings: &str) -> Option<String> {
     (!own.is_empty()).then(|| own.join(","))
 }
 
-/// The first part is the whole object: where the parts of an upload began is not remembered, and a client that asks for the
-/// first one and is told of no others has got everything.
+/// The first part is the whole object: where the parts of an upload began is not remembered, and a
+/// client that asks for the first one and is told of no others has got everything.
 fn check_part(number: Option<i32>, record: &ObjectRecord) -> S3Result<()> {
     match number {
         None | Some(1) => Ok(()),

@@ -1,11 +1,12 @@
-//! The S3 operations that are served: each is a method of [`ObjectStorage`] of the same name. `s3s` answers
-//! NotImplemented to every other, after the gate did (see `access`).
+//! The S3 operations that are served: each is a method of [`ObjectStorage`] of the same name. `s3s`
+//! answers NotImplemented to every other, after the gate did (see `access`).
 
 use s3s::{S3, S3Request, S3Response, S3Result, dto};
 
 use super::ObjectStorage;
 
-/// Implements the trait, and lists what it implements, so that tests can hold other tables against it.
+/// Implements the trait, and lists what it implements, so that tests can hold other
+/// tables against it.
 macro_rules! serve {
     ($($name:literal $method:ident($input:ident) -> $output:ident;)*) => {
         #[async_trait::async_trait]

@@ -1,4 +1,5 @@
-//! Bodies coming in: streamed to a temporary file while they are hashed, kept only when every digest is right.
+//! Bodies coming in: streamed to a temporary file while they are hashed, kept only when
+//! every digest is right.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -8,8 +8,9 @@ use super::access::Query;
 use super::actions::Operation;
 use super::body::DOCUMENT_BYTES;
 
-/// Operations that are what is left when no parameter says otherwise, with the parameters that they have. An unknown one
-/// means an operation that is not known here, such as `?renameObject`; it must not end as one of these.
+/// Operations that are what is left when no parameter says otherwise, with the parameters that they
+/// have. An unknown one means an operation that is not known here, such as `?renameObject`; it must
+/// not end as one of these.
 const PLAIN: [(&str, &[&str]); 7] = [
     ("CreateBucket", &[]),
     ("DeleteBucket", &[]),
@@ -46,11 +47,12 @@ pub(super) fn check_query(operation: &Operation, query: &Query) -> S3Result<()> 
     }
 }
 
-/// Longest document of any operation; a CompleteMultipartUpload of 10,000 parts with checksums has some 3 MB.
+/// Longest document of any operation; a CompleteMultipartUpload of 10,000 parts with
+/// checksums has some 3 MB.
 pub(super) const MAXIMUM_DOCUMENT_BYTES: usize = 4 << 20;
 
-/// Refuses a document that is longer than one of the operation can be, before it is read into memory in pieces. What comes
-/// without a length is not read at all by `s3s`.
+/// Refuses a document that is longer than one of the operation can be, before it is read into
+/// memory in pieces. What comes without a length is not read at all by `s3s`.
 pub(super) fn check_length(operation: &Operation, headers: &HeaderMap) -> S3Result<()> {
     let maximum: u64 = match operation.name {
         "PutObject" | "UploadPart" => return Ok(()),

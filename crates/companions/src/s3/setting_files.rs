@@ -1,5 +1,5 @@
-//! Settings that can be long: each in a file of its own, read only when that setting of that bucket is asked for. Their
-//! bytes count for the account.
+//! Settings that can be long: each in a file of its own, read only when that setting of that bucket
+//! is asked for. Their bytes count for the account.
 
 use std::fs;
 use std::io;
@@ -94,8 +94,8 @@ pub(super) struct Inline {
 }
 
 impl Disk {
-    /// Brings a description from an earlier version into the form of this one: what is long goes into files of its own.
-    /// The quota does not matter, the bytes are there already.
+    /// Brings a description from an earlier version into the form of this one: what is long goes
+    /// into files of its own. The quota does not matter, the bytes are there already.
     pub(super) fn renew(
         &self,
         place: &Place,
@@ -118,8 +118,8 @@ impl Disk {
     }
 }
 
-/// White space used to cost nothing, so there may be a policy of many megabytes. What is still too long without it is put
-/// aside; the bucket is closed then until its owner puts another policy.
+/// White space used to cost nothing, so there may be a policy of many megabytes. What is still too
+/// long without it is put aside; the bucket is closed then until its owner puts another policy.
 fn shorten_policy(place: &Place, record: &mut BucketRecord) -> Result<bool, StorageError> {
     let longest = Document::longest(MAXIMUM_POLICY);
     let Some(text) = record.policy.as_ref().filter(|text| text.len() > longest) else {

@@ -110,7 +110,8 @@ impl ObjectStorage {
         Ok(DeletePublicAccessBlockOutput::default())
     }
 
-    /// S3 has encrypted every new object since 2023; the state is shown in its form. The disk is not encrypted by us.
+    /// S3 has encrypted every new object since 2023; the state is shown in its form. The disk is
+    /// not encrypted by us.
     #[expect(clippy::unused_async, reason = "awaited as all operations are")]
     pub(super) async fn get_bucket_encryption(
         &self,
@@ -259,7 +260,8 @@ impl ObjectStorage {
     }
 }
 
-/// The owner as S3 shows it. AWS has a canonical user id there, which nothing here knows; it is the account.
+/// The owner as S3 shows it. AWS has a canonical user id there, which nothing here
+/// knows; it is the account.
 pub(super) fn owner_of(bucket: &Bucket) -> Owner {
     let account = bucket.owner.to_string();
     Owner { display_name: Some(account.clone()), id: Some(account) }

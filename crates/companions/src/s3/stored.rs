@@ -151,7 +151,8 @@ impl ObjectStorage {
         Ok(DeleteBucketCorsOutput::default())
     }
 
-    /// Nothing is delivered here, so that a configuration is kept and given back is all that comes of it.
+    /// Nothing is delivered here, so that a configuration is kept and given back is
+    /// all that comes of it.
     pub(super) async fn put_bucket_notification_configuration(
         &self,
         request: S3Request<PutBucketNotificationConfigurationInput>,

@@ -1,5 +1,6 @@
-//! Settings that no bucket has here, because nothing would come of them: they are shown as unset and cannot be set, so
-//! that clients which read everything of a bucket get the answers of a fresh one.
+//! Settings that no bucket has here, because nothing would come of them: they are shown as
+//! unset and cannot be set, so that clients which read everything of a bucket get the
+//! answers of a fresh one.
 
 use s3s::dto::{GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, Payer};
 use s3s::{S3Request, S3Result, dto, s3_error};

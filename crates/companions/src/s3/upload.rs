@@ -277,7 +277,8 @@ pub(super) fn upload_in(directory: &Path) -> Option<UploadSummary> {
     Some(UploadSummary { id, ..summary })
 }
 
-/// The first `limit` uploads of a bucket that are `wanted`, in the order of keys and ids, and whether there are more.
+/// The first `limit` uploads of a bucket that are `wanted`, in the order of keys and ids, and
+/// whether there are more.
 pub(super) fn uploads_of(
     bucket: &Bucket,
     limit: usize,

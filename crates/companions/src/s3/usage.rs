@@ -1,7 +1,8 @@
 //! What accounts take of the disk, so that none takes it all.
 //!
-//! Counted are the files of objects, versions, parts, uploads and settings, in blocks of 4 KiB, and bodies while they arrive. What is
-//! there is counted once at start; after that every file that comes or goes changes the number.
+//! Counted are the files of objects, versions, parts, uploads and settings, in blocks of 4 KiB, and
+//! bodies while they arrive. What is there is counted once at start; after that every file that
+//! comes or goes changes the number.
 
 use std::collections::HashMap;
 use std::fs;
@@ -86,7 +87,8 @@ impl Usage {
     }
 }
 
-/// Bytes that an account has taken for a file that is being written. Given back unless the file is kept.
+/// Bytes that an account has taken for a file that is being written. Given back
+/// unless the file is kept.
 #[derive(Debug)]
 pub(super) struct Reservation {
     usage: Arc<Usage>,
@@ -166,7 +168,8 @@ pub(super) fn charge(length: u64) -> u64 {
     length.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
-/// What is given back when the name `path` goes: nothing when the file has another name or is not there.
+/// What is given back when the name `path` goes: nothing when the file has another
+/// name or is not there.
 pub(super) fn freed_by(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     match fs::symlink_metadata(path) {

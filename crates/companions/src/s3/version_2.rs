@@ -1,4 +1,5 @@
-//! Signature version 2, which boto3 still uses for presigned URLs unless it is told otherwise. `s3s` verifies it.
+//! Signature version 2, which boto3 still uses for presigned URLs unless it is told
+//! otherwise. `s3s` verifies it.
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -7,8 +8,8 @@ use s3s::{S3Result, s3_error};
 
 use super::access::TOKEN;
 
-/// A presigned URL has the session token among its parameters, and what was signed has it as a header, where `s3s` looks
-/// for it.
+/// A presigned URL has the session token among its parameters, and what was signed has it as a
+/// header, where `s3s` looks for it.
 pub(crate) fn move_token(parts: &mut Parts) {
     let query = parts.uri.query().unwrap_or_default();
     let parameter = |name: &str| {
@@ -36,8 +37,8 @@ pub(crate) fn is_expired(query: &str, now: jiff::Timestamp) -> Option<bool> {
     access_key(query).map(|_| now > jiff::Timestamp::from_second(expires).unwrap_or(jiff::Timestamp::MAX))
 }
 
-/// Refuses the form in a header, as S3 does for buckets made since 2020: its date is not bound to be a recent one, so
-/// whoever saw such a request could send it for ever.
+/// Refuses the form in a header, as S3 does for buckets made since 2020: its date is not bound to
+/// be a recent one, so whoever saw such a request could send it for ever.
 pub(super) fn check_header(headers: &HeaderMap) -> S3Result<()> {
     match headers.get(AUTHORIZATION) {
         Some(value) if !value.as_bytes().starts_with(b"AWS4-") => Err(s3_error!(

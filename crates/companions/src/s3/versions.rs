@@ -1,8 +1,9 @@
 //! Versions of objects: which one is current, and how one becomes it.
 //!
-//! The current version is the file under `objects`; a key whose newest version is a delete marker has none there. All
-//! other versions are files under `versions`. A version is put aside with a hard link before another takes its place,
-//! so at no moment is it gone; what a crash leaves twice is the same version and counts once.
+//! The current version is the file under `objects`; a key whose newest version is a delete marker
+//! has none there. All other versions are files under `versions`. A version is put aside with a
+//! hard link before another takes its place, so at no moment is it gone; what a crash leaves twice
+//! is the same version and counts once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,8 @@ impl Disk {
         self.delete_when(bucket, key, Some(&still))
     }
 
-    /// Deletes an object if `allowed` says so of the current version, which nobody changes in between.
+    /// Deletes an object if `allowed` says so of the current version, which nobody
+    /// changes in between.
     pub(super) fn delete_when(
         &self,
         bucket: &Bucket,
@@ -196,7 +198,8 @@ impl Disk {
     }
 }
 
-/// Gets the bytes to the disk before a lock is taken, so that it is not held for as long as that takes.
+/// Gets the bytes to the disk before a lock is taken, so that it is not held for as
+/// long as that takes.
 pub(super) fn settle((content, _): &(NamedTempFile, Reservation)) -> Result<(), StorageError> {
     content.as_file().sync_data().map_err(StorageError::io(content.path()))
 }

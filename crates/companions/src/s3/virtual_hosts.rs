@@ -1,10 +1,12 @@
-//! Buckets in the host's name, as SDKs write them when the endpoint is a name: `demo.localhost:9400`.
+//! Buckets in the host's name, as SDKs write them when the endpoint is a name:
+//! `demo.localhost:9400`.
 
 use s3s::S3Result;
 use s3s::host::{S3Host, VirtualHost};
 
-/// The server's own names. A host that is none of them, with or without a bucket in front, is as good as an address: the
-/// bucket is in the path. So nothing changes for a server that is reached by a name it does not know.
+/// The server's own names. A host that is none of them, with or without a bucket in front, is as
+/// good as an address: the bucket is in the path. So nothing changes for a server that is reached
+/// by a name it does not know.
 #[derive(Debug, Clone)]
 pub(crate) struct Names(Vec<String>);
 

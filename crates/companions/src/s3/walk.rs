@@ -1,4 +1,5 @@
-//! A bucket read through, one description after the other: there can be millions, so none is kept here.
+//! A bucket read through, one description after the other: there can be millions, so
+//! none is kept here.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,5 +1,5 @@
-//! File work away from the async threads, shared fairly: all services wait for the same blocking threads, so an account
-//! gets some of them at a time, and S3 not all.
+//! File work away from the async threads, shared fairly: all services wait for the same blocking
+//! threads, so an account gets some of them at a time, and S3 not all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,7 +100,8 @@ impl ObjectStorage {
         done
     }
 
-    /// The bucket of this name, found for `account`. The disk is asked away from the async threads, and seldom.
+    /// The bucket of this name, found for `account`. The disk is asked away from the async
+    /// threads, and seldom.
     pub(super) async fn bucket(
         &self,
         account: &AccountId,

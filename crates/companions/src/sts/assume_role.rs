@@ -35,7 +35,8 @@ const PROVIDED: &[Member] =
     &[optional("ProviderArn", Text(STS_ARN)), optional("ContextAssertion", Text(CONTEXT_ASSERTION))];
 
 const DEFAULT_SECONDS: u32 = 3600;
-/// Longest session of a role that was assumed with a role's credentials (IAM user guide, "Role chaining").
+/// Longest session of a role that was assumed with a role's credentials (IAM user
+/// guide, "Role chaining").
 const CHAINED_SECONDS: u32 = 3600;
 /// Session policies that can be named (STS API reference, AssumeRole).
 const MAXIMUM_POLICY_ARNS: usize = 10;
@@ -45,7 +46,8 @@ const MAXIMUM_POLICY: usize = 2048;
 /// Bytes of all session policies together, white space included. The session keeps a copy of each.
 const MAXIMUM_POLICY_BYTES: usize = 64 << 10;
 
-/// Refuses whom the role does not trust, or who may not ask. A role that is not there is refused in the same way.
+/// Refuses whom the role does not trust, or who may not ask. A role that is not there is
+/// refused in the same way.
 pub(super) fn authorize(call: &Call<'_>) -> Result<(), Refusal> {
     if call.caller.is_root() {
         return Err(Refusal::new(Code::AccessDenied, "Roles may not be assumed by root accounts."));

@@ -82,7 +82,8 @@ pub(crate) async fn call(
     Ok(Some(result))
 }
 
-/// With credentials of GetSessionToken only two of the actions can be called (STS API reference, GetSessionToken).
+/// With credentials of GetSessionToken only two of the actions can be called (STS API
+/// reference, GetSessionToken).
 fn refuse_session_tokens(action: &str, caller: &Caller) -> Result<(), Refusal> {
     let of = caller.session.as_ref().map(|session| &session.of);
     let from_session_token = matches!(of, Some(SessionOf::Root | SessionOf::User { .. }));

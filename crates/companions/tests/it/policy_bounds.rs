@@ -4,7 +4,8 @@ use crate::iam::Iam;
 use crate::sts::Sts;
 use crate::support::ACCOUNT;
 
-/// The kind: white space counts for nothing, so it must be bounded apart; and so must what many policies take.
+/// The kind: white space counts for nothing, so it must be bounded apart; and so must
+/// what many policies take.
 #[tokio::test]
 async fn the_text_of_policies_is_bounded_with_its_white_space() {
     let iam = Iam::start().await;

@@ -75,8 +75,8 @@ fn denied(reply: &Reply) -> bool {
 }
 
 type Headers = &'static [(&'static str, &'static str)];
-/// Operation, method, target and headers of a request for each operation that is served. Bodies do not matter: access
-/// is decided before they are read, except for those of DeleteObjects.
+/// Operation, method, target and headers of a request for each operation that is served. Bodies do
+/// not matter: access is decided before they are read, except for those of DeleteObjects.
 const REQUESTS: &[(&str, &str, &str, Headers)] = &[
     ("ListBuckets", "GET", "/", &[]),
     ("CreateBucket", "PUT", "/fresh", &[]),
@@ -167,7 +167,8 @@ async fn who_has_no_policy_and_who_is_of_another_account_can_do_nothing() {
             };
             assert!(refused, "{name} by {}: {} {}", key.0, reply.status, reply.text());
         }
-        // The signature is checked before, the operation afterwards: none is open to those who do not sign.
+        // The signature is checked before, the operation afterwards: none is open to
+        // those who do not sign.
         let anonymous = http::Request::builder().method(*method).uri(*target);
         let anonymous = anonymous.header("host", "localhost").body(axum::body::Body::empty()).unwrap();
         assert_eq!(neighbours.send(anonymous).await.status, StatusCode::FORBIDDEN, "{name}");

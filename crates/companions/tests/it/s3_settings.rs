@@ -29,7 +29,8 @@ async fn settings_are_stored_shown_and_removed() {
                       <BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>";
     let ownership = "<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>\
                      </OwnershipControls>";
-    // Parameter, what a fresh bucket shows, what is put, what is shown then, and what after it was deleted.
+    // Parameter, what a fresh bucket shows, what is put, what is shown then, and what
+    // after it was deleted.
     for (name, fresh, put, shown, deleted) in [
         (
             "publicAccessBlock",

@@ -45,7 +45,8 @@ async fn erase(neighbours: &Neighbours, version: &str) -> Reply {
     reply
 }
 
-/// Version ids in the order of the listing, delete markers before the versions; the latest one with a star.
+/// Version ids in the order of the listing, delete markers before the versions; the
+/// latest one with a star.
 async fn listed(neighbours: &Neighbours, query: &str) -> Vec<String> {
     let text = s3(neighbours, "GET", &format!("/demo?versions={query}"), b"").await.text();
     let entries = text.split("<VersionId>").skip(1).map(|rest| {

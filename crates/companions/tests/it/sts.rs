@@ -7,7 +7,8 @@ use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed, si
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
 const BODY: &[u8] = b"Action=GetCallerIdentity&Version=2011-06-15";
 
-/// Neighbours with the user `ann`, her keys, and the role `work` of the root account, which trusts everybody in it.
+/// Neighbours with the user `ann`, her keys, and the role `work` of the root account, which
+/// trusts everybody in it.
 pub(crate) struct Sts {
     pub(crate) neighbours: Neighbours,
     pub(crate) ann: Keys,
@@ -166,7 +167,8 @@ async fn a_role_is_assumed_by_whom_it_trusts_and_who_may() {
     let (status, code, message) = sts.call(&sts.ann, "AssumeRole", &gone).await.refusal();
     assert_eq!((status, code.as_str()), (403, "AccessDenied"), "{message}");
 
-    // A deleted role is worth nothing in the hands of its sessions, also when another of its name comes.
+    // A deleted role is worth nothing in the hands of its sessions, also when
+    // another of its name comes.
     sts.iam("DeleteRolePolicy", &[("RoleName", "work"), ("PolicyName", "p")]).await;
     sts.iam("DeleteRole", &[("RoleName", "work")]).await;
     let trust = Sts::trust("\"*\"", "{}");

@@ -1,9 +1,12 @@
-//! `make bench-api`: GetMicrovm and ListMicrovms with few and many records, against a plain axum "hello".
+//! `make bench-api`: GetMicrovm and ListMicrovms with few and many records, against
+//! a plain axum "hello".
 //!
-//! The real router with a real database file, over loopback, in this process; without limits on the rate. Requests are
-//! signed before their round begins, so that the client costs little. What is measured how: tests/bench/README.md.
+//! The real router with a real database file, over loopback, in this process; without limits on the
+//! rate. Requests are signed before their round begins, so that the client costs little. What is
+//! measured how: tests/bench/README.md.
 //!
-//! usage: `api_bench [--repeats N] [--seconds S] [--connections N] [--json FILE] [--sizes 10,1000] [--only TEXT]`
+//! usage: `api_bench [--repeats N] [--seconds S] [--connections N] [--json FILE]
+//! [--sizes 10,1000] [--only TEXT]`
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(clippy::print_stdout, reason = "it is a program that reports")]
@@ -123,7 +126,8 @@ async fn main() {
     }
     cases.retain(|case| case.name == "hello" || case.name.contains(&arguments.only));
     let mut rounds: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
-    // They take turns, so that all have the same share of what else the machine does. The first turn warms up.
+    // They take turns, so that all have the same share of what else the machine does. The
+    // first turn warms up.
     for repeat in 0..=arguments.repeats {
         for case in &cases {
             let duration = if repeat == 0 { arguments.duration / 4 } else { arguments.duration };

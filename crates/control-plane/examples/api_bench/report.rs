@@ -66,7 +66,8 @@ fn print_targets(names: &[&str], rounds: &Rounds<'_>, sizes: &[usize]) {
     for name in names.iter().filter_map(|name| name.strip_suffix(&suffix)) {
         let before = &rounds[format!("{name}, {few}").as_str()];
         let after = &rounds[format!("{name}, {many}").as_str()];
-        // Each round against the one of the same turn, which had the same neighbours on the machine.
+        // Each round against the one of the same turn, which had the same neighbours
+        // on the machine.
         let growth = |of: fn(&Round) -> f64| median(after.iter().zip(before).map(|(a, b)| of(a) / of(b)));
         let cost = growth(|round| 1.0 / round.rate);
         let p99 = growth(|round| round.quantile(0.99));

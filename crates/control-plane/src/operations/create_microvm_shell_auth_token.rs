@@ -22,7 +22,7 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let record = context.path_microvm(&call, "CreateMicrovmShellAuthToken").await?;
     let connectors = &record.settings.ingress_network_connectors;
     let has = |name| connectors.contains(&managed_connector_arn(&context.config.region, name));
-    // RunMicrovm accepts the combination, as the service does (behaviour.md, section 3).
+    // RunMicrovm accepts the combination, as on the service, which refuses it here.
     if has("ALL_INGRESS") && connectors.len() > 1 {
         let message = "ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS and/or \
                        SHELL_INGRESS instead";

@@ -1,4 +1,5 @@
-//! What has gone through a microVM's endpoint: an extension, which AWS does not have. It is authorised as GetMicrovm.
+//! What has gone through a microVM's endpoint: an extension, which AWS does not have. It is
+//! authorised as GetMicrovm.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The report of an image version's snapshot: an extension, which AWS does not have. It is authorised as
-//! GetMicrovmImageVersion.
+//! The report of an image version's snapshot: an extension, which AWS does not have. It is
+//! authorised as GetMicrovmImageVersion.
 
 use std::sync::Arc;
 

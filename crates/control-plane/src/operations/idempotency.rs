@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::config::{Context, store_failed};
 
-/// The token of a request, if it has one. `parameters` is the request without it, `answer` what it will be given.
+/// The token of a request, if it has one. `parameters` is the request without it, `answer`
+/// what it will be given.
 pub(crate) fn client_token(
     account: &AccountId,
     operation: &'static str,

@@ -1,4 +1,5 @@
-//! What CreateMicrovmImage and UpdateMicrovmImage check of a version's configuration beyond its shape.
+//! What CreateMicrovmImage and UpdateMicrovmImage check of a version's configuration
+//! beyond its shape.
 
 use hearth_api::{Architecture, Error, HookState, Hooks, ImageArn, ImageConfiguration, Resources, SizeClass};
 
@@ -25,8 +26,8 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
     Ok(())
 }
 
-/// Refuses a build role and connectors that the caller may not hand to the build. `named` are the connectors of the
-/// request; the default one is everybody's.
+/// Refuses a build role and connectors that the caller may not hand to the build. `named` are the
+/// connectors of the request; the default one is everybody's.
 pub(crate) async fn pass(
     context: &Context,
     call: &Call,
@@ -96,7 +97,7 @@ fn check_environment(configuration: &ImageConfiguration) -> Result<(), Error> {
     }
 }
 
-/// The rules between hooks (behaviour.md, sections 1 and 2).
+/// Refuses hooks without what they need: the ready hook, a port.
 fn check_hooks(hooks: &Hooks) -> Result<(), Error> {
     let enabled = |state: Option<HookState>| state == Some(HookState::Enabled);
     let runtime = hooks.microvm_hooks.clone().unwrap_or_default();

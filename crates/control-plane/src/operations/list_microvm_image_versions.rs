@@ -1,4 +1,5 @@
-//! ListMicrovmImageVersions, newest first. As on the service, the list leaves out the environment variables.
+//! ListMicrovmImageVersions, newest first. As on the service, the list leaves out the
+//! environment variables.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! ListMicrovmImages. As on the service, `maxResults` counts before `nameFilter` does, so a page can be short or
-//! empty and still have a successor.
+//! ListMicrovmImages. As on the service, `maxResults` counts before `nameFilter` does, so a page
+//! can be short or empty and still have a successor.
 
 use std::sync::Arc;
 

@@ -1,12 +1,13 @@
-//! The managed base image: one, `al2023-1`, in two versions, as the service lists it. Both versions are the same
-//! guest here; which artefacts it was built from is on record with each image version.
+//! The managed base image: one, `al2023-1`, in two versions, as the service lists it. Both versions
+//! are the same guest here; which artefacts it was built from is on record with each image version.
 
 use hearth_api::{
     Architecture, CpuConfiguration, Error, ManagedMicrovmImageSummary, ManagedMicrovmImageVersion, Timestamp,
     managed_base_image_arn,
 };
 
-/// Versions with their dates in milliseconds since 1970 (2026-07-21 and 2026-06-17, UTC), newest first.
+/// Versions with their dates in milliseconds since 1970 (2026-07-21 and 2026-06-17,
+/// UTC), newest first.
 const VERSIONS: [(&str, i64); 2] = [("1", 1_784_592_000_000), ("0", 1_781_654_400_000)];
 
 pub(crate) fn summary(region: &str) -> ManagedMicrovmImageSummary {
@@ -32,7 +33,8 @@ pub(crate) fn versions(region: &str) -> Vec<ManagedMicrovmImageVersion> {
         .collect()
 }
 
-/// Resolves a `baseImageArn` and `baseImageVersion` to the version as it is read back: `1` is sent, `1.0` is read.
+/// Resolves a `baseImageArn` and `baseImageVersion` to the version as it is read back: `1` is
+/// sent, `1.0` is read.
 pub(crate) fn resolve(region: &str, arn: &str, version: Option<&str>) -> Result<String, Error> {
     if !arn.starts_with("arn:") {
         return Err(Error::validation("Malformed ARN - doesn't start with 'arn:'"));

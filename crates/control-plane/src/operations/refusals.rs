@@ -18,7 +18,8 @@ pub(crate) fn translate(refusal: Refusal, id: &MicrovmId) -> Error {
     }
 }
 
-/// Refuses a customer managed key: a server that took it and did not seal the snapshot with it would break a promise.
+/// Refuses a customer managed key: a server that took it and did not seal the snapshot with it
+/// would break a promise.
 pub(crate) fn customer_managed_key(key: Option<&String>) -> Result<(), Error> {
     match key {
         None => Ok(()),

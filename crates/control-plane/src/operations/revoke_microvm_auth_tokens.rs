@@ -1,5 +1,5 @@
-//! Revoking all tokens of a microVM: an extension, which AWS does not have. Who may make tokens may revoke them: it is
-//! authorised as CreateMicrovmAuthToken.
+//! Revoking all tokens of a microVM: an extension, which AWS does not have. Who may make tokens may
+//! revoke them: it is authorised as CreateMicrovmAuthToken.
 
 use std::sync::Arc;
 

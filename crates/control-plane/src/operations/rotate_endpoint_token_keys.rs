@@ -1,5 +1,5 @@
-//! A new key for endpoint tokens: an extension, which AWS does not have. The keys are those of all accounts, so it is for
-//! the root user of the first account only.
+//! A new key for endpoint tokens: an extension, which AWS does not have. The keys are those of all
+//! accounts, so it is for the root user of the first account only.
 
 use std::sync::Arc;
 

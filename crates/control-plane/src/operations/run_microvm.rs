@@ -1,5 +1,5 @@
-//! RunMicrovm: resolves the version, records the microVM as PENDING and hands it to the registry. The answer does
-//! not wait for the launch; how that ends is read with GetMicrovm.
+//! RunMicrovm: resolves the version, records the microVM as PENDING and hands it to the registry.
+//! The answer does not wait for the launch; how that ends is read with GetMicrovm.
 
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     Ok(Answer::text(StatusCode::OK, answer))
 }
 
-/// Records the microVM, after the payload of its run hook: whoever finds the record finds the payload too. A payload
-/// without a record is removed, here or by the next start of the server.
+/// Records the microVM, after the payload of its run hook: whoever finds the record finds the
+/// payload too. A payload without a record is removed, here or by the next start of the server.
 async fn insert(
     context: &Context,
     record: &MicrovmRecord,
@@ -105,8 +105,8 @@ async fn insert(
     inserted.map_err(|error| store_failed(&error))
 }
 
-/// The time that the microVM may live: at most 8 hours on the service, a setting here. Whoever does not ask gets the
-/// service's 8 hours, or the setting if that is less.
+/// The time that the microVM may live: at most 8 hours on the service, a setting here. Whoever does
+/// not ask gets the service's 8 hours, or the setting if that is less.
 fn maximum_duration(context: &Context, wanted: Option<u32>) -> Result<u32, Error> {
     let limit = match context.config.maximum_duration_seconds {
         0 => u32::MAX,
@@ -136,8 +136,8 @@ fn check_idle_policy(context: &Context, request: &RunMicrovmRequest) -> Result<(
     }
 }
 
-/// The wanted version, or the newest active one, if it may be launched. One text for every reason why not, as on
-/// the service.
+/// The wanted version, or the newest active one, if it may be launched. One text for every reason
+/// why not, as on the service.
 async fn launchable_version(
     context: &Context,
     arn: &ImageArn,

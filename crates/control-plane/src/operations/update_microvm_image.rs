@@ -1,4 +1,5 @@
-//! UpdateMicrovmImage: a new version from a whole new configuration; nothing of the version before is kept.
+//! UpdateMicrovmImage: a new version from a whole new configuration; nothing of the
+//! version before is kept.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! UpdateMicrovmImageVersion: whether a version may be launched. MicroVMs that run from it are not touched.
+//! UpdateMicrovmImageVersion: whether a version may be launched. MicroVMs that run
+//! from it are not touched.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Shapes of network connectors, from the service model `lambda-core` 2026-04-30. What the model leaves optional and
-//! the service requires all the same is checked by the operations.
+//! Shapes of network connectors, from the service model `lambda-core` 2026-04-30. What the model
+//! leaves optional and the service requires all the same is checked by the operations.
 
 use super::{TAGS, is_role_arn, optional, path, patterned, query, required, text};
 use crate::validate::{Member, Pattern, Shape, Text};

@@ -1,4 +1,5 @@
-//! Every operation asks whether the caller may, for the right action and resource, before it does anything.
+//! Every operation asks whether the caller may, for the right action and resource,
+//! before it does anything.
 
 use hearth_api::{AccountId, Timestamp};
 use hearth_iam::DocumentKind;
@@ -45,7 +46,8 @@ fn connector(id: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:network-connector:{id}")
 }
 
-/// The operations of both models, and ours. `id` is a microVM of the image `app`; nothing else that is named exists.
+/// The operations of both models, and ours. `id` is a microVM of the image `app`; nothing else
+/// that is named exists.
 fn cases(id: &str) -> Vec<Case> {
     let mut all = image_cases();
     all.extend(microvm_cases(id));

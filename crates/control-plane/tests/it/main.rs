@@ -1,5 +1,6 @@
-//! The API over its HTTP interface, with real signatures and a real (in-memory) database. The host has no networks
-//! to give, so builds and launches begin and fail; what they do when they succeed is tested where they are.
+//! The API over its HTTP interface, with real signatures and a real (in-memory) database. The host
+//! has no networks to give, so builds and launches begin and fail; what they do when they succeed
+//! is tested where they are.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

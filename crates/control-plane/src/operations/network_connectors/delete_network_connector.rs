@@ -1,5 +1,5 @@
-//! DeleteNetworkConnector: the connector, or with a qualified ARN one version that is not its latest. Repeating it
-//! changes nothing, even when what is named is gone.
+//! DeleteNetworkConnector: the connector, or with a qualified ARN one version that is not its
+//! latest. Repeating it changes nothing, even when what is named is gone.
 
 use std::sync::Arc;
 

@@ -11,8 +11,8 @@ use crate::validate::violation;
 
 const MAXIMUM_LENGTH: usize = 140;
 
-/// The ARN that the identifier is or stands for. A name becomes one as if it were an id, as the service does in its
-/// errors.
+/// The ARN that the identifier is or stands for. A name becomes one as if it were an id, as the
+/// service does in its errors.
 pub(super) fn arn(context: &Context, call: &Call) -> Result<NetworkConnectorArn, Error> {
     let text = call.path("identifier");
     if text.chars().count() > MAXIMUM_LENGTH {

@@ -1,4 +1,5 @@
-//! Pages of lists: `MaxItems` and `Marker` in, `NextMarker` out; and the `State` filter, which counts before them.
+//! Pages of lists: `MaxItems` and `Marker` in, `NextMarker` out; and the `State` filter,
+//! which counts before them.
 
 use hearth_api::{Error, NetworkConnectorState};
 
@@ -7,7 +8,8 @@ use crate::call::Call;
 use crate::config::Context;
 use crate::page::{PageMembers, PageRequest};
 
-/// Items of a page when nothing is asked for, and the most that ListNetworkConnectors gives (model).
+/// Items of a page when nothing is asked for, and the most that
+/// ListNetworkConnectors gives (model).
 pub(super) const DEFAULT_ITEMS: u32 = 50;
 
 /// Reads `MaxItems` and `Marker`, whose shapes were checked; a page has at most `longest` items.

@@ -1,7 +1,8 @@
-//! The network connectors of `lambda-core`: routes, and what the operations share. One file per operation.
+//! The network connectors of `lambda-core`: routes, and what the operations share.
+//! One file per operation.
 //!
-//! A connector is a record here: it can be named as an egress connector, and a guest that is run with it has no way
-//! out, because the VPC that it leads to is not there.
+//! A connector is a record here: it can be named as an egress connector, and a guest that is run
+//! with it has no way out, because the VPC that it leads to is not there.
 
 use std::sync::Arc;
 
@@ -25,8 +26,8 @@ mod requirements;
 mod update_network_connector;
 mod views;
 
-/// How long a connector is PENDING or DELETING, and an update InProgress. The service takes minutes; there is nothing
-/// to make or remove here, but clients should meet these states.
+/// How long a connector is PENDING or DELETING, and an update InProgress. The service takes
+/// minutes; there is nothing to make or remove here, but clients should meet these states.
 const SETTLING_MILLISECONDS: i64 = 1000;
 
 /// The operations with their paths (`lambda-core` 2026-04-30).

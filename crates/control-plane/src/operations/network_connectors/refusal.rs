@@ -20,8 +20,8 @@ impl<E: Into<Error>> From<E> for Refused {
 }
 
 impl IntoResponse for Refused {
-    /// The text is in `Message` or `message`, as the model has it for each exception; other members are left out
-    /// (recorded exchanges).
+    /// The text is in `Message` or `message`, as the model has it for each exception; other members
+    /// are left out (recorded exchanges).
     fn into_response(self) -> Response {
         let Error { kind, message } = self.0;
         match kind {

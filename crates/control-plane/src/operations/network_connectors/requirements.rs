@@ -1,5 +1,5 @@
-//! What the service requires although the model does not (recorded exchanges and measurements): it refuses with
-//! sentences of its own, after the shape is known to be right.
+//! What the service requires although the model does not (recorded exchanges and measurements): it
+//! refuses with sentences of its own, after the shape is known to be right.
 
 use hearth_api::{Error, NetworkConnectorConfiguration};
 

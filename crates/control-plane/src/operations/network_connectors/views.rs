@@ -103,7 +103,8 @@ pub(super) fn version_summary(
     }
 }
 
-/// What the service says of a connector that was made and neither failed nor is deleted (recorded exchange).
+/// What the service says of a connector that was made and neither failed nor is deleted
+/// (recorded exchange).
 fn reason(version: NetworkConnectorVersion, state: NetworkConnectorState) -> Option<String> {
     let initial = version == FIRST_VERSION
         && matches!(state, NetworkConnectorState::Pending | NetworkConnectorState::Active);

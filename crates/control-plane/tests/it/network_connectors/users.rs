@@ -65,7 +65,8 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     let ingress = json!({ "imageIdentifier": image_arn("app"), "ingressNetworkConnectors": [arn] });
     assert_eq!(api.call("POST", "microvms", ingress).await.status, StatusCode::NOT_FOUND);
 
-    // The microVM ends because this host has no networks; until then, and while the image is there, it is in use.
+    // The microVM ends because this host has no networks; until then, and while the image is
+    // there, it is in use.
     let reply = api.call("POST", "microvms", run(&format!("{arn}:1"))).await;
     assert_eq!(reply.body["egressNetworkConnectors"], json!([format!("{arn}:1")]));
     let microvm = format!("microvms/{}", reply.body["microvmId"].as_str().unwrap());
