@@ -33,9 +33,9 @@ quickstart: build
 
 test: build unit e2e
 
-# As root, for namespaces and guests. The dev profile compiles in a quarter of the time of the release
-# profile, and checks for overflows; more threads than CPUs, as many tests wait. Examples are compiled
-# by lint, and no comment has code to test.
+# As root, for namespaces and guests. The dev profile compiles in a quarter of the time of the
+# release profile, and checks for overflows; more threads than CPUs, as many tests wait. Examples
+# are compiled by lint, and no comment has code to test.
 unit:
 	cargo test --locked --workspace --tests --no-run
 	$(SUDO) env "PATH=$$PATH" RUST_TEST_THREADS=4 cargo test --locked --workspace --tests
@@ -43,7 +43,8 @@ unit:
 e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
-# Inputs of people who do this job, if they lie beside the checkout: `make cases CASES='D01 G02'`, all without CASES (hours under TCG).
+# Inputs of people who do this job, if they lie beside the checkout: `make cases CASES='D01 G02'`,
+# all without CASES (hours under TCG).
 cases: build venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python tests/cases/run.py $(CASES)
 
@@ -52,7 +53,8 @@ soak: build venv
 	$(SUDO) env "PATH=$$PATH" HEARTH_FAULTS=50 HEARTH_SOAK_MINUTES=30 HEARTH_SOAK_MICROVMS=20 \
 		$(VENV)/bin/python -m pytest -q -s tests/e2e/test_faults.py
 
-# Each parser of hostile bytes for FUZZ_MINUTES, one after another; each test binary runs its own at the same time. With overflow checks.
+# Each parser of hostile bytes for FUZZ_MINUTES, one after another; each test binary runs its own at
+# the same time. With overflow checks.
 FUZZ_MINUTES := 10
 fuzz:
 	BOLERO_RANDOM_ITERATIONS=1000000000000 BOLERO_RANDOM_TEST_TIME_MS=$$(($(FUZZ_MINUTES) * 60000)) \
@@ -84,7 +86,8 @@ lint:
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
-# What is newer than what is pinned here. Tells, changes nothing, and is no part of any other target.
+# What is newer than what is pinned here. Tells, changes nothing, and is no part of
+# any other target.
 outdated: venv clients
 	scripts/outdated.sh $(CACHE)
 

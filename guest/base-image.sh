@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: base-image.sh SUITE
 #
-# Makes debian:SUITE-slim from Debian packages, with no container registry, as a store disk for build microVMs in
-# $HEARTH_CACHE/bases/debian-SUITE-slim-<key>/store.ext4, and lists it in $HEARTH_CACHE/bases/mirror.json.
-# Runs as root, after guest.sh.
+# Makes debian:SUITE-slim from Debian packages, with no container registry, as a store disk for
+# build microVMs in $HEARTH_CACHE/bases/debian-SUITE-slim-<key>/store.ext4, and lists it in
+# $HEARTH_CACHE/bases/mirror.json. Runs as root, after guest.sh.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
@@ -15,8 +15,9 @@ reference=docker.io/library/debian:$suite-slim
 key=$(key_of "$here/base-image.sh" "$here/store-image.sh" "$here/store_tar.py" "$here/base" "$suite" "$arch" "$(debian_sources "$suite")")
 target=$HEARTH_CACHE/bases/debian-$suite-slim-$key
 
-# Writes the root file system as a tar archive. Documentation, manuals and translations are left out, now and by later
-# apt-get runs (mmdebstrap keeps the dpkg options in the image), as slim images do.
+# Writes the root file system as a tar archive. Documentation, manuals and translations
+# are left out, now and by later apt-get runs (mmdebstrap keeps the dpkg options in the
+# image), as slim images do.
 make_root_tar() {
   local out=$1 options mirror=(-)
   mapfile -t options < <(apt_options)
@@ -29,7 +30,8 @@ make_root_tar() {
     "$suite" "$out" "${mirror[@]}"
 }
 
-# Writes an OCI image layout (image-spec 1.1) whose one layer is the tar archive, which is moved into it.
+# Writes an OCI image layout (image-spec 1.1) whose one layer is the tar archive,
+# which is moved into it.
 make_layout() {
   local tar=$1 layout=$2 layer config manifest
   mkdir -p "$layout/blobs/sha256"
@@ -37,7 +39,8 @@ make_layout() {
   local layer_size
   layer_size=$(stat -c %s "$tar")
   mv "$tar" "$layout/blobs/sha256/$layer"
-  # buildah takes no step from its cache whose base has a history without times: images in Docker's format have them.
+  # buildah takes no step from its cache whose base has a history without times: images in
+  # Docker's format have them.
   local now
   now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
   config=$(add_blob "$layout" '{"architecture":"%s","os":"linux","created":"%s","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["bash"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{"created":"%s","created_by":"hearth: mmdebstrap %s"}]}' \
@@ -60,7 +63,8 @@ add_blob() {
   echo "$digest"
 }
 
-# Rewrites mirror.json from the bases that are there: one line per reference, this one's previous versions left out.
+# Rewrites mirror.json from the bases that are there: one line per reference, this one's
+# previous versions left out.
 write_mirror_table() {
   local table=$HEARTH_CACHE/bases/mirror.json lines=()
   if [ -e "$table" ]; then

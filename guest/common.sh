@@ -7,7 +7,8 @@ PATH=$PATH:/usr/sbin:/sbin
 say() { printf 'hearth: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Prints 16 hex digits that change when a file among the arguments, or an argument that is no file, changes.
+# Prints 16 hex digits that change when a file among the arguments, or an argument that
+# is no file, changes.
 key_of() {
   local argument
   for argument; do
@@ -21,9 +22,9 @@ key_of() {
   done | sha256sum | cut -c 1-16
 }
 
-# Prints the address of the Debian repository whose path ends in $1 (debian, debian-security) that the machine's own apt
-# uses; nothing when it uses none (Ubuntu). Read from the sources alone: fresh machines have no package lists, and without
-# them apt answers in 0.1 s instead of 2 s.
+# Prints the address of the Debian repository whose path ends in $1 (debian, debian-security) that
+# the machine's own apt uses; nothing when it uses none (Ubuntu). Read from the sources alone: fresh
+# machines have no package lists, and without them apt answers in 0.1 s instead of 2 s.
 debian_repository() {
   apt-get -o Dir::State::lists=/nonexistent indextargets --no-release-info --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
     awk -v name="$1" '$1 == "main" && $2 ~ "/" name "/?$" && !found { print $2; found = 1 }'
@@ -40,7 +41,8 @@ debian_sources() {
   [ -z "$security" ] || echo "deb $security $suite-security main"
 }
 
-# Prints the --aptopt arguments by which mmdebstrap reaches the mirrors as the machine itself does (proxy, clock checks).
+# Prints the --aptopt arguments by which mmdebstrap reaches the mirrors as the machine itself does
+# (proxy, clock checks).
 apt_options() {
   apt-config dump | sed -n 's/^\(Acquire::\(Check-Date\|Check-Valid-Until\|http::Proxy\|https::Proxy\|Retries\) .*\);$/--aptopt=\1/p'
 }

@@ -2,9 +2,10 @@
 
 usage: confine.py UID SECONDS MEMORY_BYTES FILE_BYTES PROGRAM [ARGUMENT...]
 
-The caller has given the process namespaces and a root directory of its own. Here it gives up root and all capabilities, gets limits
-(CPU time, address space, length of files, processes, descriptors, no core) and a filter of system calls: no sockets, no namespaces,
-no mounts, no tracing, nothing of the kernel's rarer parts. The program and all that it starts keep them. Standard library only;
+The caller has given the process namespaces and a root directory of its own. Here it gives up root
+and all capabilities, gets limits (CPU time, address space, length of files, processes, descriptors,
+no core) and a filter of system calls: no sockets, no namespaces, no mounts, no tracing, nothing of
+the kernel's rarer parts. The program and all that it starts keep them. Standard library only;
 PROGRAM is executed in this very process, with an empty environment but for PATH and the locale.
 """
 import ctypes
@@ -14,7 +15,8 @@ import resource
 import struct
 import sys
 
-# Numbers of <asm/unistd.h>. The first row is of x86_64, the second of the table that arm64 and later architectures share.
+# Numbers of <asm/unistd.h>. The first row is of x86_64, the second of the table that arm64 and
+# later architectures share.
 NAMES = (
     "socket", "socketpair", "ptrace", "process_vm_readv", "process_vm_writev", "mount", "umount2", "pivot_root", "chroot", "unshare",
     "setns", "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "open_by_handle_at",

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes the guest artefacts in $HEARTH_CACHE/guest/1-<key>, with the symbolic link $HEARTH_CACHE/guest/1 to them:
+# Makes the guest artefacts in $HEARTH_CACHE/guest/1-<key>, with the symbolic link
+# $HEARTH_CACHE/guest/1 to them:
 #
 #   vmlinuz             Debian 13's kernel, cloud flavour
 #   initramfs.cpio      directories, /dev/console and kernel modules; pack-agent.sh adds /init
 #   modules-all.cpio    more kernel modules, for apps with all capabilities
-#   builder.ext4        root file system of build microVMs (Debian 13 with Debian 14's buildah), used read-only
+#   builder.ext4        root file system of build microVMs, used read-only (Debian 13 with the
+#                       buildah of Debian 14)
 #   builder/            the same as a directory; store-image.sh borrows its mke2fs
 #   manifest.json       version, kernel release, SHA-256 of each file
 #
@@ -15,14 +17,16 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 version=1
 suite=trixie
-# Debian 13's buildah (1.39) refuses COPY --link and symbolic --chmod, so buildah comes from the next suite, with the few
-# libraries that it needs. Everything else in the builder is of $suite.
+# Debian 13's buildah (1.39) refuses COPY --link and symbolic --chmod, so buildah comes from the
+# next suite, with the few libraries that it needs. Everything else in the builder is of $suite.
 buildah_suite=forky
 arch=$(dpkg --print-architecture)
-# libarchive13t64 is what mke2fs loads to read a tar stream; busybox runs in images that have no chmod.
+# libarchive13t64 is what mke2fs loads to read a tar stream; busybox runs in images
+# that have no chmod.
 packages=buildah,crun,netavark,ca-certificates,tar,mount,e2fsprogs,jq,libarchive13t64,busybox-static
 
-# apt takes from the next suite only buildah, its configuration, the C library, and what no other suite has.
+# apt takes from the next suite only buildah, its configuration, the C library, and
+# what no other suite has.
 preferences="Package: *
 Pin: release n=$buildah_suite
 Pin-Priority: 100
@@ -31,8 +35,8 @@ Package: buildah golang-github-containers-common golang-github-containers-image 
 Pin: release n=$buildah_suite
 Pin-Priority: 990"
 
-# Prints the apt sources of the builder. On Ubuntu there is no Debian mirror among the machine's sources: Debian's own is
-# used then.
+# Prints the apt sources of the builder. On Ubuntu there is no Debian mirror among the machine's
+# sources: Debian's own is used then.
 builder_sources() {
   local sources
   sources=$(debian_sources "$suite")
@@ -48,14 +52,15 @@ builder_sources() {
 key=$(key_of "$here/guest.sh" "$here/initramfs.sh" "$here/builder" "$suite" "$buildah_suite" "$arch" "$(builder_sources)")
 target=$HEARTH_CACHE/guest/$version-$key
 
-# Downloads the kernel package that the meta package points to, inside the new root, and copies it out.
+# Downloads the kernel package that the meta package points to, inside the new root,
+# and copies it out.
 download_kernel='
   package=$(chroot "$1" apt-cache depends linux-image-cloud-'$arch' | sed -n "s/^ *Depends: \(linux-image-.*\)/\1/p")
   chroot "$1" sh -c "cd /tmp && apt-get download -q $package"
   mv "$1"/tmp/linux-image-*.deb "$KERNEL_DEB"'
 
-# Nothing here may empty the new root's /tmp: mmdebstrap keeps its apt configuration there, and without it its own clean-up
-# empties the package lists of the host.
+# Nothing here may empty the new root's /tmp: mmdebstrap keeps its apt configuration there, and
+# without it its own clean-up empties the package lists of the host.
 make_builder_root() {
   local root=$1 options
   mapfile -t options < <(apt_options)

@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
 # usage: initramfs.sh KERNEL_DIR RELEASE OUT_CPIO ALL_CPIO
 #
-# Packs the initial file system of every microVM except its /init: directories, /dev/console and the kernel modules that
-# Debian's cloud kernel does not have built in, uncompressed (an emulated guest unpacks slowly) and numbered in the order in
-# which /init has to load them. KERNEL_DIR is an unpacked linux-image package. ALL_CPIO gets the modules that guests have
-# besides whose app has all capabilities; the kernel unpacks it on top of the first.
+# Packs the initial file system of every microVM except its /init: directories, /dev/console and the
+# kernel modules that Debian's cloud kernel does not have built in, uncompressed (an emulated guest
+# unpacks slowly) and numbered in the order in which /init has to load them. KERNEL_DIR is an
+# unpacked linux-image package. ALL_CPIO gets the modules that guests have besides whose app has all
+# capabilities; the kernel unpacks it on top of the first.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 kernel=$1 release=$2 out=$3 all=$4
 
-# Disk, network, root overlay, control port, entropy, the end of connections (SOCK_DESTROY), the endpoint's way to the app
-# (nftables). Dependencies are found by modprobe and come before their users.
+# Disk, network, root overlay, control port, entropy, the end of connections
+# (SOCK_DESTROY), the endpoint's way to the app (nftables). Dependencies are found by
+# modprobe and come before their users.
 modules=(virtio_blk virtio_net overlay virtio_console virtio_rng tcp_diag nf_tables)
-# What an app with all capabilities may want of its kernel and cannot load itself, since no module is in its file system:
-# disks in files, networks of containers (docker, k3s: bridges, NAT, connection tracking, load balancing), tunnels, NFS.
+# What an app with all capabilities may want of its kernel and cannot load itself, since no module
+# is in its file system: disks in files, networks of containers (docker, k3s: bridges, NAT,
+# connection tracking, load balancing), tunnels, NFS.
 all_modules=(
   loop squashfs binfmt_misc
   bridge br_netfilter veth dummy vxlan tun wireguard macvlan ipvlan sch_htb udp_diag unix_diag
@@ -29,7 +32,8 @@ source_dir=$kernel
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# usage: files MODULE ...: prints the files of the modules and of what they need, in the order of loading.
+# usage: files MODULE ...: prints the files of the modules and of what they need, in
+# the order of loading.
 files() {
   local module
   for module; do

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # usage: store-image.sh OCI_LAYOUT_DIR REFERENCE OUT_STORE_EXT4
 #
-# Turns an OCI image layout (one image) into a disk with a read-only image store, from which a build microVM takes
-# REFERENCE (docker.io/library/debian:trixie-slim) without importing anything.
+# Turns an OCI image layout (one image) into a disk with a read-only image store, from which a build
+# microVM takes REFERENCE (docker.io/library/debian:trixie-slim) without importing anything.
 #
-# Runs as root only to make namespaces and a root directory; everything that touches the layers runs in these as the owner of
-# the layout (as nobody when that is root; then everybody must be allowed to read it), without capabilities, under the limits
-# and the filter of confine.py, and sees the layout read-only. Nothing is unpacked on the host: layers go from tar to mke2fs.
-# The largest allowed size of all unpacked layers is HEARTH_MAX_IMAGE_BYTES (16 GiB); HEARTH_CONVERT_SECONDS (1800) is how
-# much time each program may use.
+# Runs as root only to make namespaces and a root directory; everything that touches the layers runs
+# in these as the owner of the layout (as nobody when that is root; then everybody must be allowed
+# to read it), without capabilities, under the limits and the filter of confine.py, and sees the
+# layout read-only. Nothing is unpacked on the host: layers go from tar to mke2fs. The largest
+# allowed size of all unpacked layers is HEARTH_MAX_IMAGE_BYTES (16 GiB); HEARTH_CONVERT_SECONDS
+# (1800) is how much time each program may use.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
@@ -29,7 +30,8 @@ echo 1000 >/proc/self/oom_score_adj
 mkdir "$work/scratch"
 chown "$owner:$owner" "$work/scratch"
 
-# Debian 12's mke2fs cannot read a tar stream, so the builder's is run, by its own loader and libraries.
+# Debian 12's mke2fs cannot read a tar stream, so the builder's is run, by its own
+# loader and libraries.
 confined='
   set -euo pipefail
   tools=$1 layout=$2 builder=$3 scratch=$4 owner=$5 bytes=$6; shift 6
@@ -47,7 +49,8 @@ confined='
   show "$builder" /mnt/builder
   mount --bind "$scratch" /mnt/scratch && mount -o remount,bind,nosuid,nodev,noexec /mnt/scratch
   mount -o remount,ro,nosuid,nodev /mnt
-  # Two GiB of memory, and files of twice the image and some more: its layers, and the disk that is made of them.
+  # Two GiB of memory, and files of twice the image and some more: its layers, and the disk
+  # that is made of them.
   exec chroot /mnt /usr/bin/python3 -I /confine.py "$owner" "${HEARTH_CONVERT_SECONDS:-1800}" 2147483648 $((bytes * 2 + 4294967296)) \
     /bin/bash -euo pipefail -c "$@"'
 convert='

@@ -1,15 +1,17 @@
-"""Turns an OCI image layout into a tar stream of a containers-storage overlay store (what buildah calls an additional image store).
+"""Turns an OCI image layout into a tar stream of a containers-storage overlay store (what buildah
+calls an additional image store).
 
 usage: store_tar.py LAYOUT REFERENCE WORK_DIR MAX_BYTES
 
-Standard output: one line "MIB INODES" (how large a file system has to be), then the tar stream. Extended attributes, which
-mke2fs 1.47.2 drops, are left in WORK_DIR/attributes as commands for debugfs. Layers are untrusted: nothing
-is ever unpacked, every digest is checked, and the bytes and entries of all layers together are limited. The caller runs this
-without privileges. Errors are one sentence on standard error, status 1.
+Standard output: one line "MIB INODES" (how large a file system has to be), then the tar stream.
+Extended attributes, which mke2fs 1.47.2 drops, are left in WORK_DIR/attributes as commands for
+debugfs. Layers are untrusted: nothing is ever unpacked, every digest is checked, and the bytes and
+entries of all layers together are limited. The caller runs this without privileges. Errors are one
+sentence on standard error, status 1.
 
-Formats: OCI image-spec 1.1 (image-layout, manifest, layer); containers/storage drivers/overlay, layers.go, images.go for the
-store. Overlayfs wants whiteouts as character devices 0:0 and opaque directories as an extended attribute (kernel
-Documentation/filesystems/overlayfs.rst).
+Formats: OCI image-spec 1.1 (image-layout, manifest, layer); containers/storage drivers/overlay,
+layers.go, images.go for the store. Overlayfs wants whiteouts as character devices 0:0 and opaque
+directories as an extended attribute (kernel Documentation/filesystems/overlayfs.rst).
 """
 import base64
 import copy
@@ -23,7 +25,8 @@ import sys
 import tarfile
 
 MAX_ENTRIES = 2_000_000
-# A record with a name or attributes, as Go's archive/tar has it (maxSpecialFileSize), so that what Docker takes is taken.
+# A record with a name or attributes, as Go's archive/tar has it (maxSpecialFileSize), so that what
+# Docker takes is taken.
 MAX_RECORD = 1 << 20
 # PATH_MAX, XATTR_NAME_MAX and XATTR_SIZE_MAX of <linux/limits.h>.
 MAX_PATH, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_VALUE = 4096, 255, 65536
@@ -58,7 +61,8 @@ class Room:
 
 
 class Member(tarfile.TarInfo):
-    """A member that is looked at before anything of it is read: `tarfile` reads records of any length into memory."""
+    """A member that is looked at before anything of it is read: `tarfile` reads records of any
+    length into memory."""
 
     RECORDS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
@@ -88,7 +92,8 @@ def read_json_blob(layout, digest):
 
 
 def read_image(layout):
-    """The one image of the layout: its manifest digest, manifest and configuration, each as bytes and parsed."""
+    """The one image of the layout: its manifest digest, manifest and configuration, each as
+    bytes and parsed."""
     with open(os.path.join(layout, "index.json"), encoding="utf-8") as file:
         manifests = json.load(file)["manifests"]
     if len(manifests) != 1:
@@ -105,7 +110,8 @@ def read_image(layout):
 
 
 def layer_ids(diff_ids):
-    """The names by which containers/image stores layers: the first diff id, then a digest over parent and diff id."""
+    """The names by which containers/image stores layers: the first diff id, then a digest over
+    parent and diff id."""
     ids = []
     for diff_id in diff_ids:
         own = diff_id[7:]
@@ -172,7 +178,8 @@ def directory(name, mode=0o755):
 
 
 class Layer:
-    """The members of one layer by clean name, the last of equal names winning, whiteouts in overlayfs' form."""
+    """The members of one layer by clean name, the last of equal names winning, whiteouts
+    in overlayfs' form."""
 
     def __init__(self, path, lower, room):
         self.lower, self.room = lower, room
@@ -338,7 +345,8 @@ def write_layer_records(out, ids, descriptors, diff_ids, sizes):
 
 
 def write_layer_directory(out, layer, ids, index, attributes):
-    """overlay/ID with diff, link and lower, and the short link that keeps mount options below a page."""
+    """overlay/ID with diff, link and lower, and the short link that keeps mount
+    options below a page."""
     short = lambda layer_id: layer_id[:26].upper()
     home = f"overlay/{ids[index]}"
     out.addfile(directory(home, 0o700))

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # usage: clients.sh CACHE
 #
-# Installs and compiles the clients of other languages and other people that the end-to-end tests drive, outside the
-# checkout. What is there already is left alone; the first time takes a minute or two, most of it for Rust.
+# Installs and compiles the clients of other languages and other people that the end-to-end tests
+# drive, outside the checkout. What is there already is left alone; the first time takes a minute or
+# two, most of it for Rust.
 set -euo pipefail
 cache=$1
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -39,7 +40,8 @@ CARGO_TARGET_DIR=$cache/protocols-target RUSTFLAGS='-C target-feature=+crt-stati
   cargo build --quiet --release --locked --target "$target" --manifest-path "$clients/protocols/app/Cargo.toml"
 ln -sfn "$cache/protocols-target/$target/release/protocols" "$installed/protocols/app"
 
-# Programs that draw on the whole screen, as files of the guest's Debian: what its slim image has none of.
+# Programs that draw on the whole screen, as files of the guest's Debian: what its
+# slim image has none of.
 screen=$installed/protocols/screen.tar
 if [ ! -e "$screen" ]; then
   mapfile -t options < <(apt_options)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts the programs that the server runs at run time where only root can change them, since the server is root; so that it does
-# not need the checkout either.
+# Puts the programs that the server runs at run time where only root can change them, since the
+# server is root; so that it does not need the checkout either.
 set -euo pipefail
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../guest" && pwd)
 target=/usr/local/lib/hearth/guest-tools

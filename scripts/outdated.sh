@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # usage: outdated.sh CACHE
 #
-# Tells what is newer than what is pinned here: Python packages, crates, npm packages, the models of botocore; and which
-# advisories are open. Changes nothing, and always ends with status 0: what it finds is news, not a fault of this commit.
+# Tells what is newer than what is pinned here: Python packages, crates, npm packages, the models of
+# botocore; and which advisories are open. Changes nothing, and always ends with status 0: what it
+# finds is news, not a fault of this commit.
 set -uo pipefail
 cache=$1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

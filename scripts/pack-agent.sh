@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: pack-agent.sh AGENT_BINARY OUT_INITRD
 #
-# Makes the initrd of a microVM: the cached initramfs.cpio followed by a second archive that holds the agent as /init (the
-# kernel unpacks one after the other). OUT_INITRD with `-all` before its suffix is the same for apps with all capabilities, with
-# more kernel modules.
+# Makes the initrd of a microVM: the cached initramfs.cpio followed by a second archive that holds
+# the agent as /init (the kernel unpacks one after the other). OUT_INITRD with `-all` before its
+# suffix is the same for apps with all capabilities, with more kernel modules.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../guest/common.sh"
 [ $# = 2 ] || die "usage: pack-agent.sh AGENT_BINARY OUT_INITRD"

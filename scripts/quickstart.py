@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""The whole story on one machine: an image from examples/flask, three microVMs, one of them put to sleep and woken.
+"""The whole story on one machine: an image from examples/flask, three microVMs, one of them
+put to sleep and woken.
 
 usage: quickstart.py          (as root; `make quickstart` builds what it needs first)
 
-Starts a server of its own on free ports with a data directory in the cache, so that the second run finds the image. Does
-everything as a user would, through the command `hearth` and, once, plain curl. Ends with a table of times; with status 1
-and a sentence when something is not as claimed.
+Starts a server of its own on free ports with a data directory in the cache, so that the second run
+finds the image. Does everything as a user would, through the command `hearth` and, once, plain
+curl. Ends with a table of times; with status 1 and a sentence when something is not as claimed.
 """
 import hashlib
 import json
@@ -23,7 +24,8 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / "
 DATA_DIR = CACHE / "quickstart"
 SERVER_LOG = DATA_DIR / "server.log"
 PORT = "5000"
-# Under software emulation, on a machine that has other things to do, a first build can take a quarter of an hour.
+# Under software emulation, on a machine that has other things to do, a first build can take
+# a quarter of an hour.
 BUILD_TIMEOUT_SECONDS = 45 * 60
 WHOLE_TIMEOUT_SECONDS = 60 * 60
 
@@ -79,7 +81,8 @@ def start_server() -> subprocess.Popen:
     command = [HEARTH, "serve", "--data-dir", DATA_DIR, "--api-addr", "127.0.0.1:0", "--endpoint-addr", "127.0.0.1:0",
                "--on-stop", "suspend"]
     with open(SERVER_LOG, "w") as log:
-        # A session of its own: Ctrl-C reaches this script alone, which then stops the server in order.
+        # A session of its own: Ctrl-C reaches this script alone, which then stops
+        # the server in order.
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
     line = server.stdout.readline().strip()
     if not line.startswith("hearth ready"):
@@ -99,7 +102,8 @@ def stop_server(server: subprocess.Popen) -> int:
 
 
 def image_name() -> str:
-    """Changes with the example's source and with the guest files, whose agent is part of the snapshot."""
+    """Changes with the example's source and with the guest files, whose agent is
+    part of the snapshot."""
     digest = hashlib.sha256((CACHE / "initrd.img").read_bytes())
     for file in sorted(EXAMPLE.iterdir()):
         if file.is_file() and file.name != "README.md":

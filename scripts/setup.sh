@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the host packages Hearth needs and makes the guest artefacts.
 #
-# Debian 12 and 13, Ubuntu 24.04 and later; as root, or as a user who may call sudo. Repeating it costs less than a
-# second: apt is only touched when a package is missing. Options: --packages-only.
+# Debian 12 and 13, Ubuntu 24.04 and later; as root, or as a user who may call sudo. Repeating it
+# costs less than a second: apt is only touched when a package is missing. Options: --packages-only.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/guest/common.sh"
@@ -13,7 +13,8 @@ amd64) qemu_package=qemu-system-x86 qemu_program=qemu-system-x86_64 ;;
 arm64) qemu_package=qemu-system-arm qemu_program=qemu-system-aarch64 ;;
 *) die "Hearth runs on amd64 and arm64, not on $(dpkg --print-architecture)" ;;
 esac
-# What each is for: the VMM and its disk tool; guest images; networks of microVMs; the Rust build; the tests.
+# What each is for: the VMM and its disk tool; guest images; networks of microVMs; the
+# Rust build; the tests.
 qemu_packages=("$qemu_package" qemu-utils)
 packages=(
   mmdebstrap debian-archive-keyring e2fsprogs cpio kmod xz-utils zstd
@@ -21,7 +22,8 @@ packages=(
   gcc libc6-dev make pkg-config
   python3 python3-venv curl ca-certificates openssl zip unzip docker-registry pebble bind9-dnsutils
 )
-# The browser of the tests, and what tells it whom to trust: 127 MB to fetch. Ubuntu has Chromium as a snap only.
+# The browser of the tests, and what tells it whom to trust: 127 MB to fetch. Ubuntu has
+# Chromium as a snap only.
 [ "$(. /etc/os-release && echo "${ID:-}")" != debian ] || packages+=(chromium libnss3-tools)
 
 as_root() {
@@ -47,7 +49,8 @@ installed_qemu_is_new_enough() {
   [ -n "$version" ] && dpkg --compare-versions "$version" ge "$minimum_qemu"
 }
 
-# Debian 12 ships QEMU 7.2; its backports suite has 10.0. The suite is taken from the mirror that the machine uses already.
+# Debian 12 ships QEMU 7.2; its backports suite has 10.0. The suite is taken from the mirror that
+# the machine uses already.
 enable_backports() {
   local codename uri file=/etc/apt/sources.list.d/hearth-backports.sources
   codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
@@ -80,7 +83,8 @@ apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
 }
 
-# docker-registry is used by one test, which starts its own on loopback: the package must not leave a service running.
+# docker-registry is used by one test, which starts its own on loopback: the package must not
+# leave a service running.
 install_without_services() {
   local policy=/usr/sbin/policy-rc.d ours=
   if [ ! -e "$policy" ]; then

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # usage: venv.sh DIRECTORY [REQUIREMENTS]
 #
-# Makes a Python environment with what tests/requirements.txt, or another such file, names, and nothing else: a package that
-# is needed and not named fails here, on the day it becomes needed, rather than in a test, on the day it changes.
+# Makes a Python environment with what tests/requirements.txt, or another such file, names, and
+# nothing else: a package that is needed and not named fails here, on the day it becomes needed,
+# rather than in a test, on the day it changes.
 set -euo pipefail
 directory=$1
 requirements=${2:-$(dirname "${BASH_SOURCE[0]}")/../tests/requirements.txt}

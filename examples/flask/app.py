@@ -1,6 +1,7 @@
 """A small app with state in two places: a counter in memory and a file on disk.
 
-Each microVM launched from the image of this app has a state of its own, and keeps it while it is suspended.
+Each microVM launched from the image of this app has a state of its own, and keeps it
+while it is suspended.
 """
 import os
 import threading
@@ -54,6 +55,7 @@ def read_file():
         return Response("no file has been written\n", status=404, content_type="text/plain")
 
 
-# The first request of a Python program is slow: it imports, compiles and fills caches. Made here, before gunicorn listens,
-# its effects are part of the snapshot, and no microVM that is launched from it pays for them again.
+# The first request of a Python program is slow: it imports, compiles and fills caches. Made here,
+# before gunicorn listens, its effects are part of the snapshot, and no microVM that is launched
+# from it pays for them again.
 app.test_client().get("/counter")

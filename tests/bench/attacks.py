@@ -1,4 +1,5 @@
-"""What a tenant or a stranger does to a server in `make bench-neighbours`. Each attack goes on for a while and says what became of it.
+"""What a tenant or a stranger does to a server in `make bench-neighbours`. Each attack goes on for
+a while and says what became of it.
 
 Everything is made here, and everything that is attacked is on loopback.
 """
@@ -106,7 +107,8 @@ class Attacker:
             return None
 
     def begin(self, name: str, files: dict[str, str] | pathlib.Path, **more) -> None:
-        """Uploads a zip and begins to build it, instead of what an interrupted run may have left."""
+        """Uploads a zip and begins to build it, instead of what an interrupted run
+        may have left."""
         self.delete(name)
         if isinstance(files, dict):
             content = io.BytesIO()
@@ -215,7 +217,8 @@ def arguments(attacker: Attacker, seconds: float) -> str:
 
 
 def zip_directory(attacker: Attacker, seconds: float) -> str:
-    """A zip of 200 MB that is nothing but the directory of four million entries (APPNOTE.TXT, section 4.3)."""
+    """A zip of 200 MB that is nothing but the directory of four million entries
+    (APPNOTE.TXT, section 4.3)."""
     entries, name_bytes = 4_000_000, 5
     head = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, name_bytes, 0, 0, 0, 0, 0, 0)
     size = entries * (len(head) + name_bytes)
@@ -255,7 +258,8 @@ def sparse_file(attacker: Attacker, seconds: float) -> str:
 
 
 def hold(port: int, count: int, sources: list[str], say: bytes, seconds: float) -> Counter:
-    """Opens connections that say this and no more, again when they are answered or closed; what became of them."""
+    """Opens connections that say this and no more, again when they are answered or closed;
+    what became of them."""
     held, seen, end = [], Counter(), time.monotonic() + seconds
     while time.monotonic() < end:
         held = still_open(held, seen)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """`make bench`: how fast and how small, against bare QEMU on the same artefacts.
 
-usage: bench.py [--runs N] [--images perl,flask] [--clones 1,10,30] [--cold-boots N] [--output FILE]     (as root)
+usage: bench.py [--runs N] [--images perl,flask] [--clones 1,10,30] [--cold-boots N]
+[--output FILE]     (as root)
 
-Starts a server of its own with a data directory in the cache, so that the images are built once. Per image, floor and product
-take turns; then cold boots (three are enough for a ratio of 20), then memory at several numbers of clones. Prints tables and
-writes every sample to a JSON file. What is measured how: README.md beside this file.
+Starts a server of its own with a data directory in the cache, so that the images are built once.
+Per image, floor and product take turns; then cold boots (three are enough for a ratio of 20), then
+memory at several numbers of clones. Prints tables and writes every sample to a JSON file. What is
+measured how: README.md beside this file.
 """
 import argparse
 import datetime

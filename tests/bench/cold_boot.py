@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""One cold boot: QEMU with kernel, initial RAM file system and the image's disk, until the app answers its first request.
+"""One cold boot: QEMU with kernel, initial RAM file system and the image's disk, until the app
+answers its first request.
 
 usage: cold_boot.py --agent ADDRESS:PORT --app APP_SPEC_JSON --url URL -- COMMAND...
 
-Run inside the network namespace that has the TAPs, as `floor.py` is. Talks to the agent in the frames of crates/guest-protocol
-(a big-endian length and JSON). Prints one JSON line, times in milliseconds: `agent` until the agent answers, `app` until the
-app's process has been started, `first_http` until its first 200, `total` of all.
+Run inside the network namespace that has the TAPs, as `floor.py` is. Talks to the agent in the
+frames of crates/guest-protocol (a big-endian length and JSON). Prints one JSON line, times in
+milliseconds: `agent` until the agent answers, `app` until the app's process has been started,
+`first_http` until its first 200, `total` of all.
 """
 import argparse
 import json

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """`make bench-endpoint`: the endpoints' proxy beside nginx and HAProxy.
 
-usage: endpoint_bench.py [--seconds N] [--repeats N] [--hearth PROGRAM] [--output FILE]     (as root)
+usage: endpoint_bench.py [--seconds N] [--repeats N] [--hearth PROGRAM] [--output
+FILE]     (as root)
 
-All three do TLS 1.3 with an ECDSA P-256 certificate in front of the same plain HTTP/1.1 server in a network namespace, with two
-threads each, and take turns in every case. Only Hearth checks a token; all get it sent. Prints tables and writes every sample
-to a JSON file. What is measured how: README.md beside this file.
+All three do TLS 1.3 with an ECDSA P-256 certificate in front of the same plain HTTP/1.1 server in a
+network namespace, with two threads each, and take turns in every case. Only Hearth checks a token;
+all get it sent. Prints tables and writes every sample to a JSON file. What is measured how:
+README.md beside this file.
 """
 import argparse
 import contextlib
@@ -88,7 +90,8 @@ class Load:
 
 
 class Idle:
-    """Memory of a connection that has had one request and waits for the next; a hundred for each host."""
+    """Memory of a connection that has had one request and waits for the next; a
+    hundred for each host."""
 
     def __init__(self, program: pathlib.Path, connections: int):
         self.program, self.connections = program, connections

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The floor: bare QEMU restores a snapshot and the app in it answers one request, with nothing around them.
+"""The floor: bare QEMU restores a snapshot and the app in it answers one request, with
+nothing around them.
 
 usage: floor.py --state FILE --qmp SOCKET --url URL -- QEMU [ARGUMENT ...]
 
-QEMU is started paused, with `-incoming defer`, its QMP at SOCKET and its RAM mapped privately from the snapshot's memory file. The
-device state is loaded (`migrate-incoming`; RAM that is shared with a file is left where it is, capability `x-ignore-shared`), the
-CPUs are started, the app is asked. Prints one JSON line: milliseconds of each step and in all.
+QEMU is started paused, with `-incoming defer`, its QMP at SOCKET and its RAM mapped privately from
+the snapshot's memory file. The device state is loaded (`migrate-incoming`; RAM that is shared with
+a file is left where it is, capability `x-ignore-shared`), the CPUs are started, the app is asked.
+Prints one JSON line: milliseconds of each step and in all.
 """
 import argparse
 import json
@@ -22,7 +24,8 @@ POLL_SECONDS = 0.001
 
 
 class Qmp:
-    """The few commands of QEMU's machine protocol that a restore takes (QEMU: docs/interop/qmp-spec)."""
+    """The few commands of QEMU's machine protocol that a restore takes (QEMU:
+    docs/interop/qmp-spec)."""
 
     def __init__(self, path: pathlib.Path):
         self.socket = connect(path)

@@ -1,9 +1,10 @@
 """From a running clone's QEMU to a command line that does the same with nothing around it.
 
-The floor (`floor.py`) and the cold boot start QEMU by plain command lines with paths. Both are
-made here from what the product itself runs, so that all differences in time are the product's doing: same machine, devices,
-accelerator and sandbox, same memory file and disks. What has to differ: descriptors become paths, the TAPs are found by name in a
-namespace of the bench's own, and the floor's sandbox allows new processes because `floor.py` loads the state through `exec:cat`.
+The floor (`floor.py`) and the cold boot start QEMU by plain command lines with paths. Both are made
+here from what the product itself runs, so that all differences in time are the product's doing:
+same machine, devices, accelerator and sandbox, same memory file and disks. What has to differ:
+descriptors become paths, the TAPs are found by name in a namespace of the bench's own, and the
+floor's sandbox allows new processes because `floor.py` loads the state through `exec:cat`.
 """
 import json
 import os
@@ -16,7 +17,8 @@ from service import ROOT, Failure
 
 FLOOR = ROOT / "tests/bench/floor.py"
 GUEST_SOURCE = ROOT / "crates/guest/src/guest.rs"
-# crates/guest-protocol/src/message.rs; each TAP: host's address, guest's address, guest's MAC address.
+# crates/guest-protocol/src/message.rs; each TAP: host's address, guest's address,
+# guest's MAC address.
 TAPS = {
     "app0": ("192.168.241.1/30", "192.168.241.2", "02:48:45:41:52:01"),
     "ctl0": ("169.254.254.1/30", "169.254.254.2", "02:48:45:41:52:02"),
@@ -31,7 +33,8 @@ def ip(*arguments: str):
 
 
 class Network:
-    """A network namespace like a microVM's (crates/host-net/src/namespace.rs), with TAPs that QEMU opens by name."""
+    """A network namespace like a microVM's (crates/host-net/src/namespace.rs), with TAPs that
+    QEMU opens by name."""
 
     def __init__(self):
         self.name = f"hearth-bench-{os.getpid()}"
@@ -74,7 +77,8 @@ class Network:
 
 
 class CloneCommand:
-    """The command line of a clone's QEMU with paths for descriptors, and copies of its fresh overlay to run on."""
+    """The command line of a clone's QEMU with paths for descriptors, and copies of its fresh
+    overlay to run on."""
 
     def __init__(self, pid: int, data_dir: pathlib.Path, directory: pathlib.Path):
         self.directory = directory
@@ -85,7 +89,8 @@ class CloneCommand:
         self.program, self.options = arguments[0], self._translate(arguments[1:])
 
     def _resolve(self, pid: int, data_dir: pathlib.Path):
-        """Finds the clone's files among its descriptors. QEMU renumbers those of disks, so the places decide."""
+        """Finds the clone's files among its descriptors. QEMU renumbers those of disks, so
+        the places decide."""
         links = {pathlib.Path(os.readlink(link)) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
         images = {path for path in links if path.is_relative_to(data_dir / "images")}
         own = {path for path in links if path.is_relative_to(data_dir / "microvms")}
@@ -127,7 +132,8 @@ class CloneCommand:
         return next(option[1] for option in self.options if option[0] == name)
 
     def keep_empty_overlay(self):
-        """Makes the overlay that each run gets a copy of. As the product's, it does not name its base."""
+        """Makes the overlay that each run gets a copy of. As the product's, it does
+        not name its base."""
         size = self.disk.stat().st_size
         command = ["qemu-img", "create", "-q", "-f", "qcow2", str(self.directory / "empty.qcow2"), str(size)]
         subprocess.run(command, check=True, timeout=60)
@@ -144,7 +150,8 @@ class CloneCommand:
         return [self.program, *(text for option in options for text in option)]
 
     def boot(self, guest_directory: pathlib.Path, initrd: pathlib.Path) -> list[str]:
-        """For the cold boot: the same machine with empty RAM of its own, a kernel, and nobody on QMP."""
+        """For the cold boot: the same machine with empty RAM of its own, a kernel,
+        and nobody on QMP."""
         options = []
         for name, *value in self.options:
             if name in ("-S", "-incoming", "-mon") or (name == "-chardev" and "id=qmp" in value[0]):
@@ -158,7 +165,8 @@ class CloneCommand:
 
 
 def boot_arguments() -> str:
-    """The product's kernel command line, from its source: no running process has it when the image is cached."""
+    """The product's kernel command line, from its source: no running process has it when
+    the image is cached."""
     literal = re.search(r'const BOOT_ARGS: &str = "(.*?)";', GUEST_SOURCE.read_text(), re.DOTALL)
     if literal is None:
         raise Failure(f"{GUEST_SOURCE} has no BOOT_ARGS any more; the cold boot needs them")

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""`make bench-guest-hop`: what the way through the endpoint costs in front of a real guest, and how a crowd is woken.
+"""`make bench-guest-hop`: what the way through the endpoint costs in front of a real guest, and
+how a crowd is woken.
 
 usage: guest_hop.py [--rounds N] [--requests N] [--data-dir DIR]     (as root)
 
-The same requests go to one app through its endpoint and straight into the microVM's network namespace, in turns, each on one
-connection that is kept. Then a hundred clients ask a suspended microVM at the same moment. What is measured how: README.md
-beside this file.
+The same requests go to one app through its endpoint and straight into the microVM's network
+namespace, in turns, each on one connection that is kept. Then a hundred clients ask a suspended
+microVM at the same moment. What is measured how: README.md beside this file.
 """
 import argparse
 import json

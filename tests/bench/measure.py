@@ -1,4 +1,5 @@
-"""What is measured of one image: the floor and the microVMs in turn, cold boots, memory and disk."""
+"""What is measured of one image: the floor and the microVMs in turn, cold boots,
+memory and disk."""
 import json
 import os
 import pathlib
@@ -91,7 +92,8 @@ class ImageBench:
         return {"suspend_ms": suspend_ms, "resume_ms": resume_ms, "changed_ram_bytes": changed, **disk}
 
     def disk(self, microvm: dict) -> dict:
-        """What a suspended microVM takes on disk, and what its guest has written to its own disk."""
+        """What a suspended microVM takes on disk, and what its guest has written to
+        its own disk."""
         directory = self.service.data_dir / "microvms" / microvm["microvmId"]
         allocated = {file.name: file.stat().st_blocks * 512 for file in directory.rglob("*") if file.is_file()}
         overlay = next(file for file in directory.rglob("*.qcow2"))
@@ -117,7 +119,8 @@ class ImageBench:
     # The series.
 
     def measure_times(self, network: Network, runs: int, cold_boots: int):
-        """Floor and product take turns, also in who comes first. The first pair warms the caches and does not count."""
+        """Floor and product take turns, also in who comes first. The first pair warms the caches
+        and does not count."""
         for run in range(-1, runs):
             load = os.getloadavg()[0]
             steps = [("floor", lambda: self.floor(network)), ("microvm", self.life)]
@@ -163,8 +166,9 @@ def available_bytes() -> int:
 
 
 def process_memory(pid: int, ram: pathlib.Path | None = None) -> dict:
-    """Memory of a process in bytes (proc_pid_smaps(5)). `private` counts every page that no other process maps, also
-    unchanged pages of files; `anonymous` only what would be lost with the process."""
+    """Memory of a process in bytes (proc_pid_smaps(5)). `private` counts every page that no
+    other process maps, also unchanged pages of files; `anonymous` only what would be lost
+    with the process."""
     rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
     kib = {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB", rollup, re.MULTILINE)}
     memory = {
@@ -177,7 +181,8 @@ def process_memory(pid: int, ram: pathlib.Path | None = None) -> dict:
 
 
 def changed_ram_bytes(pid: int, ram: pathlib.Path) -> int:
-    """Guest memory that differs from the snapshot's file: anonymous pages in its private mapping."""
+    """Guest memory that differs from the snapshot's file: anonymous pages in its
+    private mapping."""
     inside, total = False, 0
     with open(f"/proc/{pid}/smaps") as smaps:
         for line in smaps:

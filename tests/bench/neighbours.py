@@ -1,5 +1,5 @@
-"""What attacks of one account cost another: latency of A's microVM, which is asked every 20 ms, and memory of the server, while
-account B does one thing after the other. Needs root. See README.md."""
+"""What attacks of one account cost another: latency of A's microVM, which is asked every 20 ms, and
+memory of the server, while account B does one thing after the other. Needs root. See README.md."""
 import argparse
 import contextlib
 import dataclasses
@@ -23,7 +23,8 @@ RATIO_MAX, MIB_MAX = 2.0, 256
 
 
 class Neighbour:
-    """Asks A's microVM in processes of its own, on one connection that is kept and on fresh ones."""
+    """Asks A's microVM in processes of its own, on one connection that is kept and
+    on fresh ones."""
 
     def __init__(self, service: Service, microvm: dict, token: str):
         self.over, self.found = multiprocessing.Event(), multiprocessing.Queue()

@@ -53,7 +53,8 @@ class Upstream:
 
 
 class Proxy:
-    """A proxy on a port of loopback. `hosts_file` and `token` are Hearth's: the others do not look at them."""
+    """A proxy on a port of loopback. `hosts_file` and `token` are Hearth's: the others do
+    not look at them."""
 
     name: str
 

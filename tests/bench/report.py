@@ -34,7 +34,8 @@ def times(samples: dict) -> dict[str, dict]:
 
 
 def disk_rows(samples: dict) -> list[tuple]:
-    """Per kind of change, medians in MiB: changed RAM, changed disk, allocated, allocated beyond changed."""
+    """Per kind of change, medians in MiB: changed RAM, changed disk, allocated,
+    allocated beyond changed."""
     rows = []
     for key, name in (("small", "few pages changed"), ("touched_64_mib", "64 MiB changed")):
         found = [life[key] for life in samples["microvm"] if key in life]
@@ -50,8 +51,8 @@ def disk_rows(samples: dict) -> list[tuple]:
 
 
 def memory_rows(samples: dict) -> list[tuple]:
-    """Per number of clones, medians in MiB: private, anonymous, changed by the guest, anonymous beyond that, proportional,
-    and the system's loss per clone."""
+    """Per number of clones, medians in MiB: private, anonymous, changed by the guest, anonymous
+    beyond that, proportional, and the system's loss per clone."""
     rows = []
     for sample in samples["memory"]:
         median = lambda value: statistics.median(value(clone) for clone in sample["clones"]) / MIB

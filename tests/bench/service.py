@@ -1,4 +1,5 @@
-"""The service under test: a server of the bench's own, its images, its microVMs, and clients for them."""
+"""The service under test: a server of the bench's own, its images, its microVMs, and
+clients for them."""
 import hashlib
 import http.client
 import json
@@ -45,7 +46,8 @@ class App:
         return f"{self.key}-{digest.hexdigest()[:12]}"
 
     def start_spec(self) -> dict:
-        """CMD and WORKDIR of the Dockerfile, as the agent wants them (`AppSpec` of the guest protocol)."""
+        """CMD and WORKDIR of the Dockerfile, as the agent wants them (`AppSpec` of
+        the guest protocol)."""
         dockerfile = (self.directory / "Dockerfile").read_text()
         workdir = re.search(r"^WORKDIR (\S+)", dockerfile, re.MULTILINE)
         return {
@@ -77,7 +79,8 @@ class Service:
         config.write_text(settings)
         command += ["--config", config]
         with open(self.log, "w") as log:
-            # A session of its own: Ctrl-C reaches the bench alone, which then stops the server in order.
+            # A session of its own: Ctrl-C reaches the bench alone, which then stops
+            # the server in order.
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
         try:
             self._connect()

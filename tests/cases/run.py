@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Field cases: inputs of people who do this job (Dockerfiles, zips, policies, SDK defaults, hosts), each a directory with a `run.sh`
-whose last line is `PASS ID …` or `FAIL ID …`.
+"""Field cases: inputs of people who do this job (Dockerfiles, zips, policies, SDK defaults, hosts),
+each a directory with a `run.sh` whose last line is `PASS ID …` or `FAIL ID …`.
 
-usage: run.py [--cases DIR] [--keep] [ID ...]      (as root, after `make build venv clients`; `make cases` does all of it)
+usage: run.py [--cases DIR] [--keep] [ID ...]      (as root, after `make build venv clients`; `make
+cases` does all of it)
 
-They are looked for beside the checkout and are not part of it. Each gets the environment of `hearth env` of a server that is started
-here, `hearth` and `aws` in its PATH, and HX_PYTHON with boto3. Ends with a table, and with status 1 when a case failed.
+They are looked for beside the checkout and are not part of it. Each gets the environment of `hearth
+env` of a server that is started here, `hearth` and `aws` in its PATH, and HX_PYTHON with boto3.
+Ends with a table, and with status 1 when a case failed.
 """
 import argparse
 import os

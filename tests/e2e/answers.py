@@ -1,7 +1,8 @@
-"""Every answer that a boto3 client of the tests gets is held against the output shape of botocore's model.
+"""Every answer that a boto3 client of the tests gets is held against the output shape
+of botocore's model.
 
-The session fails at its end when one does not fit (conftest.py). `null` is fine where a member is optional: the
-service sends it too.
+The session fails at its end when one does not fit (conftest.py). `null` is fine where a member is
+optional: the service sends it too.
 """
 import collections
 import datetime
@@ -13,7 +14,8 @@ import model
 UNKNOWN_TO_THE_MODEL = {
     "buildPhaseOverrides", "id", "roleConfiguration", "terminationReasonCode", "versionStateTimeBucket",
 }
-# What any operation may answer, with its HTTP status, whether it declares it or not. Each has a message only.
+# What any operation may answer, with its HTTP status, whether it declares it or not.
+# Each has a message only.
 COMMON_ERRORS = {
     "AccessDeniedException": 403, "IncompleteSignatureException": 403, "InvalidSignatureException": 403,
     "MissingAuthenticationTokenException": 403, "UnknownOperationException": 404, "UnrecognizedClientException": 403,
@@ -72,7 +74,8 @@ def error_problems(operation, status: int, kind: str, value) -> list[str]:
 
 
 def misfits(shape, value, path: str = "") -> list[str]:
-    """Where a JSON value is not of this shape: types, enumerations, unions, required and unknown members."""
+    """Where a JSON value is not of this shape: types, enumerations, unions, required
+    and unknown members."""
     place = path or "the body"
     if shape.type_name == "timestamp":
         return [] if is_time(shape, value) else [f"{place} is {value!r}, no timestamp"]

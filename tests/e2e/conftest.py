@@ -1,6 +1,8 @@
-"""Fixtures: one server and one built image for the whole session, microVMs that end with their test.
+"""Fixtures: one server and one built image for the whole session, microVMs that end
+with their test.
 
-While writing tests, HEARTH_E2E_DATA names a data directory that is kept, so that the next session finds the image built.
+While writing tests, HEARTH_E2E_DATA names a data directory that is kept, so that the next session
+finds the image built.
 """
 import contextlib
 import fcntl
@@ -28,7 +30,8 @@ from harness import ACCOUNT, ARTIFACTS, HEARTH, PROTOCOLS, REGION, ROOT, Server,
 from registry import Certificate, Registry
 from shells import HTTP_AND_SHELL
 
-# Where it is ignored, as in a job in the background of a shell, every program that tests start would ignore it, too.
+# Where it is ignored, as in a job in the background of a shell, every program that tests start
+# would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Which of the processes that share the tests this is, if there are several.
@@ -42,13 +45,16 @@ ENTRYPOINT ["/protocols"]
 """
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
 
-# Of two files that run at a time (pytest-xdist): those with long builds go first, so that both processes end at about the same
-# time, and those that measure, count, or give addresses to the host go last, each by itself.
+# Of two files that run at a time (pytest-xdist): those with long builds go first, so that both
+# processes end at about the same time, and those that measure, count, or give addresses to the host
+# go last, each by itself.
 FIRST = ("test_build", "test_snapshot", "test_full_disk", "test_image_hooks", "test_recordings", "test_versions", "test_hooks")
-# Chromium gives up its connections when the addresses of its host change, as they do with each microVM: test_protocols.
+# Chromium gives up its connections when the addresses of its host change, as they do with each
+# microVM: test_protocols.
 ALONE = ("test_protocols", "test_server", "test_faults", "test_restart", "test_names", "test_network", "test_slow", "test_fuzz",
          "test_waking", "test_limits", "test_idle")
-# One process runs these one after the other, so that only one builds the image that most of them need, while there is other work.
+# One process runs these one after the other, so that only one builds the image that most of them
+# need, while there is other work.
 LAST = ("test_screen", "test_websocket_frames", *ALONE)
 
 
@@ -73,8 +79,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
-    """Between processes, a lock that files share, or have to themselves; kept from the first test of a file, with what that sets
-    up, to the last."""
+    """Between processes, a lock that files share, or have to themselves; kept from the first test
+    of a file, with what that sets up, to the last."""
     if WORKER:
         fcntl.flock(turns(), fcntl.LOCK_EX if item.module.__name__ in ALONE else fcntl.LOCK_SH)
     report = yield
@@ -109,7 +115,8 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session", autouse=True)
 def answers_fit_the_model():
-    """Fails the session's last test when any answer that boto3 got did not fit the service's model."""
+    """Fails the session's last test when any answer that boto3 got did not fit the
+    service's model."""
     yield
     assert not answers.wrong, "answers that do not fit botocore's model:\n" + "\n".join(answers.wrong)
 
@@ -131,7 +138,8 @@ def base(request):
 
 @pytest.fixture(scope="session")
 def name_server():
-    """A DNS server for the guests' relay: knows one name, and that nothing else exists. Its address."""
+    """A DNS server for the guests' relay: knows one name, and that nothing else
+    exists. Its address."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     question = b"".join(bytes([len(label)]) + label.encode() for label in PUBLIC_NAME.split(".")) + b"\0"
@@ -233,7 +241,8 @@ def image(clients, probe_zip):
 
 @pytest.fixture(scope="session")
 def protocols(clients, base):
-    """ARN of an image of the app that speaks every protocol, with programs that draw on the whole screen."""
+    """ARN of an image of the app that speaks every protocol, with programs that draw on
+    the whole screen."""
     arn = clients.image_arn("protocols")
     if clients.image_state(arn) != "CREATED":
         clients.delete_image(arn)
@@ -273,7 +282,8 @@ def microvm(clients, image):
 
 @pytest.fixture(scope="module")
 def shared(clients, image):
-    """A microVM for the tests of one file that leave it running and do not care what others did to it."""
+    """A microVM for the tests of one file that leave it running and do not care what
+    others did to it."""
     microvm = clients.run(image)
     yield microvm
     microvm.terminate(wait=False)
@@ -308,7 +318,8 @@ def another_server(base, image, server, settings, request):
 
 @pytest.fixture(scope="module")
 def servers_of_module(base, image, server, settings, request):
-    """Starts further servers, with the session's image; they are stopped after the module's last test."""
+    """Starts further servers, with the session's image; they are stopped after the
+    module's last test."""
     with copies_of(server, base, settings, request.module.__name__) as start:
         yield start
 

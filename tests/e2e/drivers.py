@@ -1,7 +1,8 @@
-"""One way to call every client: boto3, the AWS CLI, and programs in tests/clients that use a client of their language.
+"""One way to call every client: boto3, the AWS CLI, and programs in tests/clients that use a
+client of their language.
 
-A program reads calls, one JSON object a line, and answers each with one line: `output`, `pages` or `error`. Inputs and
-outputs have the names of the service's model, whatever the client calls them.
+A program reads calls, one JSON object a line, and answers each with one line: `output`, `pages` or
+`error`. Inputs and outputs have the names of the service's model, whatever the client calls them.
 """
 import dataclasses
 import functools
@@ -28,7 +29,8 @@ RUST_CLIENT = CACHE / "rust-client-target/debug/hearth-rust-client"
 
 @dataclasses.dataclass
 class Refused(Exception):
-    """An error of the service as a client shows it: the client's exception type, and the code behind it."""
+    """An error of the service as a client shows it: the client's exception type, and
+    the code behind it."""
 
     type: str
     code: str
@@ -60,7 +62,8 @@ class Driver:
 
     def __init__(self, server, env: dict[str, str] | None = None):
         self.server = server
-        # Clients retry what was throttled and what is the server's fault; here each answer is to be seen.
+        # Clients retry what was throttled and what is the server's fault; here each
+        # answer is to be seen.
         self.env = server.env() | {"AWS_MAX_ATTEMPTS": "1"} | (env or {})
         self.called: set[str] = set()
         self.paged: set[str] = set()
@@ -191,7 +194,8 @@ class JavaScript(Program):
 
 
 class JavaScriptOfModel(Program):
-    """The AWS SDK for JavaScript v2 with the model of lambda-core, whose client for v3 the npm registry does not have."""
+    """The AWS SDK for JavaScript v2 with the model of lambda-core, whose client for v3 the npm
+    registry does not have."""
 
     services = ("lambda-core",)
     _MODEL = pathlib.Path(botocore.__file__).parent / "data/lambda-core" / model.VERSIONS["lambda-core"]

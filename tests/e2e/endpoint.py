@@ -43,7 +43,8 @@ class Clients:
 
     def boto(self, service: str, signature_version: str | None = None, parameter_validation: bool = True,
              inject_host_prefix: bool = True, **others):
-        """A client; `others` are arguments of boto3's in place of the server's root user and address."""
+        """A client; `others` are arguments of boto3's in place of the server's root
+        user and address."""
         chosen = {"endpoint_url": self.server.api_url, "aws_access_key_id": self.env["AWS_ACCESS_KEY_ID"],
                   "aws_secret_access_key": self.env["AWS_SECRET_ACCESS_KEY"]} | others
         config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=60,
@@ -113,7 +114,8 @@ class Clients:
         wait_until(lambda: not left(), 30, f"the microVMs of {image} have ended")
 
     def log_lines(self, group: str, stream: str = "", since: int = 0) -> list[str]:
-        """Every line of a log group since a time in ms, from streams whose names contain `stream`."""
+        """Every line of a log group since a time in ms, from streams whose names
+        contain `stream`."""
         lines = []
         # There is no group before its first line.
         with contextlib.suppress(self.logs.exceptions.ResourceNotFoundException):
@@ -132,7 +134,8 @@ class Clients:
 
 
 class EndpointConnection(http.client.HTTPConnection):
-    """TLS to an endpoint by its name, which nobody needs to resolve: all endpoints are on loopback."""
+    """TLS to an endpoint by its name, which nobody needs to resolve: all endpoints
+    are on loopback."""
 
     def __init__(self, endpoint: str, port: int, ca_bundle: str, timeout: float = 60):
         super().__init__(endpoint.split(":")[0], port, timeout=timeout)
@@ -200,14 +203,16 @@ class Microvm:
         return int(answer.text)
 
     def sh(self, command: str, check: bool = True) -> str:
-        """Runs a shell command inside, through the probe; its output without the last line's end."""
+        """Runs a shell command inside, through the probe; its output without the
+        last line's end."""
         answer = self.request("/", "POST", command.encode(), port=8081)
         assert answer.status == 200, answer
         assert not check or answer.headers["x-status"] == "0", f"{command}: {answer.text}"
         return answer.text.rstrip("\n")
 
     def reaches(self, *places: str) -> dict[str, str]:
-        """Whether TCP connections from inside to HOST:PORT succeed: `open: BANNER` or `closed: REASON`."""
+        """Whether TCP connections from inside to HOST:PORT succeed: `open: BANNER` or
+        `closed: REASON`."""
         answers = dict(line.split(" ", 1) for line in self.sh(f"perl probe.pl connect {' '.join(places)}").splitlines())
         assert set(answers) == set(places), answers
         return answers

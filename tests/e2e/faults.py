@@ -1,4 +1,5 @@
-"""What the fault suite injects and holds against a model: lives of microVMs, and the count of what was lost."""
+"""What the fault suite injects and holds against a model: lives of microVMs, and the count
+of what was lost."""
 import collections
 import contextlib
 import http.client
@@ -21,7 +22,8 @@ TALLY: dict[str, collections.Counter] = collections.defaultdict(collections.Coun
 
 @contextlib.contextmanager
 def fault(kind: str, count: int = 1):
-    """Counts faults: injected at once, survived when everything that was checked afterwards held."""
+    """Counts faults: injected at once, survived when everything that was checked
+    afterwards held."""
     TALLY[kind]["injected"] += count
     yield
     TALLY[kind]["survived"] += count
@@ -37,8 +39,9 @@ def summary() -> list[str]:
 
 
 class Life:
-    """One microVM after the other, each with a counter in its memory and a file on its disk. What was acknowledged is known;
-    of what was under way when the server went, either half may be true."""
+    """One microVM after the other, each with a counter in its memory and a file on its
+    disk. What was acknowledged is known; of what was under way when the server went, either
+    half may be true."""
 
     def __init__(self, image: str, random_source: random.Random):
         self.image, self.random = image, random_source

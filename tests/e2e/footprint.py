@@ -1,5 +1,5 @@
-"""What a server leaves on the host outside of its own process: found by an address range and user ids that the test gives
-to it alone."""
+"""What a server leaves on the host outside of its own process: found by an address range and user
+ids that the test gives to it alone."""
 import contextlib
 import os
 import pathlib
@@ -22,7 +22,8 @@ def output(*command: str) -> str:
 
 
 def owner(pid: str) -> int:
-    """User of a process; -1 of one that has ended, even if its parent has not asked for its status yet."""
+    """User of a process; -1 of one that has ended, even if its parent has not asked
+    for its status yet."""
     try:
         zombie = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
         return -1 if zombie else os.stat(f"/proc/{pid}").st_uid
@@ -38,7 +39,8 @@ def ids(server: Server) -> list[str]:
 
 
 def processes() -> list[int]:
-    """VMMs. With the last process of a namespace the namespace goes, unless something is mounted to hold it."""
+    """VMMs. With the last process of a namespace the namespace goes, unless something is
+    mounted to hold it."""
     return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and FIRST_UID <= owner(pid) < LAST_UID]
 
 

@@ -1,5 +1,5 @@
-"""What a WebSocket client may send, right and wrong, in the classes of the Autobahn test suite: frames as bytes, and what
-an app that echoes messages does with them (RFC 6455)."""
+"""What a WebSocket client may send, right and wrong, in the classes of the Autobahn test suite:
+frames as bytes, and what an app that echoes messages does with them (RFC 6455)."""
 import dataclasses
 import itertools
 import struct
@@ -33,7 +33,8 @@ def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is sent, and the frames that come back: opcode and payload, of a close frame the code alone."""
+    """What is sent, and the frames that come back: opcode and payload, of a close
+    frame the code alone."""
     name: str
     sent: bytes
     expected: list[tuple[int, object]]
@@ -215,8 +216,8 @@ CLASSES = [framing, pings_and_pongs, reserved_bits, opcodes, fragmentation, utf_
 
 
 def parse(data: bytes, deflate: bool) -> list[tuple[int, object]]:
-    """The messages and control frames of a server, in the form of `Case.expected`. It must not mask, and with extensions
-    that were not agreed upon it must not set a reserved bit."""
+    """The messages and control frames of a server, in the form of `Case.expected`. It must not
+    mask, and with extensions that were not agreed upon it must not set a reserved bit."""
     found, message, offset = [], None, 0
     # One for all messages: those that need no context take no harm.
     inflater = zlib.decompressobj(wbits=-15)

@@ -1,4 +1,5 @@
-"""Ways to spoil a request: strange values, pieces, framings, signatures. As hypothesis strategies."""
+"""Ways to spoil a request: strange values, pieces, framings, signatures. As
+hypothesis strategies."""
 import copy
 import dataclasses
 import functools

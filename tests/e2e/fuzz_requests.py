@@ -1,4 +1,5 @@
-"""Requests that are almost right, and some that are nothing, as hypothesis strategies; test_fuzz.py sends them."""
+"""Requests that are almost right, and some that are nothing, as hypothesis strategies;
+test_fuzz.py sends them."""
 import functools
 import json
 import re

@@ -72,8 +72,8 @@ class Server:
 
     def start(self, wait: bool = True) -> "Server":
         with open(self.log_path, "a") as log:
-            # A session of its own, so that Ctrl-C reaches only pytest, which then stops the server in order.
-            # The PATH is an ordinary user's, who has no sbin in it.
+            # A session of its own, so that Ctrl-C reaches only pytest, which then stops the server
+            # in order. The PATH is an ordinary user's, who has no sbin in it.
             self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log, text=True,
                                             start_new_session=True, env={**os.environ, "PATH": "/usr/bin:/bin"})
         if wait:
@@ -108,7 +108,8 @@ class Server:
         self.process.wait()
 
     def end(self) -> None:
-        """Stops it so that nothing is left on the host, whatever it has been told to do with running microVMs."""
+        """Stops it so that nothing is left on the host, whatever it has been told to do with
+        running microVMs."""
         if self.running and self.on_stop == "suspend":
             self.stop()
             return
@@ -132,14 +133,16 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def env(self) -> dict[str, str]:
-        """What `hearth env` tells AWS clients, on top of an environment without any other credentials."""
+        """What `hearth env` tells AWS clients, on top of an environment without any
+        other credentials."""
         lines = subprocess.run([HEARTH, "env", "--data-dir", self.data_dir], capture_output=True, text=True, check=True)
         told = dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines.stdout, re.MULTILINE))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return kept | told | {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
     def account_keys(self, account: str) -> dict[str, str]:
-        """boto3's arguments with the keys of a further account's root user, as `hearth env` tells them."""
+        """boto3's arguments with the keys of a further account's root user, as
+        `hearth env` tells them."""
         command = [HEARTH, "env", "--data-dir", self.data_dir, "--account", account]
         lines = subprocess.run(command, capture_output=True, text=True, check=True)
         told = dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines.stdout, re.MULTILINE))
@@ -147,8 +150,8 @@ class Server:
 
 
 def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True) -> pathlib.Path:
-    """A data directory with the same images and no microVMs. The source's server may be running: the database is
-    copied through SQLite, and images never change."""
+    """A data directory with the same images and no microVMs. The source's server may be running:
+    the database is copied through SQLite, and images never change."""
     to.mkdir(mode=0o700)
     with (contextlib.closing(sqlite3.connect(source / "hearth.db")) as live,
           contextlib.closing(sqlite3.connect(to / "hearth.db")) as copy):

@@ -1,7 +1,9 @@
-"""TLS for clients that read in one thread and write in another, as the threads of `websockets.sync` do.
+"""TLS for clients that read in one thread and write in another, as the threads of
+`websockets.sync` do.
 
-Python before 3.13 calls OpenSSL without a lock of its own. A write that falls together with the reading of the session tickets, which a server
-sends right after a handshake of TLS 1.3, breaks the connection: some of a thousand, with any server.
+Python before 3.13 calls OpenSSL without a lock of its own. A write that falls together with the
+reading of the session tickets, which a server sends right after a handshake of TLS 1.3, breaks the
+connection: some of a thousand, with any server.
 """
 import select
 import ssl

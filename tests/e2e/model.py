@@ -1,7 +1,8 @@
-"""botocore's models of the two services, as installed: what they know, and one request per constraint that breaks it.
+"""botocore's models of the two services, as installed: what they know, and one request per
+constraint that breaks it.
 
-Nothing of the models is kept here; `model_members.json` holds names only. After a look at what is new:
-`python tests/e2e/model.py >tests/e2e/model_members.json`.
+Nothing of the models is kept here; `model_members.json` holds names only. After a look at what is
+new: `python tests/e2e/model.py >tests/e2e/model_members.json`.
 """
 import dataclasses
 import functools
@@ -21,8 +22,9 @@ VERSIONS = {"lambda-microvms": "2025-09-09", "lambda-core": "2026-04-30"}
 BAD_TEXTS = ("bad: *%!", "\u20ac", "\x01")
 MISSING = object()
 
-# Valid values by member; those of other members follow from their shapes. They name nothing that exists, so that a
-# request which is wrongly accepted does no harm; CreateMicrovmImage can make only MADE, whose code is nowhere.
+# Valid values by member; those of other members follow from their shapes. They name nothing that
+# exists, so that a request which is wrongly accepted does no harm; CreateMicrovmImage can make only
+# MADE, whose code is nowhere.
 MADE = "model-made"
 IMAGE = f"arn:aws:lambda:{REGION}:{ACCOUNT}:microvm-image:model"
 CONNECTOR = f"arn:aws:lambda:{REGION}:aws:network-connector:aws-network-connector:INTERNET_EGRESS"
@@ -206,7 +208,8 @@ def bad_text(shape: botocore.model.StringShape) -> typing.Iterator[Violation]:
 
 
 def in_python(pattern: str) -> str:
-    r"""Python has no `\p`; these classes are near enough for telling that a bad text is none of them."""
+    r"""Python has no `\p`; these classes are near enough for telling that a bad text
+    is none of them."""
     for theirs, ours in ((r"\p{L}", r"\w"), (r"\p{N}", r"\d"), (r"\p{Z}", r"\s"), (r"[^\p{C}]", r"[^%]")):
         pattern = pattern.replace(theirs, ours)
     return pattern

@@ -1,4 +1,5 @@
-"""Hosts for guests to reach or not to reach: a network namespace of the test's own, behind a veth."""
+"""Hosts for guests to reach or not to reach: a network namespace of the test's own,
+behind a veth."""
 import contextlib
 import os
 import re
@@ -9,7 +10,8 @@ import threading
 
 from harness import wait_until
 
-# The host's end, and the other end with one address of each kind. TEST-NET-3 (RFC 5737) stands for the internet.
+# The host's end, and the other end with one address of each kind. TEST-NET-3 (RFC 5737)
+# stands for the internet.
 HOST_ADDRESS = "203.0.113.1"
 PUBLIC = "203.0.113.2"
 ALLOWED = "10.213.77.2"
@@ -37,7 +39,8 @@ def ip(*arguments: str) -> str:
 
 @contextlib.contextmanager
 def outside_world():
-    """The namespace with a listener that greets with "outside" on every address, and one that stays connected."""
+    """The namespace with a listener that greets with "outside" on every address, and one
+    that stays connected."""
     name = f"hearth-e2e-{os.getpid()}"
     veth = f"e2e{os.getpid() % 100_000}"
     process = None
@@ -55,7 +58,8 @@ def outside_world():
         for closed in CLOSED[:-1]:
             ip("route", "add", f"{closed}/32", "via", PUBLIC)
         process = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", BANNER])
-        # Every address can be reached from the host: what a guest cannot reach is closed to it, not absent.
+        # Every address can be reached from the host: what a guest cannot reach is
+        # closed to it, not absent.
         for address in (PUBLIC, ALLOWED, *CLOSED[:-1]):
             wait_until(lambda address=address: greets(address, BANNER_PORT) == b"outside\n", 10, f"{address} answers")
         yield name

@@ -1,4 +1,5 @@
-"""IAM and STS: calls with any input through boto3, and XML answers held against botocore's models."""
+"""IAM and STS: calls with any input through boto3, and XML answers held against
+botocore's models."""
 import dataclasses
 import datetime
 import re

@@ -1,4 +1,5 @@
-"""Requests as bytes and answers as bytes: what no HTTP library would send, and a strict look at what comes back."""
+"""Requests as bytes and answers as bytes: what no HTTP library would send, and a strict look
+at what comes back."""
 import contextlib
 import dataclasses
 import datetime
@@ -74,8 +75,8 @@ def presigned(keys: Keys, service: str, method: str, path: bytes, query: bytes, 
 # Bytes.
 
 def exchange(address: tuple[str, int], sent: bytes, more: bool, timeout: float) -> bytes:
-    """Sends bytes on a connection of their own; all that comes back until the server closes it. Without `more`, the
-    server learns that nothing follows."""
+    """Sends bytes on a connection of their own; all that comes back until the server closes it.
+    Without `more`, the server learns that nothing follows."""
     deadline, received = time.monotonic() + timeout, bytearray()
     with socket.create_connection(address, timeout=timeout) as connection:
         try:

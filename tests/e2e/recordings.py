@@ -1,6 +1,7 @@
 """Replays recorded exchanges with the live service and names every difference.
 
-They are looked for beside the checkout, in `../shared/aws/recorded`, and are not part of the repository.
+They are looked for beside the checkout, in `../shared/aws/recorded`, and are not
+part of the repository.
 """
 import json
 import re
@@ -69,7 +70,8 @@ def pick(value, path: str):
 
 
 def compare(recorded, got, path: str, part: bool = False):
-    """Yields (path, sentence) where two normalised values differ; `part`: others may have more members."""
+    """Yields (path, sentence) where two normalised values differ; `part`: others may
+    have more members."""
     if recorded == "TIMESTAMP":
         # Whether it is written as the model wants is looked at in answers.py.
         if not isinstance(got, int | float | str) or isinstance(got, bool):
@@ -96,7 +98,8 @@ def compare(recorded, got, path: str, part: bool = False):
 
 
 class Replay:
-    """One case against one server. `differences` has a sentence by `case/step` or `case/step/member`."""
+    """One case against one server. `differences` has a sentence by `case/step` or
+    `case/step/member`."""
 
     def __init__(self, clients, case: dict):
         self.clients, self.case, self.differences = clients, case, {}
@@ -162,7 +165,8 @@ class Replay:
             self.differ(step, place, sentence)
 
     def send(self, step: dict, path: str, body) -> wire.Answer:
-        """The path as it is recorded, ARNs with their colons; clients encode them (test_model.py)."""
+        """The path as it is recorded, ARNs with their colons; clients encode them
+        (test_model.py)."""
         answer = wire.send(self.clients, step["method"], path, b"" if body is None else json.dumps(body).encode())
         answers.record(model.operations()[step["operation"]], answer.status, answer.headers, answer.body)
         return answer
@@ -209,7 +213,8 @@ class Replay:
                 yield from compare({name: item.get(name) for name in shape["required"]}, item, shape["path"])
 
     def about_this_case(self, body):
-        """Other tests have images and microVMs, too: lists without what is not about this case's."""
+        """Other tests have images and microVMs, too: lists without what is not about
+        this case's."""
         def own(item: dict) -> bool:
             return not self.own or any(value in self.own for value in item.values() if isinstance(value, str))
         if isinstance(body, dict):

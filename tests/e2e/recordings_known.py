@@ -1,7 +1,8 @@
-"""Where the answers are not those of the live service, by `case/step` (status or error class, or it cannot be sent) or
-`case/step/member` (`until` for the states on the way), and why.
+"""Where the answers are not those of the live service, by `case/step` (status or error class, or it
+cannot be sent) or `case/step/member` (`until` for the states on the way), and why.
 
-The list may only shrink: a difference that is not here fails the test, and so does one that no longer occurs.
+The list may only shrink: a difference that is not here fails the test, and so does one
+that no longer occurs.
 """
 _BUILDS = "One build per version: there is one host, and its CPU generation is called 1."
 _NEWER = "The model has this member; the recording is older than it."

@@ -1,4 +1,5 @@
-"""What a refusal of a malformed request must say, and which operations the documentation says are served."""
+"""What a refusal of a malformed request must say, and which operations the
+documentation says are served."""
 import re
 
 import model
@@ -27,8 +28,8 @@ def refusal_problem(broken: model.Violation, answer, error: str = "ValidationExc
         return f"no sentence of Smithy's: {answer.message[:300]}"
     if int(counted[1]) != len(parts) or ("errors" in answer.message.split(":")[0]) != (len(parts) > 1):
         return f"counts wrong: {answer.message[:300]}"
-    # A text of the wrong length may break a pattern as well, but nothing else may be found fault with. Paths begin with
-    # a small letter where lambda-core's members do not.
+    # A text of the wrong length may break a pattern as well, but nothing else may be found fault
+    # with. Paths begin with a small letter where lambda-core's members do not.
     path = broken.path.lower()
     if any(part["path"].lower() != path for part in parts) or broken.says not in [part["says"] for part in parts]:
         return f"does not say that '{broken.path}' {broken.says}: {answer.message[:300]}"

@@ -1,4 +1,5 @@
-"""Debian's docker-registry on loopback, filled through its HTTP API, and a small base image made of Debian's files."""
+"""Debian's docker-registry on loopback, filled through its HTTP API, and a small base image made
+of Debian's files."""
 import gzip
 import hashlib
 import io
@@ -83,7 +84,8 @@ class Registry:
         return {"mediaType": media_type, "digest": digest, "size": len(data)}
 
     def push(self, repository: str, tag: str, layer: bytes, config: dict) -> str:
-        """Pushes an image of one layer (a tar), and an index of it besides; returns the index's digest."""
+        """Pushes an image of one layer (a tar), and an index of it besides; returns
+        the index's digest."""
         packed = gzip.compress(layer, 1, mtime=0)
         diff_id = "sha256:" + hashlib.sha256(layer).hexdigest()
         image = {"architecture": architecture(), "os": "linux", "config": config,

@@ -1,6 +1,7 @@
 """What every client does: each operation, each paginator, each error that can be provoked.
 
-Only the driver's client calls what is tested; waiting is done by boto3, so that no time depends on the client.
+Only the driver's client calls what is tested; waiting is done by boto3, so that no time
+depends on the client.
 """
 import contextlib
 
@@ -20,7 +21,8 @@ NO_MICROVM = "microvm-00000000-0000-0000-0000-000000000000"
 
 @contextlib.contextmanager
 def refused(driver: Driver, code: str, *, modelled: bool = True):
-    """The call in it is refused with this error, which the client shows as an exception of that name."""
+    """The call in it is refused with this error, which the client shows as an
+    exception of that name."""
     with pytest.raises(Refused) as caught:
         yield
     error = caught.value
@@ -153,7 +155,8 @@ def errors(driver: Driver, clients: Clients, busy_image: str) -> None:
 
 
 def limits(driver: Driver, image: str) -> None:
-    """On a server that has room for nothing more, and whose rate of GetMicrovm is exceeded all the time."""
+    """On a server that has room for nothing more, and whose rate of GetMicrovm is
+    exceeded all the time."""
     with refused(driver, "ServiceQuotaExceededException"):
         driver.call("CreateMicrovmImage", name="one-too-many", **CODE)
     with refused(driver, "InsufficientCapacityException"):

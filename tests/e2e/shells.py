@@ -48,7 +48,8 @@ class Shell:
         self.socket.send(json.dumps({"type": "resize", "cols": columns, "rows": rows}))
 
     def wait_for(self, pattern: str, timeout: float = 60) -> re.Match:
-        """Reads until what was printed since the last match has this in it; what comes before is forgotten."""
+        """Reads until what was printed since the last match has this in it; what comes
+        before is forgotten."""
         deadline = time.monotonic() + timeout
         while True:
             if found := re.search(pattern.encode(), self.printed, re.DOTALL):

@@ -80,7 +80,8 @@ def denied(call, action: str, **arguments) -> str:
 
 
 def test_nothing_is_reached_without_permission(clients, image, shared, user):
-    """Every operation of the models, about things that exist, by a user whom nothing allows anything."""
+    """Every operation of the models, about things that exist, by a user whom nothing
+    allows anything."""
     keys = user()
     credentials = Credentials(keys["aws_access_key_id"], keys["aws_secret_access_key"])
     reached = []

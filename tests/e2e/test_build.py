@@ -1,4 +1,5 @@
-"""Builds: a base image from a registry, failures inside the build microVM, reused layers, trusted certificates."""
+"""Builds: a base image from a registry, failures inside the build microVM, reused layers,
+trusted certificates."""
 import os
 import platform
 import signal
@@ -40,8 +41,8 @@ GROUP = "/aws/lambda-microvms/layers"
 
 @pytest.fixture(scope="module")
 def build(clients, registry):
-    """Builds the image `layers`, after deleting the one before unless it is to be updated; its ARN, state, reason and the
-    lines of its log."""
+    """Builds the image `layers`, after deleting the one before unless it is to be updated; its ARN,
+    state, reason and the lines of its log."""
     registry.small = registry.push(
         "library/small", "1", small_debian(), {"Env": ["PATH=/usr/bin:/bin", "SMALL=yes", "IMAGE=acme/app/x:1.2"]})
     clients.s3.create_bucket(Bucket="layers")
@@ -99,7 +100,8 @@ def test_failing_steps_then_an_exiting_app_then_a_good_one(clients, build):
     assert facts == ["4242", "4343", "/home/app", "CapEff:", "0000000000000000"]
 
 
-# What people write and the builder does not take, or took otherwise. The registry of the first stage does not exist.
+# What people write and the builder does not take, or took otherwise. The registry of the first
+# stage does not exist.
 PEOPLES = """\
 # syntax=docker/dockerfile:1
 ARG SUITE=trixie
@@ -185,7 +187,8 @@ def test_a_base_image_from_a_registry_that_only_the_ca_bundle_vouches_for(build,
 
 
 def test_no_base_image_is_asked_for_inside_the_host(build):
-    """Whoever writes the Dockerfile names the registry: an open port of the host looks like a closed one."""
+    """Whoever writes the Dockerfile names the registry: an open port of the host looks
+    like a closed one."""
     reasons = []
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -222,7 +225,8 @@ def test_a_vmm_that_is_killed_during_a_build(clients):
 
 
 def test_the_hosts_certificates_are_trusted_in_run_lines_only(shared):
-    """The session's image was built with a CA bundle, and printed its build's environment into a file."""
+    """The session's image was built with a CA bundle, and printed its build's
+    environment into a file."""
     during, env = shared.sh("cat /build-env"), shared.request("/env").text
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"):
         assert f"{name}=/run/hearth-ca.crt" in during

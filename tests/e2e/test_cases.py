@@ -1,4 +1,5 @@
-"""The quick ones of the field cases (tests/cases/run.py): policies, roles and S3 as people use them, without guests."""
+"""The quick ones of the field cases (tests/cases/run.py): policies, roles and S3 as people use
+them, without guests."""
 import importlib.util
 import pathlib
 

@@ -11,7 +11,8 @@ def hearth(server, *arguments: str, timeout: float = 300) -> subprocess.Complete
 
 
 def test_building_again_adds_a_version(clients, server, tmp_path):
-    """The first version fails in its Dockerfile; what is built then runs. The name is the directory's owner's to reuse."""
+    """The first version fails in its Dockerfile; what is built then runs. The name is the
+    directory's owner's to reuse."""
     directory = tmp_path / "again"
     shutil.copytree(ROOT / "examples/perl-counter", directory)
     dockerfile = directory / "Dockerfile"
@@ -37,7 +38,8 @@ def test_building_again_adds_a_version(clients, server, tmp_path):
 
 
 def test_curl_tells_by_its_status_who_refused(server, shared):
-    """As `curl`, it takes an answer of the app for a success, whatever it says; the endpoint's own refusal is none."""
+    """As `curl`, it takes an answer of the app for a success, whatever it says; the endpoint's
+    own refusal is none."""
     served = hearth(server, "curl", shared.id, "/count")
     assert (served.returncode, served.stderr) == (0, "") and int(served.stdout) > 0
     refused = hearth(server, "curl", shared.id, "--port", "9999")

@@ -1,4 +1,5 @@
-"""Official clients and one of other people's, unmodified: all operations, paginators and errors (scenario.py)."""
+"""Official clients and one of other people's, unmodified: all operations, paginators and
+errors (scenario.py)."""
 import contextlib
 import socket
 import threading
@@ -65,7 +66,8 @@ def busy_image(clients: Clients, silent: socket.socket):
 
 @pytest.fixture(scope="module")
 def full(servers_of_module):
-    """A server that has room for nothing more, and is asked for microVMs more often than it allows."""
+    """A server that has room for nothing more, and is asked for microVMs more often
+    than it allows."""
     tight = {"quotas": {"images": 1, "minimum_available_memory_mib": 1 << 30}, "rates": {"get_microvm": 1}}
     clients = Clients(servers_of_module(tight))
     end = threading.Event()

@@ -1,4 +1,5 @@
-"""What converts the layers of images (guest/store-image.sh, confine.py): reads what a registry sends, and can do nothing else."""
+"""What converts the layers of images (guest/store-image.sh, confine.py): reads what a registry
+sends, and can do nothing else."""
 import gzip
 import hashlib
 import io
@@ -83,7 +84,8 @@ def test_limits_of_what_reads_layers(program, ends):
 
 
 def layout(directory, *layers, diff_id=None):
-    """An OCI image layout of these plain tars; or of one that is packed already, if its digest is given."""
+    """An OCI image layout of these plain tars; or of one that is packed already, if
+    its digest is given."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -163,7 +165,8 @@ def member(kind, size):
 
 
 def sparse(size):
-    """The header of a file of this size that is all hole, in the old GNU format (tar.h, struct oldgnu_header)."""
+    """The header of a file of this size that is all hole, in the old GNU format (tar.h,
+    struct oldgnu_header)."""
     header = bytearray(member(tarfile.GNUTYPE_SPARSE, 0))
     header[483:495] = b"\x80" + size.to_bytes(11, "big")
     header[148:156] = b" " * 8
@@ -201,7 +204,8 @@ def test_records_of_layers_without_bounds_are_a_sentence(tmp_path, layer, said):
     assert said in refusal(tmp_path, layer)
 
 
-# What a process has before its first exec counts for it (getrusage(2)), and these tests may have much: a small one stands between.
+# What a process has before its first exec counts for it (getrusage(2)), and these tests may have
+# much: a small one stands between.
 MEASURED = """
 import os, subprocess, sys
 process = subprocess.Popen(sys.argv[1:])

@@ -1,4 +1,5 @@
-"""Bad input and broken parts: each ends with a sentence for the user, and nothing else is harmed."""
+"""Bad input and broken parts: each ends with a sentence for the user, and nothing
+else is harmed."""
 import datetime
 import json
 import os
@@ -207,7 +208,8 @@ def test_an_app_that_exits(run):
 def test_an_app_without_memory(run):
     """The guest's kernel ends the app's first process, and with it the microVM."""
     microvm = run()
-    # The kernel is to choose the first process. The request gets no answer; a busy host may take minutes to fill the memory.
+    # The kernel is to choose the first process. The request gets no answer; a busy host may take
+    # minutes to fill the memory.
     microvm.request("/", "POST", b"echo 1000 >/proc/1/oom_score_adj; exec tail /dev/zero", port=8081, timeout=240)
     microvm.wait_state("TERMINATED", timeout=60)
     assert microvm.get()["stateReason"] == "Container Stopped with Exit Code: 137"

@@ -1,7 +1,8 @@
-"""Faults with real guests. After each: every acknowledged write is there, every record is true, nothing leaks, and other
-microVMs answered throughout.
+"""Faults with real guests. After each: every acknowledged write is there, every record is true,
+nothing leaks, and other microVMs answered throughout.
 
-`make soak` runs the long form: HEARTH_FAULTS=50 kills of the service, HEARTH_SOAK_MINUTES=30 with 20 microVMs.
+`make soak` runs the long form: HEARTH_FAULTS=50 kills of the service,
+HEARTH_SOAK_MINUTES=30 with 20 microVMs.
 """
 import contextlib
 import os
@@ -228,7 +229,8 @@ MISBEHAVIOUR = {
 
 @pytest.fixture(scope="module")
 def crowd(servers_of_module):
-    """Clients of a server of its own: what a guest floods would be in the logs that other tests search."""
+    """Clients of a server of its own: what a guest floods would be in the logs that
+    other tests search."""
     return Clients(servers_of_module())
 
 

@@ -15,8 +15,8 @@ from scenario import egress
 
 @pytest.fixture
 def small_disk(base):
-    """A file system of its own, large enough for two images and little more. Not a tmpfs, where reading the holes of a
-    sparse file takes space."""
+    """A file system of its own, large enough for two images and little more. Not a tmpfs, where
+    reading the holes of a sparse file takes space."""
     directory, disk = base / "small-disk", base / "small-disk.img"
     directory.mkdir(exist_ok=True)
     with open(disk, "wb") as file:

@@ -1,7 +1,8 @@
-"""Random requests against a server of its own: whatever comes, it answers in its own words, and goes on.
+"""Random requests against a server of its own: whatever comes, it answers in its own
+words, and goes on.
 
-The same requests in every run; HEARTH_FUZZ_SEED chooses others, HEARTH_FUZZ_FACTOR more of them. Hypothesis shrinks
-what fails to the least that fails.
+The same requests in every run; HEARTH_FUZZ_SEED chooses others, HEARTH_FUZZ_FACTOR more of them.
+Hypothesis shrinks what fails to the least that fails.
 """
 import collections
 import contextlib
@@ -29,7 +30,8 @@ SEED = int(os.environ.get("HEARTH_FUZZ_SEED", "1"))
 FACTOR = float(os.environ.get("HEARTH_FUZZ_FACTOR", "1"))
 # Longest time from a request to the end of its answer, on a busy machine with a build going on.
 ANSWER_SECONDS = 10
-# How much more memory the server may hold afterwards, and may have held at the worst: bodies have up to 6 MiB.
+# How much more memory the server may hold afterwards, and may have held at the worst:
+# bodies have up to 6 MiB.
 KEPT_MIB, PEAK_MIB = 48, 128
 # Besides those of the models: what is refused before an operation is found, and by which status.
 FRONT = {
@@ -104,8 +106,8 @@ class Target:
         self.nothing_half_made()
 
     def nothing_half_made(self):
-        """All that was made comes to rest, can be looked at and be deleted, and leaves nothing. What clients asked for
-        who have hung up may still be made meanwhile."""
+        """All that was made comes to rest, can be looked at and be deleted, and leaves nothing.
+        What clients asked for who have hung up may still be made meanwhile."""
         wait_until(self.swept, 60, f"nothing is left but {self.rows()}")
         for directory in ("images", "builds", "microvms"):
             path = self.server.data_dir / directory
@@ -139,7 +141,8 @@ class Target:
     def check(self, request: fuzz.Request):
         """Sends a request; its answer is a proper one, and a refusal has changed nothing."""
         before = self.rows()
-        # A body that is longer than what comes is waited for; so the server is told that nothing comes.
+        # A body that is longer than what comes is waited for; so the server is told
+        # that nothing comes.
         whole = request.framing in ("whole", "chunked") and request.is_http
         answers = self.ask(request.to_bytes(self.keys, self.host), whole, request.method == b"HEAD")
         for answer in answers:
@@ -202,7 +205,8 @@ def test_operations_with_inputs_that_are_nearly_right(target):
         target.check(request)
     with target.unharmed():
         run()
-        # Otherwise the requests show little: most must get past the signature, and some must be right.
+        # Otherwise the requests show little: most must get past the signature, and
+        # some must be right.
         assert target.past_the_signature > 0.6, target.seen
         assert sum(target.seen[status] for status in (200, 201, 202, 204)) > 50 * FACTOR, target.seen
 

@@ -1,4 +1,5 @@
-"""What an app finds inside: a container as Docker makes it, the right time, randomness of its own."""
+"""What an app finds inside: a container as Docker makes it, the right time,
+randomness of its own."""
 import concurrent.futures
 import os
 import time
@@ -21,7 +22,8 @@ def test_the_container_is_as_docker_makes_it(shared):
 
 
 def test_the_system_is_as_the_service_has_it(shared):
-    """What behaviour.md, section 6, says of a guest; /etc/resolv.conf is in test_network.py."""
+    """What a guest of the service looks like from inside; /etc/resolv.conf is in
+    test_network.py."""
     assert "Umask:\t0022" in shared.sh("cat /proc/1/status")
     assert len(shared.sh("cat /proc/swaps").splitlines()) == 1
     assert shared.sh("hostname; cat /etc/hostname") == "localhost\nlocalhost"
@@ -72,7 +74,8 @@ def test_the_agent_is_out_of_reach(shared):
 
 
 def clock_error(microvm) -> float:
-    """Seconds between the guest's clock and the host's, as far as the request's own duration tells."""
+    """Seconds between the guest's clock and the host's, as far as the request's own
+    duration tells."""
     before = time.time()
     there = float(microvm.request("/time").text)
     after = time.time()

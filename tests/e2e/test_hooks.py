@@ -219,7 +219,8 @@ def test_the_payload_is_for_the_run_hook_alone(another_server, clients, hooked, 
 
 
 def test_an_operator_can_close_the_port_of_the_hooks(launch, hooked, another_server):
-    """Open to a token that covers it, as on the service, unless the configuration says otherwise."""
+    """Open to a token that covers it, as on the service, unless the configuration
+    says otherwise."""
     hook = "/aws/lambda-microvms/runtime/v1/suspend"
     assert launch().request(hook, "POST", port=9000).status == 200
     microvm = Clients(another_server({"hooks_port_reachable": False})).run(hooked)

@@ -1,4 +1,5 @@
-"""Users, roles, policies and sessions, as boto3 and the AWS CLI make and use them; and several accounts."""
+"""Users, roles, policies and sessions, as boto3 and the AWS CLI make and use them; and
+several accounts."""
 import json
 import re
 import subprocess
@@ -35,7 +36,8 @@ class Account:
         self.iam, self.sts = self.boto("iam"), self.boto("sts")
 
     def boto(self, service: str, keys: dict | None = None):
-        """A client with keys as CreateAccessKey or AssumeRole answers them; the root user's without."""
+        """A client with keys as CreateAccessKey or AssumeRole answers them; the root
+        user's without."""
         keys = keys or {}
         chosen = {"aws_access_key_id": keys.get("AccessKeyId", self.clients.env["AWS_ACCESS_KEY_ID"]),
                   "aws_secret_access_key": keys.get("SecretAccessKey", self.clients.env["AWS_SECRET_ACCESS_KEY"]),

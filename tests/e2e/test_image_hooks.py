@@ -1,11 +1,13 @@
-"""The hooks of a build: `ready` says when the snapshot may be taken, `validate` tries it out in a clone."""
+"""The hooks of a build: `ready` says when the snapshot may be taken, `validate` tries
+it out in a clone."""
 import pytest
 
 from artifact import zipped
 from harness import ACCOUNT, REGION
 
-# Answers each hook as the environment says: `503,200` is 503 to the first call and 200 to all others, `2:200` is 200 after two
-# seconds, `exit` ends the app. On port 8080 it says whether a validation left something behind.
+# Answers each hook as the environment says: `503,200` is 503 to the first call and 200 to all
+# others, `2:200` is 200 after two seconds, `exit` ends the app. On port 8080 it says whether a
+# validation left something behind.
 APP = """
 use IO::Select;
 use IO::Socket::INET;
@@ -43,7 +45,8 @@ NAME = "hooked"
 
 @pytest.fixture(scope="module")
 def build(clients):
-    """Builds a version of one image with hooks that answer as told; its version, the image's state, the build."""
+    """Builds a version of one image with hooks that answer as told; its version, the image's
+    state, the build."""
     clients.s3.create_bucket(Bucket=NAME)
     clients.s3.put_object(Bucket=NAME, Key="code.zip", Body=zipped({"Dockerfile": DOCKERFILE, "app.pl": APP}))
     clients.delete_image(arn := clients.image_arn(NAME))

@@ -1,4 +1,5 @@
-"""What one microVM may take of the endpoints. The session's image has 512 MiB, so a vCPU at peak."""
+"""What one microVM may take of the endpoints. The session's image has 512 MiB, so a
+vCPU at peak."""
 import contextlib
 import time
 

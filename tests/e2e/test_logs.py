@@ -161,7 +161,8 @@ def printing(command: list[str], env: dict[str, str]):
 
 
 def cli_2() -> pathlib.Path | None:
-    """An AWS CLI 2, which alone has `logs tail`: HEARTH_AWS_CLI_2 names one, or it is on the PATH."""
+    """An AWS CLI 2, which alone has `logs tail`: HEARTH_AWS_CLI_2 names one, or it
+    is on the PATH."""
     for name in (os.environ.get("HEARTH_AWS_CLI_2"), shutil.which("aws2"), shutil.which("aws"), "/usr/bin/aws"):
         if name and pathlib.Path(name).exists():
             version = subprocess.run([name, "--version"], capture_output=True, text=True)
@@ -211,7 +212,8 @@ def test_service_quotas(clients):
 
 
 def test_what_is_old_goes_by_itself(base, settings):
-    """Lines beyond their group's retention, and records of microVMs that ended long ago, are gone after a start."""
+    """Lines beyond their group's retention, and records of microVMs that ended long ago, are
+    gone after a start."""
     server = Server(base / "old-data", settings | {"retention": {"terminated_days": 2}}, base, "old").start()
     clients = Clients(server)
     for age, group in ((1, "/young"), (3, "/old")):

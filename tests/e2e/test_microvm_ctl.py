@@ -1,4 +1,5 @@
-"""microvm-ctl, somebody else's command line for MicroVMs, unmodified: its settings are environment variables.
+"""microvm-ctl, somebody else's command line for MicroVMs, unmodified: its settings are
+environment variables.
 
 Its own examples need images of public registries; tests/clients/microvm-ctl/app takes their place.
 """
@@ -102,13 +103,15 @@ def test_quotas(mvm):
 
 @pytest.fixture(scope="module")
 def operator(servers_of_module):
-    """Who has a server of their own. microvm-ctl builds for ARM_64 only; here the host's architecture stands for it."""
+    """Who has a server of their own. microvm-ctl builds for ARM_64 only; here the host's
+    architecture stands for it."""
     return Clients(servers_of_module({"any_architecture": True}))
 
 
 @pytest.fixture(scope="module")
 def exported(operator) -> dict[str, str]:
-    """What `mvm bootstrap` says is to be exported. It waits 8 seconds by itself for each role that it makes."""
+    """What `mvm bootstrap` says is to be exported. It waits 8 seconds by itself for each
+    role that it makes."""
     return dict(re.findall(r"export (MVM_\w+)=(\S+)", command_line(operator)("bootstrap")))
 
 

@@ -1,7 +1,8 @@
-"""botocore's models of lambda-microvms and lambda-core against the server: what it must refuse, and what it answers.
+"""botocore's models of lambda-microvms and lambda-core against the server: what it must refuse,
+and what it answers.
 
-The constraints are derived from the installed models, so that a newer botocore brings its own. boto3 itself refuses
-some of these requests, therefore they are signed and sent as they are.
+The constraints are derived from the installed models, so that a newer botocore brings its own.
+boto3 itself refuses some of these requests, therefore they are signed and sent as they are.
 """
 import json
 import pathlib
@@ -14,8 +15,8 @@ import wire
 from refusals import documented, refusal_problem
 
 _RUNTIMES = "Lambda's custom runtimes are no part of MicroVMs."
-# Operations of the models that the server does not have. The list may only shrink: one of them that answers anything
-# else fails the test, and from then on its constraints are tested.
+# Operations of the models that the server does not have. The list may only shrink: one of them that
+# answers anything else fails the test, and from then on its constraints are tested.
 ABSENT = {
     "CreateRuntime": _RUNTIMES,
     "CreateRuntimeAlias": _RUNTIMES,
@@ -34,8 +35,8 @@ ABSENT = {
     "UpdateRuntimeAlias": _RUNTIMES,
     "UpdateRuntimeVersion": _RUNTIMES,
 }
-# Constraints that the server deliberately does not enforce as the model has them, by `operation path rule`. A
-# constraint that it does enforce must not be here.
+# Constraints that the server deliberately does not enforce as the model has them, by `operation
+# path rule`. A constraint that it does enforce must not be here.
 OTHERWISE = {
     "CreateNetworkConnector Name pattern": "The model allows an ARN as well; what that would name is not known.",
     "RunMicrovm idlePolicy.maxIdleDurationSeconds min": "The operator's `minimum_idle_seconds`, 1 in these tests.",
@@ -87,7 +88,8 @@ def test_every_constraint_of_an_operation_is_enforced(clients, name):
 
 @pytest.mark.parametrize("name", SERVED)
 def test_a_request_that_breaks_none_is_not_refused_for_its_shape(clients, name):
-    """So that the refusals are for what was broken. Most of these are about things that do not exist."""
+    """So that the refusals are for what was broken. Most of these are about things
+    that do not exist."""
     shape = model.operations()[name].input_shape
     answer = call(clients, name, model.good(shape) if shape else {})
     assert answer.status < 500 and "validation error" not in answer.message, answer
@@ -109,7 +111,8 @@ def test_an_absent_operation_says_so(clients, name):
 
 
 def test_names_of_the_model_are_known():
-    """A newer botocore may know more; then look at it, and write model_members.json anew (model.py tells how)."""
+    """A newer botocore may know more; then look at it, and write model_members.json anew
+    (model.py tells how)."""
     def flat(names, path: str = "") -> set[str]:
         items = names.items() if isinstance(names, dict) else [(name, {}) for name in names]
         return {path.strip()} if not items else {text for name, inner in items for text in flat(inner, f"{path} {name}")}
@@ -119,7 +122,8 @@ def test_names_of_the_model_are_known():
     assert not news, "botocore's models are not those that the server was made for:\n" + "\n".join(news)
 
 
-# What it answers. Every answer of the session is looked at (answers.py); this shows that the look is not a blind one.
+# What it answers. Every answer of the session is looked at (answers.py); this shows that the
+# look is not a blind one.
 
 def test_answers_are_looked_at(clients):
     before = answers.seen["ListMicrovms"]

@@ -1,4 +1,5 @@
-"""Names and certificates of the endpoints: DNS, the operator's certificate, ACME. No guest is needed for any of it."""
+"""Names and certificates of the endpoints: DNS, the operator's certificate, ACME. No guest is
+needed for any of it."""
 import base64
 import contextlib
 import json
@@ -80,7 +81,8 @@ def test_the_operators_certificate_is_served_and_changes_under_way(serve, base):
     first = certificate_of(server)
     assert first == ssl.PEM_cert_to_DER_cert(chain.read_text())
     assert verified(server, chain)
-    # Half of a change: the key is another one. The certificate before stays, and the log says so once.
+    # Half of a change: the key is another one. The certificate before stays, and the
+    # log says so once.
     key.write_text("no key")
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "the endpoint certificate stays as it was" in server.log_path.read_text(), 20, "it is logged")

@@ -1,4 +1,5 @@
-"""What a guest can reach: the internet and names, and nothing that is the host's, a neighbour's or private."""
+"""What a guest can reach: the internet and names, and nothing that is the host's, a
+neighbour's or private."""
 import subprocess
 
 import pytest
@@ -41,7 +42,8 @@ def connections_past_the_agent(microvm) -> list[str]:
 
 
 def test_the_guests_kernel_leads_requests_to_the_app(run):
-    """What listens on 127.0.0.1 alone is reached from 127.0.0.1, and the agent has no part in it."""
+    """What listens on 127.0.0.1 alone is reached from 127.0.0.1, and the agent has
+    no part in it."""
     microvm = run()
     assert microvm.sh('echo "$PEER"; grep -c 0100007F:1F91 /proc/net/tcp').split()[0] == "127.0.0.1"
     assert microvm.count() == 1

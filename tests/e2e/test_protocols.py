@@ -1,4 +1,5 @@
-"""Every protocol of the endpoint with the clients that people use, in front of an app in a real guest."""
+"""Every protocol of the endpoint with the clients that people use, in front of an
+app in a real guest."""
 import concurrent.futures
 import contextlib
 import json

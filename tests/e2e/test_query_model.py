@@ -1,4 +1,5 @@
-"""botocore's models of IAM and STS against the server: what is served, what is refused, and the documentation."""
+"""botocore's models of IAM and STS against the server: what is served, what is refused, and
+the documentation."""
 import botocore.session
 import pytest
 
@@ -7,7 +8,8 @@ import query
 from refusals import documented, refusal_problem
 
 SERVICES = {"iam": "2010-05-08", "sts": "2011-06-15"}
-# Constraints that the server does not enforce as the models have them, by `operation path rule`, with the reason.
+# Constraints that the server does not enforce as the models have them, by `operation path
+# rule`, with the reason.
 OTHERWISE = {
     "AssumeRole ProvidedContexts max": "Empty structures have no form in the query protocol, so nothing is sent.",
 }

@@ -1,6 +1,8 @@
-"""Recorded exchanges with the live service, replayed: status, error class and body, member by member.
+"""Recorded exchanges with the live service, replayed: status, error class and body,
+member by member.
 
-Skipped where there are no recordings beside the checkout; what they taught stands in test_service_facts.py as well.
+Skipped where there are no recordings beside the checkout; what they taught stands in
+test_service_facts.py as well.
 """
 import concurrent.futures
 
@@ -35,7 +37,8 @@ def code(clients):
 
 @pytest.fixture(scope="module")
 def replays(clients, code):
-    """What each case finds, in the end. They run at once, since they wait for builds most of the time."""
+    """What each case finds, in the end. They run at once, since they wait for builds
+    most of the time."""
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(1, len(CASES))) as pool:
         yield {name: pool.submit(recordings.Replay(clients, case).run) for name, case in CASES.items()}
 

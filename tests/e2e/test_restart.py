@@ -1,4 +1,5 @@
-"""MicroVMs outlive the server: a later one takes them over, whatever ended the former and whatever it was doing."""
+"""MicroVMs outlive the server: a later one takes them over, whatever ended the former and
+whatever it was doing."""
 import json
 import os
 import pathlib
@@ -20,7 +21,8 @@ WRITER = "i=0; while :; do i=$((i+1)); echo $i >/var/tmp/sequence; echo sequence
 
 @pytest.fixture
 def enduring(another_server):
-    """A server that leaves its microVMs running when it is stopped, as the program does by default."""
+    """A server that leaves its microVMs running when it is stopped, as the program
+    does by default."""
     server = another_server(footprint.SETTINGS)
     assert server.stop() == 0
     server.on_stop = None
@@ -194,7 +196,8 @@ def test_two_servers_and_a_stranger_do_not_meet(enduring, another_server, image,
     one, two = enduring, another_server()
     first, second = Clients(one).run(image), Clients(two).run(image)
     assert (first.count(), second.count()) == (1, 1)
-    # A process of somebody else with the name of a VMM, and the copy of a run directory that is in use.
+    # A process of somebody else with the name of a VMM, and the copy of a run
+    # directory that is in use.
     strange = subprocess.Popen(["sleep", "600"])
     try:
         record = json.loads((two.data_dir / "run" / second.id / "vmm.json").read_text())

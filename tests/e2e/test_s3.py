@@ -92,7 +92,8 @@ def test_a_chunk_without_end_takes_no_memory(clients, bucket):
 
 
 def send(method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """Plain HTTP without any header of its own: an older presigned URL says that there is no content type."""
+    """Plain HTTP without any header of its own: an older presigned URL says that there
+    is no content type."""
     parts = urllib.parse.urlsplit(url)
     with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=10)) as connection:
         connection.request(method, f"{parts.path}?{parts.query}", body)

@@ -1,4 +1,5 @@
-"""S3 as whole programs use it: the AWS CLI's commands, what tools read and set of a bucket, accounts, users, roles."""
+"""S3 as whole programs use it: the AWS CLI's commands, what tools read and set of a bucket,
+accounts, users, roles."""
 import contextlib
 import json
 import os
@@ -92,7 +93,8 @@ def test_versions(own, bucket):
 
 
 def test_what_tools_read_and_set_of_a_bucket(own, bucket):
-    """What microvm-ctl's bootstrap does to its bucket, and what infrastructure tools ask of every one."""
+    """What microvm-ctl's bootstrap does to its bucket, and what infrastructure tools
+    ask of every one."""
     s3, where = own.s3, {"Bucket": bucket}
     block = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     s3.put_public_access_block(**where, PublicAccessBlockConfiguration=block)
@@ -188,7 +190,8 @@ def allow(*actions: str, resource: str) -> str:
 
 @pytest.fixture
 def user(own, request):
-    """Makes a user with one policy; its S3 client, or one with temporary credentials of the user."""
+    """Makes a user with one policy; its S3 client, or one with temporary credentials
+    of the user."""
     iam, made = own.boto("iam"), []
 
     def make(policy: str, temporary: bool = False):
@@ -326,7 +329,8 @@ def test_every_operation_of_the_model_is_served_or_says_that_it_is_not(own, name
 
 
 def test_tags_by_s3_control(own, bucket):
-    """As Terraform's provider asks for them. SDKs put the account before the host, so that has to be a name."""
+    """As Terraform's provider asks for them. SDKs put the account before the host, so that
+    has to be a name."""
     control = own.boto("s3control", endpoint_url=own.server.api_url.replace("127.0.0.1", "localhost"))
     named = {"AccountId": ACCOUNT, "ResourceArn": f"arn:aws:s3:::{bucket}"}
     assert control.list_tags_for_resource(**named)["Tags"] == []

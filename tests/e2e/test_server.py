@@ -9,7 +9,8 @@ from endpoint import Clients
 from footprint import footprint as left_behind
 from harness import HEARTH, Server, wait_until
 
-# By the kind of microVM that a build stays in: with its RUN line, or with its app, which never listens.
+# By the kind of microVM that a build stays in: with its RUN line, or with its app,
+# which never listens.
 ENDLESS = {
     "build": 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/bin/true"]\n',
     "snapshot": 'FROM debian:trixie-slim\nCMD ["sleep", "infinity"]\n',
@@ -56,7 +57,8 @@ def test_a_configuration_that_is_none(base, settings):
 # What it leaves behind.
 
 class Busy:
-    """A server with something in every phase: builds, and microVMs that launch, run, sleep, fall asleep and wake up."""
+    """A server with something in every phase: builds, and microVMs that launch, run, sleep, fall
+    asleep and wake up."""
 
     def __init__(self, server: Server, image: str, *builds: str):
         self.server, self.clients = server, Clients(server)
@@ -125,7 +127,8 @@ def test_after_a_kill_everything_goes_on_and_leftovers_are_swept(another_server,
     microvms = (busy.asleep, busy.awake, busy.falling, busy.waking, busy.launching)
     assert [microvm.count() for microvm in microvms] == [3, 4, 5, 6, 1]
     assert busy.awake.request("/file").text == "kept"
-    # One VMM for each, and none of the builds; no files of builds and of microVMs that nobody knows.
+    # One VMM for each, and none of the builds; no files of builds and of microVMs
+    # that nobody knows.
     assert len(footprint.processes()) == len(microvms)
     assert set(os.listdir(server.data_dir / "run")) == {microvm.id for microvm in microvms}
     assert not half.exists() and not list((server.data_dir / "builds").glob("*"))

@@ -1,4 +1,5 @@
-"""What recorded exchanges with the live service taught, as far as no crate's test has it: status, error class, members, texts.
+"""What recorded exchanges with the live service taught, as far as no crate's test has it: status,
+error class, members, texts.
 
 Members that are null on the service are null here, not absent; others must not be there at all.
 """

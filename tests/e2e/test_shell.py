@@ -25,7 +25,8 @@ def processes(microvm, pattern: str) -> list[str]:
 
 
 def in_foreground(microvm, process: int) -> bool:
-    """Whether a process of the guest's container runs, and its group has its terminal (proc_pid_stat(5))."""
+    """Whether a process of the guest's container runs, and its group has its terminal
+    (proc_pid_stat(5))."""
     _, _, state, _, group, _, _, foreground, *_ = microvm.sh(f"cat /proc/{process}/stat").split()
     return state != "T" and group == foreground
 
@@ -49,7 +50,8 @@ def test_the_size_of_the_window_is_0_until_it_is_told(shell):
     assert shell.run("stty size") == "0 0"
     shell.resize(132, 43)
     assert shell.run("stty size") == "43 132"
-    # It sleeps a second at a time: perl does not notice a signal that comes right before it falls asleep.
+    # It sleeps a second at a time: perl does not notice a signal that comes right
+    # before it falls asleep.
     shell.type("perl -e '$SIG{WINCH} = sub { print qq(changed\\n); exit }; $| = 1; print qq(rea), qq(dy\\n); sleep 1 while 1'\r")
     shell.wait_for("ready")
     shell.resize(80, 24)

@@ -73,7 +73,8 @@ def test_http_needs_its_connector(run):
 
 
 def test_a_shell_ends_with_the_life_of_its_microvm(run):
-    """A suspend drops it in order; the next one, on a suspended microVM, wakes it, and finds nothing of the first."""
+    """A suspend drops it in order; the next one, on a suspended microVM, wakes it, and finds
+    nothing of the first."""
     microvm = run(ingressNetworkConnectors=HTTP_AND_SHELL)
     first = Shell(microvm)
     first.type("touch /tmp/kept; sleep 5555\r")
@@ -121,7 +122,8 @@ def test_long_messages_are_refused(microvm):
 
 
 def test_commands_and_pipes_are_ours(microvm):
-    """What `hearth shell` uses: a program without terminal, its exit status, and the end of its input."""
+    """What `hearth shell` uses: a program without terminal, its exit status, and the
+    end of its input."""
     shell = Shell(microvm, path="/shell?frames=extended&terminal=none&arg=sh&arg=-c&arg=wc%20-c;%20exit%209")
     shell.type(b"x" * 100_000)
     shell.socket.send('{"type":"eof"}')

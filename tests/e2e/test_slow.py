@@ -1,4 +1,5 @@
-"""Thousands of clients that connect and are slow, from many addresses of 127.0.0.0/8, before a server without any microVM."""
+"""Thousands of clients that connect and are slow, from many addresses of 127.0.0.0/8, before a
+server without any microVM."""
 import contextlib
 import http.client
 import pathlib
@@ -12,7 +13,8 @@ import pytest
 from harness import REGION, Server, wait_until
 
 _, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
-# Each takes two of the server's open files, which keeps 2048 for itself (open_files.rs). Not every host lets root have more.
+# Each takes two of the server's open files, which keeps 2048 for itself (open_files.rs). Not every
+# host lets root have more.
 CONNECTIONS, SOURCES = 10_000 if HARD == resource.RLIM_INFINITY else min(10_000, (HARD - 2048) // 2 - 10), 20
 # Of them so many finish the TLS handshake and are slow with the head of a request.
 WITH_TLS = 6_000

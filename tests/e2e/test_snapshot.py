@@ -1,4 +1,5 @@
-"""What a clone must not share with its siblings or its former life: time, randomness, connections; and what it is told."""
+"""What a clone must not share with its siblings or its former life: time, randomness, connections;
+and what it is told."""
 import concurrent.futures
 import json
 import os
@@ -88,7 +89,8 @@ def privileged(clients, built):
 
 
 def clocks(microvm) -> tuple[float, list[float]]:
-    """Seconds by which the guest's wall clock is wrong for certain, and its three clocks; of the quickest of several requests."""
+    """Seconds by which the guest's wall clock is wrong for certain, and its three clocks; of the
+    quickest of several requests."""
     samples = []
     for _ in range(8):
         before = time.time()
@@ -127,7 +129,8 @@ def test_clocks_run_as_fast_as_the_hosts(run_one):
         there = float(microvm.request("/clocks").text.split()[1])
         samples.append((time.time() - before, there - (before + time.time()) / 2))
     half = len(samples) // 2
-    # Differences between the clocks, each from the quickest request of its half: some three seconds apart.
+    # Differences between the clocks, each from the quickest request of its half: some
+    # three seconds apart.
     drift = min(samples[half:])[1] - min(samples[:half])[1]
     assert abs(drift) < 0.06, samples
     microvm.terminate(wait=False)
@@ -181,7 +184,7 @@ def test_an_app_that_closes_the_way_past_the_agent_is_reached_through_it(privile
 
 
 def test_all_capabilities(privileged):
-    """`additionalOsCapabilities: ["ALL"]` (behaviour.md, section 1)."""
+    """What a microVM with `additionalOsCapabilities: ["ALL"]` may do."""
     status = privileged.sh("cat /proc/1/status")
     for name in ("CapPrm", "CapEff", "CapBnd"):
         assert f"{name}:\t000001ffffffffff" in status
@@ -195,7 +198,8 @@ def test_all_capabilities(privileged):
         privileged.sh(command)
 
 
-# As docker, k3s and the like ask the kernel for them, in a network namespace that leaves the app's as it is.
+# As docker, k3s and the like ask the kernel for them, in a network namespace that
+# leaves the app's as it is.
 LINKS = ("bridge0 type bridge", "veth0 type veth peer name veth1", "dummy0 type dummy", "vxlan0 type vxlan id 9 dstport 4789",
          "wg0 type wireguard", "macvlan0 link dummy0 type macvlan", "ipvlan0 link veth1 type ipvlan")
 RULES = """
@@ -212,7 +216,8 @@ add rule inet own after oifname bridge0 masquerade
 
 
 def test_the_kernel_has_what_container_runtimes_load_modules_for(privileged):
-    """An app with all capabilities has no files of modules: what guest/initramfs.sh does not name is not there."""
+    """An app with all capabilities has no files of modules: what guest/initramfs.sh does not
+    name is not there."""
     privileged.sh("head -c 1M /dev/zero >/tmp/disk && device=$(losetup --find --show /tmp/disk) && losetup --detach $device")
     privileged.sh("mount -t binfmt_misc none /mnt && umount /mnt")
     links = " && ".join(f"{TOOL}/ip link add {link}" for link in LINKS)
@@ -230,7 +235,8 @@ def test_the_kernel_has_what_container_runtimes_load_modules_for(privileged):
 
 
 def test_requests_under_way_outlive_the_first_rule_of_nat(clients, built):
-    """As dockerd makes them. The answer to this command goes by a connection from before there was connection tracking."""
+    """As dockerd makes them. The answer to this command goes by a connection from before there was
+    connection tracking."""
     # One whose way is open: in another test the others' is closed, and the agent leads their
     # connections.
     microvm = clients.run(built[1])

@@ -1,4 +1,5 @@
-"""The main job: from a zip to a microVM that answers, sleeps and wakes, with the unmodified AWS CLI and boto3."""
+"""The main job: from a zip to a microVM that answers, sleeps and wakes, with the unmodified
+AWS CLI and boto3."""
 import re
 
 from endpoint import Microvm

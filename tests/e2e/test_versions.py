@@ -1,4 +1,5 @@
-"""Versions of an image: an update built for real beside microVMs of the version before, activation, deletion, tags."""
+"""Versions of an image: an update built for real beside microVMs of the version before,
+activation, deletion, tags."""
 import contextlib
 
 import pytest

@@ -1,5 +1,5 @@
-"""Clients that keep their connections while a microVM is suspended again and again notice nothing of it: whatever meets what,
-each request is answered by the app, which gets it once."""
+"""Clients that keep their connections while a microVM is suspended again and again notice nothing
+of it: whatever meets what, each request is answered by the app, which gets it once."""
 import collections
 import contextlib
 import itertools
@@ -33,7 +33,8 @@ def ask(client, numbers, over: threading.Event, sent: list[bytes], faults: list[
 
 
 def suspend_again_and_again(microvm, until: float) -> int:
-    """At moments that are random, also while it wakes, when it is refused. How often it was accepted."""
+    """At moments that are random, also while it wakes, when it is refused. How often
+    it was accepted."""
     pauses, accepted = random.Random(7), 0
     service = microvm.clients.microvms
     while time.monotonic() < until:

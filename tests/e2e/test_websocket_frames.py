@@ -1,5 +1,5 @@
-"""Every kind of WebSocket frame through the endpoint: what an app in a guest answers is, byte for byte, what the same
-program answers that is spoken to directly."""
+"""Every kind of WebSocket frame through the endpoint: what an app in a guest answers is, byte for
+byte, what the same program answers that is spoken to directly."""
 import asyncio
 import subprocess
 

@@ -1,5 +1,5 @@
-"""Connections that have become WebSockets, as streams of raw bytes: to an app itself, and through an endpoint over HTTP/1.1
-and HTTP/2."""
+"""Connections that have become WebSockets, as streams of raw bytes: to an app itself, and through
+an endpoint over HTTP/1.1 and HTTP/2."""
 import asyncio
 import base64
 import contextlib

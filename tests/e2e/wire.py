@@ -1,4 +1,5 @@
-"""Raw requests, signed with botocore's SigV4: also what no client would send. The answer is as it came."""
+"""Raw requests, signed with botocore's SigV4: also what no client would send. The
+answer is as it came."""
 import dataclasses
 import json
 import urllib.error

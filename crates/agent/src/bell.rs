@@ -13,8 +13,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 /// The peer will send no more (poll(2)'s POLLRDHUP, which nix does not name).
 const HANG_UP: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
 
-/// Rings for everybody who listens. An eventfd per listener, because a condition variable cannot be waited
-/// for together with a socket.
+/// Rings for everybody who listens. An eventfd per listener, because a condition variable cannot be
+/// waited for together with a socket.
 #[derive(Debug)]
 pub(crate) struct Bell {
     listeners: Mutex<Vec<Weak<EventFd>>>,
@@ -53,7 +53,8 @@ impl Bell {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|listener| {
             let Some(event) = listener.upgrade() else { return false };
-            // A full counter, the only error there is, means that the listener has been woken already.
+            // A full counter, the only error there is, means that the listener has
+            // been woken already.
             let _ = event.write(1);
             true
         });

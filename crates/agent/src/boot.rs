@@ -1,5 +1,5 @@
-//! From the kernel's initial file system to a guest with its modules loaded and a root that containers can
-//! leave.
+//! From the kernel's initial file system to a guest with its modules loaded and a root that
+//! containers can leave.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsFd;
@@ -28,8 +28,8 @@ pub(crate) fn boot() -> Result<(), Error> {
     mount_on("tmpfs", "/tmp", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None)
 }
 
-/// The agent's own lines go to the console. The kernel opens none for an init whose initial root has no
-/// /dev/console.
+/// The agent's own lines go to the console. The kernel opens none for an init whose initial root
+/// has no /dev/console.
 fn open_console() {
     let console = OpenOptions::new().read(true).write(true).open("/dev/console");
     if let Ok(file) = console.or_else(|_| OpenOptions::new().read(true).write(true).open("/dev/null")) {
@@ -38,8 +38,8 @@ fn open_console() {
     }
 }
 
-/// Loads `/lib/modules/NNN-name.ko` in the order of their names, then deletes them to free the memory they
-/// take.
+/// Loads `/lib/modules/NNN-name.ko` in the order of their names, then deletes them to free
+/// the memory they take.
 fn load_modules() -> Result<(), Error> {
     let Ok(entries) = fs::read_dir(MODULES) else {
         return Ok(());
@@ -60,7 +60,8 @@ fn load_module(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// `pivot_root` cannot leave the kernel's initial root, so a tmpfs takes its place, as `switch_root` does it.
+/// `pivot_root` cannot leave the kernel's initial root, so a tmpfs takes its place, as
+/// `switch_root` does it.
 fn change_root() -> Result<(), Error> {
     create_dir(NEW_ROOT)?;
     mount_on("tmpfs", NEW_ROOT, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))?;

@@ -1,7 +1,9 @@
-//! The stage that runs a Dockerfile build in the builder's root file system, as PID 1 of its own namespaces.
+//! The stage that runs a Dockerfile build in the builder's root file system, as PID 1
+//! of its own namespaces.
 //!
-//! The builder's disk is shared by all builds and read-only, so an overlay in memory lies on top of it. What
-//! a build writes in quantity (layers, the context, temporary files) goes to the cache disk.
+//! The builder's disk is shared by all builds and read-only, so an overlay in memory lies
+//! on top of it. What a build writes in quantity (layers, the context, temporary files)
+//! goes to the cache disk.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -26,7 +28,8 @@ const LOWER: &str = "/run/builder";
 const UPPER: &str = "/run/builder-upper";
 const ROOT: &str = "/run/build-root";
 const SCRIPT: &str = "/usr/libexec/hearth/build-image";
-/// Where the ext4 superblock has its magic number, and the number (ext4's on-disk format documentation).
+/// Where the ext4 superblock has its magic number, and the number (ext4's on-disk
+/// format documentation).
 const EXT4_MAGIC: (u64, [u8; 2]) = (0x438, [0x53, 0xef]);
 
 /// What the stage reports to the agent.
@@ -134,7 +137,8 @@ fn run_in_builder(program: &'static str, arguments: &[&str]) -> Result<(), Error
     bind("/dev", &dev)?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    // SAFETY: the child of this single-threaded process only changes its root before it executes the program.
+    // SAFETY: the child of this single-threaded process only changes its root before it
+    // executes the program.
     unsafe { command.pre_exec(|| Ok(chroot(ROOT)?)) };
     let output = command.output().map_err(|source| Error::Program { program, source })?;
     umount2(dev.as_str(), MntFlags::MNT_DETACH)

@@ -88,8 +88,8 @@ pub(crate) fn exit_code(pid: i32) -> Option<i32> {
 /// Kills the child, and with it everything in its PID namespace.
 pub(crate) fn kill(pid: i32) {
     if exit_code(pid).is_none() {
-        // SAFETY: no memory is involved. That it has ended in this moment is no problem: the reaper keeps no
-        // pid.
+        // SAFETY: no memory is involved. That it has ended in this moment is no problem: the
+        // reaper keeps no pid.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
 }
@@ -118,7 +118,8 @@ pub(crate) fn reap_forever() -> ! {
             drop(table);
             ENDED.ring();
         } else {
-            // No child is left: a new one is entered in the table under the same lock that is released here.
+            // No child is left: a new one is entered in the table under the same lock
+            // that is released here.
             while table.iter().all(|child| child.1.is_some()) {
                 table = STARTED.wait(table).unwrap_or_else(PoisonError::into_inner);
             }
@@ -126,8 +127,8 @@ pub(crate) fn reap_forever() -> ! {
     }
 }
 
-/// Starts a stage in new PID, mount, UTS and IPC namespaces and in the network namespace of the calling
-/// thread.
+/// Starts a stage in new PID, mount, UTS and IPC namespaces and in the network namespace
+/// of the calling thread.
 pub(crate) fn spawn(kind: Kind, spec: &impl Serialize) -> Result<Child, Error> {
     start(kind, spec).map_err(Error::Spawn)
 }
@@ -140,7 +141,8 @@ fn start(kind: Kind, spec: &impl Serialize) -> io::Result<Child> {
     Ok(Child { pid, stdout, stderr, status })
 }
 
-/// Starts a stage with this standard input, output and error. Returns its process and the agent's end of its status.
+/// Starts a stage with this standard input, output and error. Returns its process and the
+/// agent's end of its status.
 pub(crate) fn start_on(
     kind: Kind,
     spec: &impl Serialize,
@@ -150,8 +152,8 @@ pub(crate) fn start_on(
     spec_file.write_all(&serde_json::to_vec(spec)?)?;
     spec_file.rewind()?;
     let (status, status_write) = pipe2(OFlag::O_CLOEXEC)?;
-    // In the order of their numbers in the stage. They are moved up first, so that none is overwritten before
-    // its turn.
+    // In the order of their numbers in the stage. They are moved up first, so that none is
+    // overwritten before its turn.
     let sources = [
         move_up(&stdin)?,
         move_up(&stdout)?,
@@ -181,18 +183,20 @@ struct Execution {
     sources: [RawFd; 5],
 }
 
-/// Clones the process and executes this program again in the clone, which is PID 1 of its namespace if that is new.
+/// Clones the process and executes this program again in the clone, which is PID 1 of its
+/// namespace if that is new.
 ///
-/// The clone borrows the agent's memory until then, as in vfork(2): a copy would leave all of the agent's
-/// pages write-protected, and the first request after each restore would pay for the page faults.
+/// The clone borrows the agent's memory until then, as in vfork(2): a copy would leave all
+/// of the agent's pages write-protected, and the first request after each restore would pay
+/// for the page faults.
 fn clone_and_execute(kind: Kind, sources: [RawFd; 5]) -> io::Result<i32> {
     let argv = [kind.c_name().as_ptr(), std::ptr::null()];
     let execution = Execution { argv, envp: [std::ptr::null()], sources };
     let mut stack = vec![0_u8; CLONE_STACK_BYTES];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | kind.new_namespaces();
-    // SAFETY: CLONE_VFORK suspends this thread until the clone has executed the program or ended, so that the
-    // stack and `execution` outlive its use of them. `execute` keeps to async-signal-safe calls, as other
-    // threads go on.
+    // SAFETY: CLONE_VFORK suspends this thread until the clone has executed the program or ended,
+    // so that the stack and `execution` outlive its use of them. `execute` keeps to
+    // async-signal-safe calls, as other threads go on.
     let pid = unsafe {
         let top = stack.as_mut_ptr().add(CLONE_STACK_BYTES);
         libc::clone(execute, top.cast(), flags, (&raw const execution).cast_mut().cast())
@@ -202,8 +206,8 @@ fn clone_and_execute(kind: Kind, sources: [RawFd; 5]) -> io::Result<i32> {
 
 /// The clone's life: it puts its descriptors in place, closes all others and executes the program.
 extern "C" fn execute(execution: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the pointer comes from `clone_and_execute`, which waits; all strings and arrays in it end with
-    // NUL.
+    // SAFETY: the pointer comes from `clone_and_execute`, which waits; all strings and
+    // arrays in it end with NUL.
     unsafe {
         let execution = &*execution.cast::<Execution>();
         for (target, source) in execution.sources.into_iter().enumerate() {

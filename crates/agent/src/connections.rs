@@ -31,7 +31,8 @@ impl Drop for Registered {
     }
 }
 
-/// Ends every registered connection but `kept`: its thread wakes up and finds both directions closed.
+/// Ends every registered connection but `kept`: its thread wakes up and finds both
+/// directions closed.
 pub(crate) fn drop_all_but(kept: &TcpStream) {
     for fd in live().iter().filter(|fd| **fd != kept.as_raw_fd()) {
         // The peer may have closed it already.

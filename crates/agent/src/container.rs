@@ -99,7 +99,8 @@ pub(crate) fn execute(program: &str, argv: &[String], env: &BTreeMap<String, Str
     let envp =
         env.iter().map(|(name, value)| c_string(format!("{name}={value}"))).collect::<Result<Vec<_>, _>>()?;
     let path = c_string(program.into())?;
-    // SAFETY: sets no handler. Rust ignores SIGPIPE, and an ignored signal stays ignored in the program.
+    // SAFETY: sets no handler. Rust ignores SIGPIPE, and an ignored signal stays
+    // ignored in the program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let Err(errno) = execve(&path, &argv, &envp);
     Err(Error::Execute { command: program.into(), hint: hint(program, errno), source: errno.into() })

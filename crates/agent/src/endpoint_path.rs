@@ -1,5 +1,6 @@
-//! The endpoint's way to the app past the agent: the kernel alone takes a connection that the host makes, from the app's NIC to
-//! the app's loopback, where it comes from 127.0.0.1 as those that the agent makes.
+//! The endpoint's way to the app past the agent: the kernel alone takes a connection that the
+//! host makes, from the app's NIC to the app's loopback, where it comes from 127.0.0.1 as those
+//! that the agent makes.
 //!
 //! The host writes 127.0.0.1 into both addresses of its packets. For that the NIC accepts such
 //! packets (`route_localnet`, `accept_local`), and what answers them must leave by it again, while
@@ -9,7 +10,8 @@
 //! the host. Where apps can have NAT of their own, these packets are kept from it. See the kernel's
 //! `ip-sysctl` document, and ip-rule(8).
 //!
-//! A guest without it, or whose app has changed these rules, is still reached through the agent ([`crate::forward`]).
+//! A guest without it, or whose app has changed these rules, is still reached through the agent
+//! ([`crate::forward`]).
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -25,7 +27,8 @@ use crate::network::write_sysctl;
 pub(crate) const MARK: u32 = 0x4845_4152;
 /// The routing table for what bears the mark.
 const TABLE: u8 = 72;
-/// The rules' places. That of the local table is the kernel's first, at 0, and has to move behind ours.
+/// The rules' places. That of the local table is the kernel's first, at 0, and has
+/// to move behind ours.
 const MARK_PREFERENCE: u32 = 10;
 const LOCAL_PREFERENCE: u32 = 20;
 
@@ -40,7 +43,8 @@ const PRE_ROUTING: u32 = 0;
 const LOCAL_OUT: u32 = 3;
 /// `NF_IP_PRI_RAW`: before connection tracking.
 const RAW_PRIORITY: i32 = -300;
-/// `NFT_REG_1` and the payload base `NFT_PAYLOAD_NETWORK_HEADER`, of `linux/netfilter/nf_tables.h` as all numbers below.
+/// `NFT_REG_1` and the payload base `NFT_PAYLOAD_NETWORK_HEADER`, of `linux/netfilter/nf_tables.h`
+/// as all numbers below.
 const REGISTER: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 /// Offset of the source address in an IPv4 header (RFC 791).
@@ -49,8 +53,8 @@ const META_MARK: u32 = 3;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 1 << 15;
 
-/// Opens the way, in the app's network namespace, whose NIC is `interface`. Packets are let in last, when the answers are sure to
-/// find their way out.
+/// Opens the way, in the app's network namespace, whose NIC is `interface`. Packets are let in
+/// last, when the answers are sure to find their way out.
 pub(crate) fn open(netlink: &mut Netlink, interface: &str) -> io::Result<()> {
     mark_packets(interface)?;
     leave_untracked()?;
@@ -124,7 +128,8 @@ fn transaction(family: u8, chains: &[(&str, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     messages
 }
 
-/// `ip saddr 127.0.0.1 meta mark set MARK`. Of packets that are no IPv4 these bytes may be anything; only TCP heeds the mark.
+/// `ip saddr 127.0.0.1 meta mark set MARK`. Of packets that are no IPv4 these bytes may be
+/// anything; only TCP heeds the mark.
 fn marking() -> [Vec<u8>; 4] {
     let value = [attribute(1, &MARK.to_ne_bytes())];
     let source = [number(1, REGISTER), number(2, NETWORK_HEADER), number(3, SOURCE_OFFSET), number(4, 4)];

@@ -33,13 +33,14 @@ struct Flow<'a> {
 enum Refused {
     /// Nobody is there: both directions end.
     Ends,
-    /// They are thrown away, as the target may have said something before that is still to be delivered: an app may answer
-    /// before it has read the request.
+    /// They are thrown away, as the target may have said something before that is still to be
+    /// delivered: an app may answer before it has read the request.
     Discarded,
 }
 
-/// Connects to the app's port and copies in both directions until both have ended, beginning with what the
-/// host sent behind its request. The calling thread must be in the app's network namespace.
+/// Connects to the app's port and copies in both directions until both have ended,
+/// beginning with what the host sent behind its request. The calling thread must be in the
+/// app's network namespace.
 pub(crate) fn serve(host: &TcpStream, port: u16, incoming: Incoming, to_host: &mut [u8]) -> io::Result<()> {
     let Ok(app) = connect(port) else {
         send(host.as_raw_fd(), &[FORWARD_REFUSED], MsgFlags::MSG_NOSIGNAL)?;
@@ -69,8 +70,8 @@ pub(crate) fn serve(host: &TcpStream, port: u16, incoming: Incoming, to_host: &m
 
 fn copy(up: &mut Flow, down: &mut Flow) -> io::Result<()> {
     up.write()?;
-    // This flag lets the status byte travel with the app's first bytes; if there are none, it leaves after
-    // 200 ms.
+    // This flag lets the status byte travel with the app's first bytes; if there are none, it
+    // leaves after 200 ms.
     let flags = MsgFlags::MSG_NOSIGNAL | MORE;
     send(down.to.as_raw_fd(), &[FORWARD_CONNECTED], flags)?;
     while !(up.ended && down.ended) {
@@ -91,7 +92,8 @@ fn step(up: &mut Flow, down: &mut Flow) -> io::Result<()> {
         PollFd::new(up.from.as_fd(), up.interest_in_source() | down.interest_in_target()),
         PollFd::new(up.to.as_fd(), down.interest_in_source() | up.interest_in_target()),
     ];
-    // A socket that nothing is wanted of is left out: poll would report its hang-up again and again.
+    // A socket that nothing is wanted of is left out: poll would report its hang-up
+    // again and again.
     let wanted = match [fds[0].events().is_empty(), fds[1].events().is_empty()] {
         [true, _] => &mut fds[1..],
         [_, true] => &mut fds[..1],
@@ -132,7 +134,8 @@ impl Flow<'_> {
             Ok(0) => {
                 self.ended = true;
                 match self.to.shutdown(Shutdown::Write) {
-                    // The other side has closed its connection altogether: nothing is left to tell it.
+                    // The other side has closed its connection altogether: nothing
+                    // is left to tell it.
                     Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
                     result => result,
                 }

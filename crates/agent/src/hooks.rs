@@ -114,8 +114,8 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// Calls a hook on a server that reads the request's head and then writes `answer`; returns the request
-    /// too.
+    /// Calls a hook on a server that reads the request's head and then writes `answer`;
+    /// returns the request too.
     fn call_server(answer: &'static [u8], body: &str, timeout_ms: u64) -> (HookResult, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,8 +1,8 @@
 //! Reads the requests of a connection.
 //!
-//! The first thing a restored guest does is to read a `Restored` and then a `Forward` frame, and an emulator
-//! has to translate every instruction on that path. So these two are recognized by their exact bytes before a
-//! JSON parser is asked.
+//! The first thing a restored guest does is to read a `Restored` and then a `Forward` frame, and an
+//! emulator has to translate every instruction on that path. So these two are recognized by their
+//! exact bytes before a JSON parser is asked.
 
 use std::io::{self, Read};
 use std::net::TcpStream;

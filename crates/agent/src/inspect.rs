@@ -1,5 +1,5 @@
-//! Looks at the app's processes, their memory and their sockets before a snapshot. What is found there is read on the host;
-//! the guest, which may be emulated, only says where it is.
+//! Looks at the app's processes, their memory and their sockets before a snapshot. What is found
+//! there is read on the host; the guest, which may be emulated, only says where it is.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -5,10 +5,12 @@ use std::fs;
 
 use hearth_guest_protocol::MAX_LISTENING;
 
-/// `st` of a listening socket in `/proc/net/tcp` (`TCP_LISTEN` of the kernel's `tcp_states.h`, proc(5)).
+/// `st` of a listening socket in `/proc/net/tcp` (`TCP_LISTEN` of the kernel's
+/// `tcp_states.h`, proc(5)).
 const LISTEN: &str = "0A";
 
-/// The TCP ports that somebody listens on in the network namespace of the calling thread, in ascending order.
+/// The TCP ports that somebody listens on in the network namespace of the calling
+/// thread, in ascending order.
 pub(crate) fn ports() -> Vec<u16> {
     let tables = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
     let texts: Vec<_> = tables.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();

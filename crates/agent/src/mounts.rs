@@ -1,8 +1,8 @@
 //! The file systems of a container: its root disk, and what Docker mounts on top of it.
 //!
-//! Everything is mounted `nodev`, and the device files that a container may have are bind mounts of the
-//! guest's own: a device file that the app makes with mknod, which Docker's default capabilities allow, opens
-//! nothing.
+//! Everything is mounted `nodev`, and the device files that a container may have are bind mounts of
+//! the guest's own: a device file that the app makes with mknod, which Docker's default
+//! capabilities allow, opens nothing.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -95,10 +95,10 @@ pub(crate) fn isolate() -> Result<(), Error> {
         .map_err(|errno| Error::ChangeRoot(errno.into()))
 }
 
-/// Makes the file system mounted at `root` the root of this process and builds a container's `/proc`, `/sys`
-/// and `/dev` on it. With all capabilities nothing is read-only or hidden, and there are cgroups and more devices, as
-/// Docker's `--privileged` has it. Every target is looked up after the change of root, so that no link in an image leads
-/// out of it.
+/// Makes the file system mounted at `root` the root of this process and builds a container's
+/// `/proc`, `/sys` and `/dev` on it. With all capabilities nothing is read-only or hidden, and
+/// there are cgroups and more devices, as Docker's `--privileged` has it. Every target is looked up
+/// after the change of root, so that no link in an image leads out of it.
 pub(crate) fn enter_container(root: &str, capabilities: Capabilities) -> Result<(), Error> {
     let all = capabilities == Capabilities::All;
     let there = |path: &&CStr| all && Path::new(path.to_string_lossy().as_ref()).exists();
@@ -128,8 +128,8 @@ fn protect() -> Result<(), Error> {
 fn enter_root(root: &str) -> Result<(), Error> {
     let enter = || -> nix::Result<()> {
         chdir(root)?;
-        // Both on the same directory: the old root then lies on top of the new one and is detached from
-        // there, as pivot_root(2) describes it.
+        // Both on the same directory: the old root then lies on top of the new one and is detached
+        // from there, as pivot_root(2) describes it.
         pivot_root(".", ".")?;
         umount2(".", MntFlags::MNT_DETACH)?;
         chdir("/")
@@ -147,7 +147,8 @@ fn make_dev(devices: &[Device]) -> Result<(), Error> {
         symlink(target, link).map_err(|source| Error::Write { path: link.into(), source })?;
     }
     create_dir("/dev/pts")?;
-    // A terminal is a device, so this one cannot be nodev; nothing can be made in it by mknod either.
+    // A terminal is a device, so this one cannot be nodev; nothing can be made in it
+    // by mknod either.
     let pts = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount_on("devpts", "/dev/pts", pts, Some("newinstance,ptmxmode=0666,mode=0620,gid=5"))?;
     create_dir("/dev/shm")?;
@@ -176,7 +177,8 @@ fn create_dir(path: &str) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| Error::Write { path: path.into(), source })
 }
 
-/// A bind mount of one of the guest's device files that is not attached anywhere yet (`open_tree(2)`).
+/// A bind mount of one of the guest's device files that is not attached anywhere yet
+/// (`open_tree(2)`).
 struct Device {
     path: &'static CStr,
     tree: OwnedFd,
@@ -185,7 +187,8 @@ struct Device {
 impl Device {
     fn take(path: &'static CStr) -> Result<Self, Error> {
         let flags = libc::OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
-        // SAFETY: the path is a C string; a descriptor that is returned is new and belongs to nobody else.
+        // SAFETY: the path is a C string; a descriptor that is returned is new and
+        // belongs to nobody else.
         let tree = unsafe {
             match libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) {
                 -1 => Err(io::Error::last_os_error()),

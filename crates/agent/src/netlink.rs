@@ -9,7 +9,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType
 
 /// Both networks are a /30.
 const PREFIX_LENGTH: u8 = 30;
-/// Of the kernel's `linux/fib_rules.h`: `FR_ACT_TO_TBL`, `FRA_IIFNAME`, `FRA_PRIORITY`, `FRA_FWMARK`.
+/// Of the kernel's `linux/fib_rules.h`: `FR_ACT_TO_TBL`, `FRA_IIFNAME`,
+/// `FRA_PRIORITY`, `FRA_FWMARK`.
 const TO_TABLE: u8 = 1;
 const RULE_INTERFACE: u16 = 3;
 const RULE_PRIORITY: u16 = 6;
@@ -68,8 +69,8 @@ impl Netlink {
         )
     }
 
-    /// Adds a rule of policy routing that leads to a routing table; lower preferences come first. With a mark, it is for
-    /// packets that are made in this namespace and bear that mark.
+    /// Adds a rule of policy routing that leads to a routing table; lower preferences come first.
+    /// With a mark, it is for packets that are made in this namespace and bear that mark.
     pub(crate) fn add_rule(&mut self, preference: u32, mark: Option<u32>, table: u8) -> io::Result<()> {
         let mut attributes = vec![(RULE_PRIORITY, preference.to_ne_bytes().to_vec())];
         if let Some(mark) = mark {

@@ -1,9 +1,9 @@
 //! The guest's two network interfaces, told apart by their MAC addresses.
 //!
-//! The control NIC stays in the initial network namespace, where nothing but the agent's listener lives. The
-//! app NIC moves into a second namespace as `eth0`; the agent's worker threads and the app live there. The
-//! host's end is a permanent entry in both neighbour tables, because its MAC address is fixed too: nothing
-//! has to be asked by ARP after a restore.
+//! The control NIC stays in the initial network namespace, where nothing but the agent's listener
+//! lives. The app NIC moves into a second namespace as `eth0`; the agent's worker threads and the
+//! app live there. The host's end is a permanent entry in both neighbour tables, because its MAC
+//! address is fixed too: nothing has to be asked by ARP after a restore.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,11 +19,12 @@ use crate::netlink::Netlink;
 
 const APP_INTERFACE: &str = "eth0";
 
-/// Brings up both networks and returns the app's network namespace. A NIC that is absent is left out.
+/// Brings up both networks and returns the app's network namespace. A NIC that is
+/// absent is left out.
 pub(crate) fn configure() -> Result<OwnedFd, Error> {
     let app_namespace = make_app_namespace().map_err(step("make the app's namespace"))?;
-    // Neighbour discovery and router solicitations would be the only traffic of IPv6, and cost time in every
-    // clone.
+    // Neighbour discovery and router solicitations would be the only traffic of IPv6, and cost
+    // time in every clone.
     write_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
     let mut netlink = Netlink::open().map_err(step("open netlink"))?;
     netlink.set_up(interface_index("lo").map_err(step("find lo"))?).map_err(step("bring up lo"))?;
@@ -49,7 +50,8 @@ fn configure_app_network(has_nic: bool) -> Result<(), Error> {
     write_sysctl("net/ipv4/ping_group_range", "0 2147483647");
     let mut netlink = Netlink::open().map_err(step("open netlink in the app's namespace"))?;
     netlink.set_up(interface_index("lo").map_err(step("find lo"))?).map_err(step("bring up the app's lo"))?;
-    // The kernel's command line disables IPv6, but apps that listen on ::1 only are common, and nothing leaves by lo.
+    // The kernel's command line disables IPv6, but apps that listen on ::1 only are common, and
+    // nothing leaves by lo.
     write_sysctl("net/ipv6/conf/lo/disable_ipv6", "0");
     if has_nic {
         write_sysctl(&format!("net/ipv6/conf/{APP_INTERFACE}/disable_ipv6"), "1");

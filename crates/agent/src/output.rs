@@ -1,7 +1,7 @@
 //! The output of the app or of a build: a ring buffer with positions, and the thread that fills it.
 //!
-//! The app is never made to wait: its pipes are always drained, and when the ring is full the oldest text
-//! goes.
+//! The app is never made to wait: its pipes are always drained, and when the ring is full
+//! the oldest text goes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -48,7 +48,8 @@ pub(crate) enum StreamEnd {
     TimedOut,
 }
 
-/// A piece of one stream. Positions count the bytes of the text, after invalid UTF-8 has been replaced.
+/// A piece of one stream. Positions count the bytes of the text, after invalid UTF-8
+/// has been replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Chunk {
     position: u64,

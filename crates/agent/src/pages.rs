@@ -14,13 +14,13 @@ use nix::request_code_readwrite;
 pub(crate) const PAGE_BYTES: u64 = 4096;
 /// Ranges that one look returns.
 const RANGES: usize = 256;
-/// Bytes of an entry of `/proc/PID/pagemap`, whose lowest 55 bits are the frame's number (the kernel's
-/// `admin-guide/mm/pagemap.rst`).
+/// Bytes of an entry of `/proc/PID/pagemap`, whose lowest 55 bits are the frame's number (the
+/// kernel's `admin-guide/mm/pagemap.rst`).
 const ENTRY_BYTES: u64 = 8;
 const FRAME_BITS: u64 = (1 << 55) - 1;
 
-/// `PAGEMAP_SCAN` and its structures, from the kernel's `linux/fs.h`. Unlike reading pagemap it passes over what an app has
-/// reserved and never touched.
+/// `PAGEMAP_SCAN` and its structures, from the kernel's `linux/fs.h`. Unlike reading pagemap it
+/// passes over what an app has reserved and never touched.
 const PAGEMAP_SCAN: libc::Ioctl = request_code_readwrite!(b'f', 16, size_of::<ScanArgument>());
 const IS_FILE: u64 = 1 << 2;
 const IS_PRESENT: u64 = 1 << 3;
@@ -59,7 +59,8 @@ impl Pages {
         File::open(format!("/proc/{number}/pagemap")).map(Self)
     }
 
-    /// Pages between two addresses that are present and belong to no file: at most so many runs of them.
+    /// Pages between two addresses that are present and belong to no file: at most
+    /// so many runs of them.
     pub(crate) fn private(&self, start: u64, end: u64, most: usize) -> io::Result<Vec<PageRun>> {
         let mut found: Vec<PageRun> = Vec::new();
         let mut from = start;
@@ -97,7 +98,8 @@ impl Pages {
             category_anyof_mask: 0,
             return_mask: IS_PRESENT,
         };
-        // SAFETY: the argument has the kernel's layout, and `ranges` has room for as many as it says; both outlive the call.
+        // SAFETY: the argument has the kernel's layout, and `ranges` has room for as many as it
+        // says; both outlive the call.
         let count = unsafe { libc::ioctl(self.0.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         ranges.truncate(count);
@@ -113,7 +115,8 @@ impl Pages {
     }
 }
 
-/// Appends a page to the last run if it follows there in both memories, else begins a run; `false` when there may be no more.
+/// Appends a page to the last run if it follows there in both memories, else begins a run; `false`
+/// when there may be no more.
 fn append(runs: &mut Vec<PageRun>, page: u64, frame: u64, most: usize) -> bool {
     if let Some(run) = runs.last_mut() {
         let count = u64::from(run.count);

@@ -7,9 +7,9 @@ use crate::app;
 
 /// Writes dirty pages to the disks, so that the disk and the memory of the snapshot agree.
 ///
-/// Clean pages stay cached. Dropping them was measured: the memory file keeps its size (122 MiB either way),
-/// since freed pages keep their old contents, and each clone would have to read again what its first request
-/// needs.
+/// Clean pages stay cached. Dropping them was measured: the memory file keeps its size (122 MiB
+/// either way), since freed pages keep their old contents, and each clone would have to read again
+/// what its first request needs.
 pub(crate) fn prepare_snapshot() {
     sync();
 }

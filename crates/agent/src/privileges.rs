@@ -12,10 +12,10 @@ use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use crate::error::Error;
 use crate::user::Identity;
 
-/// Docker's default capabilities as a bit set: chown, `dac_override`, fowner, fsetid, kill, setgid, setuid,
-/// setpcap, `net_bind_service`, `net_raw`, `sys_chroot`, mknod, `audit_write`, setfcap.
+/// Docker's default capabilities as a bit set: chown, `dac_override`, fowner, fsetid, kill, setgid,
+/// setuid, setpcap, `net_bind_service`, `net_raw`, `sys_chroot`, mknod, `audit_write`, setfcap.
 const DOCKER_DEFAULT: u64 = 0xa804_25fb;
-/// Open files, soft and hard, as AWS sets them (behaviour.md, section 6).
+/// Limit of open files, soft and hard, as it is in guests of the service.
 const OPEN_FILES: u64 = 1024;
 /// `_LINUX_CAPABILITY_VERSION_3` (capget(2)).
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
@@ -34,8 +34,8 @@ struct CapabilityData {
     inheritable: u32,
 }
 
-/// Gives up everything that the app is not to have. Root keeps `capabilities`; any other user has none in
-/// effect, but can gain them from a set-user-ID program.
+/// Gives up everything that the app is not to have. Root keeps `capabilities`; any other user has
+/// none in effect, but can gain them from a set-user-ID program.
 pub(crate) fn reduce(identity: &Identity, capabilities: Capabilities) -> Result<(), Error> {
     let failed = |what| move |source: io::Error| Error::Privileges { what, source };
     let errno = |what| move |errno: nix::Error| Error::Privileges { what, source: errno.into() };
@@ -82,7 +82,8 @@ fn set_capabilities(set: u64) -> io::Result<()> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let half = |bits: u64| CapabilityData { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
     let data = [half(set), half(set >> 32)];
-    // SAFETY: the two structures have the layout of capset(2), version 3, which reads two data elements.
+    // SAFETY: the two structures have the layout of capset(2), version 3, which
+    // reads two data elements.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
-//! What a guest must do first when it wakes from a snapshot: learn what time it is, and become unlike its
-//! clones.
+//! What a guest must do first when it wakes from a snapshot: learn what time it is, and
+//! become unlike its clones.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -45,8 +45,8 @@ pub(crate) fn prepare(app_network: &OwnedFd) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets the clock, reseeds the kernel's random number generator and drops the connections of the former life; without
-/// entropy, only the first.
+/// Sets the clock, reseeds the kernel's random number generator and drops the connections of the
+/// former life; without entropy, only the first.
 pub(crate) fn restored(peer: &TcpStream, unix_nanos: u64, entropy: &str) -> Result<(), Error> {
     let now = TimeSpec::nanoseconds(unix_nanos as i64);
     ClockId::CLOCK_REALTIME.set_time(now).map_err(|errno| Error::Clock(errno.into()))?;
@@ -56,7 +56,8 @@ pub(crate) fn restored(peer: &TcpStream, unix_nanos: u64, entropy: &str) -> Resu
     reseed(entropy).map_err(Error::Entropy)?;
     connections::drop_all_but(peer);
     if let Err(error) = sockets::abort_outside() {
-        // A kernel may lack tcp_diag. The connections are dead all the same, the app only learns it later.
+        // A kernel may lack tcp_diag. The connections are dead all the same, the app
+        // only learns it later.
         eprintln!("hearth-agent: cannot end the connections of the former life: {error}");
     }
     Ok(())
@@ -68,7 +69,8 @@ fn reseed(entropy: &str) -> io::Result<()> {
     let length = decode_hex(entropy, &mut info.buffer);
     info.entropy_bits = (length * 8) as libc::c_int;
     info.buffer_bytes = length as libc::c_int;
-    // SAFETY: `info` has the layout of random(4) and outlives the call; RNDRESEEDCRNG takes no argument.
+    // SAFETY: `info` has the layout of random(4) and outlives the call;
+    // RNDRESEEDCRNG takes no argument.
     let results = unsafe {
         [
             libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info),
@@ -78,8 +80,8 @@ fn reseed(entropy: &str) -> io::Result<()> {
     if results.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Writes the bytes of a hexadecimal text to `bytes`, up to the first digit that is none, and returns their
-/// number.
+/// Writes the bytes of a hexadecimal text to `bytes`, up to the first digit that is none, and
+/// returns their number.
 fn decode_hex(text: &str, bytes: &mut [u8]) -> usize {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
     let mut length = 0;

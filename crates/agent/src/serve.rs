@@ -1,8 +1,8 @@
 //! The control channel: one listener, one thread per connection in service.
 //!
-//! Workers wait in `accept` ahead of time, because the first request after a restore should not have to make
-//! a thread. They live in the app's network namespace: the listener they inherited keeps accepting on the
-//! control network, and every socket that they make is the app's.
+//! Workers wait in `accept` ahead of time, because the first request after a restore should not
+//! have to make a thread. They live in the app's network namespace: the listener they inherited
+//! keeps accepting on the control network, and every socket that they make is the app's.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
@@ -82,7 +82,8 @@ fn work(listener: &Arc<TcpListener>) {
                 // The panic's message is on the console; this guest's other connections go on.
                 let _ = catch_unwind(AssertUnwindSafe(|| serve(peer, &mut buffers)));
             }
-            // The host's routes should make this impossible; the app must not be able to pose as the host.
+            // The host's routes should make this impossible; the app must not be able
+            // to pose as the host.
             Ok((_, from)) => eprintln!("hearth-agent: refused a connection from {from}"),
             Err(error) => eprintln!("hearth-agent: cannot accept: {error}"),
         }
@@ -125,7 +126,8 @@ fn restored(peer: &mut TcpStream, unix_nanos: u64, entropy: &str) -> io::Result<
     }
 }
 
-/// Carries out a request that has one reply at its end; there is none when the host has gone meanwhile.
+/// Carries out a request that has one reply at its end; there is none when the host
+/// has gone meanwhile.
 fn answer(peer: &mut TcpStream, request: Request) -> io::Result<Option<Reply>> {
     let reply = match request {
         Request::Hello => Reply::Hello(hello()?),

@@ -21,8 +21,8 @@ use crate::terminal::{Stdio, Terminal};
 const GRACE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A shell and whatever was started from it, unless that made a session of its own (setsid(2)). All of it ends when this
-/// is dropped, which is due after the terminal has been closed.
+/// A shell and whatever was started from it, unless that made a session of its own (setsid(2)). All
+/// of it ends when this is dropped, which is due after the terminal has been closed.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// The shell, and the number of the session.
@@ -57,7 +57,8 @@ impl Session {
         children::exit_code(self.pid)
     }
 
-    /// Those that would outlive the shell. Who ignores SIGHUP, as nohup(1) makes programs do, is meant to.
+    /// Those that would outlive the shell. Who ignores SIGHUP, as nohup(1) makes
+    /// programs do, is meant to.
     fn members(&self) -> Vec<Pid> {
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -91,8 +92,8 @@ impl Drop for Session {
     }
 }
 
-/// Starts the stage among the processes of the app. Who has entered a PID namespace can start no threads any more, so a
-/// thread does it that then ends.
+/// Starts the stage among the processes of the app. Who has entered a PID namespace can start no
+/// threads any more, so a thread does it that then ends.
 fn start_beside(app: i32, stage: &StageSpec, stdio: &Stdio) -> Result<(i32, std::os::fd::OwnedFd), Error> {
     let start = || {
         let processes = File::open(format!("/proc/{app}/ns/pid"))?;
@@ -107,7 +108,8 @@ fn start_beside(app: i32, stage: &StageSpec, stdio: &Stdio) -> Result<(i32, std:
     started.map_err(Error::Spawn)
 }
 
-/// Whether a process is in this session and would end by SIGHUP. One that has ended and waits for its parent is not.
+/// Whether a process is in this session and would end by SIGHUP. One that has ended and waits
+/// for its parent is not.
 fn belongs(pid: i32, session: i32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     if session_of(&stat) != Some(session) {
@@ -117,8 +119,8 @@ fn belongs(pid: i32, session: i32) -> bool {
     !status.is_empty() && !ignores_hang_up(&status)
 }
 
-/// The session in a line of `/proc/PID/stat` (proc(5)), unless the process is a zombie. The name in parentheses may
-/// hold anything.
+/// The session in a line of `/proc/PID/stat` (proc(5)), unless the process is a zombie. The name in
+/// parentheses may hold anything.
 fn session_of(stat: &str) -> Option<i32> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();

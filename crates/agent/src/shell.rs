@@ -20,7 +20,8 @@ use crate::terminal::Terminal;
 
 /// poll(2)'s POLLRDHUP, which nix does not name: the peer will send no more.
 const HANG_UP: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
-/// How long what was printed last may take to come out of the terminal, when a background job still holds it.
+/// How long what was printed last may take to come out of the terminal, when a
+/// background job still holds it.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 /// How long a background job may go on printing when the shell has ended.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
@@ -120,7 +121,8 @@ impl Relay<'_> {
         of_host.set(PollFlags::POLLOUT, !self.unsent.is_empty());
         let mut fds =
             vec![PollFd::new(self.host.as_fd(), of_host), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
-        // A descriptor that nothing is wanted of is left out: poll would report its hang-up again and again.
+        // A descriptor that nothing is wanted of is left out: poll would report its
+        // hang-up again and again.
         let reading = !self.printed_all && self.unsent.is_empty();
         if reading {
             fds.push(PollFd::new(self.terminal.output(), PollFlags::POLLIN));

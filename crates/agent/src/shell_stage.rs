@@ -1,4 +1,5 @@
-//! The stage that becomes a shell: it enters the namespaces of the app's container and takes on what root has there.
+//! The stage that becomes a shell: it enters the namespaces of the app's container and takes on
+//! what root has there.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use crate::container::{execute, find_program};
 use crate::error::Error;
 use crate::{privileges, stage, user};
 
-/// As on the service (behaviour.md, section 3).
+/// The terminal that shells of the service say they are on.
 const TERM: &str = "xterm";
 /// The prompt of the service's shells; an image's own bashrc may set another one.
 const PROMPT: &str = "λ $ ";
@@ -76,8 +77,9 @@ fn shell(path: &str) -> Result<&'static str, Error> {
     ["bash", "sh"].into_iter().find(|name| find_program(name, path).is_ok()).ok_or(Error::NoShell)
 }
 
-/// Enters the container's namespaces but for those of processes and of the network, in which the agent has started the
-/// stage. The root directory and the working directory become those of the container.
+/// Enters the container's namespaces but for those of processes and of the network, in which
+/// the agent has started the stage. The root directory and the working directory become
+/// those of the container.
 fn enter_container(app: i32) -> io::Result<()> {
     let open = |name| File::open(format!("/proc/{app}/ns/{name}"));
     let namespaces = [
@@ -91,7 +93,8 @@ fn enter_container(app: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes standard input the controlling terminal of the session, which signals and job control need.
+/// Makes standard input the controlling terminal of the session, which signals and
+/// job control need.
 fn control_terminal() -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes a number.
     Errno::result(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;

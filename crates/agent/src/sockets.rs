@@ -1,5 +1,6 @@
-//! The app's TCP sockets. Connections to other hosts, and those of the endpoint, are ended after a restore: the other side has given them up, or they
-//! belong to the microVM that the snapshot was taken of. Reads and writes on them fail with ECONNABORTED.
+//! The app's TCP sockets. Connections to other hosts, and those of the endpoint, are ended after a
+//! restore: the other side has given them up, or they belong to the microVM that the snapshot was
+//! taken of. Reads and writes on them fail with ECONNABORTED.
 //!
 //! The kernel lists and ends them by sock_diag(7) (its `linux/inet_diag.h`).
 
@@ -19,16 +20,19 @@ const GET_TCP: u16 = 18;
 const DESTROY: u16 = 21;
 /// `TCP_LISTEN` (the kernel's `tcp_states.h`).
 const LISTEN: u8 = 10;
-/// Bit sets of states: of what is or may become a connection (all but `TIME_WAIT`, `CLOSE` and `LISTEN`), and listening.
+/// Bit sets of states: of what is or may become a connection (all but `TIME_WAIT`, `CLOSE` and
+/// `LISTEN`), and listening.
 const CONNECTED: u32 = 0xfff & !(1 | 1 << 6 | 1 << 7 | LISTENING);
 const LISTENING: u32 = 1 << LISTEN;
-/// `struct nlmsghdr`; `struct inet_diag_msg`: up to its socket id, that id, up to the inode, and the whole of it.
+/// `struct nlmsghdr`; `struct inet_diag_msg`: up to its socket id, that id, up to the inode,
+/// and the whole of it.
 const HEADER_BYTES: usize = 16;
 const MESSAGE_PREFIX_BYTES: usize = 4;
 const ID_BYTES: usize = 48;
 const INODE_OFFSET: usize = 68;
 const MESSAGE_BYTES: usize = 72;
-/// `INET_DIAG_MARK`, an attribute behind it; the kernel tells it to whoever may administer the network.
+/// `INET_DIAG_MARK`, an attribute behind it; the kernel tells it to whoever may
+/// administer the network.
 const MARK_ATTRIBUTE: u16 = 15;
 const BUFFER_BYTES: usize = 32 << 10;
 
@@ -91,7 +95,8 @@ fn destroy(diag: &OwnedFd, socket: &Tcp) -> io::Result<()> {
     }
 }
 
-/// `struct inet_diag_req`, the older form: one walk through the kernel's tables gives the sockets of both families.
+/// `struct inet_diag_req`, the older form: one walk through the kernel's tables gives the
+/// sockets of both families.
 fn dump_request(states: u32) -> Vec<u8> {
     let mut body = vec![0; 4 + ID_BYTES];
     body.extend(states.to_ne_bytes());
@@ -136,7 +141,8 @@ impl Tcp {
         self.state == LISTEN
     }
 
-    /// Whether its other end is another host's. What goes to loopback, or from an address to itself, stays inside.
+    /// Whether its other end is another host's. What goes to loopback, or from an address to
+    /// itself, stays inside.
     pub(crate) fn is_outbound(&self) -> bool {
         let (from, to) = (self.local().ip(), self.remote().ip());
         !self.is_listening() && !to.is_loopback() && from != to

@@ -15,11 +15,11 @@ use crate::error::Error;
 /// Exit code of a stage that could not do its work.
 const FAILED: i32 = 125;
 
-/// Runs `work` on the specification that the agent passed, and ends the process; an error is sent to the
-/// agent.
+/// Runs `work` on the specification that the agent passed, and ends the process; an error
+/// is sent to the agent.
 pub(crate) fn run<T: DeserializeOwned>(work: impl FnOnce(T, &mut File) -> Result<(), Error>) -> ! {
-    // SAFETY: the agent passes these two descriptors to every stage, and nobody else in this process knows
-    // them.
+    // SAFETY: the agent passes these two descriptors to every stage, and nobody else in
+    // this process knows them.
     let (spec, status) = unsafe { (OwnedFd::from_raw_fd(SPEC_FD), OwnedFd::from_raw_fd(STATUS_FD)) };
     let mut status = File::from(status);
     let result = read_spec(spec, &status).and_then(|spec| work(spec, &mut status));

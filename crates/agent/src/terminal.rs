@@ -45,8 +45,8 @@ impl Terminal {
         self.output.as_fd()
     }
 
-    /// Types as many of the bytes as the terminal takes now. Whatever is typed to a program that no longer listens is
-    /// lost, as on any terminal.
+    /// Types as many of the bytes as the terminal takes now. Whatever is typed to a program that no
+    /// longer listens is lost, as on any terminal.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(input) = &mut self.input else { return Ok(bytes.len()) };
         match input.write(bytes) {

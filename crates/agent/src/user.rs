@@ -1,4 +1,5 @@
-//! Which user and groups a Dockerfile's USER means, from the container's `/etc/passwd` and `/etc/group`.
+//! Which user and groups a Dockerfile's USER means, from the container's
+//! `/etc/passwd` and `/etc/group`.
 
 use crate::error::Error;
 
@@ -27,8 +28,8 @@ struct Group<'a> {
     members: &'a str,
 }
 
-/// Resolves `user`: empty, `name`, `uid`, `name:group` or `uid:gid`. As in Docker a number need not be in the
-/// files, a name must be, and naming a group leaves out the user's other groups.
+/// Resolves `user`: empty, `name`, `uid`, `name:group` or `uid:gid`. As in Docker a number need not
+/// be in the files, a name must be, and naming a group leaves out the user's other groups.
 pub(crate) fn resolve(user: &str, passwd: &str, group: &str) -> Result<Identity, Error> {
     let (user, wanted_group) = user.split_once(':').unwrap_or((user, ""));
     let user = if user.is_empty() { "0" } else { user };

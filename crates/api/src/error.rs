@@ -2,7 +2,8 @@
 
 use crate::arn::ImageArn;
 
-/// Violations that one answer names: a body of millions must not be answered with as many sentences.
+/// Violations that one answer names: a body of millions must not be answered with as
+/// many sentences.
 pub const MAXIMUM_VIOLATIONS: usize = 20;
 /// Longest value that the sentence about a violation repeats, in bytes.
 pub const MAXIMUM_SHOWN: usize = 2048;

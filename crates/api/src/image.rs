@@ -248,7 +248,7 @@ pub struct SnapshotBuild {
     pub disk_snapshot_size_in_bytes: Option<u64>,
 }
 
-/// A size class of behaviour.md section 6: what the guest is given for a baseline.
+/// A size class of the service: what the guest is given for a baseline of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeClass {
     /// Baseline in MiB: the name of the class.

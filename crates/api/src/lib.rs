@@ -1,8 +1,8 @@
 //! Wire types of the AWS API: operations, states, exceptions, ARNs. No I/O.
 //!
-//! Names and spellings are those of the service models `lambda-microvms` 2025-09-09 and, in [`network_connector`],
-//! `lambda-core` 2026-04-30 (botocore). Members that the service sends as explicit `null` are `Option`s that serialise
-//! to `null`; `lambda-core` leaves such members out.
+//! Names and spellings are those of the service models `lambda-microvms` 2025-09-09 and, in
+//! [`network_connector`], `lambda-core` 2026-04-30 (botocore). Members that the service sends as
+//! explicit `null` are `Option`s that serialise to `null`; `lambda-core` leaves such members out.
 
 pub mod arn;
 pub mod endpoint;
@@ -26,8 +26,8 @@ pub use network_connector::*;
 pub use operation::*;
 pub use visible::visible;
 
-/// A moment on the wire: RFC 3339 text in JSON bodies is *not* what rest-json uses; timestamps are epoch seconds
-/// with fractions (Smithy `epoch-seconds`, the default of rest-json bodies).
+/// A moment on the wire: RFC 3339 text in JSON bodies is *not* what rest-json uses; timestamps are
+/// epoch seconds with fractions (Smithy `epoch-seconds`, the default of rest-json bodies).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub jiff::Timestamp);
 
@@ -37,7 +37,8 @@ impl Timestamp {
         Self(jiff::Timestamp::now())
     }
 
-    /// The moment `milliseconds` after 1970-01-01T00:00:00Z; the epoch itself when that is out of range.
+    /// The moment `milliseconds` after 1970-01-01T00:00:00Z; the epoch itself when
+    /// that is out of range.
     pub fn from_millis(milliseconds: i64) -> Self {
         Self(jiff::Timestamp::from_millisecond(milliseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
     }

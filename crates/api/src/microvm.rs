@@ -63,7 +63,8 @@ pub enum Logging {
     CloudWatch(CloudWatchLogging),
 }
 
-/// Log group and stream; the defaults are `/aws/lambda-microvms/<image>` and `YYYY/MM/DD[<version>]<microvm id>`.
+/// Log group and stream; the defaults are `/aws/lambda-microvms/<image>` and
+/// `YYYY/MM/DD[<version>]<microvm id>`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CloudWatchLogging {

@@ -1,7 +1,7 @@
 //! Network connectors of `lambda-core` on the wire.
 //!
-//! Members are in PascalCase, and those without a value are left out (recorded exchanges). Times are ISO 8601 text
-//! (shape `CoreTimestamp` of the model).
+//! Members are in PascalCase, and those without a value are left out (recorded exchanges). Times
+//! are ISO 8601 text (shape `CoreTimestamp` of the model).
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,8 @@ wire_enum!(
     }
 );
 
-/// Where a connector leads (`NetworkConnectorConfiguration` union of the model, which has this one member).
+/// Where a connector leads (`NetworkConnectorConfiguration` union of the model, which
+/// has this one member).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkConnectorConfiguration {
@@ -136,8 +137,8 @@ pub struct UpdateNetworkConnectorRequest {
     pub client_token: Option<String>,
 }
 
-/// Answer of CreateNetworkConnector, GetNetworkConnector, UpdateNetworkConnector and DeleteNetworkConnector, each of
-/// which has some of the optional members.
+/// Answer of CreateNetworkConnector, GetNetworkConnector, UpdateNetworkConnector and
+/// DeleteNetworkConnector, each of which has some of the optional members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkConnectorDescription {

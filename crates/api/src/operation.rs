@@ -16,7 +16,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateMicrovmImageRequest {
-    /// A customer managed key. There is no key service here: it is checked and refused, never dropped silently.
+    /// A customer managed key. There is no key service here: it is checked and refused,
+    /// never dropped silently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key_identifier: Option<String>,
     /// Name, unique in the account.
@@ -44,7 +45,8 @@ pub struct CreateMicrovmImageResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateMicrovmImageRequest {
-    /// A customer managed key. There is no key service here: it is checked and refused, never dropped silently.
+    /// A customer managed key. There is no key service here: it is checked and refused,
+    /// never dropped silently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key_identifier: Option<String>,
     /// Makes the call repeatable.
@@ -264,7 +266,8 @@ pub struct ManagedMicrovmImageVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunMicrovmRequest {
-    /// A customer managed key. There is no key service here: it is checked and refused, never dropped silently.
+    /// A customer managed key. There is no key service here: it is checked and refused,
+    /// never dropped silently.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key_identifier: Option<String>,
     /// ARN of the image.

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text with everything visible that a terminal would obey instead of showing: control characters other than line feed
-/// and tab (ECMA-48: C0, DEL, C1), and those that turn the direction of text around (Unicode Standard Annex 9). They appear
-/// as `\u001b` and the like, which is also how JSON writes them.
+/// The text with everything visible that a terminal would obey instead of showing: control
+/// characters other than line feed and tab (ECMA-48: C0, DEL, C1), and those that turn the
+/// direction of text around (Unicode Standard Annex 9). They appear as `\u001b` and the like, which
+/// is also how JSON writes them.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);

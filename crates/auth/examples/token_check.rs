@@ -1,6 +1,8 @@
-//! How long it takes to check and to make an endpoint token: `cargo run --release -p hearth-auth --example token_check`.
+//! How long it takes to check and to make an endpoint token: `cargo run --release -p hearth-auth
+//! --example token_check`.
 //!
-//! Prints the median and the 99th percentile over batches, in microseconds for one token. Nothing is asserted.
+//! Prints the median and the 99th percentile over batches, in microseconds for one token.
+//! Nothing is asserted.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for people")]
 
 use std::hint::black_box;

@@ -1,7 +1,9 @@
-//! Tokens for the endpoints of microVMs: compact JWE (RFC 7516) with `alg: dir` and `enc: A256GCM` (RFC 7518,
-//! sections 4.5 and 5.3), as the service issues them. Only the server that issued a token can read it.
+//! Tokens for the endpoints of microVMs: compact JWE (RFC 7516) with `alg: dir` and `enc:
+//! A256GCM` (RFC 7518, sections 4.5 and 5.3), as the service issues them. Only the server that
+//! issued a token can read it.
 //!
-//! Keys change and microVMs' tokens are revoked while requests are checked: both are read without a lock.
+//! Keys change and microVMs' tokens are revoked while requests are checked: both are
+//! read without a lock.
 
 mod opened;
 mod ring;
@@ -21,13 +23,17 @@ pub use opened::OpenedTokens;
 pub use ring::TokenKey;
 use ring::{NONCE_LENGTH, Ring, TAG_LENGTH};
 
-/// Longest life of a token in seconds: `expirationInMinutes` is at most 60 (CreateMicrovmAuthToken).
+/// Longest life of a token in seconds: `expirationInMinutes` is at most 60
+/// (CreateMicrovmAuthToken).
 pub const LONGEST_LIFE_SECONDS: i64 = 60 * 60;
-/// Longest token that is issued or looked at, in characters (`AuthTokenValue` of the service model).
+/// Longest token that is issued or looked at, in characters (`AuthTokenValue` of the
+/// service model).
 const MAXIMUM_TOKEN_LENGTH: usize = 8000;
-/// Claims are padded with spaces to a multiple of this many bytes, so that a token's length does not tell its ports.
+/// Claims are padded with spaces to a multiple of this many bytes, so that a token's length
+/// does not tell its ports.
 const PADDING_BLOCK: usize = 512;
-/// How much longer than a token's life a revocation is remembered, in seconds, for clocks that are set back.
+/// How much longer than a token's life a revocation is remembered, in seconds, for
+/// clocks that are set back.
 const REVOCATION_MARGIN_SECONDS: i64 = 60 * 60;
 
 /// What a token is for.
@@ -116,7 +122,8 @@ impl TokenKeys {
         Self::with_root(root, newest, older)
     }
 
-    /// The same with a secret of its own for keys that are derived: those do not change when `newest` does.
+    /// The same with a secret of its own for keys that are derived: those do not
+    /// change when `newest` does.
     pub fn with_root(root: [u8; 32], newest: TokenKey, older: Vec<TokenKey>) -> Self {
         Self {
             ring: ArcSwap::from_pointee(Ring::new(newest, older)),
@@ -131,8 +138,8 @@ impl TokenKeys {
         self.ring.store(Ring::new(newest, older).into());
     }
 
-    /// Refuses the tokens of a microVM that were made when these had been revoked fewer than `times` times. That is
-    /// remembered for as long as there can be such tokens.
+    /// Refuses the tokens of a microVM that were made when these had been revoked fewer than
+    /// `times` times. That is remembered for as long as there can be such tokens.
     pub fn revoke(&self, microvm: &MicrovmId, times: u64, now_seconds: i64) {
         let _one_at_a_time = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut revoked = HashMap::clone(&self.revoked.load());
@@ -144,7 +151,8 @@ impl TokenKeys {
         self.revoked.store(revoked.into());
     }
 
-    /// A key for another purpose, which tells nothing about the root (HMAC-SHA-256 of the purpose, RFC 2104).
+    /// A key for another purpose, which tells nothing about the root (HMAC-SHA-256 of
+    /// the purpose, RFC 2104).
     ///
     /// # Panics
     /// Never: the MAC has 32 bytes.
@@ -168,7 +176,8 @@ impl TokenKeys {
         if token.len() > MAXIMUM_TOKEN_LENGTH { Err(TokenError::TooManyPorts) } else { Ok(token) }
     }
 
-    /// Decrypts a token and refuses one that was revoked; what it grants, and until when, is the caller's to judge.
+    /// Decrypts a token and refuses one that was revoked; what it grants, and until when, is
+    /// the caller's to judge.
     pub fn open(&self, token: &str) -> Result<Claims, TokenError> {
         let claims = Self::decrypt(&self.ring.load(), token)?;
         self.refuse_revoked(&claims)?;

@@ -1,7 +1,7 @@
 //! SigV4 checks and endpoint tokens; pure: bytes and a time in, verdict out.
 //!
-//! Nothing here reads a clock, a file or a socket. Read [`sigv4`] for the API port and [`endpoint_token`] for the
-//! endpoints of microVMs.
+//! Nothing here reads a clock, a file or a socket. Read [`sigv4`] for the API port and
+//! [`endpoint_token`] for the endpoints of microVMs.
 
 pub mod credentials;
 pub mod endpoint_token;

@@ -1,7 +1,7 @@
 //! A certificate by ACME (RFC 8555), with DNS-01 as wildcards need it.
 //!
-//! Account key and certificate are kept in a directory of their own (mode 0600). An order that fails is tried again after
-//! a minute, then after twice as long each time, up to six hours.
+//! Account key and certificate are kept in a directory of their own (mode 0600). An order that
+//! fails is tried again after a minute, then after twice as long each time, up to six hours.
 
 mod external_account;
 pub mod hook;
@@ -27,7 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 /// How often it is looked whether a renewal is due, at least.
 const PERIOD: Duration = Duration::from_hours(1);
-/// Longest time for an order, without the calls of [`ChallengeRecords`], which have limits of their own.
+/// Longest time for an order, without the calls of [`ChallengeRecords`], which have
+/// limits of their own.
 const ORDER_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Where and how a certificate is ordered.
@@ -132,7 +133,8 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// Serves the certificate that is kept from an earlier run, if there is one, else that of `own`.
+    /// Serves the certificate that is kept from an earlier run, if there is one,
+    /// else that of `own`.
     pub fn new(settings: AcmeSettings, records: Box<dyn ChallengeRecords>, own: OwnCertificate) -> Self {
         let mut acme = Self { settings, records, own, renew_at: None };
         let path = acme.certificate_path();
@@ -154,7 +156,8 @@ impl Acme {
         self.own.served()
     }
 
-    /// Orders a certificate when there is none or two thirds of its life are over, until this is cancelled.
+    /// Orders a certificate when there is none or two thirds of its life are over,
+    /// until this is cancelled.
     pub async fn keep_renewing(mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -211,8 +214,8 @@ impl Acme {
         Ok(certificate)
     }
 
-    /// The account that is kept for this ACME server, or a new one. By making it the operator agrees to the terms of
-    /// service, as the documentation of the setting says.
+    /// The account that is kept for this ACME server, or a new one. By making it the operator
+    /// agrees to the terms of service, as the documentation of the setting says.
     async fn account(&self) -> Result<Account, AcmeError> {
         let path = self.settings.directory.join("account.json");
         match std::fs::read(&path) {

@@ -103,8 +103,8 @@ impl CertificateAuthority {
     }
 }
 
-/// The authority's certificate without its key. Name and key identifier must stay the same in every version, as
-/// endpoint certificates are signed without reading `ca.pem`.
+/// The authority's certificate without its key. Name and key identifier must stay the same in every
+/// version, as endpoint certificates are signed without reading `ca.pem`.
 fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Hearth endpoint authority");

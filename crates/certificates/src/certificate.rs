@@ -69,8 +69,9 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a chain (the server's certificate first) and a key from PEM files, which may be the same one, and checks
-    /// that they belong together and are for every name directly below `suffix`.
+    /// Reads a chain (the server's certificate first) and a key from PEM files, which may
+    /// be the same one, and checks that they belong together and are for every name
+    /// directly below `suffix`.
     pub(crate) fn read(chain: &Path, key: &Path, suffix: &str) -> Result<Self, CertificateError> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|source| CertificateError::File { path: path.to_owned(), source })

@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Writes a file under another name, then renames it; it survives a power failure once this returns.
+/// Writes a file under another name, then renames it; it survives a power failure
+/// once this returns.
 pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {

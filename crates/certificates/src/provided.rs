@@ -34,8 +34,8 @@ struct Version {
 }
 
 impl ProvidedCertificate {
-    /// Reads a chain and a key, both PEM, which must be for every name directly below `suffix`. An expired certificate is
-    /// served with a warning: it may be all there is.
+    /// Reads a chain and a key, both PEM, which must be for every name directly below `suffix`. An
+    /// expired certificate is served with a warning: it may be all there is.
     pub fn load(chain: &Path, key: &Path, suffix: &str) -> Result<Self, CertificateError> {
         let seen = versions(chain, key);
         let certificate = Certificate::read(chain, key, suffix)?;
@@ -54,8 +54,8 @@ impl ProvidedCertificate {
         Arc::clone(&self.served)
     }
 
-    /// Reads the files again whenever they have changed, within ten seconds or when `hurry` is notified, until this is
-    /// cancelled.
+    /// Reads the files again whenever they have changed, within ten seconds or when `hurry` is
+    /// notified, until this is cancelled.
     pub async fn keep_reloading(mut self, hurry: Arc<Notify>) {
         loop {
             // Either way the files are looked at.

@@ -23,8 +23,8 @@ pub(crate) struct Archive {
     pub(crate) files: usize,
 }
 
-/// Packs `directory`, which must have a Dockerfile, without sockets and what its `.dockerignore` names. Modes, links and times of
-/// modification are kept; owners are not.
+/// Packs `directory`, which must have a Dockerfile, without sockets and what its `.dockerignore`
+/// names. Modes, links and times of modification are kept; owners are not.
 pub(crate) fn pack(directory: &Path) -> anyhow::Result<Archive> {
     if !directory.is_dir() {
         bail!("{} is not a directory", directory.display());
@@ -101,7 +101,8 @@ impl<W: Write + Seek> Packer<'_, W> {
             }
             return self.directory(parts);
         }
-        // Docker leaves sockets out too: there is nothing in them, and programs make them where they work.
+        // Docker leaves sockets out too: there is nothing in them, and programs make
+        // them where they work.
         if ignored || metadata.file_type().is_socket() {
             return Ok(());
         }
@@ -125,7 +126,8 @@ impl<W: Write + Seek> Packer<'_, W> {
     }
 }
 
-/// Names that are not UTF-8. What writes zips takes none, so they go by others of the same length until it is written.
+/// Names that are not UTF-8. What writes zips takes none, so they go by others of the same length
+/// until it is written.
 #[derive(Default)]
 struct Names {
     /// Names by those that stand for them.
@@ -160,7 +162,8 @@ impl Names {
         bail!("{} has a name that is not UTF-8, and too many are like it", top.join(path).display())
     }
 
-    /// Writes the names to where the zip has those that stand for them (PKWARE's APPNOTE.TXT, 4.3.7 and 4.3.12).
+    /// Writes the names to where the zip has those that stand for them (PKWARE's
+    /// APPNOTE.TXT, 4.3.7 and 4.3.12).
     fn restore(&self, zip: &mut [u8]) -> anyhow::Result<()> {
         if self.real.is_empty() {
             return Ok(());

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::connection::Connection;
 use crate::net::{self, Stream};
 
-/// RFC 3986 unreserved characters stay as they are; everything else is encoded, as signatures want it.
+/// RFC 3986 unreserved characters stay as they are; everything else is encoded, as
+/// signatures want it.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Version of the service model `lambda-microvms`; the first part of every path.
@@ -66,7 +67,8 @@ impl Client {
         &self.connection
     }
 
-    /// Calls an operation of `lambda-microvms`; `path` and `query` are encoded. The answer is the API's JSON.
+    /// Calls an operation of `lambda-microvms`; `path` and `query` are encoded. The
+    /// answer is the API's JSON.
     pub(crate) async fn microvms(
         &self,
         method: Method,
@@ -222,7 +224,8 @@ fn parse_json(body: &[u8]) -> anyhow::Result<Value> {
     serde_json::from_slice(body).context("the answer is not JSON")
 }
 
-/// Reads the three forms of errors: rest-json (type in a header), JSON 1.1 (type in `__type`) and XML.
+/// Reads the three forms of errors: rest-json (type in a header), JSON 1.1 (type in
+/// `__type`) and XML.
 fn api_error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     let text = String::from_utf8_lossy(body);
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -240,7 +243,8 @@ fn api_error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     ApiError { code, message: message.trim_end_matches('.').to_owned() }
 }
 
-/// The text of the first element of this name; enough for answers whose elements are known and hold no markup.
+/// The text of the first element of this name; enough for answers whose elements are
+/// known and hold no markup.
 fn xml_text(xml: &str, element: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{element}>"))?;
     let (text, _) = rest.split_once(&format!("</{element}>"))?;

@@ -1,4 +1,5 @@
-//! Where the server is and with which key requests are signed: from a data directory or from the environment.
+//! Where the server is and with which key requests are signed: from a data directory or
+//! from the environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};

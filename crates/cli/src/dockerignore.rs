@@ -1,8 +1,8 @@
 //! `.dockerignore`: which files of a directory stay out of the zip.
 //!
-//! Of Docker's rules (docs.docker.com, "Build context", section "dockerignore files"; moby/patternmatcher): comments, `*`, `?`,
-//! `[a-z]`, `\`, `**`, `!`, the last pattern that matches decides, and a pattern that matches a directory covers what is in it.
-//! Names are bytes.
+//! Of Docker's rules (docs.docker.com, "Build context", section "dockerignore files";
+//! moby/patternmatcher): comments, `*`, `?`, `[a-z]`, `\`, `**`, `!`, the last pattern that matches
+//! decides, and a pattern that matches a directory covers what is in it. Names are bytes.
 
 /// The file named after the Dockerfile, which counts instead of `.dockerignore` when it is there.
 pub(crate) const OF_DOCKERFILE: &str = "Dockerfile.dockerignore";
@@ -54,7 +54,8 @@ impl DockerIgnore {
         self.deciding(path).is_some_and(|number| !self.patterns[number].keeps)
     }
 
-    /// Whether something in an ignored directory can be wanted: there is a later pattern with `!` for something in it.
+    /// Whether something in an ignored directory can be wanted: there is a later pattern with `!`
+    /// for something in it.
     pub(crate) fn may_keep_below(&self, directory: &[&[u8]]) -> bool {
         let after = self.deciding(directory).map_or(0, |number| number + 1);
         self.patterns[after..]
@@ -122,8 +123,8 @@ fn first_character(name: &[u8]) -> Option<(&[u8], &[u8])> {
     Some(name.split_at(length))
 }
 
-/// Whether a character is in the class whose text begins here, behind its bracket, and what follows the class; `None` if the
-/// class has no end.
+/// Whether a character is in the class whose text begins here, behind its bracket, and what follows
+/// the class; `None` if the class has no end.
 fn class<'a>(mut text: &'a [u8], character: &[u8]) -> Option<(bool, &'a [u8])> {
     let negated = text.starts_with(b"^");
     text = &text[usize::from(negated)..];

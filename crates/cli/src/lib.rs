@@ -1,10 +1,10 @@
 //! The command line: a client of the public API.
 //!
-//! Everything here goes through signed HTTP as any AWS client's calls do; no command looks into the server's data
-//! directory except for the address and the key to sign with ([`connection`]).
+//! Everything here goes through signed HTTP as any AWS client's calls do; no command looks into the
+//! server's data directory except for the address and the key to sign with ([`connection`]).
 //!
-//! Reading order: [`connection`], [`client`], [`microvms`], [`images`], [`logs`], then a file per command in
-//! [`commands`].
+//! Reading order: [`connection`], [`client`], [`microvms`], [`images`], [`logs`], then a file per
+//! command in [`commands`].
 
 mod archive;
 mod client;
@@ -93,7 +93,8 @@ impl<T: Args> Connected<T> {
     }
 }
 
-/// Carries out `command`. An error is meant to be printed as one sentence, its causes after colons (`{:#}`).
+/// Carries out `command`. An error is meant to be printed as one sentence, its causes
+/// after colons (`{:#}`).
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let result = match command {
         Command::Image(ImageCommand::Build(command)) => {

@@ -42,7 +42,8 @@ pub(crate) struct LogTail {
 }
 
 impl LogTail {
-    /// Reads the streams of `group` whose names begin with `stream_prefix`, from `start_seconds` since 1970.
+    /// Reads the streams of `group` whose names begin with `stream_prefix`, from
+    /// `start_seconds` since 1970.
     pub(crate) fn new(group: String, stream_prefix: &str, start_seconds: f64) -> Self {
         Self {
             group,
@@ -84,7 +85,8 @@ impl LogTail {
         self.seen.insert(event.event_id.clone(), event.timestamp).is_none()
     }
 
-    /// The next call starts shortly before the newest event; ids older than that need not be known any more.
+    /// The next call starts shortly before the newest event; ids older than that need
+    /// not be known any more.
     fn forget_old(&mut self, fresh: &[LogEvent]) {
         let newest = fresh.iter().map(|event| event.timestamp).max();
         if let Some(newest) = newest {
@@ -106,7 +108,8 @@ pub(crate) fn stream_of_microvm(id: &str, image_version: &str, started_at_second
     format!("{}[{image_version}]{id}", moment.strftime("%Y/%m/%d"))
 }
 
-/// What tells the streams of one image apart: `build`, `snapshot` or the beginning of a microVM's id.
+/// What tells the streams of one image apart: `build`, `snapshot` or the beginning
+/// of a microVM's id.
 pub(crate) fn short_stream(stream: &str) -> &str {
     let tail = stream.rsplit_once(']').map_or(stream, |(_, tail)| tail);
     match tail.strip_prefix("microvm-") {

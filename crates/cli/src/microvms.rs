@@ -123,8 +123,8 @@ pub(crate) async fn create_shell_auth_token(
     client.microvms(Method::POST, &path, String::new(), Some(request)).await
 }
 
-/// Waits until the microVM is in state `wanted`; the last answer of GetMicrovm. Ends with an error when it
-/// terminates instead, or when `timeout` is over.
+/// Waits until the microVM is in state `wanted`; the last answer of GetMicrovm. Ends with an error
+/// when it terminates instead, or when `timeout` is over.
 pub(crate) async fn wait_for_state(
     client: &Client,
     id: &str,
@@ -149,7 +149,8 @@ pub(crate) async fn wait_for_state(
     }
 }
 
-/// The id of the microVM that `wanted` means: an id, or the beginning of only one, with or without `microvm-`.
+/// The id of the microVM that `wanted` means: an id, or the beginning of only one, with
+/// or without `microvm-`.
 pub(crate) async fn resolve_id(client: &Client, wanted: &str) -> anyhow::Result<String> {
     if resolve::is_whole_microvm_id(wanted) {
         return Ok(wanted.to_owned());

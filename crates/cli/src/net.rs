@@ -23,8 +23,8 @@ use tokio_rustls::TlsConnector;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects to `host`. Names under `localhost` are this machine by definition (RFC 6761, section 6.3), whatever the
-/// resolver knows about them.
+/// Connects to `host`. Names under `localhost` are this machine by definition (RFC 6761, section
+/// 6.3), whatever the resolver knows about them.
 pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let stream = if host == "localhost" || host.ends_with(".localhost") {

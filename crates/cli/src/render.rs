@@ -27,7 +27,8 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes a line to standard output. What a terminal would obey is made visible: much of the text comes from apps.
+/// Writes a line to standard output. What a terminal would obey is made visible: much of the
+/// text comes from apps.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     raw_line(&visible(text))
 }

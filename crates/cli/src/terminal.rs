@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 /// Most that is read from standard input at a time, in bytes.
 const READ_BYTES: usize = 16 << 10;
 
-/// Raw mode: every key goes to the program that reads it, Ctrl-C included. Dropping it restores what was before.
+/// Raw mode: every key goes to the program that reads it, Ctrl-C included. Dropping it
+/// restores what was before.
 #[derive(Debug)]
 pub(crate) struct RawMode {
     before: Termios,
@@ -41,8 +42,8 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     tcgetwinsize(io::stdout()).ok().map(|size| (size.ws_col, size.ws_row))
 }
 
-/// What arrives on standard input, until its end. A thread reads it, which ends with the process: nothing else can cut a
-/// read of a terminal short.
+/// What arrives on standard input, until its end. A thread reads it, which ends with the process:
+/// nothing else can cut a read of a terminal short.
 pub(crate) fn typed() -> mpsc::Receiver<Vec<u8>> {
     let (typed_tx, typed_rx) = mpsc::channel(4);
     std::thread::spawn(move || {

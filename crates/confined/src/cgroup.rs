@@ -1,7 +1,8 @@
 //! Resource limits by control groups, version 2 or 1.
 //!
-//! Each confined process, a VM for instance, gets a group `hearth/<name>` below the root of the hierarchy that the server sees. Where that cannot be
-//! made (no permission, a controller missing), the reason is kept as a sentence and processes run without the limit.
+//! Each confined process, a VM for instance, gets a group `hearth/<name>` below the root of the
+//! hierarchy that the server sees. Where that cannot be made (no permission, a controller missing),
+//! the reason is kept as a sentence and processes run without the limit.
 
 use std::fs;
 use std::io;
@@ -17,7 +18,8 @@ const PARENT: &str = "hearth";
 /// Time that `cpu` limits are measured over, in microseconds: the kernel's default.
 const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
 
-/// How long the processes of a group that was killed may take to end, before the group is left behind.
+/// How long the processes of a group that was killed may take to end, before the
+/// group is left behind.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 /// How often they are looked for.
 const END_PACE: Duration = Duration::from_millis(20);
@@ -67,13 +69,14 @@ impl Cgroups {
         Self { memory: find("memory"), cpu: find("cpu"), pids: find("pids") }
     }
 
-    /// Makes groups that no other process has or gets, for a child that is known by what it does (one word). They are found by
-    /// a later server if this one is killed.
+    /// Makes groups that no other process has or gets, for a child that is known by what it does
+    /// (one word). They are found by a later server if this one is killed.
     pub fn create_for_child(&self, what: &str, limits: Limits) -> io::Result<Group> {
         self.create(&own_name("child", what), limits)
     }
 
-    /// Makes the groups of a process with its limits. Limits that this host does not allow are left out.
+    /// Makes the groups of a process with its limits. Limits that this host does not
+    /// allow are left out.
     pub fn create(&self, name: &str, limits: Limits) -> io::Result<Group> {
         let mut group = Group::default();
         if let (Ok(hierarchy), Some(mib)) = (&self.memory, limits.memory_mib) {
@@ -124,8 +127,8 @@ impl Group {
         Ok(())
     }
 
-    /// Whether the kernel has ended a process of the group for want of memory: `memory.events` in version 2,
-    /// `memory.oom_control` in version 1.
+    /// Whether the kernel has ended a process of the group for want of memory: `memory.events` in
+    /// version 2, `memory.oom_control` in version 1.
     pub fn ran_out_of_memory(&self) -> bool {
         let files = ["memory.events", "memory.oom_control"];
         let paths = self.directories.iter().flat_map(|directory| files.map(|file| directory.join(file)));
@@ -144,7 +147,8 @@ impl Group {
         }
     }
 
-    /// Removes the groups as soon as they are empty, in a thread of its own: processes that were killed end a moment later.
+    /// Removes the groups as soon as they are empty, in a thread of its own: processes that were
+    /// killed end a moment later.
     pub fn remove_when_empty(self) {
         if self.directories.is_empty() {
             return;

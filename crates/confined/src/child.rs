@@ -17,7 +17,8 @@ use crate::privileges::{drop_privileges, end_with_parent, step};
 
 /// First argument of the program when it is to be a confined process.
 pub(crate) const SUBCOMMAND: &str = "confined";
-/// Makes the kernel end such a process before any other when memory runs out; see `proc_pid_oom_score_adj(5)`.
+/// Makes the kernel end such a process before any other when memory runs out; see
+/// `proc_pid_oom_score_adj(5)`.
 const OOM_SCORE_ADJUSTMENT: &str = "1000";
 /// Any directory that always exists: what is mounted on it is seen by this process alone.
 const ROOT: &str = "/proc";
@@ -51,8 +52,8 @@ pub(crate) struct Spec {
     pub(crate) limits: Limits,
 }
 
-/// Becomes a confined process if the command line says so, and does not return then. To be called first in `main`, before
-/// there is a second thread.
+/// Becomes a confined process if the command line says so, and does not return then. To be called
+/// first in `main`, before there is a second thread.
 pub fn run_if_requested(works: &[Work]) {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(OsStr::new(SUBCOMMAND)) {
@@ -93,7 +94,8 @@ fn run(spec: &[u8], works: &[Work]) -> io::Result<()> {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .map_err(Into::into),
     )?;
-    // SAFETY: the server has handed these descriptors over, and nothing else in this process knows of them.
+    // SAFETY: the server has handed these descriptors over, and nothing else in this
+    // process knows of them.
     let files = spec.files.iter().map(|fd| unsafe { File::from(OwnedFd::from_raw_fd(*fd)) }).collect();
     step("give up system calls", filter::apply_reader())?;
     let answer = (work.run)(Task { question, files });
@@ -125,7 +127,8 @@ fn leave_files() -> io::Result<()> {
     rustix::mount::mount("tmpfs", ROOT, "tmpfs", flags, Some(c"size=4k,mode=555"))?;
     rustix::mount::mount_remount(ROOT, MountFlags::BIND | MountFlags::RDONLY | flags, "")?;
     rustix::process::chdir(ROOT)?;
-    // The new root on top of the old one, which is then taken away from under it; see pivot_root(2).
+    // The new root on top of the old one, which is then taken away from under it;
+    // see pivot_root(2).
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)

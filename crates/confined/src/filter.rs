@@ -1,4 +1,5 @@
-//! Filters of system calls, one for each kind of child. What a child needs is allowed; everything else fails with EPERM.
+//! Filters of system calls, one for each kind of child. What a child needs is allowed; everything
+//! else fails with EPERM.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -79,7 +80,8 @@ const NETWORK_CLIENT: &[libc::c_long] = &[
     libc::SYS_mkdir,
 ];
 
-/// What a client of the network has no innocent reason to try: it is ended at once, and its end shows what it did.
+/// What a client of the network has no innocent reason to try: it is ended at once, and its
+/// end shows what it did.
 const DEADLY: &[libc::c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -113,10 +115,11 @@ pub(crate) fn apply_reader() -> io::Result<()> {
     apply(reader())
 }
 
-/// Leaves this thread, which must be the only one, with what a client of the network needs: TCP and UDP over IPv4, and files
-/// below its root directory.
+/// Leaves this thread, which must be the only one, with what a client of the network needs: TCP and
+/// UDP over IPv4, and files below its root directory.
 pub fn allow_network_client() -> io::Result<()> {
-    // The first says what ends it, the second what fails; of two verdicts, the stricter one counts (seccomp(2)).
+    // The first says what ends it, the second what fails; of two verdicts, the stricter one
+    // counts (seccomp(2)).
     apply(deadly())?;
     apply(network_client())
 }

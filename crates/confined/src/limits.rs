@@ -11,7 +11,8 @@ use crate::privileges::limit;
 /// What a child may take.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of memory beyond the program itself. Counted as address space, and where cgroups allow, as memory used.
+    /// Bytes of memory beyond the program itself. Counted as address space, and where cgroups
+    /// allow, as memory used.
     pub memory_bytes: u64,
     /// Seconds of CPU time.
     pub cpu_seconds: u64,
@@ -27,7 +28,8 @@ pub struct Limits {
 const DESCRIPTORS: u64 = 64;
 
 impl Limits {
-    /// Puts this process under the limits that the kernel enforces. `processes` is how many the user may have.
+    /// Puts this process under the limits that the kernel enforces. `processes` is how
+    /// many the user may have.
     pub(crate) fn enforce(&self, processes: u64) -> io::Result<()> {
         let address_space = address_space_bytes()?.saturating_add(self.memory_bytes);
         limit([

@@ -11,7 +11,8 @@ pub fn step<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(error.kind(), format!("cannot {name}: {error}")))
 }
 
-/// Lowers these limits for good: the most that this process and its children may have (setrlimit(2)).
+/// Lowers these limits for good: the most that this process and its children may
+/// have (setrlimit(2)).
 pub fn limit(limits: impl IntoIterator<Item = (Resource, u64)>) -> io::Result<()> {
     for (resource, most) in limits {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
@@ -19,8 +20,8 @@ pub fn limit(limits: impl IntoIterator<Item = (Resource, u64)>) -> io::Result<()
     Ok(())
 }
 
-/// The thread that has started this process waits for its end. To be called again after a change of user, which undoes it
-/// (prctl(2), PR_SET_PDEATHSIG).
+/// The thread that has started this process waits for its end. To be called again after a change of
+/// user, which undoes it (prctl(2), PR_SET_PDEATHSIG).
 pub fn end_with_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
@@ -37,8 +38,8 @@ pub fn drop_privileges(uid: u32) -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
     rustix::thread::set_thread_groups(&[])?;
     let (user, group) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(uid));
-    // The process has one thread, so that the thread's ids are the process's. The change away from user 0 empties
-    // the permitted, effective and inheritable capability sets; see capabilities(7).
+    // The process has one thread, so that the thread's ids are the process's. The change away from
+    // user 0 empties the permitted, effective and inheritable capability sets; see capabilities(7).
     rustix::thread::set_thread_res_gid(group, group, group)?;
     rustix::thread::set_thread_res_uid(user, user, user)?;
     rustix::thread::set_no_new_privs(true)?;

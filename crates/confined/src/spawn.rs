@@ -1,7 +1,8 @@
 //! Starts a process that is to be confined in a new PID namespace.
 //!
-//! `std::process` can neither make a PID namespace nor hand over chosen descriptors under their own numbers without
-//! leaking them into children that other threads start at the same time; hence `clone3(2)` here.
+//! `std::process` can neither make a PID namespace nor hand over chosen descriptors under their
+//! own numbers without leaking them into children that other threads start at the same time;
+//! hence `clone3(2)` here.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -45,8 +46,9 @@ pub fn spawn(request: &SpawnRequest<'_>) -> io::Result<(u32, OwnedFd)> {
     clone_args.flags = (libc::CLONE_PIDFD | libc::CLONE_NEWPID) as u64 | CLONE_CLEAR_SIGHAND;
     clone_args.pidfd = ptr::from_mut(&mut pidfd) as u64;
     clone_args.exit_signal = libc::SIGCHLD as u64;
-    // SAFETY: without CLONE_VM the child runs on a copy of this stack. Other threads do not exist in it and may have
-    // held locks, so it only makes the async-signal-safe calls of `run_child`, on memory prepared above.
+    // SAFETY: without CLONE_VM the child runs on a copy of this stack. Other threads do not exist
+    // in it and may have held locks, so it only makes the async-signal-safe calls of `run_child`,
+    // on memory prepared above.
     let pid = unsafe {
         libc::syscall(libc::SYS_clone3, ptr::from_mut(&mut clone_args), size_of::<libc::clone_args>())
     };
@@ -76,8 +78,9 @@ unsafe fn run_child(
                 libc::_exit(126);
             }
         }
-        // Descriptors that the server itself was started with are nobody's business in there. Kernels before 5.11 do
-        // not know the flag; what this program opens is close-on-exec in any case.
+        // Descriptors that the server itself was started with are nobody's business in
+        // there. Kernels before 5.11 do not know the flag; what this program opens is
+        // close-on-exec in any case.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
         for &descriptor in request.inherit {
             if libc::fcntl(descriptor, libc::F_SETFD, 0) < 0 {

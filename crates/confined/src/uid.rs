@@ -34,7 +34,8 @@ impl UidPool {
         Uid { uid, pool: self.clone() }
     }
 
-    /// Takes an id that is in use already, by a process of an earlier server; `None` when it was handed out since.
+    /// Takes an id that is in use already, by a process of an earlier server; `None` when it
+    /// was handed out since.
     pub fn claim(&self, uid: u32) -> Option<Uid> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.insert(uid).then(|| Uid { uid, pool: self.clone() })

@@ -38,7 +38,8 @@ impl Child {
         Self { pidfd, reaped: false }
     }
 
-    /// Asks and listens until the child has ended, its time is over, or the other end of `stopped` is closed.
+    /// Asks and listens until the child has ended, its time is over, or the other end of
+    /// `stopped` is closed.
     pub(crate) fn converse(
         mut self,
         question: &[u8],
@@ -85,7 +86,8 @@ impl Child {
         }
     }
 
-    /// Waits for the end of a child that has closed its pipes, which only takes long when that was all it did.
+    /// Waits for the end of a child that has closed its pipes, which only takes long when
+    /// that was all it did.
     fn reap(&mut self, deadline: Instant, limits: &Limits) -> Result<WaitIdStatus, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(|error| Error::Watch(io::Error::other(error)))?;

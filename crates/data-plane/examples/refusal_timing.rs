@@ -1,7 +1,8 @@
 //! How long refusals take, compared: whether a stranger could tell from the time what exists.
 //!
-//! `cargo run --release -p hearth-data-plane --example refusal_timing [SAMPLES]` prints a table. The requests are interleaved,
-//! on connections that are kept open; differences of medians have a 95 % interval (bootstrap).
+//! `cargo run --release -p hearth-data-plane --example refusal_timing [SAMPLES]` prints a table.
+//! The requests are interleaved, on connections that are kept open; differences of medians have a
+//! 95 % interval (bootstrap).
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -41,7 +42,8 @@ struct Case {
     microseconds: Vec<f64>,
 }
 
-// On one thread: which thread a connection is on, and when that one slept, would say more than what is done for a request.
+// On one thread: which thread a connection is on, and when that one slept, would say more than what
+// is done for a request.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let samples = std::env::args().nth(1).map_or(5000, |samples| samples.parse().unwrap());
@@ -130,7 +132,8 @@ fn quantile(samples: &mut [f64], part: f64) -> f64 {
     *samples.select_nth_unstable_by(at, f64::total_cmp).1
 }
 
-/// Difference of the medians of `samples` and `reference`, with the middle 95 % of what resampling makes of it.
+/// Difference of the medians of `samples` and `reference`, with the middle 95 % of what
+/// resampling makes of it.
 fn difference(samples: &[f64], reference: &[f64], random: &mut rand::rngs::StdRng) -> String {
     let mut median = |samples: &[f64]| {
         let mut drawn: Vec<f64> =

@@ -1,7 +1,9 @@
-//! Requests over HTTP/2 that their client resets before they were answered (CVE-2023-44487, "rapid reset").
+//! Requests over HTTP/2 that their client resets before they were answered
+//! (CVE-2023-44487, "rapid reset").
 //!
-//! A reset stream no longer counts as open, but its request may have reached the app already, which goes on with it. So
-//! the limit of streams does not bound what a client can make an app do; this does.
+//! A reset stream no longer counts as open, but its request may have reached the app
+//! already, which goes on with it. So the limit of streams does not bound what a client can
+//! make an app do; this does.
 
 use std::sync::Arc;
 
@@ -9,8 +11,8 @@ use tokio::sync::Notify;
 
 use crate::bucket::Bucket;
 
-/// How many requests of one connection may be reset per second, and at once: more than the streams that there may be, so
-/// that a browser may leave a page, and few enough for an app.
+/// How many requests of one connection may be reset per second, and at once: more than the streams
+/// that there may be, so that a browser may leave a page, and few enough for an app.
 const PER_SECOND_MAX: u64 = 200;
 
 /// The requests of one connection.

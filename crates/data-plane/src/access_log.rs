@@ -1,7 +1,7 @@
 //! The access log: a line of JSON for each request, in a file of the operator's choice.
 //!
-//! Lines are written by a thread of its own, which requests never wait for: what does not fit its queue is dropped, and
-//! the log says how much that was.
+//! Lines are written by a thread of its own, which requests never wait for: what does not fit its
+//! queue is dropped, and the log says how much that was.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -115,7 +115,8 @@ impl AccessLog {
         Ok(Self { queue: Some(queue), state, writer: Mutex::new(Some(writer)) })
     }
 
-    /// Writes to a file that is opened anew under the same name; call it after the old one was renamed.
+    /// Writes to a file that is opened anew under the same name; call it after the
+    /// old one was renamed.
     pub fn reopen(&self) {
         self.state.reopen.store(true, Ordering::Release);
         if let Some(queue) = &self.queue {

@@ -52,11 +52,12 @@ pub(crate) fn token<'a>(headers: &'a HeaderMap, offer: &Offer<'a>) -> Option<&'a
     }
 }
 
-/// Checks that a token opens `port` (`None`: it names none) of the endpoint with this label; `None` is a host that is no
-/// endpoint.
+/// Checks that a token opens `port` (`None`: it names none) of the endpoint with this label; `None`
+/// is a host that is no endpoint.
 ///
-/// The token is judged by itself first. Which host was asked is only ever compared with that of the token's own microVM:
-/// hosts that exist and hosts that do not take the same way, and an unknown host costs no look at the database.
+/// The token is judged by itself first. Which host was asked is only ever compared with that of the
+/// token's own microVM: hosts that exist and hosts that do not take the same way, and an unknown
+/// host costs no look at the database.
 pub(crate) async fn admit<B: Backend>(
     token: Option<&str>,
     label: Option<&str>,

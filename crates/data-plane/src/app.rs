@@ -1,4 +1,5 @@
-//! Connections to apps: opened, counted, used for several requests, closed when the microVM's life ends.
+//! Connections to apps: opened, counted, used for several requests, closed when the
+//! microVM's life ends.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::serve::Stop;
 use crate::target::{AppProtocol, Place, Target, Wanted, address, repeatable};
 use crate::upstream_tls::{AppTls, UpstreamTls};
 
-/// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the client has not read.
+/// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the
+/// client has not read.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -49,7 +51,8 @@ pub(crate) struct AppConnection {
     place: Place,
     /// Whether it was used before.
     kept: bool,
-    /// What is known of the port. An HTTP/1.1 connection that was used before has told all that there is to know.
+    /// What is known of the port. An HTTP/1.1 connection that was used before has told all
+    /// that there is to know.
     layer: Option<Layer>,
 }
 
@@ -127,7 +130,8 @@ impl AppConnections {
             let (on, layer) = (On::Http1(connection), Some(Layer::Plain));
             return Ok(AppConnection { on, place, kept: true, layer });
         }
-        // In a box, as is the second attempt: most requests have no use for their state, but would have to carry it.
+        // In a box, as is the second attempt: most requests have no use for their state, but
+        // would have to carry it.
         Box::pin(self.reconnect(running, place, target, stop)).await
     }
 
@@ -209,10 +213,11 @@ impl AppConnections {
 
     /// Sends a request and waits for the head of the answer.
     ///
-    /// A connection that was used before may have been closed by the app meanwhile; then another one is used, if the
-    /// request was not sent, or is one that may be repeated (RFC 9110, section 9.2.2) and has no body. So it is, once, with a
-    /// fresh connection on which nothing could be sent. The same request is
-    /// sent again with TLS when the first answer of a port shows that it wants that.
+    /// A connection that was used before may have been closed by the app meanwhile; then another
+    /// one is used, if the request was not sent, or is one that may be repeated (RFC 9110,
+    /// section 9.2.2) and has no body. So it is, once, with a fresh connection on which nothing
+    /// could be sent. The same request is sent again with TLS when the first answer of a port
+    /// shows that it wants that.
     pub(crate) async fn send<R: RunningApp>(
         &self,
         connection: AppConnection,
@@ -247,7 +252,8 @@ impl AppConnections {
                 Err(failure) => (Err(failure.error), failure.request),
             };
             let is_unsent = unsent.is_some();
-            // A connection that was dead as soon as it was opened costs no request, unless nobody listens.
+            // A connection that was dead as soon as it was opened costs no request,
+            // unless nobody listens.
             let was_dead = first.as_ref().is_err_and(|error| kept || is_unsent && !was_refused(error));
             let goes_on = (was_dead || wants_tls) && !has_ended(running);
             let mut request = match (first, unsent.or_else(|| again.filter(|_| goes_on))) {

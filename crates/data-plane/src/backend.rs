@@ -45,8 +45,8 @@ pub trait RunningApp: Clone + Send + Sync + Unpin + 'static {
     fn vcpus(&self) -> u8;
 
     /// Connects to a TCP port of the app. That nobody listens may show only on the first read, as
-    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be reached, or, with
-    /// [`io::ErrorKind::PermissionDenied`], that no request may go to this port.
+    /// [`io::ErrorKind::ConnectionRefused`]; an error here means that the microVM could not be
+    /// reached, or, with [`io::ErrorKind::PermissionDenied`], that no request may go to this port.
     fn connect(&self, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// Starts a shell in the app's container.

@@ -1,4 +1,5 @@
-//! The bodies of requests to the app and of answers to the client. Both are streamed; neither is ever held whole.
+//! The bodies of requests to the app and of answers to the client. Both are streamed;
+//! neither is ever held whole.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,9 +23,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Body of a request: the client's, or none.
 ///
-/// What is left of it when it is dropped, because the app or the endpoint has answered already, is still read for a
-/// while over HTTP/1.1: a client that is sending would otherwise meet a closed connection and not see the answer. HTTP/2
-/// has a way to say that the rest is not wanted (RFC 9113, section 8.1).
+/// What is left of it when it is dropped, because the app or the endpoint has answered already,
+/// is still read for a while over HTTP/1.1: a client that is sending would otherwise meet a
+/// closed connection and not see the answer. HTTP/2 has a way to say that the rest is not wanted
+/// (RFC 9113, section 8.1).
 #[derive(Debug)]
 pub(crate) struct AppBody {
     client: Option<Incoming>,
@@ -43,7 +45,8 @@ impl AppBody {
 
     /// The body of a client's request.
     pub(crate) fn of_client(request: Request<Incoming>, call: &Call) -> Request<Self> {
-        // A client that waits to be told to go on is told so by reading, and shall not be for nothing.
+        // A client that waits to be told to go on is told so by reading, and shall
+        // not be for nothing.
         let is_of_http1 = request.version() <= Version::HTTP_11;
         let lingers = is_of_http1 && !request.headers().contains_key(EXPECT);
         request.map(|body| {

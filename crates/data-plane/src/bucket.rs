@@ -1,4 +1,5 @@
-//! A rate, as a bucket that fills up evenly: the generic cell rate algorithm (ITU-T I.371), in one atomic number.
+//! A rate, as a bucket that fills up evenly: the generic cell rate algorithm (ITU-T I.371),
+//! in one atomic number.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,7 +29,8 @@ impl Bucket {
         self.reserve(Duration::ZERO).is_some()
     }
 
-    /// Takes one unit that is there after at most `longest`; the time until then. Nothing is taken when it would be later.
+    /// Takes one unit that is there after at most `longest`; the time until then. Nothing is taken
+    /// when it would be later.
     pub(crate) fn reserve(&self, longest: Duration) -> Option<Duration> {
         let (now, cost) = (self.now(), self.cost(1));
         let latest = now + SECOND_NANOS + longest.as_nanos() as u64;

@@ -1,7 +1,8 @@
-//! One request from its head to the last byte of its answer: counted, and written to the access log when it is over.
+//! One request from its head to the last byte of its answer: counted, and written to the access
+//! log when it is over.
 //!
-//! A [`Call`] is told what becomes of the request. Its clones go with the bodies and, after an upgrade, with the tunnel;
-//! the last of them to be dropped writes the line.
+//! A [`Call`] is told what becomes of the request. Its clones go with the bodies and, after an
+//! upgrade, with the tunnel; the last of them to be dropped writes the line.
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +38,8 @@ pub struct Observation {
 #[derive(Debug, Clone)]
 pub(crate) struct Call(Arc<State>);
 
-/// What is held as long as a stream of HTTP/2 is open: until the answer has gone, or the tunnel that it became.
+/// What is held as long as a stream of HTTP/2 is open: until the answer has gone, or the
+/// tunnel that it became.
 pub(crate) type OpenStream = Arc<AtomicU64>;
 
 #[derive(Debug)]

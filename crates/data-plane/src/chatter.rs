@@ -1,9 +1,9 @@
-//! HTTP/2 that is about no request: a client's PING, which keeps the microVM awake, and floods of PING, SETTINGS, PRIORITY,
-//! WINDOW_UPDATE or RST_STREAM.
+//! HTTP/2 that is about no request: a client's PING, which keeps the microVM awake, and floods of
+//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE or RST_STREAM.
 //!
-//! The library does what such frames ask for and tells nobody, so they are looked for here, below it. A client earns them: by
-//! requests, by what it is sent, and a few by time. Whatever frames there are, a connection takes turns with the others of
-//! its worker.
+//! The library does what such frames ask for and tells nobody, so they are looked for here, below
+//! it. A client earns them: by requests, by what it is sent, and a few by time. Whatever frames
+//! there are, a connection takes turns with the others of its worker.
 
 use std::io;
 use std::pin::Pin;
@@ -21,7 +21,8 @@ const BURST: u64 = 1000;
 const PER_SECOND: u64 = 10;
 /// How many a request earns: it may be given a priority, granted room and reset.
 const PER_REQUEST: u64 = 4;
-/// How many a frame of DATA earns that the client was sent: it may be acknowledged for the stream and for the connection.
+/// How many a frame of DATA earns that the client was sent: it may be acknowledged for the stream
+/// and for the connection.
 const PER_DATA: u64 = 2;
 /// The most that is kept of what was earned: the acknowledgements of a window of small frames.
 const EARNED_MAX: u64 = 100_000;
@@ -31,7 +32,8 @@ const TURN: u64 = 512;
 const PREFACE_LENGTH: usize = 24;
 /// Head of a frame (section 4.1), in bytes.
 const HEAD_LENGTH: usize = 9;
-/// Types of frames that carry a request: DATA, HEADERS, CONTINUATION. They have limits of their own.
+/// Types of frames that carry a request: DATA, HEADERS, CONTINUATION. They have
+/// limits of their own.
 const OF_REQUESTS: [u8; 3] = [0, 1, 9];
 const DATA: u8 = 0;
 const PING: u8 = 6;

@@ -33,22 +33,23 @@ use crate::workers::OnWorker;
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time until the next request's head is complete, waiting for the request included; and for which an HTTP/2
-/// connection without streams is kept, give or take half of it.
+/// Longest time until the next request's head is complete, waiting for the request included; and
+/// for which an HTTP/2 connection without streams is kept, give or take half of it.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the client of an HTTP/2 connection that is to end may take for its part.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Streams that a client may open at a time.
 const HTTP2_STREAMS_MAX: u32 = 128;
-/// What a client may send on one stream before the app has taken any of it, in bytes: with a round trip of 50 ms, enough
-/// for 10 MB/s.
+/// What a client may send on one stream before the app has taken any of it, in bytes: with a round
+/// trip of 50 ms, enough for 10 MB/s.
 const HTTP2_STREAM_WINDOW: u32 = 512 * 1024;
 /// The same for all streams of a connection.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the client takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
-/// Whose connection it is. It counts everywhere until this is dropped: a tunnel holds it beyond the HTTP/1.1 before it.
+/// Whose connection it is. It counts everywhere until this is dropped: a tunnel holds it beyond
+/// the HTTP/1.1 before it.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
@@ -58,7 +59,8 @@ pub(crate) struct Client {
     hung_up: CancellationToken,
     _from_source: FromSource,
     _on_worker: OnWorker,
-    /// As whose it counts, once a request has been let in. Server name and host must agree, so it is one microVM's.
+    /// As whose it counts, once a request has been let in. Server name and host must agree, so
+    /// it is one microVM's.
     counting: Mutex<Option<Counting>>,
     /// Whose endpoint it is, once a request has been let in.
     microvm: OnceLock<MicrovmId>,
@@ -104,7 +106,8 @@ impl Client {
     }
 }
 
-/// Counts a request, and the connection if it does not yet: once, also when its first requests come at the same time.
+/// Counts a request, and the connection if it does not yet: once, also when its first requests
+/// come at the same time.
 fn count(counting: &Mutex<Option<Counting>>, usage: impl FnOnce() -> Arc<Usage>) -> Result<(), Refusal> {
     let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
     let counting = match &mut *counting {
@@ -172,7 +175,8 @@ async fn serve_http1<B: Backend>(
     let hung_up = client.hung_up.clone();
     let service = service_fn(|request| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
-        // In a box, as hyper keeps room for it between requests, too, when most connections do nothing.
+        // In a box, as hyper keeps room for it between requests, too, when most
+        // connections do nothing.
         Box::pin(async move { Ok::<_, Infallible>(answer(request, &client, None, &shared).await) })
     });
     let mut connection = std::pin::pin!(
@@ -243,7 +247,8 @@ async fn serve_http2<B: Backend>(
     }
 }
 
-/// Resolves when a connection that is to end has no request under way, and its client has had the time to end it.
+/// Resolves when a connection that is to end has no request under way, and its client has
+/// had the time to end it.
 async fn left_alone(hung_up: &CancellationToken, client: &Client) {
     hung_up.cancelled().await;
     loop {

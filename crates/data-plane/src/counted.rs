@@ -14,8 +14,9 @@ use crate::limits::{AppPermit, Usage};
 
 /// A connection to an app that reports every byte in either direction as traffic.
 ///
-/// When the app takes no more, what is written is thrown away instead of being an error: the app may have answered before
-/// the request was complete, and the answer is still to be read. That there is none shows there.
+/// When the app takes no more, what is written is thrown away instead of being an error: the app
+/// may have answered before the request was complete, and the answer is still to be read. That
+/// there is none shows there.
 #[derive(Debug)]
 pub(crate) struct Counted<R: RunningApp> {
     stream: R::Stream,

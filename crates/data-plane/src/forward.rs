@@ -48,8 +48,9 @@ pub(crate) struct Route {
     pub(crate) client: Arc<Client>,
 }
 
-/// How the app is to be spoken to: in HTTP/2 if the client says so, or for gRPC, which nothing else can carry. A request
-/// is taken for gRPC if it comes over HTTP/2 and says what gRPC's clients must say.
+/// How the app is to be spoken to: in HTTP/2 if the client says so, or for gRPC, which
+/// nothing else can carry. A request is taken for gRPC if it comes over HTTP/2 and says what
+/// gRPC's clients must say.
 pub(crate) fn wanted<T>(request: &Request<T>, switch: &Switch) -> Wanted {
     let headers = request.headers();
     let forced = || headers.get(FORCE_H2).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
@@ -162,8 +163,8 @@ fn for_the_app(mut request: Request<AppBody>) -> Result<Request<AppBody>, Refusa
     Ok(request)
 }
 
-/// Whether a body is framed by its length or as chunks and nothing more. Another coding below the chunks (RFC 9112,
-/// section 7) would be lost on the way.
+/// Whether a body is framed by its length or as chunks and nothing more. Another coding below the
+/// chunks (RFC 9112, section 7) would be lost on the way.
 fn is_framed_plainly(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -173,7 +174,8 @@ fn is_framed_plainly(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Makes one field of several that give the same length, which is all that may be made of them (RFC 9110, section 8.6).
+/// Makes one field of several that give the same length, which is all that may be made of them
+/// (RFC 9110, section 8.6).
 fn fold_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
     let mut fields = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = fields.next() else { return Ok(()) };
@@ -223,7 +225,8 @@ fn remove_own(headers: &mut HeaderMap) {
     }
 }
 
-/// HTTP/2 lets clients send each cookie by itself; no app expects that of HTTP/1.1 (RFC 9113, section 8.2.3).
+/// HTTP/2 lets clients send each cookie by itself; no app expects that of HTTP/1.1 (RFC
+/// 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter();
     if let (Some(first), Some(_)) = (cookies.next(), cookies.next()) {

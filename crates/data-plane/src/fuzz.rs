@@ -1,5 +1,5 @@
-//! Random input for what is read before a token has been verified: names of hosts, the port. The tokens themselves have
-//! theirs in `hearth_auth`.
+//! Random input for what is read before a token has been verified: names of hosts, the port. The
+//! tokens themselves have theirs in `hearth_auth`.
 
 use http::{HeaderMap, HeaderValue, Request};
 

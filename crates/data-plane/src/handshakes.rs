@@ -1,5 +1,6 @@
-//! How many TLS handshakes a source gets in a second. Each costs more than a request does, and one that is cut off for what it
-//! sends can come back at once: an honest burst waits a little, and who comes without end is turned away.
+//! How many TLS handshakes a source gets in a second. Each costs more than a request does, and one
+//! that is cut off for what it sends can come back at once: an honest burst waits a little, and who
+//! comes without end is turned away.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,7 +28,8 @@ impl Handshakes {
         Self { per_second, sources: Arc::default() }
     }
 
-    /// How long a connection from this address is to wait for its handshake; `None` when too many wait already.
+    /// How long a connection from this address is to wait for its handshake; `None` when
+    /// too many wait already.
     pub(crate) fn turn(&self, address: IpAddr) -> Option<Duration> {
         let Some(per_second) = self.per_second else { return Some(Duration::ZERO) };
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);

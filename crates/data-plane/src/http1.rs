@@ -1,7 +1,8 @@
 //! HTTP/1.1 connections to apps: one request at a time, kept for the next one for a moment.
 //!
-//! A connection has no task of its own: whoever uses it moves its bytes as well, first while waiting for the head of the
-//! answer, then while reading its body. So a request costs no switch between tasks.
+//! A connection has no task of its own: whoever uses it moves its bytes as well, first while
+//! waiting for the head of the answer, then while reading its body. So a request costs no
+//! switch between tasks.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,16 +24,17 @@ use crate::app::{SendError, io_cause};
 use crate::body::AppBody;
 use crate::target::Place;
 
-/// How long an idle connection is kept. Less than the two seconds after which gunicorn closes one, so that a request
-/// hardly ever meets a connection that is being closed; and short, as an app that serves one connection at a time
-/// cannot serve others meanwhile.
+/// How long an idle connection is kept. Less than the two seconds after which gunicorn closes one,
+/// so that a request hardly ever meets a connection that is being closed; and short, as an app that
+/// serves one connection at a time cannot serve others meanwhile.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle connections that a worker keeps for one port of one microVM. Hundreds of answers may end at the same moment, and be followed
-/// by as many requests: closing connections then costs the ports that they came from for a minute (`TIME_WAIT`).
+/// Idle connections that a worker keeps for one port of one microVM. Hundreds of answers may end at
+/// the same moment, and be followed by as many requests: closing connections then costs the ports
+/// that they came from for a minute (`TIME_WAIT`).
 const IDLE_MAX: usize = 1024;
 
-/// Open connections of its own to one port with which a worker takes none of another's any more: what is done on that one wakes
-/// the other thread. An app that serves so many serves one more.
+/// Open connections of its own to one port with which a worker takes none of another's any more:
+/// what is done on that one wakes the other thread. An app that serves so many serves one more.
 const OWN_ENOUGH: usize = 8;
 
 /// Moves a connection's bytes; resolves when the connection or the microVM's life has ended.
@@ -111,8 +113,8 @@ impl std::fmt::Debug for Http1Connection {
 pub(crate) struct Http1Answer {
     body: Incoming,
     ended: bool,
-    /// A reset of the connection is as good an end as any: an app that closes it with a request unread resets it, and has said all
-    /// that it wants to say before.
+    /// A reset of the connection is as good an end as any: an app that closes it with a request
+    /// unread resets it, and has said all that it wants to say before.
     is_cut_by_reset: bool,
     /// None when the connection is moved by a task, or is of no more use.
     connection: Option<Lease>,
@@ -132,8 +134,9 @@ impl Http1Connection {
         Self { sender, driver: Some(driver), home: None }
     }
 
-    /// Whether a request can be sent; notices what happened while nobody moved the connection. Not the end of a life, which the
-    /// request that is to be sent notices: it takes a lock that all connections to the microVM share.
+    /// Whether a request can be sent; notices what happened while nobody moved the connection. Not
+    /// the end of a life, which the request that is to be sent notices: it takes a lock that all
+    /// connections to the microVM share.
     fn is_ready(&mut self) -> bool {
         let Some(driver) = &mut self.driver else { return false };
         if driver.served.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
@@ -249,8 +252,9 @@ impl Kept {
         Self(Arc::new(KeptOf { worker, all: Arc::clone(&self.0.all) }))
     }
 
-    /// A connection that can take a request: one of this worker, else one of another, if this one has few. An app may serve only
-    /// one connection at a time, and then would serve no other as long as that one is kept.
+    /// A connection that can take a request: one of this worker, else one of another, if this one
+    /// has few. An app may serve only one connection at a time, and then would serve no other as
+    /// long as that one is kept.
     pub(crate) fn take(&self, place: &Place) -> Option<Http1Connection> {
         let (before, from_own_on) = self.0.all.split_at(self.0.worker);
         let (own, after) = from_own_on.split_first()?;

@@ -1,5 +1,6 @@
-//! HTTP/2 connections to apps (h2c with prior knowledge, RFC 9113, section 3.3), shared by the requests to one port of
-//! one life of a microVM, whichever worker they are served on. A connection's task lives on the worker that opened it.
+//! HTTP/2 connections to apps (h2c with prior knowledge, RFC 9113, section 3.3), shared by the
+//! requests to one port of one life of a microVM, whichever worker they are served on. A
+//! connection's task lives on the worker that opened it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,15 +18,16 @@ use crate::body::AppBody;
 use crate::refusal::Refusal;
 use crate::target::Place;
 
-/// Streams on one connection; more are opened on another. Servers commonly allow 100 (RFC 9113, section 6.5.2,
-/// recommends no fewer).
+/// Streams on one connection; more are opened on another. Servers commonly allow 100 (RFC 9113,
+/// section 6.5.2, recommends no fewer).
 const STREAMS_MAX: usize = 100;
 /// How long a connection without streams is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often that is looked at.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The connections to one port; locked while one is being opened, so that requests that arrive together share it.
+/// The connections to one port; locked while one is being opened, so that requests that
+/// arrive together share it.
 type Port = Arc<tokio::sync::Mutex<Vec<Open>>>;
 
 /// The shared connections of all microVMs.
@@ -65,8 +67,8 @@ pub(crate) struct Http2Answer {
 }
 
 impl Streams {
-    /// A stream on a connection that is open, or on one made by `open`. Whether the connection was used before is the
-    /// second member.
+    /// A stream on a connection that is open, or on one made by `open`. Whether the connection was
+    /// used before is the second member.
     pub(crate) async fn stream(
         &self,
         place: &Place,

@@ -1,13 +1,16 @@
 //! HTTPS endpoints of microVMs: token check, port routing, auto-resume, idle accounting.
 //!
-//! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`: `route` (which host and
-//! port), `switch` and `subprotocol` (what it wants to become), `admit` (the token), `wake` (held while the microVM
-//! resumes) by way of `reach`, and `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of `http2`, with
-//! `upstream_tls` where `ports` knows that the app wants it. A `call` goes
-//! with it from the first to the last byte, for counters and access log. With a token for shells, it goes to `shell` instead.
+//! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`:
+//! `route` (which host and port), `switch` and `subprotocol` (what it wants to become),
+//! `admit` (the token), `wake` (held while the microVM resumes) by way of `reach`, and
+//! `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of
+//! `http2`, with `upstream_tls` where `ports` knows that the app wants it. A `call` goes with
+//! it from the first to the last byte, for counters and access log. With a token for shells,
+//! it goes to `shell` instead.
 //!
-//! Invariants: before a token has been verified nothing is resumed and nothing tells whether a microVM exists; no
-//! `x-aws-proxy-*` header reaches an app; every byte to and from an app is reported as traffic, and nothing else is.
+//! Invariants: before a token has been verified nothing is resumed and nothing tells whether a
+//! microVM exists; no `x-aws-proxy-*` header reaches an app; every byte to and from an app is
+//! reported as traffic, and nothing else is.
 
 mod abandoned;
 mod access_log;

@@ -1,5 +1,5 @@
-//! What one microVM may take of the endpoints, by its size (behaviour.md section 3, "Limits"), so that the traffic of one does
-//! not keep out another's.
+//! What one microVM may take of the endpoints, by its size (docs/endpoint.md, "Limits"), so that
+//! the traffic of one does not keep out another's.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +17,8 @@ use crate::shares::{Moved, Shares};
 /// How long a request waits for one of the connections that there may be to apps.
 const APP_CONNECTION_WAIT: Duration = Duration::from_secs(5);
 
-/// Limits per vCPU at peak; the service's sizes have a vCPU for each 512 MiB of their baseline. `None` is no limit.
+/// Limits per vCPU at peak; the service's sizes have a vCPU for each 512 MiB of their
+/// baseline. `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MicrovmLimits {
     /// Client connections at a time.
@@ -31,7 +32,8 @@ pub struct MicrovmLimits {
 }
 
 impl MicrovmLimits {
-    /// The service's: 8 connections (quotas), 10 requests per second (published for two sizes), 1 MB/s.
+    /// The service's: 8 connections (quotas), 10 requests per second (published for
+    /// two sizes), 1 MB/s.
     pub const SERVICE: Self = Self {
         connections: Some(8),
         requests_per_second: Some(10),
@@ -166,7 +168,8 @@ impl Usage {
         by_size.max(shares.count(&self.moved, count, || all.take_moved()))
     }
 
-    /// The right to connect to the app; waits for a moment when there are as many connections as there may be.
+    /// The right to connect to the app; waits for a moment when there are as many
+    /// connections as there may be.
     pub(crate) async fn app_connection(&self) -> Result<AppPermit, Refusal> {
         let acquiring = async {
             let of_microvm = Arc::clone(&self.app_connections).acquire_owned().await;

@@ -1,7 +1,7 @@
 //! Clients that are gone, or take nothing of what is sent to them.
 //!
-//! The kernel tells them from those that are silent because nobody has anything to say, as no proxy can: whoever is there
-//! acknowledges.
+//! The kernel tells them from those that are silent because nobody has anything to say, as no proxy
+//! can: whoever is there acknowledges.
 
 use std::io;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use tokio::net::TcpListener;
 /// Shortest time that the kernel takes for its probes.
 const PROBE_MIN: Duration = Duration::from_secs(1);
 
-/// Ends a connection that is accepted from now on when its client acknowledges nothing for so long, or has no room for what
-/// is to be sent for so long (RFC 5482; Linux, tcp(7): `TCP_USER_TIMEOUT`). A silent one is asked meanwhile whether it is
-/// there. Accepted sockets take these options over from the listener's.
+/// Ends a connection that is accepted from now on when its client acknowledges nothing for so long,
+/// or has no room for what is to be sent for so long (RFC 5482; Linux, tcp(7): `TCP_USER_TIMEOUT`).
+/// A silent one is asked meanwhile whether it is there. Accepted sockets take these options over
+/// from the listener's.
 pub fn watch_clients(listener: &TcpListener, timeout: Duration) -> io::Result<()> {
     let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(listener, milliseconds)?;

@@ -51,8 +51,8 @@ pub(crate) async fn answer<B: Backend>(
             call.refused(refusal);
             tracing::debug!(?refusal, ?request_id, "endpoint request refused");
             let mut response = refusal.response(has_no_body).map(AnswerBody::Own);
-            // A browser's first request of HTTP/2 often has no token (a preflight, an icon), and its WebSocket goes by the same
-            // connection: that stays, and gives way to others.
+            // A browser's first request of HTTP/2 often has no token (a preflight, an icon), and
+            // its WebSocket goes by the same connection: that stays, and gives way to others.
             let may_stay = is_of_http2 && response.status() == StatusCode::FORBIDDEN;
             if !client.is_counted() && !may_stay {
                 // A client that was never let in shall not keep a place.
@@ -64,7 +64,8 @@ pub(crate) async fn answer<B: Backend>(
             response
         }
     };
-    // HTTP/2 would put it into the table of fields that come again (RFC 7541, section 7.1.3), in the place of one that does.
+    // HTTP/2 would put it into the table of fields that come again (RFC 7541, section 7.1.3), in
+    // the place of one that does.
     request_id.set_sensitive(true);
     response.headers_mut().insert(REQUEST_ID, request_id);
     response.map(|body| call.response_body(body))

@@ -1,9 +1,11 @@
 //! The places for client connections, and who gives up his when there are none left.
 //!
-//! Whoever connects takes a place before anything is known of him. So that nobody can keep others out by connecting and being
-//! slow, a connection that has shown no good token is cut when its place is needed, the oldest first. Those that have shown one
-//! count for their microVM and its account, which may have a part of all places each; when every place is taken by such
-//! connections, the one gives way that has been idle longest among those of the account with the most.
+//! Whoever connects takes a place before anything is known of him. So that nobody can keep
+//! others out by connecting and being slow, a connection that has shown no good token is cut
+//! when its place is needed, the oldest first. Those that have shown one count for their
+//! microVM and its account, which may have a part of all places each; when every place is
+//! taken by such connections, the one gives way that has been idle longest among those of the
+//! account with the most.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::{Activity, Busy};
 use crate::refusal::Refusal;
 
-/// For how long a connection keeps its place in any case: clients that come in a rush, each with a token, get their turn.
+/// For how long a connection keeps its place in any case: clients that come in a rush, each with a
+/// token, get their turn.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How many places there are; `None` is no limit.
@@ -184,8 +187,8 @@ fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
 }
 
 impl Place {
-    /// It is kept from now on: whose it is has shown a good token for this microVM. Refused when the microVM, or the account
-    /// that `account` names, has as many as it may.
+    /// It is kept from now on: whose it is has shown a good token for this microVM. Refused when
+    /// the microVM, or the account that `account` names, has as many as it may.
     pub(crate) fn prove(
         &self,
         microvm: &MicrovmId,

@@ -1,7 +1,8 @@
 //! What lies below HTTP on the ports of microVMs, TLS or nothing, as far as it has been seen.
 //!
-//! A port is taken for plain until its first answer is none that a plain one gives. Then it is asked once, with a TLS
-//! handshake of which nothing else comes ([`probe`](crate::upstream_tls::UpstreamTls::probe)).
+//! A port is taken for plain until its first answer is none that a plain one gives. Then it is
+//! asked once, with a TLS handshake of which nothing else comes
+//! ([`probe`](crate::upstream_tls::UpstreamTls::probe)).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tokio::sync::OnceCell;
 use crate::switch::connection_options;
 use crate::target::{AppProtocol, Place};
 
-/// Ports that are remembered, each in about 150 bytes. Of what is forgotten nothing worse comes than another probe.
+/// Ports that are remembered, each in about 150 bytes. Of what is forgotten nothing worse
+/// comes than another probe.
 const KEPT: usize = 16_384;
 
 /// What HTTP is spoken on.
@@ -37,8 +39,8 @@ impl Ports {
         Self { seen: Arc::new(Cache::new(KEPT)) }
     }
 
-    /// What was seen on a port. TLS is taken over from a life before: what resumes is the same app, and a handshake that
-    /// fails tells if it is not.
+    /// What was seen on a port. TLS is taken over from a life before: what resumes is the same app,
+    /// and a handshake that fails tells if it is not.
     pub(crate) fn layer(&self, place: &Place) -> Option<Layer> {
         let seen = |place: &Place| self.seen.get(place)?.get().copied();
         seen(place).or_else(|| seen(&place.in_any_life()))
@@ -50,8 +52,8 @@ impl Ports {
         let _ = self.port(place).set(Layer::Plain);
     }
 
-    /// What `probe` finds, or has found in this life. All that come meanwhile wait for one probe. None if the app could
-    /// not be asked.
+    /// What `probe` finds, or has found in this life. All that come meanwhile wait for one probe.
+    /// None if the app could not be asked.
     pub(crate) async fn settle(
         &self,
         place: &Place,
@@ -79,8 +81,9 @@ impl Ports {
     }
 }
 
-/// Whether an answer in plain HTTP may be that of a port which wants TLS: servers that notice say 400, and cannot go on
-/// with the connection. So do nginx, Apache, Tomcat and, in HTTP/1.0, Go; others just close it.
+/// Whether an answer in plain HTTP may be that of a port which wants TLS: servers that notice say
+/// 400, and cannot go on with the connection. So do nginx, Apache, Tomcat and, in HTTP/1.0, Go;
+/// others just close it.
 pub(crate) fn may_want_tls<B>(answer: &Response<B>) -> bool {
     answer.status() == StatusCode::BAD_REQUEST
         && (answer.version() == Version::HTTP_10

@@ -1,7 +1,9 @@
-//! The way to a microVM that may be suspended, woken, and suspended again while a request waits for it.
+//! The way to a microVM that may be suspended, woken, and suspended again while a
+//! request waits for it.
 //!
-//! Until the first byte of a request has gone to the app it can be held for as long as it takes: a life that ends, or a
-//! connection that cannot be opened to a guest that has just been resumed, costs another attempt, not the request.
+//! Until the first byte of a request has gone to the app it can be held for as long as it takes: a
+//! life that ends, or a connection that cannot be opened to a guest that has just been resumed,
+//! costs another attempt, not the request.
 
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ use crate::wake::Woken;
 pub(crate) const WAIT_MAX: Duration = Duration::from_mins(1);
 /// The first pause between two attempts; each is twice as long as the one before.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// How long a request waits until it is within its microVM's limits, unless they are the service's, and how often it looks.
+/// How long a request waits until it is within its microVM's limits, unless they are the service's,
+/// and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(10);
 const COUNT_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -1,4 +1,5 @@
-//! The answers that the endpoint gives by itself (behaviour.md, section 3; recorded bodies in wire-facts.md).
+//! The answers that the endpoint gives by itself, in the words of the service where it has
+//! any (docs/endpoint.md, "Errors").
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -7,7 +8,8 @@ use http_body_util::Full;
 
 /// Header that names the cause.
 const PROXY_ERROR: HeaderName = HeaderName::from_static("x-aws-proxy-error");
-/// What a client is told to wait, in seconds: about as long as a resume takes, and not less than a rate needs.
+/// What a client is told to wait, in seconds: about as long as a resume takes, and not
+/// less than a rate needs.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request was not forwarded, or its answer not returned.
@@ -61,7 +63,8 @@ impl Refusal {
         (status, code)
     }
 
-    /// What the client gets. The answer to a HEAD has the length of a body and none: over HTTP/2 that is not seen to by hyper.
+    /// What the client gets. The answer to a HEAD has the length of a body and none: over HTTP/2
+    /// that is not seen to by hyper.
     pub(crate) fn response(self, is_to_head: bool) -> Response<Full<Bytes>> {
         let (status, code, body) = self.parts();
         let sent = if is_to_head { "" } else { body };

@@ -45,10 +45,11 @@ impl EndpointHosts {
     }
 }
 
-/// The authority of a request: of its target in absolute form or its pseudo-header, which a Host field may only repeat,
-/// else its one Host field (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
+/// The authority of a request: of its target in absolute form or its pseudo-header, which a Host
+/// field may only repeat, else its one Host field (RFC 9112, section 3.2; RFC 9113, section 8.3.1).
 ///
-/// Targets that a server other than a proxy has no use for are refused as well: the app must not be the first to notice.
+/// Targets that a server other than a proxy has no use for are refused as well: the app must not be
+/// the first to notice.
 pub(crate) fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {

@@ -44,10 +44,11 @@ pub enum StartError {
 /// How much is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataPlaneConfig {
-    /// Client connections at a time. When there are more, those are cut that have shown no good token; if all have, an idle
-    /// one of the account with the most.
+    /// Client connections at a time. When there are more, those are cut that have shown no good
+    /// token; if all have, an idle one of the account with the most.
     pub connections: usize,
-    /// Connections to apps at a time; one microVM may have half of them. More wait for a moment, and are refused then.
+    /// Connections to apps at a time; one microVM may have half of them. More wait for a moment,
+    /// and are refused then.
     pub app_connections: usize,
     /// Of those that have shown a good token for one microVM. More are refused, and closed.
     pub connections_per_microvm: Option<u32>,
@@ -57,7 +58,8 @@ pub struct DataPlaneConfig {
     pub connections_per_source: Option<u32>,
     /// TLS handshakes of one source; more wait for up to five seconds, and are closed beyond that.
     pub handshakes_per_second_per_source: Option<u32>,
-    /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until its connection is cut.
+    /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until
+    /// its connection is cut.
     pub client_timeout: Option<Duration>,
     /// What a microVM may take.
     pub microvm_limits: MicrovmLimits,
@@ -65,8 +67,8 @@ pub struct DataPlaneConfig {
     pub workers: Workers,
 }
 
-/// What the connections of one worker share. Each worker has a copy of its own: what is counted for every request, such as
-/// references to this, is then not written to by several CPUs.
+/// What the connections of one worker share. Each worker has a copy of its own: what is counted for
+/// every request, such as references to this, is then not written to by several CPUs.
 #[derive(Debug)]
 pub(crate) struct Shared<B: Backend> {
     pub(crate) backend: Arc<B>,
@@ -112,7 +114,8 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// The same end, for one worker: a token is looked at under a lock, many times for each request.
+    /// The same end, for one worker: a token is looked at under a lock, many times
+    /// for each request.
     fn of_worker(&self) -> Self {
         Self { soon: self.soon.child_token(), now: self.now.child_token(), tasks: self.tasks.clone() }
     }
@@ -126,8 +129,8 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Serves the listeners with the certificate that `certificate` has at the time of each handshake. Must be called on the
-    /// runtime on which microVMs are waited for.
+    /// Serves the listeners with the certificate that `certificate` has at the time of each
+    /// handshake. Must be called on the runtime on which microVMs are waited for.
     pub fn start<B: Backend>(
         listeners: Vec<TcpListener>,
         hosts: EndpointHosts,

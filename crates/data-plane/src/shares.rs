@@ -1,9 +1,10 @@
 //! Equal shares of what the endpoints can move, for microVMs that want more than there is.
 //!
-//! Connections take turns; a microVM with a hundred of them would have a hundred turns for each of another's. So the bytes of
-//! every microVM are counted over short periods. As long as about as much is moved as ever is, and by several, what any of them
-//! may move in a period is lowered step by step, down to an equal share; when the others do not take what that leaves, it is
-//! raised again. Who is alone, or wants less than a share, meets no limit.
+//! Connections take turns; a microVM with a hundred of them would have a hundred turns for each of
+//! another's. So the bytes of every microVM are counted over short periods. As long as about as
+//! much is moved as ever is, and by several, what any of them may move in a period is lowered step
+//! by step, down to an equal share; when the others do not take what that leaves, it is raised
+//! again. Who is alone, or wants less than a share, meets no limit.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,8 +54,8 @@ impl Shares {
         }
     }
 
-    /// Counts bytes of a microVM; how long the connection that they went over must rest. `all` is called once in a period, for
-    /// what all microVMs have moved.
+    /// Counts bytes of a microVM; how long the connection that they went over must rest. `all` is
+    /// called once in a period, for what all microVMs have moved.
     pub(crate) fn count(&self, moved: &Moved, bytes: u64, all: impl FnOnce() -> Vec<u64>) -> Duration {
         let elapsed = self.since.elapsed();
         let (now, before) =

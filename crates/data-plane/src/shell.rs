@@ -1,4 +1,5 @@
-//! Opens shells: a WebSocket to a pseudo-terminal in the app's container (behaviour.md, section 3, "Shell").
+//! Opens shells: a WebSocket to a pseudo-terminal in the app's container.
+//! What is said on it: docs/shell.md, "The protocol".
 
 use std::io;
 use std::sync::Arc;
@@ -28,11 +29,13 @@ use crate::switch::{Switch, accept_of};
 /// Arguments of a command together, in bytes.
 const COMMAND_BYTES_MAX: usize = 32 << 10;
 
-/// Longest time in which an agent may say that a shell runs. It takes a fraction of a second, and is tried twice.
+/// Longest time in which an agent may say that a shell runs. It takes a fraction of a
+/// second, and is tried twice.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a client wants. Without a query it is what the service does; the parameters are Hearth's own:
-/// `arg` (several: a program and its arguments), `terminal=none` (pipes), `frames=extended` ([`Dialect::Extended`]).
+/// What a client wants. Without a query it is what the service does; the parameters are Hearth's
+/// own: `arg` (several: a program and its arguments), `terminal=none` (pipes), `frames=extended`
+/// ([`Dialect::Extended`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
     spec: ShellSpec,
@@ -49,7 +52,8 @@ pub(crate) struct Handshake {
 
 /// Answers a request that has shown a token for shells of a microVM.
 ///
-/// Nothing but a WebSocket is served here. Plain HTTP finds nothing that answers, as on the service.
+/// Nothing but a WebSocket is served here. Plain HTTP finds nothing that answers, as
+/// on the service.
 pub(crate) async fn open<B: Backend, T>(
     mut request: Request<T>,
     handshake: Handshake,
@@ -84,7 +88,8 @@ pub(crate) async fn open<B: Backend, T>(
     Ok(response)
 }
 
-/// Starts a shell, again when the microVM was suspended meanwhile, and once more when its agent has not answered.
+/// Starts a shell, again when the microVM was suspended meanwhile, and once more when its
+/// agent has not answered.
 async fn start_in_any_life<B: Backend>(
     mut running: B::App,
     microvm: &MicrovmId,
@@ -143,8 +148,8 @@ async fn start<R: RunningApp>(running: R, spec: &ShellSpec) -> Result<(R, Shell<
     }
 }
 
-/// The answer to a WebSocket's opening handshake (RFC 6455, section 4.2.1; RFC 8441, section 5); `None` when the request is
-/// none.
+/// The answer to a WebSocket's opening handshake (RFC 6455, section 4.2.1; RFC 8441, section 5);
+/// `None` when the request is none.
 fn accept<B>(request: &Request<B>, switch: &Switch) -> Option<Response<Full<Bytes>>> {
     let mut response = Response::new(Full::default());
     if *switch == Switch::Http2WebSocket {

@@ -32,8 +32,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) enum Dialect {
     /// None.
     Service,
-    /// Text `{"type":"exit","status":N}` before the close frame; text `{"type":"eof"}` from the client ends the input of a
-    /// shell without terminal.
+    /// Text `{"type":"exit","status":N}` before the close frame; text `{"type":"eof"}` from the
+    /// client ends the input of a shell without terminal.
     Extended,
 }
 
@@ -60,8 +60,8 @@ enum End {
     Cut,
 }
 
-/// Carries a shell's bytes until it ends, the client goes or the microVM's life ends. What was started in the shell ends
-/// with it.
+/// Carries a shell's bytes until it ends, the client goes or the microVM's life ends. What was
+/// started in the shell ends with it.
 pub(crate) async fn serve<R: RunningApp>(
     upgrade: OnUpgrade,
     (mut writer, mut reader): Shell<R::Shell>,
@@ -93,8 +93,9 @@ pub(crate) async fn serve<R: RunningApp>(
         if let Some(frame) = end.close_frame() {
             to_client.send(Message::Close(Some(frame))).await?;
         }
-        // Until the client has closed too. What it still sends is not looked at, but has to be taken: a connection that
-        // is closed with bytes unread is reset, and the client might not see why it ended.
+        // Until the client has closed too. What it still sends is not looked at, but has to be
+        // taken: a connection that is closed with bytes unread is reset, and the client might
+        // not see why it ended.
         if let Ok(socket) = to_client.reunite(from_client) {
             let mut connection = socket.into_inner();
             connection.shutdown().await?;

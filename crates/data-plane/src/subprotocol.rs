@@ -1,12 +1,14 @@
-//! Token and port among the subprotocols of a WebSocket handshake, for clients that cannot send headers of their own
-//! (behaviour.md, section 3): `lambda-microvms`, `lambda-microvms.authentication.<token>`, `lambda-microvms.port.<n>`.
+//! Token and port among the subprotocols of a WebSocket handshake, for clients that cannot send
+//! headers of their own (docs/endpoint.md, "Tokens"): `lambda-microvms`,
+//! `lambda-microvms.authentication.<token>`, `lambda-microvms.port.<n>`.
 
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderValue};
 
 use crate::refusal::Refusal;
 
-/// The subprotocol that marks the others as the endpoint's, and is answered when the app chooses none.
+/// The subprotocol that marks the others as the endpoint's, and is answered when the
+/// app chooses none.
 const MARKER: &str = "lambda-microvms";
 const TOKEN: &str = "authentication.";
 const PORT: &str = "port.";
@@ -82,7 +84,8 @@ impl ForApp {
         }
     }
 
-    /// Chooses for an app that has chosen none: browsers take no connection whose subprotocols were all ignored.
+    /// Chooses for an app that has chosen none: browsers take no connection whose
+    /// subprotocols were all ignored.
     pub(crate) fn complete(marked: bool, headers: &mut HeaderMap) {
         if marked && !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(MARKER));

@@ -1,5 +1,5 @@
-//! Changes of protocol: WebSocket and other upgrades over HTTP/1.1, and WebSocket over HTTP/2 (RFC 8441), which the app
-//! sees as an upgrade too.
+//! Changes of protocol: WebSocket and other upgrades over HTTP/1.1, and WebSocket over HTTP/2 (RFC
+//! 8441), which the app sees as an upgrade too.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -75,8 +75,8 @@ impl Switch {
         HeaderValue::try_from(accept).ok()
     }
 
-    /// Makes the head of the app's answer, without the fields of its hop, the one that the client understands. Whether
-    /// the protocol changes.
+    /// Makes the head of the app's answer, without the fields of its hop, the one that the client
+    /// understands. Whether the protocol changes.
     pub(crate) fn answer(
         &self,
         status: &mut StatusCode,
@@ -86,7 +86,8 @@ impl Switch {
     ) -> Result<bool, Refusal> {
         let switched = *status == StatusCode::SWITCHING_PROTOCOLS;
         match self {
-            // Without a request for it, switching would leave the client with bytes that are not HTTP.
+            // Without a request for it, switching would leave the client with bytes
+            // that are not HTTP.
             Self::No if switched => Err(Refusal::AppUnreachable),
             Self::Upgrade(_) if switched => {
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -122,7 +123,8 @@ pub(crate) fn accept_of(key: &[u8]) -> String {
     STANDARD.encode(sha1.finish())
 }
 
-/// Copies raw bytes both ways, until one side or the microVM's life ends; then the client sees an orderly end.
+/// Copies raw bytes both ways, until one side or the microVM's life ends; then the client
+/// sees an orderly end.
 pub(crate) async fn tunnel(
     client: OnUpgrade,
     app: OnUpgrade,

@@ -76,8 +76,8 @@ impl UpstreamTls {
             }
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-        // An app that serves one connection at a time shall be free for the next one; that it closes this one too is
-        // not waited for.
+        // An app that serves one connection at a time shall be free for the next one; that it
+        // closes this one too is not waited for.
         if let Ok(Err(error)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.shutdown()).await {
             tracing::debug!(%error, "the app did not wait for the end of TLS");
         }
@@ -98,10 +98,10 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Takes every certificate, also one that nobody could verify.
 ///
-/// Not less safe than plain HTTP, which all other apps are spoken to in: the connection goes from this host into the
-/// microVM's own network, where only the microVM itself is. Apps have certificates that they made themselves, for names
-/// of their own; whose they are says nothing about who answers here. So it does not matter either whether a signature
-/// is good.
+/// Not less safe than plain HTTP, which all other apps are spoken to in: the connection goes from
+/// this host into the microVM's own network, where only the microVM itself is. Apps have
+/// certificates that they made themselves, for names of their own; whose they are says nothing
+/// about who answers here. So it does not matter either whether a signature is good.
 #[derive(Debug)]
 struct AnyApp(WebPkiSupportedAlgorithms);
 
@@ -142,8 +142,8 @@ impl ServerCertVerifier for AnyApp {
 
 /// A connection to an app with TLS.
 ///
-/// Apps that end an answer by closing the connection often do so without a word of TLS, as Python's `http.server` does.
-/// As nobody can have cut it on the way, that is an end like that of plain TCP.
+/// Apps that end an answer by closing the connection often do so without a word of TLS, as Python's
+/// `http.server` does. As nobody can have cut it on the way, that is an end like that of plain TCP.
 #[derive(Debug)]
 pub(crate) struct AppTls<S>(TlsStream<S>);
 

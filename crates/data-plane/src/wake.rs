@@ -1,4 +1,5 @@
-//! Requests that wait for a microVM: they share one resume, and go on one after the other in order of arrival.
+//! Requests that wait for a microVM: they share one resume, and go on one after the other
+//! in order of arrival.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -17,8 +18,9 @@ use crate::serve::Stop;
 /// Requests that may wait for one microVM.
 pub(crate) const WAITING_MAX: usize = 1024;
 
-/// Requests of a crowd that go on at the same time, as long as they are answered quickly. Those behind them find connections to
-/// the app that are free again: a guest that has just been resumed is slow at taking new ones.
+/// Requests of a crowd that go on at the same time, as long as they are answered quickly. Those
+/// behind them find connections to the app that are free again: a guest that has just been resumed
+/// is slow at taking new ones.
 const AT_ONCE: usize = 4;
 /// How long the next one waits for an answer to those before it.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -69,8 +71,8 @@ impl<B: Backend> Waiting<B> {
         Self { backend, server, queues: Arc::default() }
     }
 
-    /// Waits until the microVM runs; the first that waits wakes it. Whoever gives up while waiting does so for itself
-    /// alone.
+    /// Waits until the microVM runs; the first that waits wakes it. Whoever gives up while waiting
+    /// does so for itself alone.
     pub(crate) async fn wait(&self, id: &MicrovmId, stop: &Stop) -> Result<Woken<B::App>, Refusal> {
         let (turn_tx, turn_rx) = oneshot::channel();
         if self.enqueue(id, turn_tx)? {
@@ -112,7 +114,8 @@ impl<B: Backend> Waiting<B> {
     }
 }
 
-/// Lets the requests go on, one after the other, each when the one before is on its way and one of the places is free.
+/// Lets the requests go on, one after the other, each when the one before is on its way and one
+/// of the places is free.
 async fn let_go<R: Clone>(crowd: Crowd<R>, outcome: Outcome<R>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for waiting in crowd.into_iter().filter(|waiting| !waiting.is_closed()) {

@@ -1,8 +1,9 @@
 //! The threads that serve client connections.
 //!
-//! Each has a runtime for itself, and a connection stays on one thread with all that is done for it: no work is taken from
-//! other threads and nothing is passed between them, which is what a shared scheduler costs (decision 33). What is not about
-//! one client's connection runs on the server's own runtime: a worker never waits for a disk, nor for a microVM's life.
+//! Each has a runtime for itself, and a connection stays on one thread with all that is done for
+//! it: no work is taken from other threads and nothing is passed between them, which is what a
+//! shared scheduler costs (decision 33). What is not about one client's connection runs on the
+//! server's own runtime: a worker never waits for a disk, nor for a microVM's life.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

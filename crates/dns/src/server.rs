@@ -80,7 +80,8 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Zone>) {
             Verdict::UseTcp => Zone::use_tcp(query),
             Verdict::Drop => None,
         };
-        // What the kernel does not take at once is lost, as on the way; nobody waits for one slow client.
+        // What the kernel does not take at once is lost, as on the way; nobody waits
+        // for one slow client.
         if let Some(answer) = answer
             && let Err(error) = socket.try_send_to(&answer, client)
         {

@@ -57,7 +57,8 @@ pub(crate) enum Transport {
 }
 
 impl Zone {
-    /// Every name directly below `domain` has these addresses. `serial` should go up with each start.
+    /// Every name directly below `domain` has these addresses. `serial` should go up
+    /// with each start.
     pub fn new(domain: &str, addresses: Vec<IpAddr>, serial: u32) -> Result<Self, ZoneError> {
         let mut apex = Name::from_ascii(domain).map_err(|_| ZoneError::NoName(domain.to_owned()))?;
         apex.set_fqdn(true);
@@ -115,7 +116,8 @@ impl Zone {
         }
     }
 
-    /// An answer that says nothing but that TCP is to be used; no longer than the query with an OPT record.
+    /// An answer that says nothing but that TCP is to be used; no longer than the
+    /// query with an OPT record.
     pub(crate) fn use_tcp(message: &[u8]) -> Option<Vec<u8>> {
         if message.len() < HEADER || message[2] & 0x80 != 0 {
             return None;
@@ -218,7 +220,8 @@ impl Zone {
     }
 }
 
-/// A message, if its question is written out. One that points into itself instead would come back longer than it was.
+/// A message, if its question is written out. One that points into itself instead would come
+/// back longer than it was.
 fn read(message: &[u8]) -> Option<Message> {
     let query = Message::from_vec(message).ok()?;
     let question = response_to(&query).to_vec().ok()?;

@@ -37,8 +37,9 @@ pub enum ClientError {
 
 /// Sends one request and returns its reply; [`Reply::Error`] comes back as [`ClientError::Agent`].
 ///
-/// With `&mut stream` the connection can be used again: for the next question, or for a [`ForwardStream`]. A peer that says
-/// more than was asked is no agent: that is an error, after which the connection is of no use.
+/// With `&mut stream` the connection can be used again: for the next question, or for a
+/// [`ForwardStream`]. A peer that says more than was asked is no agent: that is an error, after
+/// which the connection is of no use.
 pub async fn ask<S>(stream: S, request: &Request) -> Result<Reply, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -53,13 +54,14 @@ where
 
 /// The replies to a request that streams them ([`Request::Output`], [`Request::Build`]).
 ///
-/// Only what answers the request is read, in frames of bounded length and at a bounded pace, and the task gives way to
-/// others while it reads. Whatever else comes is an error.
+/// Only what answers the request is read, in frames of bounded length and at a bounded pace, and
+/// the task gives way to others while it reads. Whatever else comes is an error.
 #[derive(Debug)]
 pub struct Replies<S> {
     stream: S,
     exchange: Exchange,
-    /// Bytes of a frame that has not arrived whole; kept here so that [`Replies::next`] can be cancelled.
+    /// Bytes of a frame that has not arrived whole; kept here so that
+    /// [`Replies::next`] can be cancelled.
     received: Incoming,
     pace: Pace,
     /// Where the next piece of output begins at the earliest.
@@ -76,8 +78,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         Ok(Self { stream, exchange, received, pace, position })
     }
 
-    /// The next reply, or `None` when the agent closed the connection after a whole frame. Cancel-safe, but for replies
-    /// of more than 64 KiB, after which no other comes.
+    /// The next reply, or `None` when the agent closed the connection after a whole frame.
+    /// Cancel-safe, but for replies of more than 64 KiB, after which no other comes.
     pub async fn next(&mut self) -> Result<Option<Reply>, ClientError> {
         // Frames that are in the buffer already are read without waiting for anything else.
         tokio::task::coop::consume_budget().await;
@@ -157,9 +159,9 @@ enum Frame {
 
 /// A connection to a TCP port of the app.
 ///
-/// Through the agent, the request leaves together with the first bytes that are written, or as soon as something is read or
-/// flushed; no round trip is spent on it. When nobody listens on the port, the first read fails with
-/// [`io::ErrorKind::ConnectionRefused`].
+/// Through the agent, the request leaves together with the first bytes that are written, or as soon
+/// as something is read or flushed; no round trip is spent on it. When nobody listens on the port,
+/// the first read fails with [`io::ErrorKind::ConnectionRefused`].
 #[derive(Debug)]
 pub struct ForwardStream<S> {
     stream: S,

@@ -1,11 +1,12 @@
-//! Frames: a big-endian `u32` length, then that many bytes of JSON. Blocking, for the agent and for tests; the
-//! host's asynchronous client uses the same two constants.
+//! Frames: a big-endian `u32` length, then that many bytes of JSON. Blocking, for the agent and for
+//! tests; the host's asynchronous client uses the same two constants.
 
 use std::io::{self, Read, Write};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Longest frame accepted, in bytes: a build's CA bundle and an OCI configuration fit with room to spare.
+/// Longest frame accepted, in bytes: a build's CA bundle and an OCI configuration
+/// fit with room to spare.
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
 
 /// Encodes `message` as a frame.

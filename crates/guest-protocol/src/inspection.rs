@@ -35,7 +35,8 @@ pub struct Process {
 pub struct Region {
     /// `[heap]`, `[stack]`, the file that it was mapped from, or nothing.
     pub name: String,
-    /// Pages that belong to this process alone or to those that it was forked from, in the order of their addresses.
+    /// Pages that belong to this process alone or to those that it was forked from, in the
+    /// order of their addresses.
     pub pages: Vec<PageRun>,
 }
 

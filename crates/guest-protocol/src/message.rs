@@ -11,7 +11,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// TCP port of the agent on the control network.
 pub const AGENT_PORT: u16 = 1024;
-/// Address of the host on the control network (a /30, the same in every microVM's network namespace).
+/// Address of the host on the control network (a /30, the same in every microVM's
+/// network namespace).
 pub const CONTROL_HOST: [u8; 4] = [169, 254, 254, 1];
 /// Address of the agent on the control network.
 pub const CONTROL_GUEST: [u8; 4] = [169, 254, 254, 2];
@@ -19,64 +20,73 @@ pub const CONTROL_GUEST: [u8; 4] = [169, 254, 254, 2];
 pub const APP_GATEWAY: [u8; 4] = [192, 168, 241, 1];
 /// Address of the guest on the app network.
 pub const APP_GUEST: [u8; 4] = [192, 168, 241, 2];
-/// Address by which the host reaches the app's loopback past the agent: in its packets the host's namespace replaces it, and the
-/// source, by 127.0.0.1. Link-local (RFC 3927), so that it means nothing outside of the namespace.
+/// Address by which the host reaches the app's loopback past the agent: in its packets the host's
+/// namespace replaces it, and the source, by 127.0.0.1. Link-local (RFC 3927), so that it means
+/// nothing outside of the namespace.
 pub const APP_LOOPBACK: [u8; 4] = [169, 254, 241, 2];
-/// Address of the resolver that the guest's `resolv.conf` names; served by the host on the app network's TAP.
+/// Address of the resolver that the guest's `resolv.conf` names; served by the host on
+/// the app network's TAP.
 pub const RESOLVER: [u8; 4] = [169, 254, 53, 53];
-/// MAC address of the guest's app NIC (virtio-net); all clones share it, each in a namespace of its own.
+/// MAC address of the guest's app NIC (virtio-net); all clones share it, each in a
+/// namespace of its own.
 pub const APP_MAC: [u8; 6] = [0x02, 0x48, 0x45, 0x41, 0x52, 0x01];
 /// MAC address of the guest's control NIC.
 pub const CONTROL_MAC: [u8; 6] = [0x02, 0x48, 0x45, 0x41, 0x52, 0x02];
-/// MAC address of the host's side of both TAPs: fixed, so that a guest's ARP cache stays right in every
-/// clone.
+/// MAC address of the host's side of both TAPs: fixed, so that a guest's ARP cache stays
+/// right in every clone.
 pub const HOST_MAC: [u8; 6] = [0x02, 0x48, 0x45, 0x41, 0x52, 0xfe];
 
-/// First byte of the answer to [`Request::Forward`]: connected; raw bytes follow in both directions.
+/// First byte of the answer to [`Request::Forward`]: connected; raw bytes follow in
+/// both directions.
 pub const FORWARD_CONNECTED: u8 = 0;
-/// First byte of the answer to [`Request::Forward`]: nothing listens on that port; the connection is closed.
+/// First byte of the answer to [`Request::Forward`]: nothing listens on that port; the
+/// connection is closed.
 pub const FORWARD_REFUSED: u8 = 1;
 /// Longest list of listening ports in a [`Reply::Listening`].
 pub const MAX_LISTENING: usize = 256;
 
-/// A frame that the host sends. `Forward`, `Output`, `Shell` and `Build` use up their connection; after the reply to
-/// any other request the next may follow.
+/// A frame that the host sends. `Forward`, `Output`, `Shell` and `Build` use up their connection;
+/// after the reply to any other request the next may follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
     /// Answered by [`Reply::Hello`].
     Hello,
-    /// Sent after every restore, before anything else: sets the wall clock, reseeds the kernel's RNG and
-    /// drops the connections that belonged to the former life. Answered by [`Reply::Done`].
+    /// Sent after every restore, before anything else: sets the wall clock, reseeds the kernel's
+    /// RNG and drops the connections that belonged to the former life. Answered by [`Reply::Done`].
     Restored {
         /// Host's wall clock, nanoseconds since 1970-01-01T00:00:00Z.
         unix_nanos: u64,
-        /// 32 bytes of host entropy, hexadecimal. Empty when the request is repeated, only to set the clock better.
+        /// 32 bytes of host entropy, hexadecimal. Empty when the request is repeated, only to
+        /// set the clock better.
         entropy: String,
     },
-    /// Connects to `127.0.0.1:port` (then `[::1]:port`) in the app's network namespace. The host may send the
-    /// app's bytes right behind this frame. The answer is one byte ([`FORWARD_CONNECTED`] or
-    /// [`FORWARD_REFUSED`]), then raw bytes; half-close is passed on in both directions.
+    /// Connects to `127.0.0.1:port` (then `[::1]:port`) in the app's network namespace. The
+    /// host may send the app's bytes right behind this frame. The answer is one byte
+    /// ([`FORWARD_CONNECTED`] or [`FORWARD_REFUSED`]), then raw bytes; half-close is passed
+    /// on in both directions.
     Forward {
         /// TCP port inside the guest.
         port: u16,
     },
-    /// Mounts the root disk and starts the app's container. Answered by [`Reply::Done`] once the app's
-    /// process has been started (`execve` succeeded), or [`Reply::Error`].
+    /// Mounts the root disk and starts the app's container. Answered by [`Reply::Done`] once the
+    /// app's process has been started (`execve` succeeded), or [`Reply::Error`].
     StartApp {
         /// What to start.
         app: AppSpec,
     },
-    /// Answered by [`Reply::Listening`] when a TCP socket listens in the app's network namespace, by
-    /// [`Reply::Exited`] when the app ended first, or by [`Reply::TimedOut`].
+    /// Answered by [`Reply::Listening`] when a TCP socket listens in the app's network namespace,
+    /// by [`Reply::Exited`] when the app ended first, or by [`Reply::TimedOut`].
     WaitListening {
         /// Milliseconds to wait.
         timeout_ms: u64,
     },
-    /// Answered by [`Reply::Exited`] when the app's first process has ended (at once if it already has).
+    /// Answered by [`Reply::Exited`] when the app's first process has ended (at once
+    /// if it already has).
     WaitExit,
-    /// Streams the app's output as [`Reply::Output`] frames, without end, from byte `from` of the agent's
-    /// ring buffer on (older bytes that fell out of the ring are skipped; the frame's `position` tells).
+    /// Streams the app's output as [`Reply::Output`] frames, without end, from byte `from` of
+    /// the agent's ring buffer on (older bytes that fell out of the ring are skipped; the
+    /// frame's `position` tells).
     Output {
         /// Position of the first byte wanted, counted from the start of the app.
         from: u64,
@@ -93,20 +103,21 @@ pub enum Request {
         /// Milliseconds for the whole exchange.
         timeout_ms: u64,
     },
-    /// Starts a shell, or another program, as root in the app's container. Answered by [`Reply::Done`] once it runs, or
-    /// [`Reply::Error`]; then [`crate::ToShell`] and [`crate::FromShell`] frames follow. What belongs to the shell ends
-    /// with the connection.
+    /// Starts a shell, or another program, as root in the app's container. Answered by
+    /// [`Reply::Done`] once it runs, or [`Reply::Error`]; then [`crate::ToShell`] and
+    /// [`crate::FromShell`] frames follow. What belongs to the shell ends with the connection.
     Shell {
         /// What to start.
         shell: ShellSpec,
     },
-    /// Runs a build in the build microVM: mounts the disks and runs `build-image` of the builder root.
-    /// Streams [`Reply::Output`] frames and ends with [`Reply::Built`] or [`Reply::Error`].
+    /// Runs a build in the build microVM: mounts the disks and runs `build-image` of the builder
+    /// root. Streams [`Reply::Output`] frames and ends with [`Reply::Built`] or [`Reply::Error`].
     Build {
         /// What to build.
         build: BuildSpec,
     },
-    /// Looks at the app's processes and connections, for at most so long. Answered by [`Reply::Inspection`].
+    /// Looks at the app's processes and connections, for at most so long. Answered by
+    /// [`Reply::Inspection`].
     Inspect {
         /// Milliseconds.
         timeout_ms: u64,
@@ -135,7 +146,8 @@ pub enum Reply {
     Listening {
         /// The lowest of the TCP ports.
         port: u16,
-        /// All of them, in ascending order, at most [`MAX_LISTENING`]. Agents of older images do not send them.
+        /// All of them, in ascending order, at most [`MAX_LISTENING`]. Agents of older
+        /// images do not send them.
         #[serde(default)]
         ports: Vec<u16>,
     },
@@ -225,14 +237,15 @@ pub enum HookResult {
 pub struct AppSpec {
     /// Serial number (`virtio-blk` `serial=`) of the ext4 disk that is the root file system.
     pub root_disk: String,
-    /// ENTRYPOINT followed by CMD; the first is looked up in the container's PATH when it has no slash.
+    /// ENTRYPOINT followed by CMD; the first is looked up in the container's PATH
+    /// when it has no slash.
     pub argv: Vec<String>,
     /// Environment, complete (PATH included).
     pub env: BTreeMap<String, String>,
     /// WORKDIR; created when missing; empty means `/`.
     pub working_dir: String,
-    /// USER as in the Dockerfile: empty, `name`, `uid`, `name:group`, `uid:gid`; looked up in the container's
-    /// `/etc/passwd` and `/etc/group`.
+    /// USER as in the Dockerfile: empty, `name`, `uid`, `name:group`, `uid:gid`; looked up in the
+    /// container's `/etc/passwd` and `/etc/group`.
     pub user: String,
     /// Host name inside the container's UTS namespace.
     pub hostname: String,
@@ -272,7 +285,7 @@ pub struct BuildSpec {
     pub timeout_seconds: u64,
 }
 
-/// Path of a hook of the app, by its name in lower case (behaviour.md, section 2).
+/// Path of a hook of the app, by its name in lower case, as the service calls it.
 pub fn hook_path(name: &str) -> String {
     format!("/aws/lambda-microvms/runtime/v1/{name}")
 }

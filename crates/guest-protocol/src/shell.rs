@@ -1,7 +1,8 @@
 //! A shell in the app's container: what to start, and the frames that pass to and from it.
 //!
-//! After the [`crate::Reply::Done`] to a [`crate::Request::Shell`] the connection carries binary frames: one byte that
-//! says what it is, the length of the payload as a big-endian `u16`, the payload.
+//! After the [`crate::Reply::Done`] to a [`crate::Request::Shell`] the connection carries
+//! binary frames: one byte that says what it is, the length of the payload as a
+//! big-endian `u16`, the payload.
 
 use std::io;
 
@@ -21,8 +22,8 @@ const EXITED: u8 = 0x81;
 /// What to start as a shell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShellSpec {
-    /// Program and arguments; without a slash the first is looked up in the container's PATH. Empty for bash, or sh in
-    /// an image that has no bash.
+    /// Program and arguments; without a slash the first is looked up in the container's PATH. Empty
+    /// for bash, or sh in an image that has no bash.
     pub argv: Vec<String>,
     /// What it reads from and writes to.
     pub terminal: Terminal,

@@ -1,4 +1,5 @@
-//! Taking over a guest that an earlier server has left: what its run directory tells, and the way back to a [`Guest`].
+//! Taking over a guest that an earlier server has left: what its run directory tells, and the way
+//! back to a [`Guest`].
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -85,8 +86,8 @@ fn read(name: &str, run_dir: &Path) -> Result<Option<Record>, Error> {
 }
 
 impl GuestFactory {
-    /// Takes over the guest of this name, if it still runs. On failure it stays as it is; whoever does not want it
-    /// removes it with [`hearth_vmm::leftovers`].
+    /// Takes over the guest of this name, if it still runs. On failure it stays as it is; whoever
+    /// does not want it removes it with [`hearth_vmm::leftovers`].
     pub async fn adopt(&self, name: &str) -> Result<Option<AdoptedGuest>, Error> {
         let run_dir = self.run_root.join(name);
         let Some(record) = read(name, &run_dir)? else { return Ok(None) };

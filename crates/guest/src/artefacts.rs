@@ -11,7 +11,8 @@ pub struct Artefacts {
     pub kernel: PathBuf,
     /// Initial RAM file system with the agent as `/init`.
     pub initrd: PathBuf,
-    /// Initial RAM file system with more kernel modules, for apps with all capabilities: `initrd-all.img` beside `initrd.img`.
+    /// Initial RAM file system with more kernel modules, for apps with all capabilities:
+    /// `initrd-all.img` beside `initrd.img`.
     pub initrd_all: PathBuf,
     /// Read-only ext4 disk with the Debian root that builds run in.
     pub builder_disk: PathBuf,
@@ -63,7 +64,8 @@ impl Artefacts {
         }
     }
 
-    /// Finds the files in `directory` (`vmlinuz`, `builder.ext4`, `manifest.json`) and the initial RAM file system.
+    /// Finds the files in `directory` (`vmlinuz`, `builder.ext4`, `manifest.json`) and the
+    /// initial RAM file system.
     pub fn load(directory: &Path, initrd: &Path) -> Result<Self, ArtefactsError> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|source| ArtefactsError::Unreadable { path: path.to_owned(), source })

@@ -21,14 +21,15 @@ use crate::uid::{Uid, UidPool};
 /// `virtio-blk` serial of the root disk.
 pub const ROOT_DISK: &str = "root";
 
-/// Kernel command line of every guest: quiet, because a serial console costs more than it tells; `panic=-1` makes a
-/// panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest is the TSC that QEMU emulates; the table of
-/// TCP connections is small, because the agent walks through it after each restore.
+/// Kernel command line of every guest: quiet, because a serial console costs more than it tells;
+/// `panic=-1` makes a panic end the VMM (`-no-reboot`) instead of hanging; the clock of a TCG guest
+/// is the TSC that QEMU emulates; the table of TCP connections is small, because the agent walks
+/// through it after each restore.
 const BOOT_ARGS: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t tsc=reliable no_timer_check \
      random.trust_cpu=on mitigations=off ipv6.disable_ipv6=1 audit=0 thash_entries=1024";
 
-/// How long a guest may take to come up, in the first and in the last attempt. A few seconds are usual; a busy host
-/// under TCG takes minutes.
+/// How long a guest may take to come up, in the first and in the last attempt. A few seconds are
+/// usual; a busy host under TCG takes minutes.
 const BOOT_TIMEOUTS: [Duration; 2] = [Duration::from_mins(2), Duration::from_mins(5)];
 
 /// Starts guests on this host.
@@ -108,16 +109,17 @@ pub struct Guest {
 }
 
 impl GuestFactory {
-    /// Boots a guest; with `snapshot_directory` its RAM becomes the memory file of a base snapshot made there.
+    /// Boots a guest; with `snapshot_directory` its RAM becomes the memory file of a base
+    /// snapshot made there.
     pub async fn boot(&self, plan: GuestPlan, snapshot_directory: Option<&Path>) -> Result<Guest, Error> {
         let (spec, holdings) = self.prepare(plan).await?;
         let vm = self.vmm.boot(spec, snapshot_directory).await;
         Guest::started(vm, holdings).await
     }
 
-    /// Boots a guest and waits until its agent answers, or until `stopped`. One that does not come up is given up and
-    /// booted once more: under TCG two in some 150 boots hung, why is not known. The console of the first goes to the
-    /// log.
+    /// Boots a guest and waits until its agent answers, or until `stopped`. One that does not come
+    /// up is given up and booted once more: under TCG two in some 150 boots hung, why is not known.
+    /// The console of the first goes to the log.
     pub async fn boot_until_up(
         &self,
         plan: impl Fn() -> GuestPlan,
@@ -206,8 +208,8 @@ impl GuestFactory {
         Ok((spec, holdings))
     }
 
-    /// Waits until nothing that had this name runs any more: neither a guest that is being ended, nor what its record names.
-    /// A VMM that cannot be ended is waited for.
+    /// Waits until nothing that had this name runs any more: neither a guest that is being ended,
+    /// nor what its record names. A VMM that cannot be ended is waited for.
     pub async fn end_leftover(&self, name: &str) {
         self.endings.wait(name).await;
         if self.run_root.join(name).exists() {
@@ -215,7 +217,8 @@ impl GuestFactory {
         }
     }
 
-    /// Reserves the user id of a VMM that an earlier server left and that could not be ended, for as long as it lives.
+    /// Reserves the user id of a VMM that an earlier server left and that could not be ended, for
+    /// as long as it lives.
     pub fn quarantine(&self, name: &str) {
         let uid = adopt::recorded_uid(name, &self.run_root.join(name)).and_then(|uid| self.uids.claim(uid));
         drop(self.holdings(name, None, uid));
@@ -252,7 +255,8 @@ impl Guest {
         &self.vm
     }
 
-    /// Runs `work` with this guest to its end, or until the VMM ends by itself, which no connection to the guest tells.
+    /// Runs `work` with this guest to its end, or until the VMM ends by itself, which no
+    /// connection to the guest tells.
     pub async fn while_it_runs<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         tokio::select! {
             biased;
@@ -272,14 +276,15 @@ impl Guest {
         self.destroy().await;
     }
 
-    /// Leaves the guest as it is, to be taken over by a later server ([`GuestFactory::adopt`]). Only the connections to it
-    /// go.
+    /// Leaves the guest as it is, to be taken over by a later server ([`GuestFactory::adopt`]).
+    /// Only the connections to it go.
     pub fn leave(self) {
         self.holdings.leave();
     }
 
-    /// Ends the VMM process and gives everything back. It returns when the process is gone: one that cannot be ended keeps
-    /// its user id and its network, and is tried again. The end goes on if nobody waits for it.
+    /// Ends the VMM process and gives everything back. It returns when the process is gone: one
+    /// that cannot be ended keeps its user id and its network, and is tried again. The end goes on
+    /// if nobody waits for it.
     pub async fn destroy(self) {
         self.holdings.end().await;
     }
@@ -299,8 +304,8 @@ pub fn describe_exit(reason: &ExitReason) -> String {
     }
 }
 
-/// Asks the agent one thing and waits at most `timeout` for its answer. The agent's own error becomes
-/// [`Error::Refused`].
+/// Asks the agent one thing and waits at most `timeout` for its answer. The agent's own error
+/// becomes [`Error::Refused`].
 pub async fn ask(vm: &Arc<dyn Vm>, request: &Request, timeout: Duration) -> Result<Reply, Error> {
     let answer = async {
         let stream = vm.connect_guest().await.map_err(Error::Unreachable)?;

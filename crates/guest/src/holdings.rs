@@ -1,8 +1,9 @@
 //! What a guest holds on the host, and how it gets it back: only when its VMM is gone.
 //!
-//! A user id or an uplink that went to the next guest while the last one's VMM still runs would let the two reach each
-//! other's files and traffic. So nothing is returned before the VMM has been seen to end, whoever lets go of the guest:
-//! [`Guest::destroy`](crate::Guest::destroy), an early return, a task that was aborted, or a panic.
+//! A user id or an uplink that went to the next guest while the last one's VMM still runs would let
+//! the two reach each other's files and traffic. So nothing is returned before the VMM has been
+//! seen to end, whoever lets go of the guest: [`Guest::destroy`](crate::Guest::destroy), an early
+//! return, a task that was aborted, or a panic.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,8 +112,8 @@ impl Holdings {
         }
     }
 
-    /// Ends the VMM and gives everything back; returns when that is done, however long it takes. Goes on if the caller
-    /// does not wait.
+    /// Ends the VMM and gives everything back; returns when that is done, however long it takes.
+    /// Goes on if the caller does not wait.
     pub(crate) async fn end(mut self) {
         let name = self.name.clone();
         let endings = self.endings.clone();
@@ -146,7 +147,8 @@ impl Held {
     }
 }
 
-/// Ends the VMM, however often that has to be tried, and then gives everything back. The `_done` sender goes last.
+/// Ends the VMM, however often that has to be tried, and then gives everything back. The
+/// `_done` sender goes last.
 async fn end(name: String, run_dir: PathBuf, held: Held, _done: watch::Sender<()>) {
     let mut pause = PAUSES[0];
     while let Err(error) = try_to_end(held.vm.clone(), run_dir.clone()).await {

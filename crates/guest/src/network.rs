@@ -1,4 +1,5 @@
-//! The network of one guest, as its VM and its owner see it. [`HostNetworks`] is the real one; tests bring their own.
+//! The network of one guest, as its VM and its owner see it. [`HostNetworks`] is the real one;
+//! tests bring their own.
 
 use std::fmt;
 use std::fs::File;
@@ -17,8 +18,8 @@ pub trait Networks: Send + Sync + fmt::Debug {
     /// A network that nothing else uses, with this way out.
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>>;
 
-    /// The network of a guest that an earlier server has started, with the name that [`GuestNetwork::uplink`] had there.
-    /// `vmm` is the guest's process.
+    /// The network of a guest that an earlier server has started, with the name that
+    /// [`GuestNetwork::uplink`] had there. `vmm` is the guest's process.
     async fn adopt(&self, vmm: Option<u32>, uplink: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
         let _ = (vmm, uplink);
         Err(std::io::ErrorKind::Unsupported.into())

@@ -14,7 +14,8 @@ const NFTABLES: u32 = 1 << 6;
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV4_ROUTE` of `<linux/rtnetlink.h>`.
 const LINKS: u32 = 0x1 | 0x10 | 0x40;
 
-/// A subscription to messages of the kernel. What they say is not looked at: that there was one is enough.
+/// A subscription to messages of the kernel. What they say is not looked at: that
+/// there was one is enough.
 #[derive(Debug)]
 pub(crate) struct Bell(OwnedFd);
 

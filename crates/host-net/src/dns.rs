@@ -1,9 +1,10 @@
 //! The DNS relay: sockets inside a microVM's namespace, queries sent from the host's namespace.
 //!
-//! Queries and answers pass unchanged (RFC 1035; TCP with its two-byte length, RFC 7766); what is more than a query is
-//! answered here (`query`). Every query goes out on a fresh socket, connected to the server, so that nothing but that
-//! server can answer it. One guest has a limited number of queries and connections, at once and in a time: each query takes
-//! a descriptor of the server and an entry in the host's table of connections.
+//! Queries and answers pass unchanged (RFC 1035; TCP with its two-byte length, RFC 7766); what is
+//! more than a query is answered here (`query`). Every query goes out on a fresh socket, connected
+//! to the server, so that nothing but that server can answer it. One guest has a limited number of
+//! queries and connections, at once and in a time: each query takes a descriptor of the server and
+//! an entry in the host's table of connections.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,13 +28,15 @@ use self::query::{NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE, Verdict, answers, ju
 const UDP_CONCURRENCY: usize = 64;
 /// TCP connections to the relay that one microVM can have open.
 const TCP_CONCURRENCY: usize = 8;
-/// Longest time for a query, all servers together: just under the five seconds after which glibc asks again.
+/// Longest time for a query, all servers together: just under the five seconds after
+/// which glibc asks again.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(4500);
 /// How long a TCP connection may stay silent.
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a TCP connection may last.
 const TCP_LIFETIME: Duration = Duration::from_mins(2);
-/// Queries that one microVM may ask at once, and then in a second. An entry in the host's table of connections stays for half a minute.
+/// Queries that one microVM may ask at once, and then in a second. An entry in the host's table of
+/// connections stays for half a minute.
 const QUERIES: (u32, u32) = (400, 100);
 /// Datagrams that are looked at, likewise.
 const DATAGRAMS: (u32, u32) = (4000, 2000);
@@ -212,7 +215,8 @@ enum Transport {
     Tcp,
 }
 
-/// Asks the servers in turn; when none of them gave a useful answer, says "server failure" (RFC 1035, 4.1.1).
+/// Asks the servers in turn; when none of them gave a useful answer, says "server
+/// failure" (RFC 1035, 4.1.1).
 async fn resolve(query: &[u8], upstreams: &Upstreams, transport: Transport) -> Vec<u8> {
     let servers = upstreams.servers();
     let share = QUERY_TIMEOUT / u32::try_from(servers.len().max(1)).unwrap_or(1);

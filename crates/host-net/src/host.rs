@@ -21,8 +21,8 @@ use crate::sockets::SocketOpener;
 use crate::uplinks::Host;
 use crate::watch::{Watch, blocking};
 
-/// How long the pool waits before it is filled up again, so that making a namespace does not compete with the
-/// launch that took one.
+/// How long the pool waits before it is filled up again, so that making a namespace does not
+/// compete with the launch that took one.
 const REFILL_DELAY: Duration = Duration::from_millis(500);
 /// How long the pool waits after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -30,23 +30,24 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Settings of [`HostNet`].
 #[derive(Debug, Clone)]
 pub struct HostNetConfig {
-    /// Name of this server on this host, 1 to 32 of `a-z`, `0-9`, `_`; part of the nftables table's name. Starting
-    /// replaces what an earlier server of the same name left.
+    /// Name of this server on this host, 1 to 32 of `a-z`, `0-9`, `_`; part of the nftables table's
+    /// name. Starting replaces what an earlier server of the same name left.
     pub instance: String,
-    /// Where the addresses of the veths come from; addresses that the host has are left out, so servers can share a
-    /// range.
+    /// Where the addresses of the veths come from; addresses that the host has are left out, so
+    /// servers can share a range.
     pub address_range: Ipv4Cidr,
     /// Private ranges that guests may reach all the same.
     pub allow_egress_to: Vec<Ipv4Cidr>,
-    /// Where the relay sends DNS queries; `None`: to the nameservers of `/etc/resolv.conf`, read again when it
-    /// changes.
+    /// Where the relay sends DNS queries; `None`: to the nameservers of `/etc/resolv.conf`, read
+    /// again when it changes.
     pub upstream_resolvers: Option<Vec<SocketAddr>>,
     /// How many networks are kept ready.
     pub pool_size: usize,
 }
 
 impl HostNetConfig {
-    /// The default of [`Self::address_range`]: 198.18.0.0/15 (RFC 2544, benchmarking), which no network uses.
+    /// The default of [`Self::address_range`]: 198.18.0.0/15 (RFC 2544, benchmarking),
+    /// which no network uses.
     pub const DEFAULT_ADDRESS_RANGE: Ipv4Cidr =
         match Ipv4Cidr::new(std::net::Ipv4Addr::new(198, 18, 0, 0), 15) {
             Some(range) => range,
@@ -75,8 +76,8 @@ impl HostNet {
         Ok(net)
     }
 
-    /// Sets the host up, in the network namespace of the calling thread. What an earlier server of the same name has
-    /// left can be taken over ([`Self::adopt`]) until [`Self::sweep`].
+    /// Sets the host up, in the network namespace of the calling thread. What an earlier server of
+    /// the same name has left can be taken over ([`Self::adopt`]) until [`Self::sweep`].
     pub async fn prepare(config: HostNetConfig) -> Result<Arc<Self>> {
         let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if !(1..=32).contains(&config.instance.len()) || !config.instance.chars().all(valid) {
@@ -112,17 +113,17 @@ impl HostNet {
         }))
     }
 
-    /// Takes over the network of a guest that an earlier server has started: its namespace, and the name of its uplink on
-    /// the host ([`Network::uplink`]). DNS is served in it again.
+    /// Takes over the network of a guest that an earlier server has started: its namespace, and the
+    /// name of its uplink on the host ([`Network::uplink`]). DNS is served in it again.
     pub async fn adopt(&self, namespace: OwnedFd, uplink: Option<&str>) -> Result<Network> {
         self.host.adopt(namespace, uplink).await
     }
 
-    /// Removes what an earlier server of the same name has left and nobody has taken over, and begins to fill the pool.
-    /// To be called once.
+    /// Removes what an earlier server of the same name has left and nobody has taken over, and
+    /// begins to fill the pool. To be called once.
     pub async fn sweep(self: &Arc<Self>) -> Result<()> {
-        // A server that was killed leaves its veths for as long as the kernel keeps trying to end the TCP connections
-        // in their namespaces.
+        // A server that was killed leaves its veths for as long as the kernel keeps trying to end
+        // the TCP connections in their namespaces.
         self.host.swept.store(true, Ordering::Release);
         self.host.delete_unheld().await?;
         let refiller =
@@ -146,16 +147,18 @@ impl HostNet {
         self.host.make(egress).await
     }
 
-    /// Removes every veth; networks still held lose their uplink, but not those that were left ([`Network::leave`]). What
-    /// is in them otherwise goes when their holders drop them. The table stays if a network was left: it is what keeps
-    /// its guest apart from the host. Before [`Self::sweep`], nothing is removed.
+    /// Removes every veth; networks still held lose their uplink, but not those that were left
+    /// ([`Network::leave`]). What is in them otherwise goes when their holders drop them. The table
+    /// stays if a network was left: it is what keeps its guest apart from the host. Before
+    /// [`Self::sweep`], nothing is removed.
     pub async fn shutdown(&self) -> Result<()> {
         self.host.closed.store(true, Ordering::Release);
         self.host.closing.notify_one();
         self.host.unwatched.notify_one();
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(watch) = watch {
-            // It ends by itself; an error could only be its panic. Until it has ended it might restore what goes now.
+            // It ends by itself; an error could only be its panic. Until it has ended it might
+            // restore what goes now.
             let _ = watch.await;
         }
         if !self.host.swept.load(Ordering::Acquire) {
@@ -163,7 +166,8 @@ impl HostNet {
         }
         let refiller = self.refiller.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(refiller) = refiller {
-            // It ends by itself; an error could only be its panic, after which there is as little left to wait for.
+            // It ends by itself; an error could only be its panic, after which there is as
+            // little left to wait for.
             let _ = refiller.await;
         }
         let ready = std::mem::take(&mut *self.pool());
@@ -189,7 +193,8 @@ impl HostNet {
     }
 }
 
-/// Fills the pool up at the start and whenever something was taken, until the `HostNet` is dropped or shut down.
+/// Fills the pool up at the start and whenever something was taken, until the `HostNet` is
+/// dropped or shut down.
 async fn keep_filled(net: Weak<HostNet>, host: Arc<Host>, refill: Arc<Notify>) {
     loop {
         let mut delay = REFILL_DELAY;
@@ -225,8 +230,8 @@ impl Drop for HostNet {
     }
 }
 
-/// `hv` and five hexadecimal digits of the instance's name (FNV-1a, which stays the same in every build: the names
-/// must be found again after a restart).
+/// `hv` and five hexadecimal digits of the instance's name (FNV-1a, which stays the same in every
+/// build: the names must be found again after a restart).
 fn veth_prefix(instance: &str) -> String {
     let hash = instance
         .bytes()

@@ -1,22 +1,26 @@
-//! What a microVM's network is on the host: a network namespace with TAP devices, a veth to the host, nftables
-//! rules and a DNS relay.
+//! What a microVM's network is on the host: a network namespace with TAP devices, a veth to the
+//! host, nftables rules and a DNS relay.
 //!
-//! Every microVM has a namespace of its own, so that clones of one snapshot can all use the same addresses and MACs.
-//! Namespaces have no name: they live by descriptors and by the VMM process inside, so a crash leaves none behind but
-//! those of VMMs that run on. A later server finds them by that process.
+//! Every microVM has a namespace of its own, so that clones of one snapshot can all use the same
+//! addresses and MACs. Namespaces have no name: they live by descriptors and by the VMM process
+//! inside, so a crash leaves none behind but those of VMMs that run on. A later server finds
+//! them by that process.
 //!
 //! ```text
-//!  guest NIC "app"  ── app0 ┐                          ┌ hv… ── host's routes, nftables table hearth_<instance>
-//!  guest NIC "ctl"  ── ctl0 ┤ namespace, nftables, NAT ├ up0
+//!  guest NIC "app"  ── app0 ┐                          ┌ hv… ── host's routes, nftables table
+//!  guest NIC "ctl"  ── ctl0 ┤ namespace, nftables, NAT ├ up0    `hearth_<instance>`
 //!        DNS relay (sockets)┘                          ┘
 //! ```
 //!
-//! Invariants: a guest reaches the internet and the relay, and nothing of the host, of other microVMs or of private
-//! ranges that the operator did not allow ([`HostNetConfig::allow_egress_to`]); only the host opens connections on
-//! the control network. A namespace is closed by its own rules, whatever becomes of the host's. What another program on the
-//! host takes away is restored within a second. Starting turns `net.ipv4.ip_forward` on in the host and leaves it on.
+//! Invariants: a guest reaches the internet and the relay, and nothing of the host, of other
+//! microVMs or of private ranges that the operator did not allow
+//! ([`HostNetConfig::allow_egress_to`]); only the host opens connections on the control network. A
+//! namespace is closed by its own rules, whatever becomes of the host's. What another program on
+//! the host takes away is restored within a second. Starting turns `net.ipv4.ip_forward` on in the
+//! host and leaves it on.
 //!
-//! Reading order: `host` (the pool), `uplinks` (one network's life), `namespace` (how one is made), `rules`, `watch`, `dns`.
+//! Reading order: `host` (the pool), `uplinks` (one network's life), `namespace` (how one is made),
+//! `rules`, `watch`, `dns`.
 
 mod bell;
 mod cidr;

@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 
 /// A netlink connection into one namespace: that of the thread that opened it.
 ///
-/// The mutex is held during a dump: the kernel refuses a second one on the same socket (EBUSY) while one runs.
+/// The mutex is held during a dump: the kernel refuses a second one on the same socket
+/// (EBUSY) while one runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Links(Handle, Arc<Mutex<()>>);
 
@@ -56,7 +57,8 @@ pub(crate) struct Address {
 }
 
 impl Links {
-    /// Opens a connection and serves it on the current tokio runtime until the last copy is dropped.
+    /// Opens a connection and serves it on the current tokio runtime until the last
+    /// copy is dropped.
     pub(crate) fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::NetlinkSocket)?;
         tokio::spawn(connection);
@@ -132,7 +134,8 @@ impl Links {
         }
     }
 
-    /// Pins a neighbour's MAC address, which spares the ARP exchange and makes it impossible to poison.
+    /// Pins a neighbour's MAC address, which spares the ARP exchange and makes it
+    /// impossible to poison.
     pub(crate) async fn add_neighbour(&self, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
         let request = self.0.neighbours().add(index, IpAddr::V4(address)).link_layer_address(&mac);
         request.execute().await.map_err(failed(format!("add the neighbour {address}")))

@@ -18,8 +18,8 @@ use crate::links::Links;
 use crate::network::Taps;
 use crate::{rules, tap};
 
-/// Ports that the server's connections come from: below those that Linux picks (32768 to 60999), so that a connection to the
-/// app's loopback never looks like one that was made inside of the guest.
+/// Ports that the server's connections come from: below those that Linux picks (32768 to 60999), so
+/// that a connection to the app's loopback never looks like one that was made inside of the guest.
 const SOURCE_PORTS: &str = "1024 32767";
 
 /// The veth between a namespace and the host.
@@ -47,8 +47,8 @@ pub(crate) fn current() -> Result<OwnedFd> {
     File::open("/proc/thread-self/ns/net").map(Into::into).map_err(Error::Namespace)
 }
 
-/// Makes a namespace with this nftables table. Runs on a thread of its own, because a thread that has left the host's
-/// namespace must never go back to a pool.
+/// Makes a namespace with this nftables table. Runs on a thread of its own, because a thread that
+/// has left the host's namespace must never go back to a pool.
 pub(crate) async fn make(
     host_namespace: OwnedFd,
     table: String,
@@ -57,8 +57,8 @@ pub(crate) async fn make(
     on_a_thread("host-net-make", move || make_here(&host_namespace, &table, uplink.as_ref())).await
 }
 
-/// Makes the nftables table anew inside a namespace that an earlier server has made, and opens the sockets of the DNS
-/// relay there.
+/// Makes the nftables table anew inside a namespace that an earlier server has made, and opens the
+/// sockets of the DNS relay there.
 pub(crate) async fn settle_inside(
     namespace: Arc<OwnedFd>,
     table: String,
@@ -103,7 +103,8 @@ async fn on_a_thread<T: Send + 'static>(
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            // The receiver is gone only if the caller was cancelled; then what was made goes with the result.
+            // The receiver is gone only if the caller was cancelled; then what was made
+            // goes with the result.
             let _ = result_tx.send(work());
         })
         .map_err(Error::Thread)?;
@@ -140,11 +141,12 @@ fn make_here(host_namespace: &OwnedFd, table: &str, uplink: Option<&Uplink>) -> 
 /// Closes the namespace: without its own table no network is given out.
 fn close_here(table: &str) -> Result<()> {
     for (path, value) in [
-        // Each refused packet gets its answer (icmp(7): no type of message is limited): the only one who can be flooded is
-        // the guest that sent them.
+        // Each refused packet gets its answer (icmp(7): no type of message is limited): the only
+        // one who can be flooded is the guest that sent them.
         ("net/ipv4/icmp_ratemask", "0"),
-        // ARP and packets from other addresses than a NIC's are nobody's: each sender of an ARP request takes an entry in
-        // a table of neighbours that all namespaces of the host share (`gc_thresh3` of arp(7)).
+        // ARP and packets from other addresses than a NIC's are nobody's: each sender of an ARP
+        // request takes an entry in a table of neighbours that all namespaces of the host share
+        // (`gc_thresh3` of arp(7)).
         ("net/ipv4/conf/all/rp_filter", "1"),
     ] {
         set_sysctl(path, value)?;
@@ -160,7 +162,8 @@ async fn configure(host_namespace: &OwnedFd, uplink: Option<&Uplink>) -> Result<
     links.up(app, Some(HOST_MAC)).await?;
     links.add_address(app, APP_GATEWAY.into(), 30).await?;
     links.add_neighbour(app, APP_GUEST.into(), APP_MAC).await?;
-    // By way of a gateway, whose neighbour entry counts: the address itself is replaced before neighbours are looked up.
+    // By way of a gateway, whose neighbour entry counts: the address itself is replaced before
+    // neighbours are looked up.
     links.add_route(APP_LOOPBACK.into(), APP_GUEST.into()).await?;
     links.add_address(app, RESOLVER.into(), 32).await?;
     let control = links.index("ctl0").await?;
@@ -194,8 +197,8 @@ fn open_resolver() -> std::io::Result<(UdpSocket, TcpListener)> {
     Ok((udp, tcp))
 }
 
-/// Writes a file below `/proc/sys`, which shows the network namespace of the calling thread. A kernel without IPv6
-/// lacks its files, and needs no switching off.
+/// Writes a file below `/proc/sys`, which shows the network namespace of the calling thread. A
+/// kernel without IPv6 lacks its files, and needs no switching off.
 pub(crate) fn set_sysctl(name: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys").join(name);
     match std::fs::write(&path, value) {

@@ -16,8 +16,9 @@ use crate::uplinks::Host;
 
 /// Longest time that [`Connector::connect`] takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the first attempt to connect may take; each further one gets twice the time. TCP repeats an unanswered
-/// SYN only after a second, too long for a guest that was just not listening yet when the first one came.
+/// How long the first attempt to connect may take; each further one gets twice the time. TCP
+/// repeats an unanswered SYN only after a second, too long for a guest that was just not listening
+/// yet when the first one came.
 const FIRST_ATTEMPT: Duration = Duration::from_millis(150);
 
 /// What a microVM may reach.
@@ -98,15 +99,15 @@ impl Network {
         self.connector.clone()
     }
 
-    /// Leaves the network to the process inside it and to a later server, which may [`crate::HostNet::adopt`] it. Until
-    /// then the guest has no DNS.
+    /// Leaves the network to the process inside it and to a later server, which may
+    /// [`crate::HostNet::adopt`] it. Until then the guest has no DNS.
     pub fn leave(mut self) {
         self.relay = None;
         self.host.leave(self.uplink.take());
     }
 
-    /// Takes the network down and waits until its veth is gone. The namespace goes with the last process in it and
-    /// the last copy of [`Self::namespace`].
+    /// Takes the network down and waits until its veth is gone. The namespace goes with the last
+    /// process in it and the last copy of [`Self::namespace`].
     pub async fn release(mut self) {
         self.relay = None;
         if let Some(uplink) = self.uplink.take() {
@@ -137,7 +138,8 @@ impl Connector {
         self.connect(SocketAddrV4::new(Ipv4Addr::from(CONTROL_GUEST), AGENT_PORT)).await
     }
 
-    /// Connects to a port of the app's loopback past the agent, in at most so long. Other errors are those of [`Self::connect`].
+    /// Connects to a port of the app's loopback past the agent, in at most so long. Other errors
+    /// are those of [`Self::connect`].
     pub async fn connect_app(&self, port: u16, limit: Duration) -> io::Result<TcpStream> {
         self.connect_within(SocketAddrV4::new(Ipv4Addr::from(APP_LOOPBACK), port), limit).await
     }
@@ -145,8 +147,8 @@ impl Connector {
     /// Connects, with `TCP_NODELAY` set.
     ///
     /// # Errors
-    /// Connection refused at once when the guest's kernel runs and nothing listens; timed out after three seconds;
-    /// not connected when the network has been released.
+    /// Connection refused at once when the guest's kernel runs and nothing listens; timed out after
+    /// three seconds; not connected when the network has been released.
     pub async fn connect(&self, address: SocketAddrV4) -> io::Result<TcpStream> {
         self.connect_within(address, CONNECT_TIMEOUT).await
     }

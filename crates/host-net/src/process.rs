@@ -1,5 +1,5 @@
-//! A process of the server's own inside a microVM's namespace: what the server fetches for a tenant leaves by the same way,
-//! and under the same rules, as what the tenant's guests send.
+//! A process of the server's own inside a microVM's namespace: what the server fetches for a tenant
+//! leaves by the same way, and under the same rules, as what the tenant's guests send.
 
 use std::net::Ipv4Addr;
 
@@ -12,20 +12,22 @@ use crate::rules::{self, CLOSED_RANGES};
 /// Where the DNS relay listens inside a namespace.
 pub const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(RESOLVER[0], RESOLVER[1], RESOLVER[2], RESOLVER[3]);
 
-/// Whether guests may reach the address: it is outside of the closed ranges, or in one that the operator has allowed.
+/// Whether guests may reach the address: it is outside of the closed ranges, or in one that the
+/// operator has allowed.
 pub fn is_open_to_guests(address: Ipv4Addr, allowed: &[Ipv4Cidr]) -> bool {
     let closed = |range: &str| range.trim().parse::<Ipv4Cidr>().is_ok_and(|range| range.contains(address));
     allowed.iter().any(|range| range.contains(address)) || !CLOSED_RANGES.split(',').any(closed)
 }
 
-/// Lets processes of this user ask the DNS relay, and open connections to what is open to guests, in the namespace that the
-/// calling thread is in. To be called once for a namespace, in which there is no guest. Needs root.
+/// Lets processes of this user ask the DNS relay, and open connections to what is open to guests,
+/// in the namespace that the calling thread is in. To be called once for a namespace, in which
+/// there is no guest. Needs root.
 pub fn admit_process(uid: u32) -> Result<()> {
     rules::apply("a namespace that images are fetched in", &additions(uid))
 }
 
-/// What is added to the namespace's own table. What guests may reach is decided by its chain `egress`; where that says
-/// nothing, nothing is reached.
+/// What is added to the namespace's own table. What guests may reach is decided by its chain
+/// `egress`; where that says nothing, nothing is reached.
 fn additions(uid: u32) -> String {
     let resolver = RESOLVER_ADDRESS;
     format!(

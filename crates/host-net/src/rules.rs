@@ -1,7 +1,8 @@
 //! The nftables rule sets, and running `nft`.
 //!
-//! The same ranges are closed twice: in a microVM's namespace, where nothing else on the host has a hand in the rules, and
-//! in the host's table, which any firewall manager may flush. Each is enough by itself.
+//! The same ranges are closed twice: in a microVM's namespace, where nothing else on the host
+//! has a hand in the rules, and in the host's table, which any firewall manager may flush. Each
+//! is enough by itself.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -14,17 +15,18 @@ use hearth_guest_protocol::message::{APP_GATEWAY, APP_GUEST, APP_LOOPBACK, CONTR
 use crate::cidr::Ipv4Cidr;
 use crate::error::{Error, Result};
 
-/// Destinations that are closed to guests unless the operator allows them: "this network", private (RFC 1918),
-/// shared (RFC 6598), loopback, link-local with the metadata services of clouds (RFC 3927), benchmarking (RFC 2544,
-/// also our own default), multicast and reserved (RFC 1112).
+/// Destinations that are closed to guests unless the operator allows them: "this network", private
+/// (RFC 1918), shared (RFC 6598), loopback, link-local with the metadata services of clouds (RFC
+/// 3927), benchmarking (RFC 2544, also our own default), multicast and reserved (RFC 1112).
 pub(crate) const CLOSED_RANGES: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, \
                              192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4";
 
-/// Flows that one microVM may have under way. Each has an entry in the host's table of connections, whose size
-/// (`nf_conntrack_max`) all share.
+/// Flows that one microVM may have under way. Each has an entry in the host's table of connections,
+/// whose size (`nf_conntrack_max`) all share.
 pub const FLOWS_MAX: usize = 4096;
 
-/// Flows towards the namespace itself, which are those of DNS: ports that a guest asks the relay from.
+/// Flows towards the namespace itself, which are those of DNS: ports that a guest
+/// asks the relay from.
 const INPUT_FLOWS_MAX: usize = 1024;
 
 /// What a guest must not reach, and what it may all the same.
@@ -43,7 +45,8 @@ fn elements<T: Display>(of: impl IntoIterator<Item = T>) -> String {
     if listed.is_empty() { String::new() } else { format!("elements = {{ {listed} }}") }
 }
 
-/// The sets of the operator's allowed ranges and of those that are closed to guests otherwise, for either table.
+/// The sets of the operator's allowed ranges and of those that are closed to guests
+/// otherwise, for either table.
 fn range_sets(allowed: &[Ipv4Cidr]) -> String {
     let allowed = elements(allowed);
     format!(
@@ -58,10 +61,12 @@ fn range_sets(allowed: &[Ipv4Cidr]) -> String {
     )
 }
 
-/// The host's table. `veth_prefix` is what the names of this instance's veths begin with; `hv*` are the veths of
-/// every instance. One table per instance, and no rule that touches packets of others, so instances do not meet.
+/// The host's table. `veth_prefix` is what the names of this instance's veths begin with; `hv*` are
+/// the veths of every instance. One table per instance, and no rule that touches packets of others,
+/// so instances do not meet.
 ///
-/// Closed destinations are rejected, not dropped: a client in the guest then fails at once instead of waiting.
+/// Closed destinations are rejected, not dropped: a client in the guest then fails at
+/// once instead of waiting.
 pub(crate) fn host_table(table: &str, veth_prefix: &str, range: Ipv4Cidr, allowed: &[Ipv4Cidr]) -> String {
     let ranges = range_sets(allowed);
     format!(
@@ -106,14 +111,15 @@ pub(crate) fn no_host_table(table: &str) -> String {
     format!("table inet {table}\ndelete table inet {table}\n")
 }
 
-/// The table inside a microVM's namespace, replaced if it is there. A process other than root's (the VMM, should a guest
-/// break out into it) may send nothing.
+/// The table inside a microVM's namespace, replaced if it is there. A process other than root's
+/// (the VMM, should a guest break out into it) may send nothing.
 ///
-/// What the server sends to the app's loopback gets the addresses of a connection inside the guest when it leaves, and what
-/// answers it gets those of the connection before anything else looks at it.
+/// What the server sends to the app's loopback gets the addresses of a connection inside
+/// the guest when it leaves, and what answers it gets those of the connection before
+/// anything else looks at it.
 ///
-/// A refusal is a TCP reset where it can be: nothing limits how many the kernel sends. For the rest the namespace has no
-/// limit of ICMP errors (`namespace`).
+/// A refusal is a TCP reset where it can be: nothing limits how many the kernel sends. For the rest
+/// the namespace has no limit of ICMP errors (`namespace`).
 pub(crate) fn namespace_table(closed: &Closed<'_>) -> String {
     let guest = Ipv4Addr::from(APP_GUEST);
     let control_guest = Ipv4Addr::from(CONTROL_GUEST);
@@ -189,14 +195,16 @@ fn host_elements(range: Ipv4Cidr, host: &BTreeSet<Ipv4Addr>) -> String {
     std::iter::once(range.to_string()).chain(addresses).collect::<Vec<_>>().join(", ")
 }
 
-/// The program `nft`, from the system's directories: the PATH of users who come by way of sudo need not have sbin.
+/// The program `nft`, from the system's directories: the PATH of users who come by way of
+/// sudo need not have sbin.
 pub fn nft() -> Command {
     let mut command = Command::new("nft");
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
 
-/// Runs `nft -f -` in the calling thread's network namespace; the rule set takes effect as a whole or not at all.
+/// Runs `nft -f -` in the calling thread's network namespace; the rule set takes effect as a
+/// whole or not at all.
 pub(crate) fn apply(scope: &'static str, rules: &str) -> Result<()> {
     let mut child = nft()
         .args(["-f", "-"])

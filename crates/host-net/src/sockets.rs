@@ -1,7 +1,8 @@
 //! Opens TCP sockets inside network namespaces.
 //!
-//! Only the call of `socket(2)` has to happen inside: a socket belongs to its namespace for good, and connects from
-//! anywhere. One thread visits the namespaces; it always goes home, as a thread inside would keep a namespace alive.
+//! Only the call of `socket(2)` has to happen inside: a socket belongs to its namespace for good,
+//! and connects from anywhere. One thread visits the namespaces; it always goes home, as a thread
+//! inside would keep a namespace alive.
 
 use std::io;
 use std::net::TcpStream;

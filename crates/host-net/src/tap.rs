@@ -7,15 +7,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::libc;
 
-// TUNSETIFF is declared `_IOW('T', 202, int)` but takes a pointer to `struct ifreq` (linux/if_tun.h).
+// TUNSETIFF is declared `_IOW('T', 202, int)` but takes a pointer to `struct ifreq`
+// (linux/if_tun.h).
 nix::ioctl_write_ptr_bad!(
     tun_set_iff,
     nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()),
     libc::ifreq
 );
 
-/// Makes a TAP device in the calling thread's network namespace. It exists as long as the descriptor (or a copy of
-/// it) is open. Frames carry the `virtio_net_hdr`, as QEMU and Firecracker want it.
+/// Makes a TAP device in the calling thread's network namespace. It exists as long as the
+/// descriptor (or a copy of it) is open. Frames carry the `virtio_net_hdr`, as QEMU and
+/// Firecracker want it.
 pub(crate) fn open(name: &str) -> io::Result<OwnedFd> {
     let file: File = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     // SAFETY: `ifreq` is plain old data for which all zeroes is a valid value.
@@ -27,7 +29,8 @@ pub(crate) fn open(name: &str) -> io::Result<OwnedFd> {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-    // SAFETY: the descriptor is open and `request` outlives the call; the kernel writes only inside it.
+    // SAFETY: the descriptor is open and `request` outlives the call; the kernel
+    // writes only inside it.
     unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }?;
     Ok(file.into())
 }

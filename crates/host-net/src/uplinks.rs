@@ -1,4 +1,5 @@
-//! What the networks of one server share: address pairs, the host's ends of the uplinks, the host's own addresses.
+//! What the networks of one server share: address pairs, the host's ends of the uplinks, the
+//! host's own addresses.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -33,8 +34,8 @@ pub(crate) struct Host {
     pub(crate) pairs: Mutex<HashMap<u32, Option<Live>>>,
     /// The host's addresses outside of [`Self::range`], as they were when somebody looked last.
     pub(crate) addresses: Mutex<BTreeSet<Ipv4Addr>>,
-    /// [`crate::HostNet::sweep`] was called: what is held now is this server's own. One that fails to start leaves what it
-    /// has found to the next.
+    /// [`crate::HostNet::sweep`] was called: what is held now is this server's own. One that fails
+    /// to start leaves what it has found to the next.
     pub(crate) swept: AtomicBool,
     /// Networks were left for a later server; see [`Network::leave`].
     pub(crate) left: AtomicBool,
@@ -181,7 +182,8 @@ impl Host {
         // From here on the uplink goes with the network, also when the rest fails.
         let held = HeldUplink { pair: number };
         let mut network = Network::new(Arc::clone(&namespace), None, None, Some(held), Arc::clone(self));
-        // The rules are this server's: an earlier version may have had others, another configuration has.
+        // The rules are this server's: an earlier version may have had others,
+        // another configuration has.
         let (udp, tcp) = namespace::settle_inside(namespace, self.namespace_table().0).await?;
         let relay = Relay::start(udp, tcp, Arc::clone(&self.upstreams)).map_err(Error::Resolver)?;
         network.serve(relay);
@@ -262,7 +264,8 @@ impl Host {
         if !self.swept.load(Ordering::Acquire) {
             return;
         }
-        // The pair stays taken until the link is gone, and the watch does not take it for one that was lost.
+        // The pair stays taken until the link is gone, and the watch does not take it
+        // for one that was lost.
         let live = self.pairs().get_mut(&uplink.pair).and_then(Option::take);
         if let Some(live) = live
             && let Err(error) = self.links.delete(live.host_index).await
@@ -272,8 +275,8 @@ impl Host {
         self.pairs().remove(&uplink.pair);
     }
 
-    /// Reserves an address pair that neither this server nor anything else on the host uses. The search starts at a
-    /// random place, so that servers that share the range hardly ever meet.
+    /// Reserves an address pair that neither this server nor anything else on the host uses. The
+    /// search starts at a random place, so that servers that share the range hardly ever meet.
     async fn reserve_pair(self: &Arc<Self>) -> Result<ReservedPair> {
         let taken: HashSet<Ipv4Addr> = self.links.addresses().await?.into_iter().map(|it| it.ip).collect();
         let count = self.range.pair_count();

@@ -1,9 +1,9 @@
-//! Watches what other programs on the host can take away, and restores it: the nftables table, forwarding, the host's ends of
-//! the uplinks with their addresses and routes.
+//! Watches what other programs on the host can take away, and restores it: the nftables table,
+//! forwarding, the host's ends of the uplinks with their addresses and routes.
 //!
-//! `nft flush ruleset`, which a restart of nftables.service runs, removes the table; interface managers set links down or
-//! delete their addresses. Each is told to the log and mended within a second. What the host is asked in between is
-//! cheap: the kernel rings when something has changed.
+//! `nft flush ruleset`, which a restart of nftables.service runs, removes the table; interface
+//! managers set links down or delete their addresses. Each is told to the log and mended within a
+//! second. What the host is asked in between is cheap: the kernel rings when something has changed.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -40,7 +40,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Makes the table, switches forwarding on and begins to watch; to be called in the host's network namespace.
+    /// Makes the table, switches forwarding on and begins to watch; to be called in the
+    /// host's network namespace.
     pub(crate) async fn start(host: Arc<Host>, rules: String) -> Result<JoinHandle<()>> {
         let (nftables, links) = (Bell::of_nftables()?, Bell::of_links()?);
         let mut watch = Self { host, rules, listing: Vec::new(), nftables, links, ticks: 0 };
@@ -69,7 +70,8 @@ impl Watch {
         self.ticks = self.ticks.wrapping_add(1);
         let full = self.ticks.is_multiple_of(FULL_LOOK);
         let (rules, links) = (self.nftables.has_rung() || full, self.links.has_rung() || full);
-        // One that fails is looked at again with the next full look at the latest, and must not keep the others from theirs.
+        // One that fails is looked at again with the next full look at the latest, and must not
+        // keep the others from theirs.
         let table = if rules || self.listing.is_empty() { self.look_at_table().await } else { Ok(()) };
         let forwarding = look_at_forwarding();
         let links = if links { self.look_at_links().await } else { Ok(()) };

@@ -2,16 +2,17 @@
 
 use std::cell::Cell;
 
-/// Steps of a decision: comparisons of a character, most of them. Policies of the greatest size that wildcards do not
-/// stretch take a tenth of it. It is a few milliseconds.
+/// Steps of a decision: comparisons of a character, most of them. Policies of the greatest size
+/// that wildcards do not stretch take a tenth of it. It is a few milliseconds.
 const STEPS: i64 = 1_000_000;
 
 /// The steps that a decision has left.
 ///
-/// A pattern is compared with a text in up to pattern × text steps, and both come from tenants: a `User-Agent` of 60,000
-/// characters and thousands of wildcards would take minutes. No length of either is safe and useful at once, so the work
-/// itself is counted. When there is none left nothing matches any more, and [`crate::evaluate()`] denies whatever follows
-/// from that; so a condition cannot be dodged by a value that is too long for it.
+/// A pattern is compared with a text in up to pattern × text steps, and both come from tenants: a
+/// `User-Agent` of 60,000 characters and thousands of wildcards would take minutes. No length of
+/// either is safe and useful at once, so the work itself is counted. When there is none left
+/// nothing matches any more, and [`crate::evaluate()`] denies whatever follows from that; so a
+/// condition cannot be dodged by a value that is too long for it.
 #[derive(Debug)]
 pub(crate) struct Budget(Cell<i64>);
 

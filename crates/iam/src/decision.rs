@@ -36,7 +36,8 @@ impl Decision {
         self == Self::Allowed
     }
 
-    /// The message of AccessDenied; `None` when allowed (user guide, "Troubleshoot access denied error messages").
+    /// The message of AccessDenied; `None` when allowed (user guide, "Troubleshoot access
+    /// denied error messages").
     pub fn denial(self, request: &Request) -> Option<String> {
         let action = request.action();
         let reason = match self {

@@ -11,7 +11,8 @@ use crate::statement::Statement;
 /// What a policy is attached to; decides which elements it must and must not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentKind {
-    /// Inline and managed policies of users and roles, permissions boundaries, session policies: no Principal.
+    /// Inline and managed policies of users and roles, permissions boundaries, session
+    /// policies: no Principal.
     Identity,
     /// Policies of a resource: Principal and Resource.
     Resource,
@@ -27,10 +28,11 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a policy of at most `limit` characters. White space is not counted (user guide, "IAM and AWS STS quotas"), but
-    /// with it the text must not have more than [`Self::longest`] bytes.
+    /// Reads a policy of at most `limit` characters. White space is not counted (user guide, "IAM
+    /// and AWS STS quotas"), but with it the text must not have more than [`Self::longest`] bytes.
     ///
-    /// What is malformed or not supported is refused: half a policy may allow what its author forbade.
+    /// What is malformed or not supported is refused: half a policy may allow what
+    /// its author forbade.
     pub fn parse(text: &str, kind: DocumentKind, limit: usize) -> Result<Self, PolicyError> {
         if text.len() > Self::longest(limit) {
             return Err(PolicyError::TooManyBytes { bytes: text.len(), limit: Self::longest(limit) });
@@ -57,8 +59,9 @@ impl Document {
         Ok(Self { kind, statements })
     }
 
-    /// Most bytes of a policy of `limit` characters. Indented policies of tools have about as much white space as other
-    /// text; four times is room for any of them, and leaves nothing to hide behind a limit that does not count it.
+    /// Most bytes of a policy of `limit` characters. Indented policies of tools have about as much
+    /// white space as other text; four times is room for any of them, and leaves nothing to hide
+    /// behind a limit that does not count it.
     pub fn longest(limit: usize) -> usize {
         limit.saturating_mul(4)
     }
@@ -68,8 +71,9 @@ impl Document {
         self.kind
     }
 
-    /// Ties the users and roles that it names to their unique ids, so that it does not speak of others who get the
-    /// names later (user guide, "AWS JSON policy elements: Principal"). `id_of` knows those that there are.
+    /// Ties the users and roles that it names to their unique ids, so that it does not speak of
+    /// others who get the names later (user guide, "AWS JSON policy elements: Principal"). `id_of`
+    /// knows those that there are.
     pub fn bind_principals(&mut self, mut id_of: impl FnMut(&str) -> Option<String>) {
         for named in self.statements.iter_mut().flat_map(Statement::principals_mut) {
             if let Named::Arn { arn, id } = named {

@@ -2,7 +2,8 @@
 
 /// Why a policy was refused: one sentence for the author of the policy.
 ///
-/// `TooLong` and `TooManyBytes` are IAM's LimitExceeded, the others are its MalformedPolicyDocument.
+/// `TooLong` and `TooManyBytes` are IAM's LimitExceeded, the others are its
+/// MalformedPolicyDocument.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Longer than the caller allows.

@@ -13,10 +13,11 @@ use crate::statement::Effect;
 pub struct Policies<'a> {
     /// Inline and managed policies of the user or role.
     pub identity: Vec<&'a Document>,
-    /// Permissions boundary of the user or role: it allows nothing, but what it does not allow is denied.
+    /// Permissions boundary of the user or role: it allows nothing, but what it does
+    /// not allow is denied.
     pub boundary: Option<&'a Document>,
-    /// Inline and managed policies that were passed to AssumeRole; they limit like a boundary. `None` when none were
-    /// passed; an empty list allows nothing.
+    /// Inline and managed policies that were passed to AssumeRole; they limit like a boundary.
+    /// `None` when none were passed; an empty list allows nothing.
     pub session: Option<Vec<&'a Document>>,
     /// Policy of the resource; the trust policy when a role is to be assumed.
     pub resource: Option<&'a Document>,
@@ -24,9 +25,10 @@ pub struct Policies<'a> {
 
 /// Decides about a request.
 ///
-/// An explicit deny anywhere wins. Else the identity policies, the boundary and the session policies must each allow
-/// it, except where a resource policy of the same account grants it to the caller itself. On a resource of another
-/// account both sides must allow it. A role trusts nobody unless its trust policy says so.
+/// An explicit deny anywhere wins. Else the identity policies, the boundary and the session
+/// policies must each allow it, except where a resource policy of the same account grants it to the
+/// caller itself. On a resource of another account both sides must allow it. A role trusts nobody
+/// unless its trust policy says so.
 ///
 /// The work is bounded; what would take more is [`Decision::Undecided`], which is no.
 pub fn evaluate(policies: &Policies<'_>, request: &Request) -> Decision {
@@ -89,8 +91,8 @@ fn decide(policies: &Policies<'_>, request: &Request, budget: &Budget) -> Decisi
 
 /// What a role's trust policy alone says to a request for `sts:AssumeRole` on the role.
 ///
-/// That is all there is to ask for a service. Others may need the consent of their identity policies too: see
-/// [`evaluate`] with [`Policies::resource`].
+/// That is all there is to ask for a service. Others may need the consent of their identity
+/// policies too: see [`evaluate`] with [`Policies::resource`].
 pub fn evaluate_trust(trust: &Document, request: &Request) -> Decision {
     within(|budget| match consider([trust], request, budget) {
         Outcome::Denied => Decision::ExplicitlyDenied(PolicyType::Trust),
@@ -133,8 +135,8 @@ fn consider<'a>(
     outcome
 }
 
-/// Whether the resource is of another account than the caller. Where its ARN names none, as in S3, `aws:ResourceAccount`
-/// does; with the `aws` of managed resources it is not.
+/// Whether the resource is of another account than the caller. Where its ARN names none, as in S3,
+/// `aws:ResourceAccount` does; with the `aws` of managed resources it is not.
 fn is_foreign(request: &Request) -> bool {
     let owner = request.resource().split(':').nth(4).unwrap_or_default();
     let known = if owner.is_empty() { request.context().values("aws:ResourceAccount") } else { &[] };
@@ -207,7 +209,8 @@ mod tests {
         }
     }
 
-    /// What a client sends must not be cut before it is looked at: its end may be what is forbidden.
+    /// What a client sends must not be cut before it is looked at: its end may be
+    /// what is forbidden.
     #[test]
     fn a_long_value_dodges_no_deny() {
         let bots = one("Deny", "*", r#""StringLike":{"aws:UserAgent":["*crawl*","*bot*"]}"#);
@@ -235,7 +238,8 @@ mod tests {
         assert_eq!(evaluate(&policies, &ann("curl")), Decision::Allowed);
     }
 
-    /// The kind: what is kept is many times what was sent. Each part that is kept shows in the debug output.
+    /// The kind: what is kept is many times what was sent. Each part that is kept shows
+    /// in the debug output.
     #[test]
     fn what_is_kept_of_a_policy_is_about_its_text() {
         for filling in [" ", "a", "*", "?", "a?", "*?"] {

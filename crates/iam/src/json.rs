@@ -33,8 +33,8 @@ impl Json {
         }
     }
 
-    /// One value as a list of one, as policies allow nearly everywhere (user guide, "Grammar of the IAM JSON policy
-    /// language").
+    /// One value as a list of one, as policies allow nearly everywhere (user guide, "Grammar of the
+    /// IAM JSON policy language").
     pub(crate) fn one_or_many(&self) -> &[Json] {
         match self {
             Self::List(values) => values,

@@ -1,11 +1,13 @@
 //! A working subset of IAM's policy language; pure: policies and a request in, decision out.
 //!
-//! Invariants: no clock, file or socket; what a policy says is either understood or refused when it is parsed, never
-//! ignored; an explicit deny wins; what nothing allows is denied; what is kept of a policy is a small multiple of its text,
-//! and a decision has a budget of steps, whatever policies and requests consist of.
+//! Invariants: no clock, file or socket; what a policy says is either understood or refused when it
+//! is parsed, never ignored; an explicit deny wins; what nothing allows is denied; what is kept of
+//! a policy is a small multiple of its text, and a decision has a budget of steps, whatever
+//! policies and requests consist of.
 //!
-//! Reading order: [`document`] (what a policy may say), `statement`, `condition` and `matching` (whether a statement
-//! applies), `budget` (at what cost), [`evaluate`](mod@evaluate) (what follows from several policies), [`decision`] (what the caller is told).
+//! Reading order: [`document`] (what a policy may say), `statement`, `condition` and `matching`
+//! (whether a statement applies), `budget` (at what cost), [`evaluate`](mod@evaluate) (what follows
+//! from several policies), [`decision`] (what the caller is told).
 //!
 //! Facts are from the IAM user guide, chapter "Policies and permissions"; comments name the page.
 

@@ -1,8 +1,8 @@
 //! Wildcards and policy variables.
 //!
-//! A [`Template`] is text from a policy, kept as it was written. It is compared with a value of the request as it stands,
-//! or, when it has variables, after they were replaced: then its wildcards are tokens, so that a `*` in a user's name is
-//! never a wildcard.
+//! A [`Template`] is text from a policy, kept as it was written. It is compared with a value of the
+//! request as it stands, or, when it has variables, after they were replaced: then its wildcards
+//! are tokens, so that a `*` in a user's name is never a wildcard.
 
 use std::str::Chars;
 
@@ -72,11 +72,12 @@ fn wildcard_or_char(c: char) -> Token {
     }
 }
 
-/// Whether the pattern describes the whole text. `*` does not stop at colons or slashes (user guide, "IAM JSON policy
-/// elements: Resource").
+/// Whether the pattern describes the whole text. `*` does not stop at colons or slashes (user
+/// guide, "IAM JSON policy elements: Resource").
 ///
-/// Only the last `*` that was met is ever tried again: if the rest fits anywhere, it also fits with all earlier ones
-/// as short as they can be. So the time is at most tokens × characters; no pattern makes it exponential.
+/// Only the last `*` that was met is ever tried again: if the rest fits anywhere, it also fits with
+/// all earlier ones as short as they can be. So the time is at most tokens × characters; no pattern
+/// makes it exponential.
 fn fits<T: Tokens>(mut pattern: T, text: &str, budget: &Budget) -> bool {
     let mut text = text.chars();
     let mut retry: Option<(T, Chars<'_>)> = None;
@@ -106,8 +107,8 @@ fn fits<T: Tokens>(mut pattern: T, text: &str, budget: &Budget) -> bool {
     false
 }
 
-/// Whether each of the six parts of an ARN fits its part of the pattern; a `*` stays within its part (user guide,
-/// "Amazon Resource Name (ARN) condition operators").
+/// Whether each of the six parts of an ARN fits its part of the pattern; a `*` stays within its
+/// part (user guide, "Amazon Resource Name (ARN) condition operators").
 fn fits_arn<T: Tokens>(pattern: impl Iterator<Item = T>, arn: &str, budget: &Budget) -> bool {
     let (pattern, parts): (Vec<T>, Vec<&str>) = (pattern.collect(), arn.splitn(6, ':').collect());
     pattern.len() == 6
@@ -122,8 +123,8 @@ pub(crate) enum Wildcards {
     Plain,
 }
 
-/// What `${…}` means in a template: nothing special before version 2012-10-17 (user guide, "IAM JSON policy elements:
-/// Version").
+/// What `${…}` means in a template: nothing special before version 2012-10-17 (user guide, "IAM
+/// JSON policy elements: Version").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Variables {
     Special,
@@ -136,8 +137,9 @@ enum Piece<'a> {
     Variable { key: &'a str, default: Option<&'a str> },
 }
 
-/// Text from a policy, with wildcards and variables where they are allowed. It takes as many bytes as it has characters,
-/// whatever is in it: what is kept of policies must not be many times what was sent.
+/// Text from a policy, with wildcards and variables where they are allowed. It takes as many
+/// bytes as it has characters, whatever is in it: what is kept of policies must not be many
+/// times what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     text: Box<str>,
@@ -147,8 +149,8 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Reads `${key}`, `${key, 'default'}` and the literals `${*}`, `${?}`, `${$}` (user guide, "IAM policy elements:
-    /// Variables and tags").
+    /// Reads `${key}`, `${key, 'default'}` and the literals `${*}`, `${?}`, `${$}` (user guide,
+    /// "IAM policy elements: Variables and tags").
     pub(crate) fn parse(text: &str, wildcards: Wildcards, variables: Variables) -> Result<Self, String> {
         let variables = if text.contains("${") { variables } else { Variables::Plain };
         let template = Self { text: text.into(), wildcards, variables };
@@ -179,8 +181,8 @@ impl Template {
         })
     }
 
-    /// The tokens for a request; `None` when a variable has no value and no default, and then nothing is equal to or
-    /// like this text (same page, "Policy variables with no value").
+    /// The tokens for a request; `None` when a variable has no value and no default, and then
+    /// nothing is equal to or like this text (same page, "Policy variables with no value").
     fn resolve(&self, context: &Context, budget: &Budget) -> Option<Vec<Token>> {
         let mut tokens = Vec::new();
         for piece in self.pieces() {
@@ -193,7 +195,8 @@ impl Template {
                     let value = match context.values(key) {
                         [] => default?,
                         [value] => value,
-                        // A variable stands for one value, and there is no telling which of several is meant.
+                        // A variable stands for one value, and there is no telling which
+                        // of several is meant.
                         _ => return None,
                     };
                     budget.take(1 + value.len()).then_some(())?;
@@ -215,7 +218,8 @@ impl Template {
         }
     }
 
-    /// Whether the whole text is this one, upper and lower case being equal. There are no wildcards.
+    /// Whether the whole text is this one, upper and lower case being equal. There
+    /// are no wildcards.
     pub(crate) fn equals_ignoring_case(&self, text: &str, context: &Context, budget: &Budget) -> bool {
         let Some(tokens) = self.resolve(context, budget) else { return false };
         let own = tokens.iter().map(|token| match token {
@@ -305,7 +309,8 @@ mod tests {
         assert!(same.equals_ignoring_case("AB*é", &Context::default(), &Budget::default()));
     }
 
-    /// The kind: work is counted, whatever a pattern, a text and the values of variables are made of.
+    /// The kind: work is counted, whatever a pattern, a text and the values of
+    /// variables are made of.
     #[test]
     fn what_takes_long_ends_with_the_budget() {
         let mut context = Context::default();

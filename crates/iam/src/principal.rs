@@ -52,7 +52,8 @@ impl Principal {
         }
     }
 
-    /// `aws:PrincipalArn`: for a session that of its role (user guide, "AWS global condition context keys").
+    /// `aws:PrincipalArn`: for a session that of its role (user guide, "AWS global
+    /// condition context keys").
     pub fn principal_arn(&self) -> String {
         match self {
             Self::Root { account } => format!("arn:aws:iam::{account}:root"),
@@ -82,8 +83,8 @@ impl Principal {
         }
     }
 
-    /// The condition keys that follow from who it is (user guide, "AWS global condition context keys" and the table of
-    /// principal key values in "IAM policy elements: Variables and tags").
+    /// The condition keys that follow from who it is (user guide, "AWS global condition context
+    /// keys" and the table of principal key values in "IAM policy elements: Variables and tags").
     pub(crate) fn context_keys(&self) -> Vec<(&'static str, String)> {
         let Some(account) = self.account() else {
             return vec![

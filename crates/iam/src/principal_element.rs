@@ -3,13 +3,14 @@
 use crate::json::Json;
 use crate::principal::Principal;
 
-/// How far a statement that allows something goes (user guide, "Policy evaluation logic", and there on resource-based
-/// policies within one account). Ordered from little to much.
+/// How far a statement that allows something goes (user guide, "Policy evaluation logic", and there
+/// on resource-based policies within one account). Ordered from little to much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Grant {
     /// To an account, whose identity policies decide who in it may.
     Account,
-    /// To a role or to everyone: no identity policy is needed, but boundary and session policies still limit.
+    /// To a role or to everyone: no identity policy is needed, but boundary and session
+    /// policies still limit.
     Limited,
     /// To the very user, root user, session or service: nothing else needs to allow it.
     Full,
@@ -20,7 +21,8 @@ pub(crate) enum Grant {
 pub(crate) enum Named {
     Everyone,
     Account(String),
-    /// User, role or session, with the unique id that the user or role had when the policy was written.
+    /// User, role or session, with the unique id that the user or role had when the
+    /// policy was written.
     Arn {
         arn: String,
         id: Option<String>,

@@ -16,8 +16,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// `action` such as `lambda:RunMicrovm`; `resource` is an ARN, or `*` for an action that has none. The keys that
-    /// follow from the principal, such as `aws:username`, are set; tags and all others are the caller's to add.
+    /// `action` such as `lambda:RunMicrovm`; `resource` is an ARN, or `*` for an action that has
+    /// none. The keys that follow from the principal, such as `aws:username`, are set; tags and all
+    /// others are the caller's to add.
     pub fn new(principal: Principal, action: impl Into<String>, resource: impl Into<String>) -> Self {
         let mut context = Context::default();
         for (key, value) in principal.context_keys() {
@@ -28,7 +29,8 @@ impl Request {
         Self { principal, action, action_in_lower_case, resource: resource.into(), context }
     }
 
-    /// Sets the values of a condition key; without values the key is absent. Upper and lower case of keys are equal.
+    /// Sets the values of a condition key; without values the key is absent. Upper and lower
+    /// case of keys are equal.
     pub fn with<V: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = V>) -> Self {
         self.context.set(key, values);
         self
@@ -78,8 +80,8 @@ impl Request {
     }
 }
 
-/// Condition keys and their values. Keys are kept in lower case because their case does not matter (user guide, "IAM
-/// JSON policy elements: Condition").
+/// Condition keys and their values. Keys are kept in lower case because their case does not matter
+/// (user guide, "IAM JSON policy elements: Condition").
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Context(BTreeMap<String, Vec<String>>);
 

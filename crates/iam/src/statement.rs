@@ -107,8 +107,8 @@ impl Statement {
                 named.iter().filter_map(|named| named.grant(request.principal())).max()?
             }
             Some(Selection::AllBut(named)) => {
-                // Only the very principal is exempt; to name its account or its role is not enough (user guide, "IAM
-                // JSON policy elements: NotPrincipal").
+                // Only the very principal is exempt; to name its account or its role is not enough
+                // (user guide, "IAM JSON policy elements: NotPrincipal").
                 let exempt = named.iter().any(|named| named.grant(request.principal()) == Some(Grant::Full));
                 if exempt {
                     return None;
@@ -149,7 +149,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Of identity policies. What S3 takes for the name of a statement in a bucket's policy may be a sentence.
+    /// Of identity policies. What S3 takes for the name of a statement in a bucket's
+    /// policy may be a sentence.
     fn sid(&self, kind: DocumentKind) -> Result<&'a str, String> {
         match self.get("Sid") {
             None => Ok(""),
@@ -179,7 +180,8 @@ impl<'a> Members<'a> {
                 Err("A statement of this policy must have a Principal, such as {\"AWS\": \"123456789012\"}."
                     .to_owned())
             }
-            // It would allow everyone in the world but those (user guide, "IAM JSON policy elements: NotPrincipal").
+            // It would allow everyone in the world but those (user guide, "IAM JSON policy
+            // elements: NotPrincipal").
             (_, Some(Selection::AllBut(_))) if effect == Effect::Allow => Err(
                 "NotPrincipal must not be used with the Effect \"Allow\"; name those allowed in Principal."
                     .to_owned(),
@@ -249,8 +251,8 @@ fn action(text: &str, name: &str, kind: DocumentKind) -> Result<ActionPattern, S
     Ok(ActionPattern::new(text))
 }
 
-/// Reads an ARN with wildcards and variables, or `*`. The service is always spelled out (user guide, "IAM JSON policy
-/// elements: Resource"); after a `*` at the end parts may be missing.
+/// Reads an ARN with wildcards and variables, or `*`. The service is always spelled out (user
+/// guide, "IAM JSON policy elements: Resource"); after a `*` at the end parts may be missing.
 fn resource(text: &str, name: &str, variables: Variables) -> Result<Template, String> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let well_formed = text == "*"

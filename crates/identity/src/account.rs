@@ -11,16 +11,18 @@ use serde::Serialize;
 use crate::entities::{Attachments, ManagedPolicy, Role, Tags, User};
 use crate::managed;
 
-/// Most bytes of what an account has: policies in all their versions and with their white space, tags, descriptions, names.
-/// The quotas of AWS, each used up, would be a hundred times of what anybody has, in memory for everybody on this machine.
+/// Most bytes of what an account has: policies in all their versions and with their white space,
+/// tags, descriptions, names. The quotas of AWS, each used up, would be a hundred times of what
+/// anybody has, in memory for everybody on this machine.
 pub const MAXIMUM_ACCOUNT_BYTES: usize = 8 << 20;
 /// Deleted roles whose names are remembered.
 const MAXIMUM_GONE_ROLES: usize = 5_000;
 /// In place of a name, which has no such character: more roles were deleted than are remembered.
 const ALL_GONE: &str = "*";
 
-/// Names of roles that were deleted and not made again. Such a role must not stand for the account as one does that never
-/// was, so nothing may be forgotten here; from some number on no role stands for the account.
+/// Names of roles that were deleted and not made again. Such a role must not stand for the account
+/// as one does that never was, so nothing may be forgotten here; from some number on no role
+/// stands for the account.
 #[derive(Debug, Clone)]
 enum GoneRoles {
     Some(Arc<BTreeSet<String>>),
@@ -29,7 +31,8 @@ enum GoneRoles {
 
 /// What is in an account. Names are unique without regard to case, so maps have them in lower case.
 ///
-/// A change is made on a copy, which remembers what has to be written; see [`crate::Identities::change`].
+/// A change is made on a copy, which remembers what has to be written; see
+/// [`crate::Identities::change`].
 #[derive(Debug, Clone)]
 pub struct Account {
     id: AccountId,
@@ -210,7 +213,8 @@ impl Account {
         self.policies.values().map(|policy| &**policy)
     }
 
-    /// A managed policy by its ARN: the account's own, or one of those that are there from the start.
+    /// A managed policy by its ARN: the account's own, or one of those that are
+    /// there from the start.
     pub fn policy(&self, arn: &str) -> Option<&ManagedPolicy> {
         if let Some(policy) = managed::policies().iter().find(|policy| policy.arn() == arn) {
             return Some(policy);

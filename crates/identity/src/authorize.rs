@@ -14,8 +14,8 @@ use crate::seldom::Seldom;
 impl Identities {
     /// Refuses what the caller may not do, with the service's sentence (AccessDenied).
     ///
-    /// `request` comes from [`Caller::request`]. Resources of other accounts are to be refused before: what is shared
-    /// between accounts has a policy of its own, see [`Self::decide`].
+    /// `request` comes from [`Caller::request`]. Resources of other accounts are to be refused
+    /// before: what is shared between accounts has a policy of its own, see [`Self::decide`].
     pub fn authorize(&self, caller: &Caller, request: &Request) -> Result<(), Error> {
         match self.decide(caller, request, None).denial(request) {
             None => Ok(()),
@@ -23,11 +23,13 @@ impl Identities {
         }
     }
 
-    /// What follows from the caller's policies and that of the resource, such as a role's trust policy.
+    /// What follows from the caller's policies and that of the resource, such as a
+    /// role's trust policy.
     pub fn decide(&self, caller: &Caller, request: &Request, resource: Option<&Document>) -> Decision {
         // A copy of the account, so that nobody waits for what this one's policies take.
         let Some(account) = self.standing_account(caller) else {
-            // Deleted since the request was authenticated; a resource's policy must not bring back the name.
+            // Deleted since the request was authenticated; a resource's policy must not
+            // bring back the name.
             return Decision::ImplicitlyDenied(PolicyType::Identity);
         };
         let session = caller.session.as_ref().and_then(|session| session.policies.as_ref());
@@ -47,7 +49,8 @@ impl Identities {
     }
 }
 
-/// Policies of a user, or of the role of a session, in its account. Unique ids are compared, so that who is gone has none.
+/// Policies of a user, or of the role of a session, in its account. Unique ids are compared, so
+/// that who is gone has none.
 pub(crate) fn policies_of<'a>(account: &'a Account, principal: &Principal) -> Policies<'a> {
     let found = match principal {
         Principal::User { name, id, .. } => account.user_with_id(name, id).map(|user| &user.policies),
@@ -71,7 +74,8 @@ fn resolve<'a>(account: &'a Account, attachments: &'a Attachments) -> Policies<'
     let managed = |arn: &String| Some(account.policy(arn)?.default()?.policy.document());
     let boundary = attachments.boundary.as_ref().map(managed);
     if boundary.is_some_and(|document| document.is_none()) {
-        // IAM does not let a policy go that something is bounded by; if it went all the same, nothing is allowed.
+        // IAM does not let a policy go that something is bounded by; if it went all the
+        // same, nothing is allowed.
         return Policies::default();
     }
     let inline = attachments.inline.values().map(Policy::document);

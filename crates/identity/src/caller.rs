@@ -55,16 +55,18 @@ impl Caller {
         !self.is_root() || self.session.as_ref().is_some_and(|session| session.policies.is_some())
     }
 
-    /// Whether it may do everything to this resource without any policy being asked: the root user of the account that
-    /// has it. So the most frequent case costs nothing; for all others there is [`crate::Identities::authorize`].
+    /// Whether it may do everything to this resource without any policy being asked: the root user
+    /// of the account that has it. So the most frequent case costs nothing; for all others there is
+    /// [`crate::Identities::authorize`].
     pub fn rules(&self, resource: &str) -> bool {
         let owner = resource.split(':').nth(4).unwrap_or_default();
         !self.is_limited() && (owner.is_empty() || owner == self.account.as_str())
     }
 
-    /// The question whether this caller may do `action`, such as `lambda:RunMicrovm`, to `resource`: an ARN, or `*` for
-    /// actions that have none. The global condition keys of the request are set (IAM user guide, "AWS global condition
-    /// context keys"); keys of the resource and of the parameters are to be added with [`Request::with`].
+    /// The question whether this caller may do `action`, such as `lambda:RunMicrovm`, to
+    /// `resource`: an ARN, or `*` for actions that have none. The global condition keys of the
+    /// request are set (IAM user guide, "AWS global condition context keys"); keys of the resource
+    /// and of the parameters are to be added with [`Request::with`].
     pub fn request(&self, action: impl Into<String>, resource: impl Into<String>) -> Request {
         let circumstances = Circumstances {
             at: self.at,

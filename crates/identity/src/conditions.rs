@@ -1,5 +1,6 @@
-//! Global condition keys: which ones a request has, by whom it is made (IAM user guide, "AWS global condition context
-//! keys"). [`GLOBAL_KEYS`] is the whole table; `docs/identity.md` shows it, and a test holds both against the code.
+//! Global condition keys: which ones a request has, by whom it is made (IAM user guide, "AWS global
+//! condition context keys"). [`GLOBAL_KEYS`] is the whole table; `docs/identity.md` shows it, and a
+//! test holds both against the code.
 
 use hearth_api::AccountId;
 use hearth_iam::Request;
@@ -164,8 +165,8 @@ impl Circumstances<'_> {
     }
 }
 
-/// Account of a resource: that of its ARN; the caller's where there is none, as in S3, whose gate knows the buckets'
-/// owners; none for what AWS itself has.
+/// Account of a resource: that of its ARN; the caller's where there is none, as in S3, whose gate
+/// knows the buckets' owners; none for what AWS itself has.
 fn owner(resource: &str, caller: Option<&AccountId>) -> Option<String> {
     match resource.split(':').nth(4) {
         None | Some("") => caller.map(ToString::to_string),

@@ -40,8 +40,8 @@ impl Directory {
         self.accounts.insert(id, Arc::new(account));
     }
 
-    /// Puts an account in force instead of what it was before `writes`. Only the keys of users that they are about are
-    /// looked at: there may be thousands, and everybody who calls waits for it.
+    /// Puts an account in force instead of what it was before `writes`. Only the keys of users that
+    /// they are about are looked at: there may be thousands, and everybody who calls waits for it.
     pub(crate) fn replace(&mut self, account: Account, writes: &[IdentityWrite]) {
         let id = account.id().clone();
         let users = || {

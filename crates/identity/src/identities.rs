@@ -77,8 +77,8 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Reads what is stored. There are the accounts of `roots` and no others; what others once had stays stored and
-    /// counts for nothing. Sessions that expired meanwhile are removed.
+    /// Reads what is stored. There are the accounts of `roots` and no others; what others once had
+    /// stays stored and counts for nothing. Sessions that expired meanwhile are removed.
     pub async fn open(store: Store, roots: Vec<RootKey>) -> Result<Self, IdentityError> {
         let mut directory = Directory::default();
         let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
@@ -146,8 +146,8 @@ impl Identities {
         self.read().accounts.get(id).cloned()
     }
 
-    /// Changes an account: all that `change` did is stored and then visible; nothing when it refuses. `None` when there
-    /// is no such account.
+    /// Changes an account: all that `change` did is stored and then visible; nothing when it
+    /// refuses. `None` when there is no such account.
     pub async fn change<T, E>(
         &self,
         id: &AccountId,
@@ -228,7 +228,8 @@ impl Identities {
         self.read().credential(access_key)
     }
 
-    /// Who calls with an access key whose signature was verified; `None` when it is nobody's by now.
+    /// Who calls with an access key whose signature was verified; `None` when it is
+    /// nobody's by now.
     pub fn caller(
         &self,
         access_key: &str,
@@ -272,8 +273,8 @@ impl Identities {
         })
     }
 
-    /// Checks what the headers say of a signature before anything of the body is read: a key in force, at about `now`,
-    /// for `service`.
+    /// Checks what the headers say of a signature before anything of the body is read: a key in
+    /// force, at about `now`, for `service`.
     pub fn check_head(
         &self,
         parts: &http::request::Parts,
@@ -296,7 +297,8 @@ impl Identities {
         check_scope(&signed_request(parts, &headers, &[]), service, now)
     }
 
-    /// Verifies that a known key signed this request for `service` at about `now`. `body` is the whole body.
+    /// Verifies that a known key signed this request for `service` at about `now`.
+    /// `body` is the whole body.
     pub fn authenticate(
         &self,
         parts: &http::request::Parts,

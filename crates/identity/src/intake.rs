@@ -1,8 +1,9 @@
-//! Bodies of requests, read in memory before their signature can be checked: no more of them, and no longer, than can be
-//! spared for strangers.
+//! Bodies of requests, read in memory before their signature can be checked: no more of them, and
+//! no longer, than can be spared for strangers.
 //!
-//! What the headers say about key, date and scope is checked first, so that only who knows a key that is in force gets
-//! this far. Long bodies have a budget, for all together and for each source; slow ones are cut.
+//! What the headers say about key, date and scope is checked first, so that only who knows a key
+//! that is in force gets this far. Long bodies have a budget, for all together and for each
+//! source; slow ones are cut.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -37,7 +38,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(20);
 /// Slowest body.
 const BYTES_PER_SECOND: usize = 32 << 10;
-/// How long the rest of a refused request's body is read and dropped, so that the client gets to see the refusal.
+/// How long the rest of a refused request's body is read and dropped, so that the client
+/// gets to see the refusal.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Bytes of refused bodies that are dropped for one source in a second.
 const DROPPED_BYTES_PER_SECOND: f64 = (8 << 20) as f64;
@@ -58,7 +60,8 @@ pub struct Intake {
 #[derive(Debug)]
 struct Source {
     share: Arc<Semaphore>,
-    /// When as much may be dropped again as at first (the generic cell rate algorithm, ITU-T I.371).
+    /// When as much may be dropped again as at first (the generic cell rate
+    /// algorithm, ITU-T I.371).
     full_at: Mutex<Instant>,
 }
 
@@ -134,8 +137,8 @@ impl Intake {
         Ok(Share { _parts: Some(parts) })
     }
 
-    /// A part for `bytes` that are kept in memory on their way, and until when they must have come. `None` when there is none
-    /// to be had.
+    /// A part for `bytes` that are kept in memory on their way, and until when they must have come.
+    /// `None` when there is none to be had.
     pub async fn long(&self, source: Option<IpAddr>, bytes: usize) -> Option<(Share, Instant)> {
         let share = self.share(source, bytes).await.ok()?;
         let seconds = (bytes / BYTES_PER_SECOND) as u64;
@@ -169,9 +172,9 @@ impl Intake {
         Ok((collect(body, maximum).await?, share))
     }
 
-    /// Reads and drops what is left of a body, for a moment: an answer that is sent while the client
-    /// still writes is lost when the connection is closed with bytes unread. Not for those who keep
-    /// sending what is refused.
+    /// Reads and drops what is left of a body, for a moment: an answer that is sent while the
+    /// client still writes is lost when the connection is closed with bytes unread. Not for those
+    /// who keep sending what is refused.
     pub async fn drain<B>(&self, parts: &Parts, mut body: B)
     where
         B: http_body::Body<Data = Bytes> + Unpin,
@@ -224,8 +227,8 @@ fn announced(parts: &Parts) -> Option<u64> {
 }
 
 impl Identities {
-    /// Reads a request's body and verifies that a known key signed it for `service`. Nothing of the body is kept before
-    /// key, date and scope in the headers have been checked.
+    /// Reads a request's body and verifies that a known key signed it for `service`. Nothing of the
+    /// body is kept before key, date and scope in the headers have been checked.
     pub async fn receive<B>(
         &self,
         parts: &Parts,

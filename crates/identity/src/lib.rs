@@ -1,14 +1,16 @@
 //! Who calls and what they may do: accounts, users, roles, policies, access keys, sessions.
 //!
-//! Invariants: everything is in memory and every change is in the database before it is visible; a session ends with the
-//! user or role that it is of, and with whoever asked for it, and another one of the same name does not inherit it; only the
-//! root user of an account has rights that no policy gives; what an account has in memory is bounded, and no policy is
-//! evaluated while the lock over all accounts is held.
+//! Invariants: everything is in memory and every change is in the database before it is visible; a
+//! session ends with the user or role that it is of, and with whoever asked for it, and another one
+//! of the same name does not inherit it; only the root user of an account has rights that no policy
+//! gives; what an account has in memory is bounded, and no policy is evaluated while the lock over
+//! all accounts is held.
 //!
-//! Reading order: [`entities`] (what there is), [`account`] (an account and how it changes), [`session`] (temporary
-//! credentials), `sessions` (how many), `directory` (whose a key is), [`identities`] (the whole, and authentication), `authorize` (what a caller may do), [`conditions`]
-//! (the condition keys of its requests), [`service_role`]
-//! (what a role may do in the hands of the service).
+//! Reading order: [`entities`] (what there is), [`account`] (an account and how it changes),
+//! [`session`] (temporary credentials), `sessions` (how many), `directory` (whose a key is),
+//! [`identities`] (the whole, and authentication), `authorize` (what a caller may do),
+//! [`conditions`] (the condition keys of its requests), [`service_role`] (what a role may do in the
+//! hands of the service).
 
 pub mod account;
 mod authorize;

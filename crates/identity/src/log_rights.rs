@@ -1,4 +1,5 @@
-//! Who may write to log groups that requests name: the role on whose behalf it is done, or whoever asked.
+//! Who may write to log groups that requests name: the role on whose behalf it is
+//! done, or whoever asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub struct PolicyLogRights {
     pub region: String,
 }
 
-/// The actions that writing takes, each with its resource as CloudWatch Logs names it ("Actions, resources, and condition
-/// keys for Amazon CloudWatch Logs", service authorization reference).
+/// The actions that writing takes, each with its resource as CloudWatch Logs names it ("Actions,
+/// resources, and condition keys for Amazon CloudWatch Logs", service authorization reference).
 pub fn log_questions(
     region: &str,
     destination: &LogDestination,

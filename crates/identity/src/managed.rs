@@ -1,5 +1,6 @@
-//! Managed policies that every account has. AWS has more than a thousand; these are the ones without which scripts
-//! that only want "everything" or "everything of one service" would fail. The texts are ours.
+//! Managed policies that every account has. AWS has more than a thousand; these are the ones
+//! without which scripts that only want "everything" or "everything of one service" would
+//! fail. The texts are ours.
 
 use std::sync::LazyLock;
 

@@ -87,8 +87,9 @@ impl Identities {
         }
     }
 
-    /// Whether a principal that was stored by ARN and unique id may do `action` to `resource` now. Who was deleted may
-    /// not; limits of the session that asked are not known any more. `tags` are the resource's.
+    /// Whether a principal that was stored by ARN and unique id may do `action` to `resource`
+    /// now. Who was deleted may not; limits of the session that asked are not known any more.
+    /// `tags` are the resource's.
     pub fn principal_may(
         &self,
         (arn, id): (&str, Option<&str>),
@@ -150,15 +151,16 @@ impl Identities {
         }
     }
 
-    /// Whether the service may do `action` to `resource` as this role. A role that was never made may do everything in
-    /// its account: only the root user can have named it. `tags` are the resource's.
+    /// Whether the service may do `action` to `resource` as this role. A role that was
+    /// never made may do everything in its account: only the root user can have named it.
+    /// `tags` are the resource's.
     pub fn service_role_may(&self, use_of: &OnBehalf<'_>, action: &str, resource: &str, tags: &Tags) -> bool {
         self.decide_for_service(use_of, (action, resource), None, |request| request.with_resource_tags(tags))
     }
 
-    /// Whether the service may do `action` to `resource` as this role, given the resource's owner and policy, which an ARN
-    /// without an account does not tell. In the role's own account the consent of either side is enough, in another both
-    /// have to agree.
+    /// Whether the service may do `action` to `resource` as this role, given the resource's owner
+    /// and policy, which an ARN without an account does not tell. In the role's own account the
+    /// consent of either side is enough, in another both have to agree.
     pub fn service_role_may_with(
         &self,
         use_of: &OnBehalf<'_>,

@@ -10,7 +10,8 @@ use crate::caller::Caller;
 use crate::entities::{Policy, Tags};
 use crate::unique::{secret, unique_id};
 
-/// Most users and roles that a session depends on. Each is looked for at each request that the session makes.
+/// Most users and roles that a session depends on. Each is looked for at each request
+/// that the session makes.
 pub const MAXIMUM_ORIGINS: usize = 16;
 
 /// Whose rights a session has.
@@ -118,8 +119,8 @@ impl Session {
         }
     }
 
-    /// Ties it to its maker, and to those to whom the maker's own session is tied, each once: a role that assumes itself
-    /// again and again stays one.
+    /// Ties it to its maker, and to those to whom the maker's own session is tied, each once: a
+    /// role that assumes itself again and again stays one.
     #[must_use]
     pub fn made_by(mut self, caller: &Caller) -> Self {
         let earlier = caller.session.as_ref().map(|session| session.origins.clone());

@@ -1,9 +1,10 @@
 //! How many temporary credentials there are: by whom they were asked for, and when they end.
 //!
-//! GetSessionToken needs no permission and AssumeRole may be allowed to anybody, so whoever has a key can ask for as many
-//! sessions as it likes. Each takes memory, and a row that is read at each start. What they take is counted against the
-//! user or root user at the beginning of the chain, who cannot make itself another one. Its oldest sessions give way to
-//! new ones, so that it harms nobody but itself, and is not locked out by its own mistake.
+//! GetSessionToken needs no permission and AssumeRole may be allowed to anybody, so whoever has a
+//! key can ask for as many sessions as it likes. Each takes memory, and a row that is read at each
+//! start. What they take is counted against the user or root user at the beginning of the chain,
+//! who cannot make itself another one. Its oldest sessions give way to new ones, so that it harms
+//! nobody but itself, and is not locked out by its own mistake.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,7 +17,8 @@ use crate::session::{Origin, Session, SessionOf};
 pub(crate) const MAXIMUM_OF_HOLDER: usize = 2_000;
 /// Units of the sessions of all users of an account.
 pub(crate) const MAXIMUM_OF_ACCOUNT: usize = 10_000;
-/// A session counts once for each part of this many bytes, since policies and tags can be a hundred times the rest.
+/// A session counts once for each part of this many bytes, since policies and tags can be a
+/// hundred times the rest.
 const UNIT_BYTES: usize = 2 << 10;
 /// Expired sessions that are forgotten at once. Others follow with the next session that is made.
 const FORGOTTEN_AT_ONCE: usize = 100;
@@ -81,8 +83,9 @@ impl Sessions {
         over.take(FORGOTTEN_AT_ONCE).map(|(_, key)| key.as_str())
     }
 
-    /// Keys of the sessions that have to end so that there is room for one whose row has this many bytes: the oldest of the
-    /// same holder, and when the account has too many the oldest of the holder that has most.
+    /// Keys of the sessions that have to end so that there is room for one whose row has this many
+    /// bytes: the oldest of the same holder, and when the account has too many the oldest of the
+    /// holder that has most.
     pub(crate) fn giving_way(&self, session: &Session, bytes: usize) -> Vec<&str> {
         let (account, holder) = holder(session);
         let units = units(bytes);
@@ -110,7 +113,8 @@ impl Sessions {
 }
 
 impl Held {
-    /// Adds the keys of the oldest sessions that have `excess` units together; returns the units that they have.
+    /// Adds the keys of the oldest sessions that have `excess` units together; returns the
+    /// units that they have.
     fn end_oldest<'a>(&'a self, excess: usize, ending: &mut Vec<&'a str>) -> usize {
         let mut freed = 0;
         for ((_, key), units) in &self.sessions {
@@ -136,7 +140,8 @@ fn end(session: &Session) -> Place {
     (session.expires_at.as_millis(), session.access_key.clone())
 }
 
-/// Against whom a session counts: the first of those without whom it would not have been made, who has a key of its own.
+/// Against whom a session counts: the first of those without whom it would not have been made, who
+/// has a key of its own.
 fn holder(session: &Session) -> (AccountId, Origin) {
     let own = || session.account.clone();
     let first = session.origins.first().cloned().unwrap_or_else(|| match session.of.clone() {

@@ -1,7 +1,7 @@
 //! Identifiers and secrets that nobody can guess.
 
-/// A unique id: four letters that tell what it is of, such as `AIDA`, and seventeen of A to Z and 2 to 7 (IAM user
-/// guide, "IAM identifiers").
+/// A unique id: four letters that tell what it is of, such as `AIDA`, and seventeen of A to Z and 2
+/// to 7 (IAM user guide, "IAM identifiers").
 pub fn unique_id(prefix: &str) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let mut id = prefix.to_owned();

@@ -1,11 +1,11 @@
-//! Checks the zip and rewrites it as a tar stream, which the build microVM unpacks. Nothing of it becomes a file of
-//! the host: a symbolic link is carried on as a link, wherever it points to.
+//! Checks the zip and rewrites it as a tar stream, which the build microVM unpacks. Nothing of it
+//! becomes a file of the host: a symbolic link is carried on as a link, wherever it points to.
 //!
-//! What `unzip` takes is taken. Refused is what has no meaning (a file below a file) or what would let an entry write
-//! elsewhere than its name says (a file below a link, `..`).
+//! What `unzip` takes is taken. Refused is what has no meaning (a file below a file) or what would
+//! let an entry write elsewhere than its name says (a file below a link, `..`).
 //!
-//! Reading order: `end_record` (what the directory claims, before it is read), `plan` (names, and where the Dockerfile
-//! is), this file.
+//! Reading order: `end_record` (what the directory claims, before it is read), `plan` (names, and
+//! where the Dockerfile is), this file.
 
 mod end_record;
 mod plan;
@@ -34,7 +34,8 @@ pub struct ArchiveLimits {
     pub directory_bytes: u64,
     /// Bytes of all files together.
     pub total_bytes: u64,
-    /// Unpacked bytes per packed byte, over the whole archive; not applied below [`RATIO_FREE_BYTES`].
+    /// Unpacked bytes per packed byte, over the whole archive; not applied below
+    /// [`RATIO_FREE_BYTES`].
     pub ratio: u64,
 }
 
@@ -228,8 +229,8 @@ impl<W: Write> Rewriter<W> {
         })
     }
 
-    /// Writes a name or target that is too long for a header in front of it (tar(5), "GNU tar archives"), whatever bytes it
-    /// has: the library's own way is for text only.
+    /// Writes a name or target that is too long for a header in front of it (tar(5), "GNU tar
+    /// archives"), whatever bytes it has: the library's own way is for text only.
     fn name(&mut self, kind: tar::EntryType, name: &[u8]) -> io::Result<()> {
         if name.len() <= SHORT_NAME_BYTES {
             return Ok(());

@@ -1,8 +1,8 @@
 //! Where the images of FROM come from: a mirror table of prepared stores, or a registry.
 //!
-//! A prepared store is an ext4 disk with a read-only containers-storage, which the build microVM mounts as it is: no
-//! import, whatever the image's size. What comes from a registry is pulled once by each account (`pulls`) and made into such
-//! a disk.
+//! A prepared store is an ext4 disk with a read-only containers-storage, which the build microVM
+//! mounts as it is: no import, whatever the image's size. What comes from a registry is pulled once
+//! by each account (`pulls`) and made into such a disk.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -20,7 +20,8 @@ use crate::logins::RegistryLogin;
 use crate::slots::FairSlots;
 use crate::store_cache::{Lease, StoreCache};
 
-/// Most images of registries that one Dockerfile may name. Each becomes a disk of the build microVM.
+/// Most images of registries that one Dockerfile may name. Each becomes a disk of
+/// the build microVM.
 const IMAGES_PER_BUILD: usize = 16;
 
 /// Settings of [`BaseImages`].
@@ -36,7 +37,8 @@ pub struct BaseImagesConfig {
     pub cache: PathBuf,
     /// PEM file of further certificates to trust when pulling.
     pub ca_bundle: Option<PathBuf>,
-    /// Program to run for a pull, which calls [`hearth_image_pull::run_if_requested`]: this program itself.
+    /// Program to run for a pull, which calls [`hearth_image_pull::run_if_requested`]:
+    /// this program itself.
     pub pull_program: PathBuf,
     /// Registries that may be named; `None`: all. `*.example.com` stands for everything below.
     pub allowed_registries: Option<Vec<String>>,
@@ -52,7 +54,8 @@ pub struct BaseImagesConfig {
     pub account_bytes: u64,
     /// Bytes that stay free on the disk.
     pub free_bytes: u64,
-    /// What limits the processes that fetch images and unpack their layers, beside their own limits.
+    /// What limits the processes that fetch images and unpack their layers, beside
+    /// their own limits.
     pub cgroups: Arc<Cgroups>,
     /// Pulls at the same time.
     pub concurrent_pulls: usize,
@@ -174,9 +177,10 @@ impl BaseImages {
     }
 }
 
-/// The name by which the builder looks for an image: written in full, and without the tag if there is a digest (libimage,
-/// `normalizeTaggedDigestedNamed`; Docker ignores the tag too). A store disk has to give its image exactly this name: the digest
-/// may be that of an index, which the store does not hold.
+/// The name by which the builder looks for an image: written in full, and without the tag if there
+/// is a digest (libimage, `normalizeTaggedDigestedNamed`; Docker ignores the tag too). A store
+/// disk has to give its image exactly this name: the digest may be that of an index, which the
+/// store does not hold.
 pub(crate) fn as_the_builder_names_it(image: &str) -> Result<Reference, ParseError> {
     let reference: Reference = image.parse()?;
     Ok(match reference.digest() {

@@ -5,7 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::{BuildFailure, FailureCode};
 
-/// Host memory that a VMM process may use beyond its guest's RAM, in MiB: builds fill page caches of several disks.
+/// Host memory that a VMM process may use beyond its guest's RAM, in MiB: builds fill page
+/// caches of several disks.
 const VMM_OVERHEAD_MIB: u32 = 1024;
 
 /// Limits of a VMM whose guest has so much RAM.
@@ -13,8 +14,8 @@ pub(crate) fn limits(memory_mib: u32) -> Limits {
     Limits { memory_mib: Some(memory_mib + VMM_OVERHEAD_MIB), cpu_percent: None }
 }
 
-/// Does `work` in a guest, until it is done, the guest ends, or the service does. Ending the guest is left to the caller;
-/// `action` is what failed when it ended by itself.
+/// Does `work` in a guest, until it is done, the guest ends, or the service does. Ending the guest
+/// is left to the caller; `action` is what failed when it ended by itself.
 pub(crate) async fn until_stopped<T>(
     action: &str,
     guest: &Guest,

@@ -1,4 +1,5 @@
-//! The two hooks of a build: `ready`, which says that the snapshot may be taken, and `validate`, which tries it out.
+//! The two hooks of a build: `ready`, which says that the snapshot may be taken, and
+//! `validate`, which tries it out.
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use tokio::time::Instant;
 
 use crate::failure::{BuildFailure, FailureCode};
 
-/// Default of `readyTimeoutInSeconds` (behaviour.md section 0).
+/// Default of `readyTimeoutInSeconds` on the service.
 const READY_TIMEOUT_SECONDS: u32 = 60;
-/// Default of `validateTimeoutInSeconds` (behaviour.md section 0).
+/// Default of `validateTimeoutInSeconds` on the service.
 const VALIDATE_TIMEOUT_SECONDS: u32 = 30;
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -49,9 +50,9 @@ impl BuildHook {
         })
     }
 
-    /// Calls the hook until it answers 200. 503, a refused and a broken connection mean "not yet"; any other status
-    /// fails at once (behaviour.md section 2). A call that the app holds is waited for until the time is over, and not
-    /// made a second time.
+    /// Calls the hook until it answers 200. 503, a refused and a broken connection mean "not yet";
+    /// any other status fails at once. A call that the app holds is waited for until the time is
+    /// over, and not made a second time.
     pub(crate) async fn poll(&self, guest: &Guest) -> Result<(), BuildFailure> {
         let deadline = Instant::now() + Duration::from_secs(self.timeout_seconds.into());
         while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())

@@ -1,5 +1,5 @@
-//! Where build output goes: one stream for the Dockerfile's build, one for the app until its snapshot, one for the clone
-//! that validates it.
+//! Where build output goes: one stream for the Dockerfile's build, one for the app until its
+//! snapshot, one for the clone that validates it.
 
 use hearth_api::{BuildId, ImageArn, ImageConfiguration, ImageVersion};
 use hearth_records::{LogDestination, WrittenFor};
@@ -51,8 +51,8 @@ impl BuildLog {
         Self { writer, buffer: LineBuffer::default() }
     }
 
-    /// Queues the complete lines of `text`, keeping the rest for the next call. When it is cancelled, nothing of `text` was
-    /// taken.
+    /// Queues the complete lines of `text`, keeping the rest for the next call. When it is
+    /// cancelled, nothing of `text` was taken.
     pub(crate) async fn write(&mut self, text: &str) {
         if let Some(writer) = &self.writer
             && let Some(room) = writer.room().await
@@ -61,7 +61,8 @@ impl BuildLog {
         }
     }
 
-    /// Writes a line of our own, and whatever was left incomplete before it. Everything is stored when it returns.
+    /// Writes a line of our own, and whatever was left incomplete before it. Everything is
+    /// stored when it returns.
     pub(crate) async fn line(&mut self, text: &str) {
         if let Some(writer) = &self.writer
             && let Some(room) = writer.room().await
@@ -71,7 +72,8 @@ impl BuildLog {
         }
     }
 
-    /// Writes how a phase ended, if it failed, and passes that on. Everything is stored when it returns.
+    /// Writes how a phase ended, if it failed, and passes that on. Everything is
+    /// stored when it returns.
     pub(crate) async fn end<T>(mut self, result: Result<T, BuildFailure>) -> Result<T, BuildFailure> {
         match &result {
             Ok(_) => self.finish().await,

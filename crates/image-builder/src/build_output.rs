@@ -1,7 +1,8 @@
 //! What the builder prints: what the log shows of it, and what it says of a failure.
 //!
-//! The words are those of buildah 1.43, which is in the builder's disk. The guest may print what it likes: the worst that it
-//! gets is a sentence of its own, or an image that its Dockerfile could have named as well.
+//! The words are those of buildah 1.43, which is in the builder's disk. The guest may print what
+//! it likes: the worst that it gets is a sentence of its own, or an image that its Dockerfile
+//! could have named as well.
 
 use std::collections::VecDeque;
 
@@ -101,7 +102,8 @@ impl BuildOutput {
     }
 }
 
-/// The line without control characters and the sequences of a terminal (`ESC [ … letter`), and not too long.
+/// The line without control characters and the sequences of a terminal (`ESC [ …
+/// letter`), and not too long.
 fn plain(line: &str) -> String {
     let shown = line.trim().split('\u{1b}').enumerate().flat_map(|(number, part)| {
         let end = if number > 0 && part.starts_with('[') {
@@ -124,8 +126,8 @@ fn step(line: &str) -> Option<&str> {
     Some(line.strip_prefix("STEP ")?.split_once(": ")?.1)
 }
 
-/// A step that the Dockerfile does not have: the one by which build-image makes RUN lines trust the host's certificates, or a
-/// variable that the Dockerfile in other words has.
+/// A step that the Dockerfile does not have: the one by which build-image makes RUN lines trust the
+/// host's certificates, or a variable that the Dockerfile in other words has.
 fn is_put_in(line: &str) -> bool {
     step(line).is_some_and(|step| {
         (step.starts_with("ENV \"") && step.contains("=\"/run/hearth-ca.crt\""))

@@ -61,7 +61,8 @@ pub struct ImageBuilderConfig {
     pub build_memory_mib: u32,
     /// Seconds until a Dockerfile's build is stopped.
     pub build_timeout_seconds: u64,
-    /// Seconds to wait for a listening port when the image has no ready hook; the snapshot is taken then.
+    /// Seconds to wait for a listening port when the image has no ready hook; the
+    /// snapshot is taken then.
     pub listen_timeout_seconds: u64,
     /// Whether a snapshot with secrets in it fails its build.
     pub refuse_findings: bool,
@@ -344,8 +345,8 @@ impl ImageBuilder {
 /// Free bytes below which a failed build is put down to the full disk.
 const FULL_BYTES: u64 = 64 << 20;
 
-/// A full disk shows in a guest as I/O errors, and kills a VMM whose memory file cannot grow: whatever broke first,
-/// the disk is what the user has to know of.
+/// A full disk shows in a guest as I/O errors, and kills a VMM whose memory file cannot grow:
+/// whatever broke first, the disk is what the user has to know of.
 fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
     let free_bytes = hearth_store::free_bytes(directory).unwrap_or(u64::MAX);
     if free_bytes >= FULL_BYTES || failure.code == FailureCode::DiskStorageFull {

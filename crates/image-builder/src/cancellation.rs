@@ -52,7 +52,8 @@ impl Builds {
         self.running().get(id).map_or_else(|| self.stopped.clone(), |running| running.token.clone())
     }
 
-    /// Ends the builds of an image, and waits until they have ended. Returns whether there were any.
+    /// Ends the builds of an image, and waits until they have ended. Returns whether
+    /// there were any.
     pub(crate) async fn cancel(&self, arn: &ImageArn) -> bool {
         let ended: Vec<_> = {
             let running = self.running();

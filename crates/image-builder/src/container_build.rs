@@ -173,7 +173,8 @@ fn sparse_file(path: &Path, bytes: u64) -> std::io::Result<()> {
     std::fs::File::create(path)?.set_len(bytes)
 }
 
-/// Makes an empty ext4 disk of a guest's root file system (mke2fs(8): nothing is zeroed that need not be).
+/// Makes an empty ext4 disk of a guest's root file system (mke2fs(8): nothing is
+/// zeroed that need not be).
 async fn make_disk(path: &Path, bytes: u64) -> Result<(), BuildFailure> {
     let failed = |error: std::io::Error| BuildFailure::platform("make the image's disk", &error);
     if let Some(parent) = path.parent() {

@@ -10,9 +10,9 @@ use hearth_records::Change;
 use crate::builder::{ImageBuilder, remove};
 
 impl ImageBuilder {
-    /// Marks an image DELETING and removes it in the background. A build that is under way ends first: who has begun it can
-    /// always end it, also while it waits or pulls. The errors are the service's (behaviour.md section 1, wire-facts.md section
-    /// 4).
+    /// Marks an image DELETING and removes it in the background. A build that is under way ends
+    /// first: who has begun it can always end it, also while it waits or pulls. The errors are the
+    /// service's (docs/errors.md).
     pub async fn delete(self: &Arc<Self>, arn: &ImageArn) -> Result<(), Error> {
         let mut change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
         if matches!(change, Ok(Change::Busy(ImageState::Creating | ImageState::Updating)))
@@ -62,8 +62,8 @@ impl ImageBuilder {
         self.config.store.finish_version_deletion(arn, version, Timestamp::now()).await
     }
 
-    /// Files first: rows without files would be a lie, files without rows are swept. The layers go with the image: the
-    /// next one of its name may be somebody else's.
+    /// Files first: rows without files would be a lie, files without rows are swept. The layers go
+    /// with the image: the next one of its name may be somebody else's.
     pub(crate) async fn remove_image(&self, arn: &ImageArn) -> hearth_store::Result<()> {
         remove(&self.config.files.image_directory(arn));
         self.config.store.delete_image(arn).await?;

@@ -1,4 +1,4 @@
-//! Why a build failed, in the words of the service's troubleshooting page (behaviour.md section 1).
+//! Why a build failed, in the words of the service's troubleshooting page.
 
 use std::fmt;
 
@@ -47,8 +47,8 @@ impl BuildFailure {
         Self { code, message: message.into() }
     }
 
-    /// A failure of the platform; `error` is logged with all its causes, and told to the user as well: on a
-    /// self-hosted service the user is often the operator.
+    /// A failure of the platform; `error` is logged with all its causes, and told to the user as
+    /// well: on a self-hosted service the user is often the operator.
     pub(crate) fn platform(action: &str, error: &dyn std::error::Error) -> Self {
         let causes = chain(error);
         tracing::error!(action, error = causes, "a build failed on the platform's side");
@@ -58,7 +58,8 @@ impl BuildFailure {
     }
 }
 
-/// As it is told: in reasons and in the log, both of which end in terminals. A Dockerfile's words are part of some messages.
+/// As it is told: in reasons and in the log, both of which end in terminals. A Dockerfile's words
+/// are part of some messages.
 impl fmt::Display for BuildFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = visible(&self.message);

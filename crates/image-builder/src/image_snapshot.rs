@@ -1,4 +1,5 @@
-//! Starts the built app in a clean microVM, waits until it is ready, and takes the snapshot that clones start from.
+//! Starts the built app in a clean microVM, waits until it is ready, and takes the snapshot
+//! that clones start from.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,7 +60,8 @@ pub(crate) struct TakenSnapshot {
     pub(crate) output_position: u64,
 }
 
-/// Configuration of an OCI image (OCI image specification, "Image Configuration"), as far as it is used.
+/// Configuration of an OCI image (OCI image specification, "Image Configuration"),
+/// as far as it is used.
 #[derive(Debug, Deserialize)]
 struct OciImage {
     #[serde(default)]
@@ -162,8 +164,8 @@ impl ImageSnapshot<'_> {
         Ok(TakenSnapshot { info, inspection, environment, output_position: position })
     }
 
-    /// Waits for the `ready` hook; without one, until the app listens and has started, and tells why it thinks so. An app
-    /// that listens on nothing is given its time.
+    /// Waits for the `ready` hook; without one, until the app listens and has started, and tells
+    /// why it thinks so. An app that listens on nothing is given its time.
     async fn wait_until_ready(
         &self,
         guest: &Guest,
@@ -195,8 +197,8 @@ impl ImageSnapshot<'_> {
         }
     }
 
-    /// Ports that the app is expected to serve: the hooks' port of a version without a `ready` hook (`hearth image build
-    /// --port`), else those that the Dockerfile exposes.
+    /// Ports that the app is expected to serve: the hooks' port of a version without a `ready` hook
+    /// (`hearth image build --port`), else those that the Dockerfile exposes.
     fn ports_to_wait_for(&self, image: &OciConfig) -> Vec<u16> {
         match self.configuration.hooks.as_ref().and_then(|hooks| hooks.port) {
             Some(port) => vec![port],
@@ -233,7 +235,8 @@ impl ImageSnapshot<'_> {
         })
     }
 
-    /// The image's environment, the version's own on top, and what the service injects (behaviour.md section 1).
+    /// The image's environment, the version's own on top, and the variables
+    /// that the service sets.
     fn environment(&self, image: Vec<String>) -> BTreeMap<String, String> {
         const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
@@ -279,7 +282,8 @@ pub(crate) async fn container_exit(guest: &Guest) -> BuildFailure {
     }
 }
 
-/// Looks at ports and CPUs until the app has started. `None` when the VMM has no process to look at.
+/// Looks at ports and CPUs until the app has started. `None` when the VMM has no
+/// process to look at.
 async fn wait_until_started(guest: &Guest, exposed: Vec<u16>) -> Result<Option<Started>, BuildFailure> {
     let mut readiness = Readiness::new(exposed);
     let began = Instant::now();
@@ -303,7 +307,8 @@ async fn wait_until_started(guest: &Guest, exposed: Vec<u16>) -> Result<Option<S
     }
 }
 
-/// CPU seconds that a process has used (proc_pid_stat(5), fields 14 and 15, in clock ticks of 1/100 s).
+/// CPU seconds that a process has used (proc_pid_stat(5), fields 14 and 15, in clock
+/// ticks of 1/100 s).
 fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);

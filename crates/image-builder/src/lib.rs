@@ -8,8 +8,8 @@
 //! `builder` drives this and is the only writer of image, version and build rows after their
 //! creation.
 //!
-//! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host, and what reads a zip or a
-//! snapshot there is a confined process (`readers`).
+//! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host, and what
+//! reads a zip or a snapshot there is a confined process (`readers`).
 
 mod app_output;
 mod archive;

@@ -1,4 +1,5 @@
-//! What comes before a build microVM: the zip, and the images that its Dockerfile names. It needs no place among the builds.
+//! What comes before a build microVM: the zip, and the images that its Dockerfile names. It needs
+//! no place among the builds.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,8 +37,8 @@ pub(crate) fn places() -> FairSlots {
 }
 
 impl ImageBuilder {
-    /// What needs no microVM: the zip becomes a tar, and its base images come from their registries. A mistake in the
-    /// Dockerfile shows here, without a wait for other builds.
+    /// What needs no microVM: the zip becomes a tar, and its base images come from their
+    /// registries. A mistake in the Dockerfile shows here, without a wait for other builds.
     pub(crate) async fn prepare(
         &self,
         row: &ImageVersionRecord,

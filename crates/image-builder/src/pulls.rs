@@ -1,5 +1,5 @@
-//! Pulls an image for an account: asks the registry in a process of its own, and makes a store disk of what comes
-//! (`store_tool`).
+//! Pulls an image for an account: asks the registry in a process of its own, and makes a store disk
+//! of what comes (`store_tool`).
 
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -108,8 +108,8 @@ impl BaseImages {
         Ok(lease)
     }
 
-    /// How many bytes an image may have unpacked, so that the disk does not get full: meanwhile there are its blobs, its
-    /// layers unpacked, and the disk that is made of them.
+    /// How many bytes an image may have unpacked, so that the disk does not get full: meanwhile
+    /// there are its blobs, its layers unpacked, and the disk that is made of them.
     fn room(&self, image: &str, directory: &Path, packed_bytes: u64) -> Result<u64, BuildFailure> {
         let free = hearth_store::free_bytes(directory).unwrap_or(0);
         let usable = free.saturating_sub(self.config.free_bytes).saturating_sub(packed_bytes);

@@ -1,5 +1,5 @@
-//! The readers of what tenants bring, each in a confined process of its own: the code artifact, and the snapshot's disk and
-//! memory. Their death is a failed build.
+//! The readers of what tenants bring, each in a confined process of its own: the code artifact, and
+//! the snapshot's disk and memory. Their death is a failed build.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,13 +26,15 @@ const MEMORY_BYTES: u64 = 512 << 20;
 /// Time for a zip of the largest allowed size on a slow disk.
 const ARCHIVE_TIME: Duration = Duration::from_mins(15);
 const ARCHIVE_CPU_SECONDS: u64 = 600;
-/// Bytes of a tar beside the content of an entry: its header, a long name and a long link, and padding.
+/// Bytes of a tar beside the content of an entry: its header, a long name and a long
+/// link, and padding.
 const TAR_ENTRY_BYTES: u64 = 12 << 10;
 /// A Dockerfile, with every byte of it escaped.
 const CONTEXT_BYTES: usize = 8 << 20;
 /// How long files and memory may be searched. Some 300 MiB of files take a second.
 const SEARCH_TIME: Duration = Duration::from_secs(20);
-/// How long a search may take that does not look at its clock: a damaged disk can lead it in circles.
+/// How long a search may take that does not look at its clock: a damaged disk can
+/// lead it in circles.
 const SEARCH_LIMIT: Duration = Duration::from_mins(1);
 /// A report with the most findings, processes and sockets.
 const REPORT_BYTES: usize = 32 << 20;

@@ -1,13 +1,16 @@
-//! When an app without a `ready` hook has started, so that its snapshot can be taken. Pure: what was seen, in; a verdict, out.
+//! When an app without a `ready` hook has started, so that its snapshot can be taken. Pure: what
+//! was seen, in; a verdict, out.
 //!
-//! One listening port is not enough: an image may start a database first and its own server a minute later. So the whole guest
-//! has to come to rest, and if the image says which port it serves (EXPOSE), that port has to listen.
+//! One listening port is not enough: an image may start a database first and its own server a
+//! minute later. So the whole guest has to come to rest, and if the image says which port it serves
+//! (EXPOSE), that port has to listen.
 
 use std::time::Duration;
 
 /// A guest that uses less than this share of one CPU is at rest.
 const QUIET_SHARE: f64 = 0.2;
-/// How long it has to be at rest once a port listens that the image exposes: a server may still be starting its workers.
+/// How long it has to be at rest once a port listens that the image exposes: a server may still be
+/// starting its workers.
 const QUIET_EXPOSED: Duration = Duration::from_secs(1);
 /// How long without an exposed port: what listens may not be all that is to come.
 const QUIET_ANY: Duration = Duration::from_secs(2);

@@ -32,8 +32,8 @@ struct StoredReport<'a> {
 }
 
 impl ImageBuilder {
-    /// Makes and stores the report of a version's snapshot, and writes its findings to the log. They fail the build only if the
-    /// operator wants it.
+    /// Makes and stores the report of a version's snapshot, and writes its findings to the log.
+    /// They fail the build only if the operator wants it.
     pub(crate) async fn report(
         &self,
         row: &ImageVersionRecord,

@@ -12,7 +12,8 @@ use crate::container_build::{BuildEnd, ContainerBuild, ContainerImage, egress};
 use crate::failure::{BuildFailure, FailureCode};
 use crate::preparation::Prepared;
 
-/// Most images that the builder may name one after the other. Each costs the boot of a microVM; the layers before are cached.
+/// Most images that the builder may name one after the other. Each costs the boot of a microVM; the
+/// layers before are cached.
 const MAX_ROUNDS: usize = 8;
 
 /// What a Dockerfile is run with.
@@ -29,7 +30,8 @@ pub(crate) struct BuildInputs<'a> {
 }
 
 impl ImageBuilder {
-    /// Runs the build with the images that the scan found, and again with each that the builder misses.
+    /// Runs the build with the images that the scan found, and again with each that
+    /// the builder misses.
     pub(crate) async fn container_image(
         &self,
         row: &ImageVersionRecord,
@@ -93,7 +95,8 @@ impl ImageBuilder {
     }
 }
 
-/// Whether an image was given to the builder already: it may name it in other words than the Dockerfile does.
+/// Whether an image was given to the builder already: it may name it in other words than
+/// the Dockerfile does.
 fn is_among(images: &BTreeSet<String>, image: &str) -> bool {
     let name = |image: &str| as_the_builder_names_it(image).map(|reference| reference.whole()).ok();
     images.contains(image)

@@ -1,4 +1,5 @@
-//! Places that accounts share fairly: accounts that wait get one in turn, and none holds more than its part.
+//! Places that accounts share fairly: accounts that wait get one in turn, and none
+//! holds more than its part.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,8 @@ pub(crate) struct FairSlots {
 #[derive(Debug, Default)]
 struct State {
     held: BTreeMap<AccountId, usize>,
-    /// Accounts that wait, the one whose turn it is first; each with those of its own in the order of their coming.
+    /// Accounts that wait, the one whose turn it is first; each with those of its own in the
+    /// order of their coming.
     waiting: VecDeque<(AccountId, VecDeque<oneshot::Sender<Slot>>)>,
 }
 

@@ -21,8 +21,8 @@ pub struct Reader<'a> {
 /// Reads objects of the S3 that holds code artifacts.
 #[async_trait]
 pub trait ArtifactSource: Send + Sync + std::fmt::Debug {
-    /// Copies an object that `reader` may read and that has at most `max_bytes` into the file `to`; returns its size in
-    /// bytes.
+    /// Copies an object that `reader` may read and that has at most `max_bytes` into the file `to`;
+    /// returns its size in bytes.
     async fn fetch(
         &self,
         reader: Reader<'_>,

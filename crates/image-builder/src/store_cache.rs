@@ -1,4 +1,5 @@
-//! Store disks of pulled images: kept by account, within a number of bytes, and not removed while a build uses them.
+//! Store disks of pulled images: kept by account, within a number of bytes, and not removed
+//! while a build uses them.
 //!
 //! Accounts share none: what one has pulled tells nothing to another, and counts for itself.
 
@@ -53,7 +54,8 @@ impl StoreCache {
         lock
     }
 
-    /// Keeps a disk from being removed, and remembers that it was used; `None` if there is no such disk.
+    /// Keeps a disk from being removed, and remembers that it was used; `None` if
+    /// there is no such disk.
     pub(crate) fn lease(&self, store: &Path) -> Option<Lease> {
         let lease = {
             let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,8 +70,8 @@ impl StoreCache {
         }
     }
 
-    /// Removes the least recently used disks of an account until it keeps no more than it may, but not those in use.
-    /// Returns whether that was enough.
+    /// Removes the least recently used disks of an account until it keeps no more than it may, but
+    /// not those in use. Returns whether that was enough.
     pub(crate) fn shrink(&self, account: &AccountId) -> io::Result<bool> {
         let mut disks = Vec::new();
         for entry in fs::read_dir(self.directory(account)?)? {
@@ -94,7 +96,8 @@ impl StoreCache {
         Ok(bytes <= self.account_bytes)
     }
 
-    /// Removes what pulls that did not end have left, and disks of before there were accounts. To be called before any pull.
+    /// Removes what pulls that did not end have left, and disks of before there were accounts. To
+    /// be called before any pull.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,

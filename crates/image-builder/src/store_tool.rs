@@ -1,4 +1,5 @@
-//! Makes a store disk of an OCI layout by `guest/store-image.sh`, which never runs or unpacks anything of it as root.
+//! Makes a store disk of an OCI layout by `guest/store-image.sh`, which never runs or unpacks
+//! anything of it as root.
 
 use std::io;
 use std::path::Path;
@@ -17,8 +18,9 @@ use crate::failure::{BuildFailure, FailureCode};
 const SAID_BYTES: usize = 4096;
 /// How much of that is told, in characters.
 const TOLD: usize = 500;
-/// Memory and threads of the program and of all that it starts, where cgroups allow: the 2 GiB that `store-image.sh` gives each
-/// of its programs, and pages of the files that they write. The one that reads layers comes to use some hundred MiB.
+/// Memory and threads of the program and of all that it starts, where cgroups allow: the 2 GiB that
+/// `store-image.sh` gives each of its programs, and pages of the files that they write. The one
+/// that reads layers comes to use some hundred MiB.
 pub(crate) const LIMITS: Limits = Limits { memory_mib: Some(3 << 10), cpu_percent: None, threads: 64 };
 
 /// The program and all that it has started; ended when this is dropped.
@@ -51,7 +53,8 @@ pub(crate) struct StoreTool<'a> {
 }
 
 impl StoreTool<'_> {
-    /// Runs the program for at most `time`. What it works on lies beside `store`, and goes with the directory that they are in.
+    /// Runs the program for at most `time`. What it works on lies beside `store`, and goes with the
+    /// directory that they are in.
     pub(crate) async fn make_store(
         self,
         layout: &Path,
@@ -64,8 +67,8 @@ impl StoreTool<'_> {
         let configured = std::env::var("HEARTH_MAX_IMAGE_BYTES").ok().and_then(|text| text.parse().ok());
         let bytes = configured.unwrap_or(u64::MAX).min(unpacked_bytes);
         let mut command = Command::new("sh");
-        // It waits until it is in its group. The tool's own users have to read what it makes; the server's umask is for the
-        // server's files.
+        // It waits until it is in its group. The tool's own users have to read what it makes; the
+        // server's umask is for the server's files.
         command
             .args(["-c", r#"umask 022 && read -r go && exec "$0" "$@" </dev/null"#])
             .arg(self.program)
@@ -110,8 +113,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// How a program has ended, and the last bytes of its standard error: a layer that has taken the program over can make it write
-/// without end.
+/// How a program has ended, and the last bytes of its standard error: a layer that has taken the
+/// program over can make it write without end.
 async fn end_of(mut child: Child) -> io::Result<(ExitStatus, Vec<u8>)> {
     let said = match child.stderr.take() {
         Some(stderr) => last_bytes(stderr).await?,
@@ -222,7 +225,8 @@ mod tests {
             println!("skipped: {reason}");
             return;
         }
-        // None of them takes much, but all of them do; what is left of them after that says nothing.
+        // None of them takes much, but all of them do; what is left of them after
+        // that says nothing.
         let script = "for i in 1 2 3 4 5 6 7 8; do head -c 32M /dev/zero | tail -c 32M >/dev/null & done; wait; exit 1";
         let limits = Limits { memory_mib: Some(64), ..LIMITS };
         let failure = failure(script, limits, LONG).await;
@@ -231,7 +235,8 @@ mod tests {
         assert!(failure.message.ends_with(expected), "{failure}");
     }
 
-    /// The most memory that this process has used since it was last asked, in KiB (proc_pid_status(5), VmHWM).
+    /// The most memory that this process has used since it was last asked, in KiB
+    /// (proc_pid_status(5), VmHWM).
     fn most_memory_kib() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         std::fs::write("/proc/self/clear_refs", "5").unwrap();

@@ -1,5 +1,5 @@
-//! Tries a snapshot out: starts a throw-away clone of it, as a launch would, and asks the app's `validate` hook whether
-//! it is fit for use.
+//! Tries a snapshot out: starts a throw-away clone of it, as a launch would, and asks the app's
+//! `validate` hook whether it is fit for use.
 
 use std::path::Path;
 

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use hearth_host_net::{Ipv4Cidr, is_open_to_guests};
 
-/// The private ranges that guests may reach besides the internet. The namespace's rules refuse the others as well; this check
-/// holds where those rules were taken away.
+/// The private ranges that guests may reach besides the internet. The namespace's rules refuse the
+/// others as well; this check holds where those rules were taken away.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reach(Vec<Ipv4Cidr>);
 

@@ -29,7 +29,8 @@ use crate::spec::{Failure, MANIFEST_SECONDS, PullSpec, Resolved};
 /// First argument of the program when it is to fetch an image.
 pub const SUBCOMMAND: &str = "fetch-image";
 
-/// Most memory that the process may write to, in bytes: manifests are 4 MiB, everything else is streamed.
+/// Most memory that the process may write to, in bytes: manifests are 4 MiB,
+/// everything else is streamed.
 const MEMORY_BYTES: u64 = 256 << 20;
 /// Most descriptors.
 const DESCRIPTORS: u64 = 64;
@@ -37,8 +38,8 @@ const DESCRIPTORS: u64 = 64;
 /// `proc_pid_oom_score_adj(5)`.
 const OOM_SCORE_ADJUSTMENT: &str = "900";
 
-/// Becomes the process that fetches if the command line says so, and does not return then. To be called first in `main`,
-/// before there is a second thread.
+/// Becomes the process that fetches if the command line says so, and does not return then. To be
+/// called first in `main`, before there is a second thread.
 pub fn run_if_requested() {
     if std::env::args_os().nth(1).as_deref() != Some(OsStr::new(SUBCOMMAND)) {
         return;
@@ -159,7 +160,8 @@ async fn fetch(
     layout.finish(&manifest.bytes, manifest.image.media_type).map_err(|_| Failure::Disk)
 }
 
-/// The manifest, with tokens, redirects and whatever else comes before it, within [`MANIFEST_SECONDS`].
+/// The manifest, with tokens, redirects and whatever else comes before it, within
+/// [`MANIFEST_SECONDS`].
 pub(crate) async fn manifest_in_time<D: Dial>(
     repository: &mut Repository<D>,
     reference: &str,

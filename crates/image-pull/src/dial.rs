@@ -1,4 +1,5 @@
-//! Opens connections: from the namespace to what is open to guests, and by way of the server to what the operator has named.
+//! Opens connections: from the namespace to what is open to guests, and by way of the server to
+//! what the operator has named.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,7 +15,8 @@ use crate::resolve;
 /// Longest time for one address to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens connections. Why one could not be opened is nobody's business: whoever knows could scan ports with it.
+/// Opens connections. Why one could not be opened is nobody's business: whoever knows
+/// could scan ports with it.
 pub(crate) trait Dial: Send {
     /// From the namespace.
     fn inside(&mut self, host: &str, port: u16) -> impl Future<Output = Option<TcpStream>> + Send;

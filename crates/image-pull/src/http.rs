@@ -24,7 +24,8 @@ use crate::messages::OperatorAddress;
 use crate::origin::{Origin, Origins, Route};
 use crate::spec::{Failure, Proxy};
 
-/// How long a server may take for its TLS handshake, for the head of its answer, or for the next bytes of a body.
+/// How long a server may take for its TLS handshake, for the head of its answer, or for the
+/// next bytes of a body.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a kept connection may take until it is ready again.
 const REUSE_PATIENCE: Duration = Duration::from_millis(50);
@@ -130,7 +131,8 @@ impl<D: Dial> Http<D> {
 
     async fn stream(&mut self, origin: &Origin, route: Route) -> Result<TcpStream, Failure> {
         if let Some(proxy) = self.proxy.clone().filter(|proxy| is_for(proxy, origin, route)) {
-            // A proxy resolves names itself, and its own rules decide; what is written as an address is known here.
+            // A proxy resolves names itself, and its own rules decide; what is written as an
+            // address is known here.
             let literal = origin.host.parse::<Ipv4Addr>();
             if route == Route::Namespace && literal.is_ok_and(|address| !self.reach.allows(address)) {
                 return Err(Failure::Unreachable);
@@ -147,7 +149,8 @@ impl<D: Dial> Http<D> {
     }
 }
 
-/// Whether a connection goes through the proxy: all that is TLS, unless the host is this machine or excepted.
+/// Whether a connection goes through the proxy: all that is TLS, unless the host is this
+/// machine or excepted.
 fn is_for(proxy: &Proxy, origin: &Origin, route: Route) -> bool {
     let here = origin.host == "localhost"
         || origin.host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
@@ -188,7 +191,8 @@ async fn handshake(
     Ok(sender)
 }
 
-/// A kept connection that can be used again: its last answer was read to the end, and the server has not closed it.
+/// A kept connection that can be used again: its last answer was read to the end, and the
+/// server has not closed it.
 async fn reusable(
     kept: Option<http1::SendRequest<Empty<Bytes>>>,
 ) -> Option<http1::SendRequest<Empty<Bytes>>> {

@@ -1,4 +1,5 @@
-//! Manifests and indexes (OCI image specification 1.1; Docker's image manifest version 2, schema 2).
+//! Manifests and indexes (OCI image specification 1.1; Docker's image manifest
+//! version 2, schema 2).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Messages between the server and the process that fetches: lines of JSON over a Unix socket, with descriptors beside them.
+//! Messages between the server and the process that fetches: lines of JSON over a Unix socket, with
+//! descriptors beside them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -25,7 +26,8 @@ pub(crate) enum OperatorAddress {
 /// What the process that fetches says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromChild {
-    /// It wants a connection to an address of the operator's; the answer is a [`FromParent::Connection`].
+    /// It wants a connection to an address of the operator's; the answer is a
+    /// [`FromParent::Connection`].
     Dial(OperatorAddress),
     /// The manifest is there; the answer is [`FromParent::Proceed`].
     Resolved(Resolved),

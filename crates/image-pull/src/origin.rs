@@ -68,8 +68,9 @@ impl Origins {
         &self.registry
     }
 
-    /// How to connect to `target`, to which something at `from` leads. Only the operator's registry itself leads to the
-    /// operator's registry: once a fetch has been led elsewhere, it does not come back into the host's network.
+    /// How to connect to `target`, to which something at `from` leads. Only the operator's registry
+    /// itself leads to the operator's registry: once a fetch has been led elsewhere, it does not
+    /// come back into the host's network.
     pub(crate) fn route(&self, from: &Origin, target: &Origin) -> Result<Route, Failure> {
         if self.from_operator && *target == self.registry && *from == self.registry {
             return Ok(Route::Operator(OperatorAddress::Registry));

@@ -1,4 +1,5 @@
-//! The server's side: starts the process that fetches, opens for it what the operator has named, and ends it.
+//! The server's side: starts the process that fetches, opens for it what the operator
+//! has named, and ends it.
 
 use std::io;
 use std::net::TcpStream as StdTcpStream;
@@ -29,9 +30,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(15);
 /// How long the end of a process that has hung up is waited for, to learn why.
 const END_PATIENCE: Duration = Duration::from_secs(2);
-/// Threads of the process and of what sets the rules of its namespace before it gives up its rights.
+/// Threads of the process and of what sets the rules of its namespace before it
+/// gives up its rights.
 const THREADS: u32 = 4;
-/// Memory of the process in MiB, where cgroups allow: what it may allocate, and pages of the files that it writes.
+/// Memory of the process in MiB, where cgroups allow: what it may allocate, and pages of the
+/// files that it writes.
 const MEMORY_MIB: u32 = 512;
 
 /// A process that fetches. It is killed when this is dropped.
@@ -61,8 +64,8 @@ impl Drop for OwnGroup {
 impl Fetch {
     /// Starts `program` (this program, but for tests) to find out what the image is.
     ///
-    /// `namespace` is the network namespace that connections leave from; nothing else may be in it. What `cgroups` cannot
-    /// limit is not limited.
+    /// `namespace` is the network namespace that connections leave from; nothing else may be in it.
+    /// What `cgroups` cannot limit is not limited.
     pub async fn start(
         program: &Path,
         spec: &PullSpec,
@@ -174,7 +177,8 @@ async fn launch(
     cgroups: &Arc<Cgroups>,
 ) -> io::Result<(tokio::process::Child, AsyncFd<OwnedFd>, OwnGroup)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    // Moving a process takes the kernel some time, and the thread that starts it has to stay as long as it does.
+    // Moving a process takes the kernel some time, and the thread that starts it has to
+    // stay as long as it does.
     let cgroups = Arc::clone(cgroups);
     let limits = Limits { memory_mib: Some(MEMORY_MIB), cpu_percent: None, threads: THREADS };
     let group = OwnGroup(blocking(move || cgroups.create_for_child("fetch", limits)).await?);

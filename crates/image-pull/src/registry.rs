@@ -1,5 +1,6 @@
-//! The protocol of registries (OCI distribution specification 1.1), as far as fetching needs it, with tokens as Docker's
-//! registries want them ("Token Authentication Specification" of the distribution project).
+//! The protocol of registries (OCI distribution specification 1.1), as far as fetching needs it,
+//! with tokens as Docker's registries want them ("Token Authentication Specification" of the
+//! distribution project).
 
 use std::io::Write as _;
 
@@ -98,7 +99,8 @@ impl<D: Dial> Repository<D> {
         Ok(())
     }
 
-    /// Asks for something of the repository; with what the registry wants to see, if it does not answer without.
+    /// Asks for something of the repository; with what the registry wants to see, if it
+    /// does not answer without.
     async fn get(&mut self, path: &str, accept: &str) -> Result<Response<Incoming>, Failure> {
         let base = self.registry.as_str().trim_end_matches('/');
         let url = Url::parse(&format!("{base}/v2/{}/{path}", self.name)).map_err(|_| Failure::Refused)?;
@@ -170,8 +172,8 @@ impl<D: Dial> Repository<D> {
 }
 
 impl Login {
-    /// Whether the password is for this token server: the registry itself, on whatever port it speaks TLS, or the host that
-    /// the operator has named.
+    /// Whether the password is for this token server: the registry itself, on whatever port it
+    /// speaks TLS, or the host that the operator has named.
     fn may_be_told(&self, server: &Origin, registry: &Origin) -> bool {
         let named = self.token_host.as_deref().is_some_and(|host| host.eq_ignore_ascii_case(&server.host));
         server == registry || (server.secure && (named || server.host == registry.host))

@@ -18,7 +18,8 @@ pub struct PullSpec {
     pub repository: String,
     /// Tag or digest.
     pub reference: String,
-    /// Whether [`Self::registry`] is the operator's word: it may be `http`, and is dialled from the host's namespace.
+    /// Whether [`Self::registry`] is the operator's word: it may be `http`, and is dialled from
+    /// the host's namespace.
     pub from_operator: bool,
     /// The proxy that everything else goes through, if the operator has one.
     pub proxy: Option<Proxy>,
@@ -87,8 +88,8 @@ pub struct Resolved {
     pub bytes: u64,
 }
 
-/// Why an image could not be fetched. Nothing in it is the registry's text, and connections that fail look all the same, so
-/// that nothing can be read or scanned through it.
+/// Why an image could not be fetched. Nothing in it is the registry's text, and connections that
+/// fail look all the same, so that nothing can be read or scanned through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
     /// No connection, whatever the reason.

@@ -64,7 +64,8 @@ async fn tokens_go_to_the_registry_that_they_are_for_and_nowhere_else() {
     assert_eq!(tokens.authorizations(), [None]);
 }
 
-/// What leads elsewhere, and whether it is a redirect of the manifest, of a blob, or a token server.
+/// What leads elsewhere, and whether it is a redirect of the manifest, of a blob, or
+/// a token server.
 #[derive(Debug, Clone, Copy)]
 enum Lead {
     Manifest,

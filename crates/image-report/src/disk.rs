@@ -1,4 +1,5 @@
-//! The files of the root disk, read without mounting it: nothing of an image is given to the host's kernel.
+//! The files of the root disk, read without mounting it: nothing of an image is given
+//! to the host's kernel.
 
 use std::collections::HashSet;
 use std::io;
@@ -65,8 +66,8 @@ impl Disk {
         })
     }
 
-    /// Searches the files. Those below `/usr` that came with a Debian package are left out: everybody has them, and test keys
-    /// are among them.
+    /// Searches the files. Those below `/usr` that came with a Debian package are left out:
+    /// everybody has them, and test keys are among them.
     pub(crate) fn search(&self, findings: &mut Findings, search: &mut Search) {
         let packaged = self.packaged_files();
         let mut left_out = LeftOut::default();

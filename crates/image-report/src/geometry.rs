@@ -43,7 +43,8 @@ impl Bounded {
         if block_bits > MOST_BLOCK_BITS {
             return wrong("blocks are too large");
         }
-        // s_blocks_count_lo; the high half counts with the 64bit feature only, and must be zero for disks of ours.
+        // s_blocks_count_lo; the high half counts with the 64bit feature only, and must be
+        // zero for disks of ours.
         let blocks = u64::from(u32_at(0x4)) | u64::from(u32_at(0x150)) << 32;
         if blocks > self.bytes >> block_bits {
             return wrong("superblock claims more blocks than the disk has");

@@ -12,8 +12,8 @@ use crate::findings::Findings;
 use crate::memory::Memory;
 use crate::report::{Place, ProcessReport, Report, Search, SocketReport};
 
-/// Beginnings of the names of files that bring random number generators of their own: cryptographic libraries and
-/// interpreters.
+/// Beginnings of the names of files that bring random number generators of their own: cryptographic
+/// libraries and interpreters.
 const GENERATORS: [&str; 12] = [
     "libcrypto.so",
     "libgcrypt.so",

@@ -48,8 +48,8 @@ impl Memory {
         }
     }
 
-    /// Pages that follow each other in the process are searched together, however they lie in the guest. `false` when time was
-    /// over before the end.
+    /// Pages that follow each other in the process are searched together, however they lie in the
+    /// guest. `false` when time was over before the end.
     fn search_region(
         &self,
         process: &Process,

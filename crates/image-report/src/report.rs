@@ -32,8 +32,9 @@ pub struct ProcessReport {
     pub user: String,
     /// Its program's name, without arguments.
     pub command: String,
-    /// Libraries and interpreters that it has loaded whose random numbers are their own: if they were seeded before the
-    /// snapshot, every clone goes on with the same ones. Whether they were cannot be told.
+    /// Libraries and interpreters that it has loaded whose random numbers are their own: if they
+    /// were seeded before the snapshot, every clone goes on with the same ones. Whether they
+    /// were cannot be told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_random_numbers: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! What secrets look like.
 //!
-//! Only forms with a mark of their own are looked for: a random-looking word alone is too often none.
+//! Only forms with a mark of their own are looked for: a random-looking word alone
+//! is too often none.
 
 use std::sync::LazyLock;
 
@@ -11,8 +12,8 @@ use crate::report::SecretKind;
 /// Longest text that a pattern needs to match: pieces that are searched one by one overlap by this.
 pub(crate) const LONGEST_BYTES: usize = 4096;
 
-/// The marks first, so that the search can jump from one to the next; what may stand around them is checked afterwards.
-/// Each alternative is a group of the number of its kind in [`KINDS`].
+/// The marks first, so that the search can jump from one to the next; what may stand around them is
+/// checked afterwards. Each alternative is a group of the number of its kind in [`KINDS`].
 const PATTERN: &str = concat!(
     r"(?-u)",
     // The header alone is a constant of every TLS library; contents make it a key.
@@ -72,7 +73,8 @@ fn is_edge(neighbour: Option<&u8>) -> bool {
     neighbour.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'+')
 }
 
-/// The part that is the same wherever the secret is: without its name, and the beginning of a long one.
+/// The part that is the same wherever the secret is: without its name, and the
+/// beginning of a long one.
 fn essence(kind: SecretKind, text: &[u8]) -> &[u8] {
     match kind {
         SecretKind::AwsSecretAccessKey => &text[text.len() - 40..],

@@ -22,8 +22,8 @@ const CREDENTIALS_FILE: &str = "credentials.json";
 /// Directory of the other accounts' credentials.
 const ACCOUNTS_DIRECTORY: &str = "accounts";
 
-/// Reads or makes the key of an account's root user. That of the first account is in [`CREDENTIALS_FILE`], the others'
-/// are in `accounts/<account>.json`.
+/// Reads or makes the key of an account's root user. That of the first account is in
+/// [`CREDENTIALS_FILE`], the others' are in `accounts/<account>.json`.
 pub(crate) fn root_key(data_dir: &Path, account: &AccountId, first: bool) -> anyhow::Result<RootKey> {
     let stored = stored_credentials(&credentials_file(data_dir, (!first).then_some(account)), account)?;
     Ok(RootKey {

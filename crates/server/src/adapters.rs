@@ -115,7 +115,8 @@ mod tests {
         }
     }
 
-    /// What comes of reading `s3://<bucket>/app.zip`, which is nowhere: `NoSuchBucket` is what an allowed reader is told.
+    /// What comes of reading `s3://<bucket>/app.zip`, which is nowhere: `NoSuchBucket` is what an
+    /// allowed reader is told.
     async fn read(artifacts: &Artifacts, role: &str, bucket: &str) -> ArtifactError {
         let account = AccountId::from_stored("111122223333");
         let image = "arn:aws:lambda:us-east-1:111122223333:microvm-image:app";

@@ -10,7 +10,8 @@ pub(crate) struct ApiConfig {
     pub(crate) connections: u32,
     /// Connections of one source, an IPv4 address or a /64 of IPv6; 0 is no limit.
     pub(crate) connections_per_source: u32,
-    /// Addresses and ranges of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    /// Addresses and ranges of proxies whose `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` are believed.
     pub(crate) trusted_proxies: Vec<String>,
 }
 

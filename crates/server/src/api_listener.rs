@@ -25,8 +25,8 @@ use crate::forwarded::TrustedProxies;
 
 /// Longest time until the next request's head is complete, waiting for the request included.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest head of a request, and most that is read ahead of a body, in bytes. The library's own limit is 400 KiB, which a
-/// thousand clients without a key would fill.
+/// Longest head of a request, and most that is read ahead of a body, in bytes. The library's own
+/// limit is 400 KiB, which a thousand clients without a key would fill.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// How long a client may acknowledge nothing, or leave no room for what is to be sent, until it is
 /// cut. One that takes 5 KB/s leaves room for more of a full buffer (4 MiB at most on most hosts)
@@ -81,7 +81,8 @@ pub(crate) async fn serve(
                 Ok((stream, address)) => {
                     let from_source = sources.connection(address.ip());
                     if from_source.is_none() && !proxies.contains(address.ip()) {
-                        // Dropping it closes it: until its head is read it asks for nothing that could be answered.
+                        // Dropping it closes it: until its head is read it asks for nothing
+                        // that could be answered.
                         continue;
                     }
                     let place = places.take().await;

@@ -1,5 +1,5 @@
-//! `hearth backup`: a data directory as one file. Its disks and memory files are mostly holes; an archive that writes them out
-//! is fifty times as large as what is there.
+//! `hearth backup`: a data directory as one file. Its disks and memory files are mostly holes; an
+//! archive that writes them out is fifty times as large as what is there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -25,8 +25,8 @@ pub(crate) struct BackupArgs {
     file: PathBuf,
 }
 
-/// Writes the archive: a tar of GNU's form, with sparse files as such. It holds the keys of all users, so only its owner may
-/// read it.
+/// Writes the archive: a tar of GNU's form, with sparse files as such. It holds the keys of all
+/// users, so only its owner may read it.
 pub(crate) fn run(args: &BackupArgs) -> anyhow::Result<()> {
     let directory = &args.data_dir;
     if !directory.join("hearth.db").exists() {

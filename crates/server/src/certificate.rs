@@ -22,8 +22,8 @@ pub(crate) struct EndpointCertificate {
     pub(crate) keeping: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Opens the certificate for names below `suffix`. `zone` is there if the server is the domain's name server; `hurry` is
-/// notified when files should be read again.
+/// Opens the certificate for names below `suffix`. `zone` is there if the server is the domain's
+/// name server; `hurry` is notified when files should be read again.
 pub(crate) fn open(
     config: &Config,
     data_dir: &Path,

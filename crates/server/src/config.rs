@@ -65,7 +65,8 @@ pub(crate) struct Config {
     pub(crate) endpoint_addr: SocketAddr,
     /// Domain of the endpoints' names.
     pub(crate) endpoint_domain: String,
-    /// Names that the API is reached by, in front of which clients of S3 may write a bucket; `localhost` always is one.
+    /// Names that the API is reached by, in front of which clients of S3 may write a bucket;
+    /// `localhost` always is one.
     pub(crate) api_names: Vec<String>,
     /// Region.
     pub(crate) region: String,

@@ -15,13 +15,14 @@ const OTHERS: u32 = 0o077;
 #[derive(Debug)]
 pub(crate) struct DataDirLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-/// Lets nobody but this process's user read or write the files that it makes from now on, unless a file's mode is set.
+/// Lets nobody but this process's user read or write the files that it makes from now on, unless
+/// a file's mode is set.
 pub(crate) fn make_files_private() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(OTHERS));
 }
 
-/// Makes the directory (mode 0700) and locks it. One that is there already is closed to others: there are secret keys in it
-/// and the memory of microVMs.
+/// Makes the directory (mode 0700) and locks it. One that is there already is closed to others:
+/// there are secret keys in it and the memory of microVMs.
 pub(crate) fn lock(directory: &Path) -> anyhow::Result<DataDirLock> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -54,7 +55,8 @@ pub(crate) fn lock(directory: &Path) -> anyhow::Result<DataDirLock> {
     Ok(DataDirLock(file))
 }
 
-/// Takes all rights on the directory, and on what is right inside, from other users; what belongs to another user is refused.
+/// Takes all rights on the directory, and on what is right inside, from other users; what belongs
+/// to another user is refused.
 fn keep_private(directory: &Path) -> anyhow::Result<()> {
     let looked = |path: &Path| format!("cannot look at {}", path.display());
     let metadata = directory.metadata().with_context(|| looked(directory))?;
@@ -109,7 +111,8 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Resul
     }
 }
 
-/// Writes a small file (mode 0600) whose readers never see half of it; it survives a power failure once this returns.
+/// Writes a small file (mode 0600) whose readers never see half of it; it survives a power
+/// failure once this returns.
 pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let aside = path.with_extension("new");
     let written = OpenOptions::new()

@@ -1,5 +1,5 @@
-//! `hearth doctor`: what this host can do, and what to install or change for the rest. Every answer comes from trying,
-//! not from names or versions, wherever trying leaves nothing behind.
+//! `hearth doctor`: what this host can do, and what to install or change for the rest. Every answer
+//! comes from trying, not from names or versions, wherever trying leaves nothing behind.
 
 use std::fs;
 use std::io::{self, Write as _};

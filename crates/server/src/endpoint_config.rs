@@ -64,7 +64,8 @@ pub(crate) struct DnsConfig {
     pub(crate) answers: Vec<IpAddr>,
 }
 
-/// `[endpoint]`: how much is served. What a microVM may take grows with its vCPUs at peak; 0 is no limit.
+/// `[endpoint]`: how much is served. What a microVM may take grows with its vCPUs at
+/// peak; 0 is no limit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EndpointConfig {
@@ -72,7 +73,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) connections: u32,
     /// Client connections of one microVM that have shown a token; a quarter of all by default.
     pub(crate) connections_per_microvm: Option<u32>,
-    /// Client connections of all microVMs of one account that have shown a token; half of all by default.
+    /// Client connections of all microVMs of one account that have shown a token;
+    /// half of all by default.
     pub(crate) connections_per_account: Option<u32>,
     /// Client connections of one source.
     pub(crate) connections_per_source: u32,

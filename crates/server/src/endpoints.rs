@@ -1,5 +1,5 @@
-//! Everything of the endpoints that needs no microVM: names, certificate, tokens, log. It is opened before anything is
-//! started, so that a mistake in the configuration is said at once.
+//! Everything of the endpoints that needs no microVM: names, certificate, tokens, log. It is opened
+//! before anything is started, so that a mistake in the configuration is said at once.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -49,8 +49,8 @@ pub(crate) struct RunningEndpoints {
 }
 
 impl Endpoints {
-    /// Reads keys, certificate and settings; `address` is where the endpoints listen, `possible` how many
-    /// connections there can be.
+    /// Reads keys, certificate and settings; `address` is where the endpoints listen, `possible`
+    /// how many connections there can be.
     pub(crate) async fn open(
         config: &Config,
         data_dir: &Path,
@@ -128,7 +128,8 @@ fn observation(config: &Config) -> anyhow::Result<Observation> {
     Ok(Observation { access_log, ..Observation::default() })
 }
 
-/// At SIGHUP files are opened or read anew: the access log, and a certificate that the operator provides.
+/// At SIGHUP files are opened or read anew: the access log, and a certificate that
+/// the operator provides.
 async fn on_hang_up(mut signal: Signal, observation: Arc<Observation>, certificate: Arc<Notify>) {
     while signal.recv().await.is_some() {
         if let Some(log) = &observation.access_log {

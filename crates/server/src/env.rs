@@ -59,7 +59,8 @@ pub(crate) fn run(args: &EnvArgs) -> anyhow::Result<()> {
         ("AWS_REGION", &server.region),
         ("AWS_DEFAULT_REGION", &server.region),
         ("AWS_EC2_METADATA_DISABLED", "true"),
-        // Some operations put a label before the host's name, which an address on loopback cannot have.
+        // Some operations put a label before the host's name, which an address on
+        // loopback cannot have.
         ("AWS_DISABLE_HOST_PREFIX_INJECTION", "true"),
         ("HEARTH_CA_BUNDLE", &ca_bundle.to_string_lossy()),
     ];

@@ -6,7 +6,8 @@ use hearth_identity::{ConnectionUser, SourceAddress};
 use hyper::HeaderMap;
 use ipnet::IpNet;
 
-/// The addresses a request came through, each proxy's peer at the end of the list. There is no standard; proxies agree.
+/// The addresses a request came through, each proxy's peer at the end of the list. There is no
+/// standard; proxies agree.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// `https` when the client spoke TLS to the proxy.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
@@ -35,8 +36,8 @@ impl TrustedProxies {
         self.0.iter().any(|range| range.contains(&address))
     }
 
-    /// The client: from the connection's peer back to the first address that is no trusted proxy's. What stands before that
-    /// was written by somebody who may lie. `user` is the connection's.
+    /// The client: from the connection's peer back to the first address that is no trusted proxy's.
+    /// What stands before that was written by somebody who may lie. `user` is the connection's.
     pub(crate) fn source(
         &self,
         peer: SocketAddr,

@@ -57,8 +57,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // The server starts every VMM, every confined reader and every fetch of an image through itself; nothing else may happen in
-    // those processes.
+    // The server starts every VMM, every confined reader and every fetch of an image through
+    // itself; nothing else may happen in those processes.
     hearth_vmm::jail::run_if_requested();
     hearth_confined::run_if_requested(&hearth_image_builder::CONFINED_WORKS);
     hearth_image_pull::run_if_requested();

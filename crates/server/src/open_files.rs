@@ -1,7 +1,8 @@
 //! How many files the server may have open, and how many of them clients can take.
 //!
-//! A connection is an open file. systemd starts services with a soft limit of 1024, which a thousand silent clients would use
-//! up: then nothing could be launched, and nobody could ask for it.
+//! A connection is an open file. systemd starts services with a soft limit of 1024,
+//! which a thousand silent clients would use up: then nothing could be launched, and
+//! nobody could ask for it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -21,7 +22,8 @@ pub(crate) struct Connections {
     pub(crate) api: usize,
 }
 
-/// Raises the limit to what so many client connections need, as far as this process may; `None` is as many as there can be.
+/// Raises the limit to what so many client connections need, as far as this process may; `None` is
+/// as many as there can be.
 pub(crate) fn provide(wanted: Option<u64>) -> Connections {
     let limits = getrlimit(Resource::Nofile);
     let (soft, hard) = (limits.current.unwrap_or(u64::MAX), limits.maximum.unwrap_or(u64::MAX));

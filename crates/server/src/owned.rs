@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-/// Refuses a program that another user than root can change or replace, by itself or by a directory above it. A server that is
-/// not root runs it as whoever started it, and what is not there is not run.
+/// Refuses a program that another user than root can change or replace, by itself or by a
+/// directory above it. A server that is not root runs it as whoever started it, and what is
+/// not there is not run.
 pub(crate) fn check(program: &Path) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() || !program.exists() {
         return Ok(());

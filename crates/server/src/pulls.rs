@@ -47,7 +47,8 @@ pub(crate) fn per_account(config: &Config) -> (usize, usize) {
     let (build, quotas) = (&config.build, &config.quotas);
     let builds = quotas.running_builds.unwrap_or(build.concurrent_builds);
     let several = config.accounts.iter().any(|account| *account != config.account_id);
-    // Where there are several accounts, none may hold the last place of what there is more than one of.
+    // Where there are several accounts, none may hold the last place of what there
+    // is more than one of.
     let most = |all: usize| if several { all.saturating_sub(1).max(1) } else { all };
     (builds.min(most(build.concurrent_builds)), quotas.concurrent_pulls.min(most(build.concurrent_pulls)))
 }

@@ -1,6 +1,7 @@
-//! What expires: log lines, records of terminated microVMs and deleted network connectors, client tokens. A sweep goes over
-//! them once a minute, in short transactions with pauses, so that it holds up nobody. Once an hour the lifecycle rules of
-//! buckets are followed, which count in days; that is done beside it, since buckets can be large.
+//! What expires: log lines, records of terminated microVMs and deleted network connectors, client
+//! tokens. A sweep goes over them once a minute, in short transactions with pauses, so that it
+//! holds up nobody. Once an hour the lifecycle rules of buckets are followed, which count in days;
+//! that is done beside it, since buckets can be large.
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ impl Limits {
     }
 }
 
-/// Sweeps until what it returns is dropped. `follow_rules` removes what has expired by the lifecycle rules of buckets.
+/// Sweeps until what it returns is dropped. `follow_rules` removes what has expired by the
+/// lifecycle rules of buckets.
 pub(crate) fn keep_sweeping<F, E>(
     store: Store,
     limits: Limits,
@@ -83,9 +85,10 @@ async fn done<T: Send + 'static, E: std::error::Error + Send + 'static>(
     None
 }
 
-/// Removes what has expired at `now`, in at most so many rounds; true when there may be more: the next sweep goes on, and knows what has expired
-/// meanwhile. Every kind and every account has its turn in each round, so that an account that makes more than one step
-/// removes keeps nobody else's from being removed.
+/// Removes what has expired at `now`, in at most so many rounds; true when there may be more: the
+/// next sweep goes on, and knows what has expired meanwhile. Every kind and every account has its
+/// turn in each round, so that an account that makes more than one step removes keeps nobody
+/// else's from being removed.
 async fn sweep(store: &Store, limits: Limits, now: Timestamp, rounds: u32) -> hearth_store::Result<bool> {
     for _ in 0..rounds {
         if !round(store, limits, now).await? {

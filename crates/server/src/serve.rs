@@ -180,8 +180,9 @@ fn host_net_config(config: &Config, instance: &blake3::Hash) -> anyhow::Result<H
     })
 }
 
-/// Each data directory has a range of 65,536 user ids of its own: far above those of people and packages, and below 2³¹,
-/// which some programs cannot read. Two directories share one in 1 of 16,383 cases.
+/// Each data directory has a range of 65,536 user ids of its own: far above those of people
+/// and packages, and below 2³¹, which some programs cannot read. Two directories share one
+/// in 1 of 16,383 cases.
 fn derived_uid(instance: &blake3::Hash) -> u32 {
     let [first, second, ..] = *instance.as_bytes();
     0x4000_0000 + u32::from(u16::from_le_bytes([first, second]) % 0x3fff) * 0x1_0000
@@ -362,7 +363,8 @@ fn announce(config: &Config, data_dir: &Path, api: SocketAddr, endpoints: Socket
 }
 
 impl Parts {
-    /// Builds end, running microVMs are suspended or left; then the network goes, but for what is left.
+    /// Builds end, running microVMs are suspended or left; then the network goes,
+    /// but for what is left.
     async fn shut_down(self, on_stop: OnStop) {
         let end_microvms = async {
             match on_stop {
@@ -387,7 +389,8 @@ async fn bind(address: SocketAddr, argument: &str) -> anyhow::Result<TcpListener
         .with_context(|| format!("cannot listen on {address}; choose another address with {argument}"))
 }
 
-/// Names under `localhost` resolve to ::1 first, so an endpoint on 127.0.0.1 listens there too where IPv6 exists.
+/// Names under `localhost` resolve to ::1 first, so an endpoint on 127.0.0.1 listens there
+/// too where IPv6 exists.
 async fn bind_endpoints(address: SocketAddr) -> anyhow::Result<Vec<TcpListener>> {
     let first = bind(address, "--endpoint-addr").await?;
     let port = first.local_addr()?.port();

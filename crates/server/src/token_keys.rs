@@ -1,6 +1,7 @@
 //! The keys of endpoint tokens on the disk: made at the first start, changed by age and by command.
 //!
-//! A key is written before the first token is made with it, and kept until the last of its tokens has expired.
+//! A key is written before the first token is made with it, and kept until the last of
+//! its tokens has expired.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,8 @@ use crate::data_dir::{self, write_private};
 const FILE: &str = "endpoint-token-key.json";
 /// How often it is looked whether a key is too old.
 const PERIOD: Duration = Duration::from_mins(1);
-/// How much longer than its tokens can live a key is kept, in seconds, for clocks that are set back.
+/// How much longer than its tokens can live a key is kept, in seconds, for clocks
+/// that are set back.
 const MARGIN_SECONDS: i64 = 5 * 60;
 /// Keys at a time.
 const KEYS_MAX: usize = 8;
@@ -66,7 +68,8 @@ pub(crate) struct TokenKeyFile {
 }
 
 impl TokenKeyFile {
-    /// Reads or makes the keys. The newest is replaced when it is older than so many days; 0 is never.
+    /// Reads or makes the keys. The newest is replaced when it is older than so many
+    /// days; 0 is never.
     pub(crate) fn open(data_dir: &Path, rotate_after_days: u32) -> anyhow::Result<Self> {
         let path = data_dir.join(FILE);
         let now = Timestamp::now().as_second();

@@ -1,9 +1,10 @@
-//! A driver without processes, for tests of state machines: same traits, real snapshot files, scripted failures.
+//! A driver without processes, for tests of state machines: same traits, real snapshot
+//! files, scripted failures.
 //!
-//! A [`FakeVmm`] does what it is told at once unless a test has asked for a failure ([`FakeVmm::fail_next`]) or a
-//! delay ([`FakeVmm::delay`], in tokio's time), or decides about every call itself ([`FakeVmm::obey`]). Its VMs can be
-//! made to end ([`FakeVm::exit`]). There is no guest: [`Vm::connect_guest`] uses the spec's channel, which the test
-//! provides.
+//! A [`FakeVmm`] does what it is told at once unless a test has asked for a failure
+//! ([`FakeVmm::fail_next`]) or a delay ([`FakeVmm::delay`], in tokio's time), or decides about
+//! every call itself ([`FakeVmm::obey`]). Its VMs can be made to end ([`FakeVm::exit`]). There is
+//! no guest: [`Vm::connect_guest`] uses the spec's channel, which the test provides.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -39,7 +40,8 @@ pub enum FakeOperation {
     Adopt,
 }
 
-/// Decides what befalls each call of a driver and its VMs: it may wait, fail, never return, or make a VM exit first.
+/// Decides what befalls each call of a driver and its VMs: it may wait, fail, never return, or
+/// make a VM exit first.
 #[async_trait]
 pub trait Schedule: Send + Sync + std::fmt::Debug {
     /// Called before an operation on the VM with this name; an error is the operation's.
@@ -107,7 +109,8 @@ impl FakeVmm {
         lock(&self.shared).failures.entry(operation).or_default().push_back(error);
     }
 
-    /// From now on runs guests under this accelerator, as a server does that was started again on a host that has changed.
+    /// From now on runs guests under this accelerator, as a server does that was started again on a
+    /// host that has changed.
     pub fn use_accelerator(&self, name: &str) {
         lock(&self.shared).accelerator = Some(name.to_owned());
     }
@@ -117,7 +120,8 @@ impl FakeVmm {
         lock(&self.shared).delays.insert(operation, delay);
     }
 
-    /// From now on every call is decided by this schedule, and no longer kept in [`FakeVmm::calls`].
+    /// From now on every call is decided by this schedule, and no longer kept in
+    /// [`FakeVmm::calls`].
     pub fn obey(&self, schedule: Arc<dyn Schedule>) {
         lock(&self.shared).schedule = Some(schedule);
     }
@@ -241,7 +245,8 @@ impl FakeVm {
         if self.is_running() { Ok(channel) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
-    /// Ends the VM, as a crash or a guest that powers itself off would. Only the first reason counts.
+    /// Ends the VM, as a crash or a guest that powers itself off would. Only the
+    /// first reason counts.
     pub fn exit(&self, reason: ExitReason) {
         lock(&self.shared).vms.remove(&self.name);
         self.running.send_replace(false);

@@ -1,5 +1,6 @@
-//! VMM processes that an earlier server left behind and nobody takes over. Only processes that are provably ours are
-//! ended: the record in their run directory names them, and they are still the ones that were recorded.
+//! VMM processes that an earlier server left behind and nobody takes over. Only processes that are
+//! provably ours are ended: the record in their run directory names them, and they are still the
+//! ones that were recorded.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,9 +19,9 @@ use crate::process::record::find_any;
 /// How long the kernel may take to clear away a killed VMM, whose memory may be large.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Ends the VMM of every run directory in `run_root` but those named in `keep`, waits until it is gone, and removes the
-/// directory and its cgroups. What cannot be removed is logged. Returns the names of those whose VMM could not be ended; their
-/// directories stay.
+/// Ends the VMM of every run directory in `run_root` but those named in `keep`, waits until it is
+/// gone, and removes the directory and its cgroups. What cannot be removed is logged. Returns the
+/// names of those whose VMM could not be ended; their directories stay.
 pub fn remove(run_root: &Path, keep: &BTreeSet<String>) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(run_root) else { return Vec::new() };
     let kept = |entry: &std::fs::DirEntry| keep.contains(&*entry.file_name().to_string_lossy());
@@ -53,7 +54,8 @@ pub fn remove(run_root: &Path, keep: &BTreeSet<String>) -> Vec<String> {
 pub fn end_recorded(run_dir: &Path) -> Result<()> {
     if let Some(process) = end(run_dir)? {
         wait(&process, run_dir)?;
-        // Nobody else may be there to ask for the exit status of a child; of others the kernel tells nothing.
+        // Nobody else may be there to ask for the exit status of a child; of others the
+        // kernel tells nothing.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let _ = rustix::process::waitid(WaitId::PidFd(process.as_fd()), options);
     }

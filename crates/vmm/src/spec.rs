@@ -12,10 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Everything that a driver needs to start a VM.
 #[derive(Debug)]
 pub struct VmSpec {
-    /// Name of the VM: used for the process's log files, its cgroup and its API socket. `[a-z0-9-]`, at most 64 bytes.
+    /// Name of the VM: used for the process's log files, its cgroup and its API socket.
+    /// `[a-z0-9-]`, at most 64 bytes.
     pub name: String,
-    /// Directory for run-time files (API socket, pid file, console and VMM logs); made by the caller, private to
-    /// this VM.
+    /// Directory for run-time files (API socket, pid file, console and VMM logs); made by the
+    /// caller, private to this VM.
     pub run_dir: PathBuf,
     /// Number of virtual CPUs.
     pub vcpu_count: u8,
@@ -83,7 +84,8 @@ impl DriveImage {
 /// A network device on a TAP.
 #[derive(Debug)]
 pub struct NetworkInterface {
-    /// Descriptor of the TAP device (opened in its network namespace, `IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`).
+    /// Descriptor of the TAP device (opened in its network namespace, `IFF_TAP |
+    /// IFF_NO_PI | IFF_VNET_HDR`).
     pub tap: OwnedFd,
     /// MAC address of the guest's side.
     pub guest_mac: [u8; 6],
@@ -94,7 +96,8 @@ pub struct NetworkInterface {
 pub struct Isolation {
     /// User and group id of the process; no other VM and no person uses it at the same time.
     pub uid: u32,
-    /// Network namespace that the process is put into (it reaches the network only through its TAPs).
+    /// Network namespace that the process is put into (it reaches the network only
+    /// through its TAPs).
     pub network_namespace: Option<Arc<OwnedFd>>,
     /// Host memory limit in MiB, where cgroups allow.
     pub memory_limit_mib: Option<u32>,
@@ -102,15 +105,17 @@ pub struct Isolation {
     pub cpu_limit_percent: Option<u32>,
 }
 
-/// How the host reaches the agent in the guest: known to whoever made the network, used by [`crate::Vm::connect_guest`].
+/// How the host reaches the agent in the guest: known to whoever made the network, used by
+/// [`crate::Vm::connect_guest`].
 #[async_trait]
 pub trait GuestChannel: Send + Sync + fmt::Debug {
-    /// Opens a new connection to the agent; fails at once when nothing listens, and never waits longer than a
-    /// few seconds.
+    /// Opens a new connection to the agent; fails at once when nothing listens, and never waits
+    /// longer than a few seconds.
     async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>>;
 
-    /// Opens a connection to a TCP port of the app past the agent, in at most so long. Connection refused means that the
-    /// guest's kernel says so; any other error, that there may be no such way.
+    /// Opens a connection to a TCP port of the app past the agent, in at most so long.
+    /// Connection refused means that the guest's kernel says so; any other error, that
+    /// there may be no such way.
     async fn connect_app(&self, port: u16, limit: Duration) -> std::io::Result<Box<dyn GuestStream>> {
         let _ = (port, limit);
         Err(std::io::ErrorKind::Unsupported.into())

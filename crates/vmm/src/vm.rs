@@ -33,7 +33,8 @@ pub enum ExitReason {
     Stopped,
     /// The process ended by itself with this exit status; the last lines it wrote to stderr follow.
     Failed {
-        /// Exit code, or 128 + signal; -1 when nobody knows, because an earlier server had started the process.
+        /// Exit code, or 128 + signal; -1 when nobody knows, because an earlier server had
+        /// started the process.
         status: i32,
         /// The tail of its log.
         log_tail: String,
@@ -50,7 +51,8 @@ pub enum SnapshotTarget {
         /// The disks that the guest can write to.
         disks: Vec<SnapshotDisk>,
     },
-    /// Of a VM that was *restored*: only pages changed since its last snapshot are written, as a new layer.
+    /// Of a VM that was *restored*: only pages changed since its last snapshot are
+    /// written, as a new layer.
     Layer {
         /// The microVM's own directory; layers, `device-state` and `manifest.json` live in it.
         directory: PathBuf,
@@ -71,7 +73,8 @@ impl SnapshotTarget {
 /// Sizes of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SnapshotInfo {
-    /// Bytes of guest memory written by this snapshot (allocated bytes of the memory file for a base).
+    /// Bytes of guest memory written by this snapshot (allocated bytes of the memory
+    /// file for a base).
     pub memory_bytes: u64,
     /// Bytes of device state.
     pub device_state_bytes: u64,
@@ -103,8 +106,9 @@ pub trait Vmm: Send + Sync + fmt::Debug {
     /// What this driver can do on this host.
     fn capabilities(&self) -> &Capabilities;
 
-    /// Starts a VM from its boot source; its vCPUs run. Its RAM is a file `memory` inside `snapshot_directory` if
-    /// one is given (so that a [`SnapshotTarget::Base`] costs no copy), otherwise anonymous.
+    /// Starts a VM from its boot source; its vCPUs run. Its RAM is a file `memory` inside
+    /// `snapshot_directory` if one is given (so that a [`SnapshotTarget::Base`] costs no copy),
+    /// otherwise anonymous.
     async fn boot(&self, spec: VmSpec, snapshot_directory: Option<&Path>) -> Result<Arc<dyn Vm>>;
 
     /// Starts a paused VM from a snapshot: the base, and on top of it the microVM's own layers if
@@ -116,13 +120,15 @@ pub trait Vmm: Send + Sync + fmt::Debug {
         layers_directory: &Path,
     ) -> Result<Arc<dyn Vm>>;
 
-    /// Takes over a VM that was restored by a process that is gone; `None` when it has ended. The VM notices nothing. It
-    /// can do everything that it could before, but the exit status of its process is not known to a stranger.
+    /// Takes over a VM that was restored by a process that is gone; `None` when it has ended. The
+    /// VM notices nothing. It can do everything that it could before, but the exit status of its
+    /// process is not known to a stranger.
     ///
     /// # Errors
-    /// [`crate::Error::OtherFormat`] for a VM that another version of this program has started and recorded differently;
-    /// [`crate::Error::Refused`] for one that was not restored to its end; whatever else keeps it from being reached. The
-    /// process stays in all of these cases: [`crate::leftovers`] ends it.
+    /// [`crate::Error::OtherFormat`] for a VM that another version of this program has started and
+    /// recorded differently; [`crate::Error::Refused`] for one that was not restored to its end;
+    /// whatever else keeps it from being reached. The process stays in all of these cases:
+    /// [`crate::leftovers`] ends it.
     async fn adopt(&self, adoption: Adoption) -> Result<Option<Adopted>>;
 }
 
@@ -135,8 +141,8 @@ pub trait Vm: Send + Sync + fmt::Debug {
     /// Lets the vCPUs run.
     async fn resume(&self) -> Result<()>;
 
-    /// Writes a snapshot of the paused VM. On failure nothing of an older snapshot is lost and the VM can be
-    /// resumed.
+    /// Writes a snapshot of the paused VM. On failure nothing of an older snapshot is lost and
+    /// the VM can be resumed.
     async fn create_snapshot(&self, target: &SnapshotTarget) -> Result<SnapshotInfo>;
 
     /// Ends the process at once and waits until it is gone and its run-time files are removed.

@@ -1,4 +1,5 @@
-"""Calls what standard input says with capo-lambda-microvms; tests/e2e/drivers.py has the form of the lines.
+"""Calls what standard input says with capo-lambda-microvms; tests/e2e/drivers.py has
+the form of the lines.
 
 Where the server is and the keys are in the environment.
 """

@@ -1,7 +1,7 @@
 """usage: client.py HOST PORT CA_BUNDLE TOKEN
 
-Drives the app of this directory through an endpoint with Python's clients. Prints one JSON object a line: protocol,
-client, and what went wrong (null if nothing did).
+Drives the app of this directory through an endpoint with Python's clients. Prints one JSON object a
+line: protocol, client, and what went wrong (null if nothing did).
 """
 import asyncio
 import json
@@ -134,7 +134,8 @@ def httpx_events():
 
 
 async def frames(socket):
-    """Fragments, sizes of each length form, pings, text that is cut in the middle of a character, close codes."""
+    """Fragments, sizes of each length form, pings, text that is cut in the middle of a
+    character, close codes."""
     for message in ["", "ä€𝄞", "x" * 125, "x" * 126, "x" * 65535, "x" * 65536, bytes(range(256)) * 8192]:
         await socket.send(message)
         assert await socket.recv() == message, len(message)
@@ -263,7 +264,8 @@ def grpc_unary():
 
 @check("TLS to the app", "grpcio")
 def grpc_tls():
-    # The first request to a port may get the answer that TLS is wanted; a call cannot be made twice.
+    # The first request to a port may get the answer that TLS is wanted; a call
+    # cannot be made twice.
     requests.get(f"{URL}/describe", headers=AUTH | {"X-aws-proxy-port": "8443"}, verify=CA)
     with channel() as open_channel:
         call = open_channel.unary_unary("/test.Echo/Unary")

@@ -1,7 +1,7 @@
 """usage: hold.py KIND HOST PORT CA_BUNDLE TOKEN
 
-Opens one stream through an endpoint, on which the app says nothing after the beginning. Prints `open`, and when the
-stream has ended, `ended`.
+Opens one stream through an endpoint, on which the app says nothing after the beginning. Prints
+`open`, and when the stream has ended, `ended`.
 """
 import asyncio
 import contextlib

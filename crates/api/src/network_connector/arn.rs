@@ -10,7 +10,8 @@ use crate::id::AccountId;
 /// Number of a connector's version: 1, 2, 3, …; each is immutable.
 pub type NetworkConnectorVersion = u32;
 
-/// `arn:aws:lambda:<region>:<account>:network-connector:<id>`, with `:<version>` behind it when it is qualified.
+/// `arn:aws:lambda:<region>:<account>:network-connector:<id>`, with `:<version>` behind it
+/// when it is qualified.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NetworkConnectorArn {
@@ -35,8 +36,8 @@ impl NetworkConnectorArn {
         Self { region: region.to_owned(), account: account.clone(), id: id.to_owned(), version: None }
     }
 
-    /// Reads an ARN; `None` when it is not that of an account's network connector (pattern of `NetworkConnectorArn`
-    /// in the model).
+    /// Reads an ARN; `None` when it is not that of an account's network connector (pattern of
+    /// `NetworkConnectorArn` in the model).
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
@@ -99,9 +100,9 @@ impl From<NetworkConnectorArn> for String {
     }
 }
 
-/// Whether these egress connectors let a guest reach the internet: all of them are the managed one. None at all is
-/// the default, which is that one. A connector of the account's own gives no internet, because the VPC that it leads to
-/// is not there.
+/// Whether these egress connectors let a guest reach the internet: all of them are the managed one.
+/// None at all is the default, which is that one. A connector of the account's own gives no
+/// internet, because the VPC that it leads to is not there.
 pub fn reaches_internet(egress_connectors: &[String]) -> bool {
     egress_connectors.iter().all(|arn| {
         let region = arn.split(':').nth(3);

@@ -1,5 +1,5 @@
-//! Tokens that were opened before: to decrypt the same one with each request of a client would cost more than all else that is
-//! asked of it.
+//! Tokens that were opened before: to decrypt the same one with each request of a client would cost
+//! more than all else that is asked of it.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};

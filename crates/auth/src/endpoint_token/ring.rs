@@ -59,7 +59,8 @@ impl Ring {
         &self.0[0]
     }
 
-    /// The key of a token with this header. Our own headers are recognised as they are; others are read.
+    /// The key of a token with this header. Our own headers are recognised as they
+    /// are; others are read.
     pub(super) fn find(&self, header: &str) -> Result<&Key, TokenError> {
         if let Some(key) = self.0.iter().find(|key| key.header == header) {
             return Ok(key);
@@ -85,8 +86,8 @@ impl Key {
         Self { kid: key.kid, header: URL_SAFE_NO_PAD.encode(header), aead }
     }
 
-    /// Encrypts `text` in place; the header that it goes with, the nonce and the tag. Nonces are random: by NIST SP
-    /// 800-38D, section 8.3, one key is good for 2³² tokens.
+    /// Encrypts `text` in place; the header that it goes with, the nonce and the tag. Nonces are
+    /// random: by NIST SP 800-38D, section 8.3, one key is good for 2³² tokens.
     pub(super) fn seal(&self, text: &mut [u8]) -> (&str, [u8; NONCE_LENGTH], [u8; TAG_LENGTH]) {
         let (nonce, tag) = self
             .aead

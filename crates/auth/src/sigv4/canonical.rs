@@ -29,9 +29,9 @@ impl PathEncoding {
         if service == "s3" { Self::Single } else { Self::Double }
     }
 
-    /// The spellings of the path that a well-behaved client may have signed: the one on the wire, and the one with
-    /// every reserved character encoded (clients differ on `:` in ARNs). Both decode to the same path. The usual one of
-    /// the service comes first.
+    /// The spellings of the path that a well-behaved client may have signed: the one on the wire,
+    /// and the one with every reserved character encoded (clients differ on `:` in ARNs). Both
+    /// decode to the same path. The usual one of the service comes first.
     pub(super) fn candidates(self, wire_path: &str) -> impl Iterator<Item = String> {
         let encoded =
             || percent_encode(&percent_decode_str(wire_path).collect::<Vec<u8>>(), PATH).to_string();
@@ -44,8 +44,9 @@ impl PathEncoding {
     }
 }
 
-/// Builds the canonical request. `signed_headers` are lower-case, different, and in the order of the claim; a header that
-/// the request does not have counts as empty, so its signature cannot match.
+/// Builds the canonical request. `signed_headers` are lower-case, different, and in the
+/// order of the claim; a header that the request does not have counts as empty, so its
+/// signature cannot match.
 pub(super) fn canonical_request(
     request: &SignedRequest<'_>,
     canonical_path: &str,

@@ -1,4 +1,5 @@
-//! What a request says about its own signature, from the `Authorization` header or the query string.
+//! What a request says about its own signature, from the `Authorization` header or
+//! the query string.
 
 use std::fmt;
 
@@ -139,8 +140,8 @@ pub fn claimed_service(authorization: Option<&str>, query: &str) -> Option<Strin
     claimed_credential(authorization, query)?.split('/').nth(3).map(str::to_owned)
 }
 
-/// The access key in the credential scope of a request, unverified; `None` when the request names none, or one of version
-/// 2, which has no scope.
+/// The access key in the credential scope of a request, unverified; `None` when the request names
+/// none, or one of version 2, which has no scope.
 pub fn claimed_access_key(authorization: Option<&str>, query: &str) -> Option<String> {
     let credential = claimed_credential(authorization, query)?;
     credential.split('/').next().filter(|key| !key.is_empty()).map(str::to_owned)

@@ -1,19 +1,22 @@
 //! Which headers a signature must cover.
 //!
-//! A header `x-amz-*` changes what a request does: `x-amz-copy-source` turns an upload into a copy, `x-amz-meta-*` and
-//! `x-amz-tagging` describe the object, `x-amz-target` names the operation. So a client that holds a presigned URL, or sees a
-//! signed request, must not be able to add one. The rule has no exceptions: botocore, the AWS CLI and the SDKs for Go,
-//! Java, JavaScript and Rust sign every such header, or move it into the query string of a presigned URL, which is
-//! signed as a whole. What they leave unsigned (`user-agent`, `x-amzn-trace-id`, `expect`, `amz-sdk-*` of some) does
-//! not begin with `x-amz-`.
+//! A header `x-amz-*` changes what a request does: `x-amz-copy-source` turns an upload into a copy,
+//! `x-amz-meta-*` and `x-amz-tagging` describe the object, `x-amz-target` names the operation. So a
+//! client that holds a presigned URL, or sees a signed request, must not be able to add one. The
+//! rule has no exceptions: botocore, the AWS CLI and the SDKs for Go, Java, JavaScript and Rust
+//! sign every such header, or move it into the query string of a presigned URL, which is signed as
+//! a whole. What they leave unsigned (`user-agent`, `x-amzn-trace-id`, `expect`, `amz-sdk-*` of
+//! some) does not begin with `x-amz-`.
 
 use percent_encoding::percent_decode_str;
 
 const PREFIX: &[u8] = b"x-amz-";
-/// Most headers that a signature may name. A request cannot have more: it is the HTTP library's limit.
+/// Most headers that a signature may name. A request cannot have more: it is the
+/// HTTP library's limit.
 const MAXIMUM_NAMES: usize = 100;
 
-/// The first of `names` that begins with `x-amz-` and is not one of `signed`, which are in lower case.
+/// The first of `names` that begins with `x-amz-` and is not one of `signed`, which
+/// are in lower case.
 pub fn unsigned_header<'a>(names: impl IntoIterator<Item = &'a str>, signed: &[String]) -> Option<&'a str> {
     let governed = |name: &&str| {
         name.as_bytes().get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
@@ -35,8 +38,9 @@ pub fn signed_headers(authorization: &str) -> Vec<String> {
 
 /// Why a list such as `host;x-amz-date` is not accepted, as a sentence; `None` when it is.
 ///
-/// This is checked before anything is built from the list. Each name stands for the whole value of its header, so a
-/// request of 64 KiB that named one long header thousands of times would grow to hundreds of megabytes.
+/// This is checked before anything is built from the list. Each name stands for the whole value of
+/// its header, so a request of 64 KiB that named one long header thousands of times would grow to
+/// hundreds of megabytes.
 pub(super) fn refuse_names(list: &str) -> Option<String> {
     let names: Vec<&str> = list.split(';').take(MAXIMUM_NAMES + 1).collect();
     if names.len() > MAXIMUM_NAMES {
@@ -50,8 +54,8 @@ pub(super) fn refuse_names(list: &str) -> Option<String> {
         .then(|| "SignedHeaders must name each header once.".to_owned())
 }
 
-/// Why a request is not to be shown to a verifier that is not ours, as `refuse_names` says it. All lists that a parser
-/// could find are looked at, since the one that it takes is not known here.
+/// Why a request is not to be shown to a verifier that is not ours, as `refuse_names` says it. All
+/// lists that a parser could find are looked at, since the one that it takes is not known here.
 pub fn refuse_signed_headers(authorization: &str, query: &str) -> Option<String> {
     let lists = authorization.split("SignedHeaders=").skip(1);
     let of_header = lists.filter_map(|rest| rest.split(',').next()).find_map(refuse_names);

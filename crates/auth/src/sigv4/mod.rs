@@ -1,5 +1,5 @@
-//! AWS Signature Version 4 ("AWS Signature Version 4 for API requests", IAM user guide): verification of the header
-//! and the presigned form, and signing for our own client.
+//! AWS Signature Version 4 ("AWS Signature Version 4 for API requests", IAM user guide):
+//! verification of the header and the presigned form, and signing for our own client.
 
 mod canonical;
 mod claim;

@@ -9,10 +9,12 @@ use quick_cache::sync::Cache;
 use super::TERMINATOR;
 use super::claim::ScopeRef;
 
-/// Keys that are kept: so many access keys can be in use at once before derivation costs something again.
+/// Keys that are kept: so many access keys can be in use at once before derivation
+/// costs something again.
 const KEPT: usize = 1024;
 
-/// Signing keys that were derived lately, so that it is done once a day for each access key, region and service.
+/// Signing keys that were derived lately, so that it is done once a day for each access
+/// key, region and service.
 pub struct SigningKeys(Cache<String, Arc<hmac::Key>>);
 
 impl Default for SigningKeys {
@@ -28,7 +30,8 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// The key of this secret for a scope. It is looked for by the secret itself, so that a changed one has another.
+    /// The key of this secret for a scope. It is looked for by the secret itself, so that a
+    /// changed one has another.
     pub(super) fn get(&self, secret: &str, scope: &ScopeRef<'_>) -> Arc<hmac::Key> {
         let name = format!("{scope} {secret}");
         self.0.get(&name).unwrap_or_else(|| {

@@ -289,7 +289,8 @@ fn a_header_that_changes_a_request_must_be_signed_in_either_form() {
     }
 }
 
-/// The kind: a short request that a verifier makes a long one of. What is refused is refused before anything is built.
+/// The kind: a short request that a verifier makes a long one of. What is refused is refused
+/// before anything is built.
 #[test]
 fn a_header_cannot_be_named_again_and_again() {
     let value = vec![b'v'; 30_000];

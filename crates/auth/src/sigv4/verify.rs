@@ -143,8 +143,8 @@ pub fn verify(
     })
 }
 
-/// What [`verify`] checks that needs no body: a key that `lookup` knows with its session token, scope and date. The body
-/// of `request` is not looked at.
+/// What [`verify`] checks that needs no body: a key that `lookup` knows with its session token,
+/// scope and date. The body of `request` is not looked at.
 pub fn check_head(
     request: &SignedRequest<'_>,
     service: &str,

@@ -22,7 +22,8 @@ const SHORTEST_KEY: usize = 16;
 pub struct ExternalAccount {
     /// Key identifier, as the certificate authority gave it.
     pub key_id: String,
-    /// File with the key for HMAC-SHA-256 in base64url. It is read when an account is made, and not needed afterwards.
+    /// File with the key for HMAC-SHA-256 in base64url. It is read when an account is made, and
+    /// not needed afterwards.
     pub key_file: PathBuf,
 }
 

@@ -1,8 +1,8 @@
 //! A program of the operator's that makes and removes TXT records.
 //!
-//! It is called as `HOOK present NAME VALUE` and `HOOK cleanup NAME VALUE`, with the same in the environment as
-//! `HEARTH_ACME_ACTION`, `HEARTH_ACME_NAME` and `HEARTH_ACME_VALUE`; of the server's environment it gets `PATH` and `HOME`
-//! only. Exit status 0 is success.
+//! It is called as `HOOK present NAME VALUE` and `HOOK cleanup NAME VALUE`, with the same in the
+//! environment as `HEARTH_ACME_ACTION`, `HEARTH_ACME_NAME` and `HEARTH_ACME_VALUE`; of the server's
+//! environment it gets `PATH` and `HOME` only. Exit status 0 is success.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,7 +19,8 @@ use super::{ChallengeRecords, RecordError};
 
 /// What is kept of the hook's standard error, in bytes.
 const STDERR_MAX: usize = 4096;
-/// How long the rest of standard error is waited for when the hook has ended: what it left running may hold it open.
+/// How long the rest of standard error is waited for when the hook has ended: what it left
+/// running may hold it open.
 const STDERR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The program with its limit.
@@ -30,7 +31,8 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// A hook that is killed, with its whole process group, when it has not ended after `limit_seconds`.
+    /// A hook that is killed, with its whole process group, when it has not ended
+    /// after `limit_seconds`.
     pub fn new(program: PathBuf, limit_seconds: u64) -> Self {
         Self { program, limit: Duration::from_secs(limit_seconds) }
     }
@@ -116,8 +118,8 @@ mod tests {
 
     fn hook(directory: &Path, script: &str, limit_seconds: u64) -> Hook {
         let program = directory.join("hook");
-        // Written by another process: a file that this one has open for writing, or a child that another test forks at
-        // that moment, cannot be executed (ETXTBSY, execve(2)).
+        // Written by another process: a file that this one has open for writing, or a child that
+        // another test forks at that moment, cannot be executed (ETXTBSY, execve(2)).
         let write = r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#;
         let written = Command::new("sh").args(["-c", write]).arg(&program).arg(script).status().unwrap();
         assert!(written.success());

@@ -42,7 +42,8 @@ pub struct CurlArgs {
     /// Print status and headers too
     #[arg(short, long)]
     include: bool,
-    /// Exit with 1 when the app's status is 400 or above; always so when the endpoint itself refuses
+    /// Exit with 1 when the app's status is 400 or above; always so when the
+    /// endpoint itself refuses
     #[arg(short, long)]
     fail: bool,
     /// Print status, headers and body as JSON

@@ -34,16 +34,19 @@ pub struct BuildArgs {
     /// Name of the image: letters, digits, - and _
     #[arg(short, long)]
     name: String,
-    /// Memory of each microVM in MiB: 512, 1024, 2048, 4096 or 8192; it may grow to four times as much
+    /// Memory of each microVM in MiB: 512, 1024, 2048, 4096 or 8192; it may grow to
+    /// four times as much
     #[arg(short, long, default_value_t = 512, value_name = "MIB")]
     memory: u32,
     /// A variable of the app's environment, KEY=VALUE; may be given several times
     #[arg(short = 'e', long = "env", value_name = "KEY=VALUE", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
-    /// Take the snapshot when the ready hook on this port answers 200, not when the app first listens
+    /// Take the snapshot when the ready hook on this port answers 200, not when the
+    /// app first listens
     #[arg(long, value_name = "PORT")]
     ready_port: Option<u16>,
-    /// Take the snapshot when the app listens on this port, rather than on one that the Dockerfile exposes, or on any
+    /// Take the snapshot when the app listens on this port, rather than on one that the
+    /// Dockerfile exposes, or on any
     #[arg(long, value_name = "PORT", conflicts_with = "ready_port")]
     port: Option<u16>,
     /// How long the ready hook may take
@@ -95,7 +98,8 @@ pub(crate) async fn run(client: &Client, args: BuildArgs) -> anyhow::Result<Exit
     report(&args, &image, version, &builds, started.elapsed())
 }
 
-/// Whether there is an image of the name, to which a version is to be added; with `--replace` it is deleted.
+/// Whether there is an image of the name, to which a version is to be added; with
+/// `--replace` it is deleted.
 async fn prepare(client: &Client, arn: &str, args: &BuildArgs, progress: &Progress) -> anyhow::Result<bool> {
     let Some(image) = images::get(client, arn).await? else { return Ok(false) };
     if image.state != "DELETING" {
@@ -185,7 +189,8 @@ fn create_request(args: &BuildArgs, region: &str, account: &str, artifact_uri: &
     let mut request = json!({
         "name": args.name,
         "baseImageArn": managed_base_image_arn(region),
-        // The API requires a role; one that was never made stands for the account when the root user names it.
+        // The API requires a role; one that was never made stands for the account when
+        // the root user names it.
         "buildRoleArn": args.build_role.clone().unwrap_or_else(|| format!("arn:aws:iam::{account}:role/hearth-build")),
         "codeArtifact": { "uri": artifact_uri },
         "cpuConfigurations": [{ "architecture": Architecture::host() }],

@@ -14,7 +14,8 @@ use crate::images;
 use crate::microvms;
 use crate::render;
 
-/// When a microVM is suspended unless the user says otherwise: as in AWS's walk through the service.
+/// When a microVM is suspended unless the user says otherwise: as in AWS's walk
+/// through the service.
 const IDLE_SECONDS: u32 = 900;
 /// How long `--wait` waits.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -52,7 +53,8 @@ struct IdleArgs {
     /// Requests do not wake the microVM when it is suspended
     #[arg(long)]
     no_auto_resume: bool,
-    /// Run without an idle policy, as RunMicrovm without `idlePolicy` does: never suspended by itself, never woken by a request
+    /// Run without an idle policy, as RunMicrovm without `idlePolicy` does: never suspended by
+    /// itself, never woken by a request
     #[arg(long, conflicts_with_all = ["idle", "suspended", "no_auto_resume"])]
     no_idle_policy: bool,
 }

@@ -185,7 +185,8 @@ fn size_message(mode: Mode) -> Option<Message> {
     Some(Message::text(json!({ "type": "resize", "cols": columns, "rows": rows }).to_string()))
 }
 
-/// Number of the first signal that asks this process to end, so that the terminal is restored before it does.
+/// Number of the first signal that asks this process to end, so that the terminal is
+/// restored before it does.
 async fn signalled() -> u8 {
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up), Ok(mut quit)) = (
         signal(SignalKind::interrupt()),

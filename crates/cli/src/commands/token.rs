@@ -1,4 +1,5 @@
-//! `hearth token`, and what the operator does with tokens: `hearth token revoke`, `hearth token rotate-keys`.
+//! `hearth token`, and what the operator does with tokens: `hearth token revoke`,
+//! `hearth token rotate-keys`.
 
 use std::process::ExitCode;
 

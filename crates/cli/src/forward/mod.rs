@@ -1,7 +1,8 @@
-//! Makes a port of a microVM a port of this machine, for programs that can neither send a token nor trust the endpoint's
-//! certificate: browsers above all.
+//! Makes a port of a microVM a port of this machine, for programs that can neither send a token nor
+//! trust the endpoint's certificate: browsers above all.
 //!
-//! HTTP/1.1 with whatever it is upgraded to. Each local connection has one to the endpoint behind it.
+//! HTTP/1.1 with whatever it is upgraded to. Each local connection has one to the
+//! endpoint behind it.
 
 mod patience;
 mod rewrite;
@@ -144,7 +145,8 @@ impl Forwarder {
         }
     }
 
-    /// Sends on the connection in use, or on a fresh one when that has been closed before anything was sent.
+    /// Sends on the connection in use, or on a fresh one when that has been closed
+    /// before anything was sent.
     async fn send(&self, request: Request<Body>, upstream: &Upstream) -> anyhow::Result<Response<Incoming>> {
         let broke = || format!("the connection to {} broke", self.endpoint.authority());
         let mut kept = upstream.lock().await;

@@ -1,6 +1,8 @@
-//! Requests that the endpoint refuses for their number are sent again when it says that they may be.
+//! Requests that the endpoint refuses for their number are sent again when it says
+//! that they may be.
 //!
-//! A page of a development server is hundreds of modules, each a request; a browser takes a refusal for the module's end.
+//! A page of a development server is hundreds of modules, each a request; a browser takes a refusal
+//! for the module's end.
 
 use std::time::Duration;
 

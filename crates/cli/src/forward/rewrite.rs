@@ -1,4 +1,5 @@
-//! What a request and its answer must say differently, because the browser believes in one host and the app in another.
+//! What a request and its answer must say differently, because the browser believes in one host
+//! and the app in another.
 
 use std::net::IpAddr;
 
@@ -81,8 +82,8 @@ pub(super) fn response(parts: &mut response::Parts, places: &Places) {
     }
 }
 
-/// Whether a `Host` field names this machine: an address, or a name under `localhost`. Who listens for others too
-/// cannot know all names.
+/// Whether a `Host` field names this machine: an address, or a name under `localhost`. Who listens
+/// for others too cannot know all names.
 pub(super) fn is_own_name(host: &str, listens_on: IpAddr) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
@@ -110,8 +111,9 @@ fn host_of(authority: &str) -> &str {
     authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }
 
-/// A cookie that the browser keeps for the local host: without `Domain` if that means the endpoint, and without `Secure`,
-/// which not every browser takes over plain HTTP, unless another attribute or the name demands it (RFC 6265bis, 4.1.3).
+/// A cookie that the browser keeps for the local host: without `Domain` if that means the endpoint,
+/// and without `Secure`, which not every browser takes over plain HTTP, unless another attribute or
+/// the name demands it (RFC 6265bis, 4.1.3).
 fn local_cookie(cookie: &str, endpoint: &str) -> String {
     let attributes = || cookie.split(';').skip(1).map(str::trim);
     let is = |attribute: &str, name: &str| {

@@ -10,8 +10,8 @@ use crate::client::Client;
 use crate::endpoint::auth_headers;
 use crate::microvms;
 
-/// Age at which a token is replaced, in seconds for each minute of its life. Wall-clock time, as a machine may sleep
-/// meanwhile.
+/// Age at which a token is replaced, in seconds for each minute of its life. Wall-clock time, as a
+/// machine may sleep meanwhile.
 const RENEW_AFTER_SECONDS: i64 = 45;
 
 /// Tokens for some ports of one microVM.

@@ -1,4 +1,5 @@
-//! Stands in for the server when the tests of this crate start confined processes: knows works that go wrong.
+//! Stands in for the server when the tests of this crate start confined processes: knows
+//! works that go wrong.
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 use std::fs::File;

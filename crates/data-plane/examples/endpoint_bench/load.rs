@@ -75,7 +75,8 @@ impl Load {
         Ok(())
     }
 
-    /// Opens connections that do nothing after one request, says so, and keeps them for the time given.
+    /// Opens connections that do nothing after one request, says so, and keeps them
+    /// for the time given.
     async fn idle(self, tls: &TlsConnector) -> Result<(), Error> {
         let mut open = Vec::new();
         for number in 0..self.connections {

@@ -1,5 +1,6 @@
-//! Parts of `make bench-endpoint` (tests/bench/endpoint_bench.py), which puts this data plane beside nginx and HAProxy:
-//! the upstream that all three speak to, the data plane with microVMs that are this upstream, and a client.
+//! Parts of `make bench-endpoint` (tests/bench/endpoint_bench.py), which puts this data plane
+//! beside nginx and HAProxy: the upstream that all three speak to, the data plane with microVMs
+//! that are this upstream, and a client.
 //!
 //! usage:
 //!     endpoint_bench upstream ADDRESS

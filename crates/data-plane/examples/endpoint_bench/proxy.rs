@@ -105,7 +105,8 @@ impl RunningApp for Upstream {
     }
 }
 
-/// Writes `hosts.json` into the directory, a list of `{"host": …, "token": …}`, and serves until it is killed.
+/// Writes `hosts.json` into the directory, a list of `{"host": …, "token": …}`, and
+/// serves until it is killed.
 pub(crate) async fn serve(
     listen: SocketAddr,
     address: SocketAddr,

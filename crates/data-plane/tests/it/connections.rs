@@ -25,7 +25,8 @@ async fn connections_to_the_app_are_used_again_within_one_life_and_port() {
         assert_eq!(response.status(), 200);
         text(response).await;
     };
-    // A connection is kept from the moment at which its answer has been read to the end; poll until it was.
+    // A connection is kept from the moment at which its answer has been read to the
+    // end; poll until it was.
     soon(async {
         let mut last = 0;
         loop {
@@ -45,7 +46,8 @@ async fn connections_to_the_app_are_used_again_within_one_life_and_port() {
     assert_eq!(world.connects(), before + 2, "another life is another connection");
 }
 
-/// An app that answers one request per connection and then closes it without having said so. Counts requests.
+/// An app that answers one request per connection and then closes it without having said
+/// so. Counts requests.
 fn one_shot(listener: TcpListener) -> Arc<AtomicUsize> {
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&requests);
@@ -76,7 +78,8 @@ async fn only_what_may_be_repeated_is_sent_again_when_a_kept_connection_turns_ou
     let world = World::start().await;
     let requests = one_shot(world.listen(8080).await);
     assert_eq!(get(&world, "/").await.status(), 200);
-    // Sooner or later a connection is kept; the GET that uses it is answered all the same, by another one.
+    // Sooner or later a connection is kept; the GET that uses it is answered all the
+    // same, by another one.
     let mut sent = 1;
     while requests.load(Ordering::SeqCst) == sent {
         let response = get(&world, "/").await;

@@ -1,5 +1,5 @@
-//! Apps that answer an upload without reading it, as servers do that refuse one (401, 413), and close the connection: a reset
-//! follows the answer.
+//! Apps that answer an upload without reading it, as servers do that refuse one (401, 413), and
+//! close the connection: a reset follows the answer.
 
 use std::time::Duration;
 

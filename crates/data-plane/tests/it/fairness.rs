@@ -64,7 +64,7 @@ async fn a_flood_of_one_microvm_leaves_room_for_another_s_requests() {
     println!("{per_request} bytes of the flood passed for each request of the neighbour");
     assert!(flooding.iter().all(|flood| !flood.is_finished()), "the flood went on all the time");
     assert!(per_request > 0);
-    // A request is a few turns of the tasks that carry it, between each of which every flooding connection has one: a few
-    // pieces of each, not the megabytes that its buffers could hold.
+    // A request is a few turns of the tasks that carry it, between each of which every flooding
+    // connection has one: a few pieces of each, not the megabytes that its buffers could hold.
     assert!(per_request < FLOODS as u64 * (1 << 20), "{per_request}");
 }

@@ -287,8 +287,8 @@ impl World {
         Self::limited(MicrovmLimits::NONE).await
     }
 
-    /// One whose connections are served by the test's own thread: with the test's clock, which may be stopped, and one after
-    /// the other.
+    /// One whose connections are served by the test's own thread: with the test's clock, which may
+    /// be stopped, and one after the other.
     pub(crate) async fn on_this_thread() -> Self {
         Self::configured(DataPlaneConfig { workers: Workers::Caller, ..CONFIG }).await
     }
@@ -371,7 +371,8 @@ impl World {
         self.keys.issue(claims).unwrap()
     }
 
-    /// A second microVM with the endpoint [`NEIGHBOUR`]: a token for it, and what its port 8080 listens on.
+    /// A second microVM with the endpoint [`NEIGHBOUR`]: a token for it, and what its
+    /// port 8080 listens on.
     pub(crate) async fn neighbour(&self) -> (String, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ports = HashMap::from([(8080, listener.local_addr().unwrap())]);

@@ -1,5 +1,5 @@
-//! Clients that use HTTP/2 against the endpoint: what they make it and the app do is bounded, others are served meanwhile,
-//! and nothing of it stays.
+//! Clients that use HTTP/2 against the endpoint: what they make it and the app do is bounded,
+//! others are served meanwhile, and nothing of it stays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,8 +88,8 @@ async fn resets_that_wait_for_the_app_are_bounded_as_well() {
     serve_app(world.listen(9000).await, describe);
     let mut connection = RawHttp2::open(&world).await;
     let headers = block(&good_fields(&world, "GET", "/"));
-    // Requests are reset only when the app has got them, so that the library sees nothing wrong; many at a time, so that also a
-    // slow machine resets more than 200 a second.
+    // Requests are reset only when the app has got them, so that the library sees nothing wrong;
+    // many at a time, so that also a slow machine resets more than 200 a second.
     let began = std::time::Instant::now();
     let mut stream = 1;
     while stream < 2 * 4000 {
@@ -220,7 +220,8 @@ async fn floods_of_frames_end_or_are_answered_and_others_are_served() {
         connection.send(&begin).await;
         let bytes = unit.repeat(count);
         if !begin.is_empty() && ends_with.is_none() {
-            // The library reads on as long as there is something to read, and only then hands over the request.
+            // The library reads on as long as there is something to read, and only then
+            // hands over the request.
             eventually("the request is with the app", || seen.load(Ordering::SeqCst) > before).await;
         }
         if let Some(code) = ends_with {
@@ -267,7 +268,8 @@ async fn a_client_that_does_not_read_answers_to_its_frames_is_not_read_either() 
 async fn a_header_bomb_is_refused_and_its_connection_ends() {
     let world = World::start().await;
     let (_, seen) = never_answers(world.listen(8080).await);
-    // One field of 4,000 bytes goes into the table (RFC 7541, section 6.2.1); each byte of the rest repeats it.
+    // One field of 4,000 bytes goes into the table (RFC 7541, section 6.2.1); each byte of
+    // the rest repeats it.
     let mut bomb = block(&good_fields(&world, "GET", "/"));
     let filling = field("x-a", &"b".repeat(4000));
     bomb.extend([&[0x40], &filling[1..], &[0xbe; 12_000]].concat());

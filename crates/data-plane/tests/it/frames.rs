@@ -21,11 +21,11 @@ const WITH_PRIORITY: u8 = 32;
 /// What becomes of what a client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// The connection ends with one of these codes (RFC 9113, section 5.4.1). The first is the RFC's; the library has
-    /// PROTOCOL_ERROR for some others.
+    /// The connection ends with one of these codes (RFC 9113, section 5.4.1). The first is the
+    /// RFC's; the library has PROTOCOL_ERROR for some others.
     Connection(&'static [u32]),
-    /// A stream, or the connection, which the RFC allows for any error of a stream (section 5.4.2), ends with one of these
-    /// codes.
+    /// A stream, or the connection, which the RFC allows for any error of a stream (section 5.4.2),
+    /// ends with one of these codes.
     Stream(&'static [u32]),
     /// It goes on: a PING behind it is answered.
     GoesOn,
@@ -367,7 +367,8 @@ async fn a_client_that_says_nothing_or_not_enough_is_cut() {
     tokio::time::pause();
     for connection in [&mut silent, &mut idle] {
         let mut ended = std::pin::pin!(connection.ended());
-        // On a loaded machine the kernel may need longer for the last bytes than the clock for its jumps.
+        // On a loaded machine the kernel may need longer for the last bytes than the
+        // clock for its jumps.
         let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while tokio::time::timeout(std::time::Duration::from_mins(10), &mut ended).await.is_err() {
             assert!(std::time::Instant::now() < give_up, "it is held for ever");

@@ -89,7 +89,8 @@ async fn answer_http2(world: &World, fields: &[(String, String)]) -> Result<Stat
     if answer.kind != HEADERS {
         return Err(answer);
     }
-    // `:status` comes first: an entry of the static table, or its name with Huffman's 431 (RFC 7541, appendices A and B).
+    // `:status` comes first: an entry of the static table, or its name with Huffman's 431 (RFC
+    // 7541, appendices A and B).
     let status = match &answer.payload[..] {
         [0x88, ..] => 200,
         [0x48, 0x83, 0x69, 0x90, 0xff, ..] => 431,

@@ -127,7 +127,8 @@ async fn the_client_can_ask_for_http2_to_the_app() {
         assert!(seen.starts_with(&format!("GET http://{}/x?y HTTP/2.0\n", host(LABEL))), "{seen}");
         assert!(!seen.contains("x-aws-proxy"), "{seen}");
     }
-    // An app of HTTP/2 only does not understand anything else, and one of HTTP/1.1 only does not understand this.
+    // An app of HTTP/2 only does not understand anything else, and one of HTTP/1.1 only does
+    // not understand this.
     assert_eq!(send(&world, request(&world, "/").body(empty()).unwrap()).await.status(), 502);
     serve_app(world.listen(8080).await, describe);
     let other = request(&world, "/").header("x-aws-proxy-force-h2", "false").body(empty()).unwrap();

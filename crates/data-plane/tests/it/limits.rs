@@ -128,6 +128,7 @@ async fn bytes_are_held_back() {
     let response = soon(sender.send_request(body)).await.unwrap();
     let answer = soon(response.into_body().collect()).await.unwrap().to_bytes();
     assert_eq!(answer.len(), 200_000);
-    // 400,000 bytes at 200,000 a second, of which one second's worth is free; what was read last is not waited for.
+    // 400,000 bytes at 200,000 a second, of which one second's worth is free; what was read
+    // last is not waited for.
     assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
 }

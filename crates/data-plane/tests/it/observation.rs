@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::client::{connect, describe, empty, full, get, request, send, serve_app, soon, text};
 use crate::fake::{LABEL, World, host};
 
-/// The lines of the access log, once there are so many. A line is written when the last of a request has gone, which its
-/// client does not see.
+/// The lines of the access log, once there are so many. A line is written when the last of a
+/// request has gone, which its client does not see.
 async fn log(world: &World, count: usize) -> Vec<serde_json::Value> {
     let lines = async {
         loop {

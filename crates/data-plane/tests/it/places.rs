@@ -30,7 +30,8 @@ async fn slow_connections_give_way_and_those_with_a_token_stay() {
     for sender in &mut refused {
         text(soon(sender.send_request(without())).await.unwrap()).await;
     }
-    // One: the server may not have seen yet that it is closed when another one comes, and then the one that is kept is the idlest.
+    // One: the server may not have seen yet that it is closed when another one comes, and then the
+    // one that is kept is the idlest.
     assert_eq!(get(&world, "/").await.status(), 200);
     soon(async { while refused[0].ready().await.is_ok() {} }).await;
     assert_eq!(soon(kept.send_request(ask())).await.unwrap().status(), 200);
@@ -61,7 +62,8 @@ async fn an_upgraded_connection_keeps_its_place_and_counts_for_its_source() {
     soon(async { while closed().await {} }).await;
 }
 
-/// One token has a part of the places, however often it connects, and its idle connections give way for others.
+/// One token has a part of the places, however often it connects, and its idle connections
+/// give way for others.
 #[tokio::test]
 async fn one_token_does_not_keep_others_out() {
     let config = DataPlaneConfig { connections: 6, connections_per_microvm: Some(4), ..CONFIG };
@@ -103,14 +105,16 @@ async fn one_token_does_not_keep_others_out() {
     for sender in &mut held[..4] {
         left += usize::from(sender.ready().await.is_ok());
     }
-    // Two places were free, if those of the refused connections were given back already; else one more gave way.
+    // Two places were free, if those of the refused connections were given back already;
+    // else one more gave way.
     assert!(
         (1..=2).contains(&left),
         "the longest idle ones give way, and no more than are needed: {left} are left"
     );
 }
 
-/// Whoever was never let in keeps no place: with a bad token, for a microVM that has ended, over its limits.
+/// Whoever was never let in keeps no place: with a bad token, for a microVM that has
+/// ended, over its limits.
 #[tokio::test]
 async fn a_connection_whose_first_request_is_refused_is_closed() {
     let world = World::start().await;

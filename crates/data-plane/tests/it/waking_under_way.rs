@@ -1,5 +1,6 @@
-//! Requests that meet a microVM at every moment of its being suspended, woken, and suspended again: a model of the lifecycle, with
-//! random times, in front of an app that counts what it is delivered.
+//! Requests that meet a microVM at every moment of its being suspended, woken, and
+//! suspended again: a model of the lifecycle, with random times, in front of an app that
+//! counts what it is delivered.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +37,9 @@ impl Numbers {
     }
 }
 
-/// What the lifecycle does with a microVM, as fast as it never is: a suspend that lets requests finish, a time in which it sleeps,
-/// and a resume if somebody waits. A guest that was just resumed takes no connections at times.
+/// What the lifecycle does with a microVM, as fast as it never is: a suspend that lets requests
+/// finish, a time in which it sleeps, and a resume if somebody waits. A guest that was just resumed
+/// takes no connections at times.
 async fn live(world: &World, mut numbers: Numbers, over: &AtomicBool) {
     let mut app = world.app.clone();
     while !over.load(Ordering::SeqCst) {

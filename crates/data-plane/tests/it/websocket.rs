@@ -15,7 +15,8 @@ use crate::fake::{LABEL, World, host};
 /// Key and answer of RFC 6455, section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// Accepts a WebSocket whose subprotocol is the one that is named in the path, and sends back what it is sent.
+/// Accepts a WebSocket whose subprotocol is the one that is named in the path, and sends
+/// back what it is sent.
 async fn app(mut request: Request<Incoming>) -> Response<TestBody> {
     let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     if header("upgrade").as_deref() != Some("websocket") || request.uri().path() == "/plain" {

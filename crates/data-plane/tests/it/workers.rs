@@ -65,7 +65,8 @@ async fn an_app_of_one_connection_at_a_time_is_shared_by_all_workers() {
         }
     });
     let mut senders = [connect(&world, LABEL).await, connect(&world, LABEL).await];
-    // A connection is kept from the moment at which its answer has been read to the end; poll until it was.
+    // A connection is kept from the moment at which its answer has been read to the
+    // end; poll until it was.
     soon(async {
         loop {
             let before = world.connects();

@@ -96,7 +96,8 @@ fn everything_else_is_refused() {
     let mut later = query(HOST, RecordType::A);
     later.set_edns(Edns::new().set_version(1).clone());
     let answer = zone().answer(&later.to_vec().unwrap(), Transport::Udp).unwrap();
-    // 16 is four bits in the header and eight in the OPT record, whose name, type and class are before them.
+    // 16 is four bits in the header and eight in the OPT record, whose name, type and
+    // class are before them.
     assert_eq!((answer[3] & 0x0f, answer[answer.len() - 6]), (0, 1));
 }
 

@@ -1,8 +1,9 @@
 //! What a guest may say in answer to each request: which replies, and how long each may be.
 //!
-//! A guest with all rights can replace its agent, so the host believes nothing of what it reads. A frame begins with the
-//! name of its kind ([`Reply`](crate::Reply) is tagged, and serde writes the tag first), so that a frame which is too long, or no answer
-//! to this request, is refused before the rest of it is read.
+//! A guest with all rights can replace its agent, so the host believes nothing of what it reads. A
+//! frame begins with the name of its kind ([`Reply`](crate::Reply) is tagged, and serde writes the
+//! tag first), so that a frame which is too long, or no answer to this request, is refused before
+//! the rest of it is read.
 
 use std::io;
 
@@ -59,8 +60,9 @@ impl Kind {
         }
     }
 
-    /// Bytes that the body of such a frame may have. Pieces of output have 4 KiB in every agent, which JSON makes six times
-    /// as long at worst; an error is a sentence, with the name of a file in it perhaps.
+    /// Bytes that the body of such a frame may have. Pieces of output have 4 KiB in every
+    /// agent, which JSON makes six times as long at worst; an error is a sentence, with the
+    /// name of a file in it perhaps.
     pub(super) fn limit(self) -> usize {
         match self {
             Self::Done | Self::Exited | Self::TimedOut | Self::Hook => 256,
@@ -101,8 +103,8 @@ impl Exchange {
         Self { answers }
     }
 
-    /// Checks the length of a frame's body, and its kind once so many bytes of it are there. `beginning` is what has arrived
-    /// of the body.
+    /// Checks the length of a frame's body, and its kind once so many bytes of it are there.
+    /// `beginning` is what has arrived of the body.
     pub(super) fn check(&self, length: usize, beginning: &[u8]) -> io::Result<()> {
         let longest = self.answers.iter().map(|kind| kind.limit()).max().unwrap_or(0);
         if length > longest.max(Kind::Error.limit()) {

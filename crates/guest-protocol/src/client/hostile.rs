@@ -66,8 +66,8 @@ fn build() -> Request {
     Request::Build { build }
 }
 
-/// Reads replies of two flooding guests on one thread beside a task that wants to get on, and returns how many replies
-/// were read in the longest time that this task had to wait for its turn.
+/// Reads replies of two flooding guests on one thread beside a task that wants to get on, and
+/// returns how many replies were read in the longest time that this task had to wait for its turn.
 async fn longest_wait(request: Request, flood: Vec<u8>) -> usize {
     let (read, floods) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(2)));
     let tasks = LocalSet::new();

@@ -7,8 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Bytes that one read takes at most beyond what was asked for.
 const READ_BYTES: usize = 16 << 10;
 
-/// Received bytes. The space that a long frame needs is taken as it arrives, not when it is announced, and every byte is
-/// moved a fixed number of times at most, however the sender cuts its frames.
+/// Received bytes. The space that a long frame needs is taken as it arrives, not when it
+/// is announced, and every byte is moved a fixed number of times at most, however the
+/// sender cuts its frames.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     bytes: Vec<u8>,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes that are read without a pause, and then within a second. An app that prints faster fills its agent's ring, which
-/// keeps the newest.
+/// Bytes that are read without a pause, and then within a second. An app that prints faster fills
+/// its agent's ring, which keeps the newest.
 const BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 /// Replies that are read without a pause, and then within a second.
 const REPLIES: f64 = 20_000.0;

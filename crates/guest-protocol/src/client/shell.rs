@@ -8,7 +8,8 @@ use super::incoming::Incoming;
 use super::{ClientError, Replies};
 use crate::{FromShell, Reply, Request, SHELL_HEADER_BYTES, SHELL_PAYLOAD_BYTES, ShellSpec, ToShell};
 
-/// Starts a shell on `stream`, a connection to the agent that is used up by it; the two directions of it.
+/// Starts a shell on `stream`, a connection to the agent that is used up by it; the
+/// two directions of it.
 pub async fn open_shell<S>(stream: S, spec: &ShellSpec) -> Result<Shell<S>, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

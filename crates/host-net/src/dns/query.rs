@@ -1,7 +1,9 @@
-//! What a guest may ask: one question of class IN, opcode QUERY, for records and not for zones (RFC 1035, 4.1).
+//! What a guest may ask: one question of class IN, opcode QUERY, for records and not for
+//! zones (RFC 1035, 4.1).
 //!
-//! The relay asks with the host's address, which the host's name servers may trust more than a guest: they may take
-//! updates from it (RFC 2136), notifications (RFC 1996), or hand it whole zones (RFC 5936, RFC 1995).
+//! The relay asks with the host's address, which the host's name servers may trust more than a
+//! guest: they may take updates from it (RFC 2136), notifications (RFC 1996), or hand it whole
+//! zones (RFC 5936, RFC 1995).
 
 /// Length of a DNS header.
 pub(super) const HEADER: usize = 12;
@@ -39,14 +41,16 @@ pub(super) fn judge(message: &[u8]) -> Verdict {
     }
     let Some((record_type, class)) = only_question(message) else { return Verdict::Answer(FORMAT_ERROR) };
     match record_type {
-        // Pseudo records, and all that is no record but a question or about a transfer (RFC 6895, 3.1): AXFR, IXFR, ANY, …
+        // Pseudo records, and all that is no record but a question or about a transfer (RFC 6895,
+        // 3.1): AXFR, IXFR, ANY, …
         0 | OPT | 128..=255 => Verdict::Answer(REFUSED),
         _ if class != IN => Verdict::Answer(REFUSED),
         _ => Verdict::Ask,
     }
 }
 
-/// Type and class of the question, if there is one and, but for an OPT record (RFC 6891), nothing else.
+/// Type and class of the question, if there is one and, but for an OPT record (RFC
+/// 6891), nothing else.
 fn only_question(message: &[u8]) -> Option<(u16, u16)> {
     let counts: [u16; 4] = [4, 6, 8, 10].map(|at| u16::from_be_bytes([message[at], message[at + 1]]));
     if message.len() > QUERY_BYTES_MAX || !matches!(counts, [1, 0, 0, 0 | 1]) {
@@ -60,7 +64,8 @@ fn only_question(message: &[u8]) -> Option<(u16, u16)> {
     complete.then(|| (number(0), number(2)))
 }
 
-/// Length of the name at the beginning, which is written out: there is nothing before it to point to.
+/// Length of the name at the beginning, which is written out: there is nothing
+/// before it to point to.
 fn name_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -92,8 +97,8 @@ pub(super) fn answers(message: &[u8], query: &[u8]) -> bool {
     message.len() >= HEADER && is_response(message) && message[..2] == query[..2]
 }
 
-/// The answer to a message of at least [`HEADER`] bytes, with this code and no records. The question is repeated if it is
-/// one that could be asked.
+/// The answer to a message of at least [`HEADER`] bytes, with this code and no records. The
+/// question is repeated if it is one that could be asked.
 pub(super) fn without_records(query: &[u8], code: u8) -> Vec<u8> {
     let question = match only_question(query) {
         Some(_) => HEADER + name_length(&query[HEADER..]).map_or(0, |name| name + 4),

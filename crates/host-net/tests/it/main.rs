@@ -1,7 +1,8 @@
-//! Tests of the networks from inside a fake guest: a namespace whose NIC is wired to the microVM's TAP.
+//! Tests of the networks from inside a fake guest: a namespace whose NIC is wired to
+//! the microVM's TAP.
 //!
-//! Every test has a "host" and an "internet" of its own, both network namespaces, so nothing here touches the real
-//! host's network. They need root.
+//! Every test has a "host" and an "internet" of its own, both network namespaces, so nothing here
+//! touches the real host's network. They need root.
 
 #![allow(clippy::unwrap_used, reason = "clippy's own exception covers test functions but not what they call")]
 

@@ -15,7 +15,8 @@ const UID: u32 = 0x4fff_0002;
 /// Asks from inside the namespace as this user.
 fn ask_as(network: &Network, uid: u32, address: Ipv4Addr) -> std::io::Result<String> {
     inside(&network.namespace(), || {
-        // SAFETY: a system call without memory. Made directly, it changes this thread alone, which ends.
+        // SAFETY: a system call without memory. Made directly, it changes this
+        // thread alone, which ends.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
         assert_eq!(changed, 0);
         ask(address, PORT)

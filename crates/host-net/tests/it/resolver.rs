@@ -23,7 +23,8 @@ fn query(id: u16, name: &str) -> Vec<u8> {
     message
 }
 
-/// The answer that a fake nameserver gives: the query with the response bit, a code and a mark behind it.
+/// The answer that a fake nameserver gives: the query with the response bit, a code
+/// and a mark behind it.
 fn answer(query: &[u8], code: u8, mark: &[u8]) -> Vec<u8> {
     let mut message = query.to_vec();
     message[2] |= 0x80;

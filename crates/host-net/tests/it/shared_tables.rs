@@ -1,4 +1,5 @@
-//! What one guest could use up that all share: entries in tables of the kernel; and how it is refused.
+//! What one guest could use up that all share: entries in tables of the kernel; and
+//! how it is refused.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;

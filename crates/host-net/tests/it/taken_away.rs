@@ -1,4 +1,5 @@
-//! What other programs on the host take away: it is restored, and meanwhile nothing is open that was closed.
+//! What other programs on the host take away: it is restored, and meanwhile nothing is
+//! open that was closed.
 
 use std::net::Ipv4Addr;
 
@@ -79,7 +80,8 @@ fn a_namespace_is_closed_by_its_own_rules() {
         for address in CLOSED[1..].iter().copied().chain([HOST_PUBLIC]) {
             assert!(!reaches(&guest, address), "{address}");
         }
-        // Without the host's table there is no translation, so that only what the host has itself could answer.
+        // Without the host's table there is no translation, so that only what the host has
+        // itself could answer.
         ip(&format!("addr add {}/32 dev lo", CLOSED[0]));
         assert!(reaches(&guest, CLOSED[0]), "the operator has opened it");
     });

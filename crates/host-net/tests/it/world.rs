@@ -20,8 +20,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 pub(crate) const HOST_PUBLIC: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 1);
 /// A machine on the internet.
 pub(crate) const INTERNET: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
-/// Further addresses that the "internet" machine answers on, all in closed ranges; were they not closed, the
-/// host's default route would lead there.
+/// Further addresses that the "internet" machine answers on, all in closed ranges; were they not
+/// closed, the host's default route would lead there.
 pub(crate) const CLOSED: [Ipv4Addr; 5] = [
     Ipv4Addr::new(10, 1, 2, 3),
     Ipv4Addr::new(172, 16, 5, 5),
@@ -180,7 +180,8 @@ impl Guest {
         Self { namespace, _running: running }
     }
 
-    /// Opens the way to its loopback, with programs, as the agent does it with messages to the kernel.
+    /// Opens the way to its loopback, with programs, as the agent does it with
+    /// messages to the kernel.
     pub(crate) fn open_loopback(&self) {
         self.run(|| {
             run("nft", "add table netdev hearth");

@@ -57,8 +57,8 @@ pub(super) enum Expected {
 }
 
 impl Expected {
-    /// Reads a value of the policy. Variables are for strings and ARNs only (user guide, "IAM policy elements:
-    /// Variables and tags").
+    /// Reads a value of the policy. Variables are for strings and ARNs only (user guide, "IAM
+    /// policy elements: Variables and tags").
     pub(super) fn parse(comparison: Comparison, text: &str, variables: Variables) -> Result<Self, String> {
         let template = |wildcards| Template::parse(text, wildcards, variables);
         match comparison {
@@ -123,8 +123,8 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// A time of ISO 8601, a date (midnight in UTC), or seconds since 1970 (user guide, "Date condition operators"). Four
-/// digits would be either a year or an hour in 1970, and are neither.
+/// A time of ISO 8601, a date (midnight in UTC), or seconds since 1970 (user guide, "Date condition
+/// operators"). Four digits would be either a year or an hour in 1970, and are neither.
 fn date(text: &str) -> Option<Timestamp> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return if text.len() == 4 { None } else { Timestamp::from_second(text.parse().ok()?).ok() };

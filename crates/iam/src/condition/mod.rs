@@ -1,7 +1,8 @@
 //! Condition elements.
 //!
-//! All conditions of a statement must hold; of the values of one, any may match. Semantics are those of the user
-//! guide's pages "IAM JSON policy elements: Condition operators" and "Single-valued vs. multivalued context keys".
+//! All conditions of a statement must hold; of the values of one, any may match. Semantics are
+//! those of the user guide's pages "IAM JSON policy elements: Condition operators" and
+//! "Single-valued vs. multivalued context keys".
 
 mod comparison;
 mod operator;
@@ -104,8 +105,8 @@ impl Condition {
                 match quantifier {
                     Quantifier::ForAllValues => null || values.iter().all(satisfies),
                     Quantifier::ForAnyValue => !null && values.iter().any(satisfies),
-                    // Meant for keys with one value. With several, the negated operators stay the opposite of the
-                    // others, which also makes them hold for a missing key.
+                    // Meant for keys with one value. With several, the negated operators stay the
+                    // opposite of the others, which also makes them hold for a missing key.
                     Quantifier::None if *negated => values.iter().all(satisfies),
                     Quantifier::None => values.iter().any(satisfies),
                 }

@@ -14,8 +14,8 @@ fn holds(operator: &str, expected: &Value, actual: &[&str]) -> bool {
     evaluate(&Policies { identity: vec![&document], ..Policies::default() }, &request).is_allowed()
 }
 
-/// The operator, `expected` and `actual` as said; the negated operator, if any, the other way round; both for a missing
-/// key, with and without IfExists.
+/// The operator, `expected` and `actual` as said; the negated operator, if any, the other way
+/// round; both for a missing key, with and without IfExists.
 fn check(operator: &str, negated: Option<&str>, cases: &[(Value, &str, bool)]) {
     for (expected, actual, result) in cases {
         assert_eq!(holds(operator, expected, &[actual]), *result, "{operator} {expected} {actual}");

@@ -1,4 +1,5 @@
-//! A second evaluator, written from the user guide without the first in view: slow, on plain JSON, all by recursion.
+//! A second evaluator, written from the user guide without the first in view: slow, on plain
+//! JSON, all by recursion.
 //!
 //! It takes only well-formed policies of version 2012-10-17.
 

@@ -1,4 +1,5 @@
-//! Random small policies and requests: both evaluators agree, and the rules that must always hold do.
+//! Random small policies and requests: both evaluators agree, and the rules that
+//! must always hold do.
 
 use std::collections::BTreeMap;
 

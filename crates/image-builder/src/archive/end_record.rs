@@ -1,5 +1,5 @@
-//! What a zip claims of its central directory, looked at before anything reads that directory: a reader makes room for
-//! as many entries as are claimed.
+//! What a zip claims of its central directory, looked at before anything reads that directory: a
+//! reader makes room for as many entries as are claimed.
 //!
 //! Form: APPNOTE.TXT of PKWARE, sections 4.3.14 to 4.3.16.
 
@@ -25,8 +25,8 @@ const SEARCH_BYTES: u64 = 4 << 20;
 
 /// Refuses an archive whose directory is too large; returns the bytes of the file.
 ///
-/// There may be several end records (a zip in a zip, or a comment that looks like one) and readers differ in which
-/// they take. None of them may claim too much.
+/// There may be several end records (a zip in a zip, or a comment that looks like one) and readers
+/// differ in which they take. None of them may claim too much.
 pub(super) fn check(zip: &File, limits: &ArchiveLimits) -> Result<u64, BuildFailure> {
     let unreadable = |error: io::Error| BuildFailure::platform("read the code artifact", &error);
     let file_bytes = zip.metadata().map_err(unreadable)?.len();
@@ -45,14 +45,15 @@ pub(super) fn check(zip: &File, limits: &ArchiveLimits) -> Result<u64, BuildFail
     Ok(file_bytes)
 }
 
-/// Whether the directory that an end record claims has room before it. What does not is a comment, or data, of which no
-/// reader gets a directory.
+/// Whether the directory that an end record claims has room before it. What does not is a comment,
+/// or data, of which no reader gets a directory.
 fn may_be_one(tail: &[u8], at: usize, tail_start: u64) -> bool {
     let directory_bytes = u64::from(u32_at(tail, at + 12));
     directory_bytes == 0xffff_ffff || directory_bytes <= tail_start + at as u64
 }
 
-/// The zip64 end records that belong to the end record at `at`: where its locator says, and right before the locator.
+/// The zip64 end records that belong to the end record at `at`: where its locator says, and
+/// right before the locator.
 fn zip64_records(zip: &File, tail: &[u8], tail_start: u64, at: usize) -> io::Result<Vec<[u8; END64_BYTES]>> {
     let mut records = Vec::new();
     let Some(locator) = at.checked_sub(LOCATOR_BYTES).map(|start| &tail[start..at]) else {
@@ -108,8 +109,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// A file that fails when more is read of it than was agreed on: whatever the end records say, no reader gets more of a
-/// directory than its limit.
+/// A file that fails when more is read of it than was agreed on: whatever the end records say, no
+/// reader gets more of a directory than its limit.
 #[derive(Debug)]
 pub(super) struct Budgeted {
     file: File,

@@ -1,5 +1,5 @@
-//! What the entries of a zip are, by their names and attributes: which become part of the context, and which is the
-//! Dockerfile.
+//! What the entries of a zip are, by their names and attributes: which become part of the context,
+//! and which is the Dockerfile.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -59,7 +59,8 @@ impl Item {
 #[derive(Debug)]
 pub(super) struct Plan {
     items: Vec<Item>,
-    /// Positions in `items` by path, in an order in which what a directory holds comes right after it.
+    /// Positions in `items` by path, in an order in which what a directory holds
+    /// comes right after it.
     by_path: BTreeMap<Vec<u8>, usize>,
 }
 
@@ -228,7 +229,8 @@ fn name<R: std::io::Read>(entry: &ZipFile<'_, R>) -> Result<Vec<u8>, BuildFailur
         })?;
         name.into_owned().into_bytes()
     };
-    // Windows PowerShell 5.1 and others write names as Windows has them. On Unix, a backslash is a letter like others.
+    // Windows PowerShell 5.1 and others write names as Windows has them. On Unix, a backslash is
+    // a letter like others.
     if from_windows && !name.contains(&b'/') {
         for byte in name.iter_mut().filter(|byte| **byte == b'\\') {
             *byte = b'/';
@@ -237,8 +239,8 @@ fn name<R: std::io::Read>(entry: &ZipFile<'_, R>) -> Result<Vec<u8>, BuildFailur
     Ok(name)
 }
 
-/// The entry's path below the archive's root; refuses what points elsewhere. A slash in front of all is left out, as
-/// `unzip` does.
+/// The entry's path below the archive's root; refuses what points elsewhere. A slash in front of
+/// all is left out, as `unzip` does.
 fn relative_path(name: &[u8]) -> Result<Vec<u8>, BuildFailure> {
     if name.contains(&0) {
         return Err(invalid(format!("The entry {} of the zip archive has a NUL in its name.", shown(name))));

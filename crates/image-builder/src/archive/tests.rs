@@ -67,7 +67,8 @@ fn content_and_modes_are_kept() {
     assert_eq!(entries[2].0, "latest");
 }
 
-/// What Windows writes: no permissions, only DOS attributes. The version byte says who has made an entry.
+/// What Windows writes: no permissions, only DOS attributes. The version byte says
+/// who has made an entry.
 fn made_by_windows(mut zip: Vec<u8>) -> Vec<u8> {
     let heads: Vec<usize> =
         zip.windows(4).enumerate().filter(|(_, four)| four == b"PK\x01\x02").map(|(at, _)| at).collect();
@@ -258,7 +259,8 @@ fn links_that_no_link_can_be_are_refused() {
     }
 }
 
-/// Bytes of a zip that is a directory of `entries` entries of five letters, with a zip64 record if `wide`.
+/// Bytes of a zip that is a directory of `entries` entries of five letters, with a
+/// zip64 record if `wide`.
 fn directory_only(entries: u64, wide: bool) -> Vec<u8> {
     let mut zip = b"PK\x03\x04".to_vec();
     zip.resize(30, 0);

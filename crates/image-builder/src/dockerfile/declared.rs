@@ -1,5 +1,5 @@
-//! Which variables a stage has certainly set, be it to nothing: those of its own ARG and ENV lines, and of the ENV lines of the
-//! stages that it starts from.
+//! Which variables a stage has certainly set, be it to nothing: those of its own ARG and ENV lines,
+//! and of the ENV lines of the stages that it starts from.
 
 use std::collections::BTreeSet;
 

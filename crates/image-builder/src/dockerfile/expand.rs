@@ -12,7 +12,8 @@ pub(super) enum Quotes {
     Remove,
 }
 
-/// The words of a text, split at blanks that are neither quoted nor inside `${}`; `None` if a quote is not closed.
+/// The words of a text, split at blanks that are neither quoted nor inside `${}`; `None` if a
+/// quote is not closed.
 pub(super) fn words(text: &str, quotes: Quotes) -> Option<Vec<String>> {
     let keep = quotes == Quotes::Keep;
     let mut words = Vec::new();
@@ -70,7 +71,8 @@ pub(super) enum Unexpanded {
 /// How deep `${A:-${B:-…}}` may be nested.
 const MAX_DEPTH: usize = 32;
 
-/// Replaces the variables of a word and removes its quotes. `left` is the number of bytes that may be written still.
+/// Replaces the variables of a word and removes its quotes. `left` is the number of bytes that
+/// may be written still.
 pub(super) fn expand<'v>(
     word: &str,
     variables: &'v dyn Fn(&str) -> Value<'v>,
@@ -197,7 +199,8 @@ impl Expansion<'_, '_, '_> {
         if result.len() > *self.left { Err(Unexpanded::TooLarge) } else { Ok(result) }
     }
 
-    /// Up to the character that ends it, with its backslashes; quotes and variables are not understood there.
+    /// Up to the character that ends it, with its backslashes; quotes and variables are
+    /// not understood there.
     fn raw(&mut self, stop: char) -> Result<String, Unexpanded> {
         let mut text = String::new();
         while let Some(c) = self.chars.next() {

@@ -1,5 +1,6 @@
-//! Patterns of `${A#…}`, `${A%…}` and `${A/…/…}`, as `BuildKit` understands them: `*` and `?` match any character, also `/`;
-//! brackets are characters like others (`convertShellPatternToRegex` of its package `shell`).
+//! Patterns of `${A#…}`, `${A%…}` and `${A/…/…}`, as `BuildKit` understands them: `*` and `?` match
+//! any character, also `/`; brackets are characters like others (`convertShellPatternToRegex` of
+//! its package `shell`).
 
 /// A part of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +89,8 @@ pub(super) fn apply(
     })
 }
 
-/// How many characters at the beginning of the text the pattern matches, if it does. `None` outside: too many steps.
+/// How many characters at the beginning of the text the pattern matches, if it does. `None`
+/// outside: too many steps.
 #[expect(clippy::option_option, reason = "the two are handled at different places")]
 fn length(text: &[char], pattern: &[Piece], longest: bool, steps: &mut usize) -> Option<Option<usize>> {
     // The numbers of pieces that are matched, for the text up to `at`.

@@ -29,8 +29,8 @@ impl Globals {
         Self { values, automatic, declared: BTreeSet::new(), left: MAX_EXPANDED_BYTES }
     }
 
-    /// An ARG line before the first FROM. Returns its arguments in words that the builder reads as `BuildKit` does, if it needs
-    /// other ones.
+    /// An ARG line before the first FROM. Returns its arguments in words that the builder reads as
+    /// `BuildKit` does, if it needs other ones.
     pub(super) fn heading(&mut self, line: usize, arguments: &str) -> Result<Option<String>, ScanError> {
         let too_large = ScanError::TooLarge { line, limit: MAX_EXPANDED_BYTES };
         let mut is_changed = false;
@@ -71,8 +71,8 @@ impl Globals {
         self.declared.clear();
     }
 
-    /// An ARG line of a stage. Returns why it cannot be built: the builder gives the variables that it sets by itself no other
-    /// value.
+    /// An ARG line of a stage. Returns why it cannot be built: the builder gives the variables that
+    /// it sets by itself no other value.
     pub(super) fn argument(&mut self, line: usize, arguments: &str) -> Result<Option<ScanError>, ScanError> {
         for (name, written) in instruction::variables(arguments) {
             let Some(own) = self.automatic.get(&name) else { continue };

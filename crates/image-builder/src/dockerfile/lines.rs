@@ -1,5 +1,5 @@
-//! Takes a Dockerfile apart into instructions, as `BuildKit`'s `parser` package does: directives, comments, continued lines,
-//! here-documents.
+//! Takes a Dockerfile apart into instructions, as `BuildKit`'s `parser` package does: directives,
+//! comments, continued lines, here-documents.
 
 use super::ScanError;
 use super::expand::{self, Quotes};
@@ -119,7 +119,8 @@ pub(super) fn read(text: &str) -> Result<File<'_>, ScanError> {
     Ok(File { head, instructions, escape })
 }
 
-/// The value of an `escape` directive; directives are the comments of the form `name=value` at the very beginning.
+/// The value of an `escape` directive; directives are the comments of the form `name=value`
+/// at the very beginning.
 fn escape_directive(text: &str) -> char {
     for line in text.trim_start_matches('\u{feff}').lines() {
         let Some((name, value)) =
@@ -163,7 +164,8 @@ fn join(first: &str, escape: char, lines: &mut Lines<'_>) -> String {
     }
 }
 
-/// The line without the sign that it continues, if it does: one escape character, and blanks after it at most.
+/// The line without the sign that it continues, if it does: one escape character, and
+/// blanks after it at most.
 fn continued(line: &str, escape: char) -> Option<&str> {
     let begun = line.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
     (!begun.ends_with(escape)).then_some(begun)

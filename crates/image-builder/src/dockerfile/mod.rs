@@ -1,13 +1,14 @@
 //! A bounded look at a Dockerfile, before a build microVM reads it.
 //!
 //! The builder in the microVM decides what a Dockerfile means. This scan only
-//! - hints which images the build will ask for, so that they are there at once (an image that it misses is named by the builder, and the
-//!   build runs again with it),
+//! - hints which images the build will ask for, so that they are there at once (an image that it
+//!   misses is named by the builder, and the build runs again with it),
 //! - refuses at once what no builder takes,
 //! - words differently what `BuildKit` takes and the builder does not ([`rewrite`]).
 //!
-//! It is a pure function of the text, called in the confined process that reads the zip. Its time is linear in the text's length, and what variables expand to is limited: three hundred
-//! bytes of ARG lines can stand for terabytes.
+//! It is a pure function of the text, called in the confined process that reads the zip. Its time
+//! is linear in the text's length, and what variables expand to is limited: three hundred bytes of
+//! ARG lines can stand for terabytes.
 
 mod chmod;
 mod declared;
@@ -39,7 +40,8 @@ use crate::failure::{BuildFailure, FailureCode};
 /// What the scan found.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
-    /// Images that the last stage needs and that are no stages: those of FROM, COPY --from and RUN --mount=from=.
+    /// Images that the last stage needs and that are no stages: those of FROM, COPY --from
+    /// and RUN --mount=from=.
     pub images: BTreeSet<String>,
     /// The Dockerfile in words that the builder takes; `None` when it is right as it is.
     pub rewritten: Option<String>,

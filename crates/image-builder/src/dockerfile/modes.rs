@@ -1,5 +1,5 @@
-//! Symbolic modes for COPY and ADD, which the builder does not take: the files get theirs in a stage of its own, from which they
-//! are copied then.
+//! Symbolic modes for COPY and ADD, which the builder does not take: the files get theirs in a
+//! stage of its own, from which they are copied then.
 
 use std::fmt::Write as _;
 

@@ -33,8 +33,8 @@ pub(super) fn is_variable(name: &str) -> bool {
     })
 }
 
-/// Whether this is another name for this machine's platform. Variants are not looked at: an image of the same architecture
-/// is taken, whatever its variant.
+/// Whether this is another name for this machine's platform. Variants are not looked at: an image
+/// of the same architecture is taken, whatever its variant.
 pub(super) fn is_own(platform: &str) -> bool {
     let platform = platform.to_ascii_lowercase();
     let mut parts = platform.split('/');

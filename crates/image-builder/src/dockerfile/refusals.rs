@@ -1,4 +1,5 @@
-//! Instructions that `BuildKit` takes and the builder cannot: said before a microVM is booted for them.
+//! Instructions that `BuildKit` takes and the builder cannot: said before a microVM
+//! is booted for them.
 
 use super::ScanError;
 use super::instruction::{self, Flag, Keyword};
@@ -31,13 +32,14 @@ pub(super) fn of(instruction: &Instruction<'_>) -> Option<ScanError> {
     }
 }
 
-/// Options of RUN that ask for what build microVMs do not have. `--security=sandbox` is what every RUN line gets.
+/// Options of RUN that ask for what build microVMs do not have. `--security=sandbox` is what
+/// every RUN line gets.
 fn is_refused_of_run(flag: Flag<'_>) -> bool {
     flag.name() == "--device" || (flag.name() == "--security" && flag.value() != Some("sandbox"))
 }
 
-/// The instruction without options that only name what is so anyway. The keyword is another one for an archive that is not to be
-/// unpacked.
+/// The instruction without options that only name what is so anyway. The keyword is another one for
+/// an archive that is not to be unpacked.
 pub(super) fn without_needless_flags(keyword: Keyword, arguments: &str) -> Option<(Keyword, String)> {
     let name = match keyword {
         Keyword::Run => "--security",

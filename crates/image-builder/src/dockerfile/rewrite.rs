@@ -1,4 +1,5 @@
-//! Words a Dockerfile so that the builder (buildah 1.43) reads it as `BuildKit` does. Only lines that need it are changed:
+//! Words a Dockerfile so that the builder (buildah 1.43) reads it as `BuildKit` does. Only lines
+//! that need it are changed:
 //!
 //! - FROM with its variables replaced: the builder refuses `${A-b}`,
 //! - names of stages in lower case: the builder compares them exactly,
@@ -106,7 +107,8 @@ fn refuse_what_is_read_otherwise(file: &File<'_>, stages: &Stages, needed: &[boo
     Ok(())
 }
 
-/// The file with its escape directive in the first line: the builder takes no other comment before it.
+/// The file with its escape directive in the first line: the builder takes no other
+/// comment before it.
 fn with_escape_first(file: &File<'_>) -> Option<String> {
     let head = file.head.trim_start_matches('\u{feff}');
     let first = head.trim_start().trim_start_matches('#').trim_start();
@@ -200,8 +202,8 @@ impl Rewriter<'_> {
         Ok(Line { before: String::new(), text })
     }
 
-    /// The line with these arguments, `text` or `arguments`, their variables in the builder's words. `prefix` is what stands
-    /// before the keyword; the stage is where the variables are.
+    /// The line with these arguments, `text` or `arguments`, their variables in the builder's
+    /// words. `prefix` is what stands before the keyword; the stage is where the variables are.
     fn converted(
         &mut self,
         word: &str,
@@ -233,7 +235,8 @@ impl Rewriter<'_> {
         Ok(Line { before, text: other.or(text).map(|text| format!("{word} {text}")) })
     }
 
-    /// RUN with these arguments: the variables of its command are the shell's, those of its options are not.
+    /// RUN with these arguments: the variables of its command are the shell's, those of
+    /// its options are not.
     fn run_converted(
         &mut self,
         text: Option<String>,
@@ -301,8 +304,8 @@ fn arg_lines(values: &[String], prefix: &str) -> String {
     lines
 }
 
-/// The arguments of ARG without values for what builders set by themselves, if there are any: the scan has made sure that they
-/// are the values that the builder sets.
+/// The arguments of ARG without values for what builders set by themselves, if there are any: the
+/// scan has made sure that they are the values that the builder sets.
 fn without_automatic_values(arguments: &str) -> Option<String> {
     let mut is_changed = false;
     let words = instruction::variables(arguments).into_iter().map(|(name, value)| match value {
@@ -317,7 +320,8 @@ fn without_automatic_values(arguments: &str) -> Option<String> {
     is_changed.then(|| words.join(" "))
 }
 
-/// The arguments with other values for `--from=` or the `from=` of mounts, if there is one to replace.
+/// The arguments with other values for `--from=` or the `from=` of mounts, if there
+/// is one to replace.
 fn replace_sources(
     keyword: Keyword,
     arguments: &str,

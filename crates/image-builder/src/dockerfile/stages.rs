@@ -43,9 +43,11 @@ pub(super) struct Stages {
     pub(super) of_instruction: Vec<Option<usize>>,
     /// Names of the variables that have a value before the first FROM.
     pub(super) globals: BTreeSet<String>,
-    /// Arguments of the ARG lines before the first FROM that need other words, by the number of the instruction.
+    /// Arguments of the ARG lines before the first FROM that need other words, by the
+    /// number of the instruction.
     pub(super) headings: HashMap<usize, String>,
-    /// Names as they were known at each stage's beginning: the stages that have a name, in their order.
+    /// Names as they were known at each stage's beginning: the stages that have a
+    /// name, in their order.
     names: HashMap<String, Vec<usize>>,
 }
 

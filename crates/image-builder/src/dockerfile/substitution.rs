@@ -1,16 +1,19 @@
-//! Variables in the instructions of a stage, in words that the builder (imagebuilder's `shell_parser.go`) reads as `BuildKit`
-//! reads the original. What a variable holds is not known here, as base images set some.
+//! Variables in the instructions of a stage, in words that the builder (imagebuilder's
+//! `shell_parser.go`) reads as `BuildKit` reads the original. What a variable holds is not known
+//! here, as base images set some.
 //!
-//! - `${A-b}`, `${A+b}`: the builder takes them with a colon only, and knows no difference between a variable that is not set and
-//!   one that is empty. Of one that the stage has set, `${A-b}` is its value and `${A+b}` is `b`.
+//! - `${A-b}`, `${A+b}`: the builder takes them with a colon only, and knows no difference between
+//!   a variable that is not set and one that is empty. Of one that the stage has set, `${A-b}` is
+//!   its value and `${A+b}` is `b`.
 //! - `${A?b}`, `${A:?b}`: `${A:?}`; the builder takes the text behind `?` for the value.
-//! - `${A#b}` and the like: the builder's loops leave out the last positions, those of `${A/#b/}` do not. Its `*` stops at a
-//!   slash, so a pattern with `*` is applied to the value without slashes, in variables of their own (`ARG`), which RUN lines
-//!   see and the image does not keep.
+//! - `${A#b}` and the like: the builder's loops leave out the last positions, those of `${A/#b/}`
+//!   do not. Its `*` stops at a slash, so a pattern with `*` is applied to the value without
+//!   slashes, in variables of their own (`ARG`), which RUN lines see and the image does not keep.
 
 use super::glob::{self, Operator, Piece};
 
-/// Stands for a slash where the builder must not see one. No value has it: a Dockerfile cannot write it down readably.
+/// Stands for a slash where the builder must not see one. No value has it: a Dockerfile cannot
+/// write it down readably.
 const SLASH: char = '\u{1}';
 /// Two characters behind a value, where the builder's loop ends too early by two.
 const PADDING: &str = "\u{2}\u{2}";

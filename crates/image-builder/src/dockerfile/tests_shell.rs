@@ -1,5 +1,6 @@
-//! Whether the builder makes of the other words what `BuildKit` makes of the original. The builder's part is written after
-//! imagebuilder's `shell_parser.go`, with its loops as they are, and Go's `path.Match`.
+//! Whether the builder makes of the other words what `BuildKit` makes of the original. The
+//! builder's part is written after imagebuilder's `shell_parser.go`, with its loops as they are,
+//! and Go's `path.Match`.
 
 use std::collections::HashMap;
 

@@ -12,7 +12,8 @@ use crate::readers::{question, readers, snapshot, with_program};
 async fn a_reader_that_dies_is_a_failed_build_with_a_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, memory) = snapshot(directory.path(), "a", "a");
-    // Stands in for a reader that something has taken over or broken. Like that one it makes no process.
+    // Stands in for a reader that something has taken over or broken. Like that one
+    // it makes no process.
     for (script, said) in [
         ("echo one; exit 0", "it gave no answer"),
         ("echo two >&2; exit 3", "failed: two"),
@@ -61,8 +62,8 @@ async fn a_zip_that_is_nothing_but_entries_is_refused() {
     assert!(failure.message.contains("1099511627776 entries; at most 100000"), "{failure}");
 }
 
-/// Each byte of the superblock and of the block groups behind it, damaged: the reader may die of it, the build may not hang
-/// and the server may not notice.
+/// Each byte of the superblock and of the block groups behind it, damaged: the reader may die of
+/// it, the build may not hang and the server may not notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_with_a_damaged_superblock_ends_nothing_but_its_reader() {
     let Some(readers) = readers(0x4ffa_0000) else { return };

@@ -286,7 +286,8 @@ impl World {
     }
 }
 
-/// Connects to the servers by their names, whatever the port, and to addresses as the real one does.
+/// Connects to the servers by their names, whatever the port, and to addresses as
+/// the real one does.
 #[derive(Debug)]
 pub(super) struct Names {
     servers: BTreeMap<String, SocketAddr>,

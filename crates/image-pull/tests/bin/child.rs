@@ -1,5 +1,6 @@
-//! Stands in for the server when the tests of this crate fetch images: becomes the process that fetches. Under some other
-//! names, it does what such a process would do that a registry has taken over.
+//! Stands in for the server when the tests of this crate fetch images: becomes the process
+//! that fetches. Under some other names, it does what such a process would do that a
+//! registry has taken over.
 #![allow(clippy::unwrap_used, clippy::zombie_processes)]
 
 use std::io::Read as _;

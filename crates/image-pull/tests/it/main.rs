@@ -29,7 +29,8 @@ fn namespace() -> OwnedFd {
     .unwrap()
 }
 
-/// A registry on loopback with one image of an empty configuration and a layer of 3 MiB; returns its URL and its digest.
+/// A registry on loopback with one image of an empty configuration and a layer of 3 MiB; returns
+/// its URL and its digest.
 fn registry() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -129,7 +130,8 @@ async fn what_a_tenant_names_is_not_reached_in_the_host() {
     assert_eq!(failure("https://169.254.169.254").await, Failure::Unreachable);
 }
 
-/// A fetch that has asked a registry that says nothing: the specification's user, and the connection.
+/// A fetch that has asked a registry that says nothing: the specification's user,
+/// and the connection.
 async fn silent_fetch(uid: u32) -> (tempfile::TempDir, std::net::TcpStream, impl Future<Output = ()>) {
     let (directory, namespace) = (tempfile::tempdir().unwrap(), namespace());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -240,7 +242,8 @@ async fn names_are_asked_for_over_udp_and_tcp() {
         stream.read_exact(&mut again).unwrap();
         assert_eq!(again[4] & 0x80, 0, "a question");
         assert!(again.windows(15).any(|name| name == b"\x08registry\x04test\0"), "{again:?}");
-        // The same, with one address, 127.0.0.1 (answers: 1; a pointer to the name, A, IN, 60 s, 4 bytes).
+        // The same, with one address, 127.0.0.1 (answers: 1; a pointer to the name,
+        // A, IN, 60 s, 4 bytes).
         let answer = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01";
         again[4] |= 0x80;
         again[9] = 1;

@@ -103,7 +103,8 @@ const LONG: Duration = Duration::from_mins(1);
 
 #[test]
 fn everything_is_named_and_no_secret_told() {
-    // A token in the process lies across two pages that are far from each other, and in the wrong order, in the guest.
+    // A token in the process lies across two pages that are far from each other, and in the wrong
+    // order, in the guest.
     let mut memory = vec![0; 16 * PAGE];
     let text = token('m');
     memory[10 * PAGE - 15..10 * PAGE].copy_from_slice(&text.as_bytes()[..15]);
@@ -222,7 +223,8 @@ fn a_superblock_that_claims_too_much_is_not_believed() {
     }
 }
 
-/// Checksums would refuse nearly every change, so that nothing behind them was tried; a guest makes right ones.
+/// Checksums would refuse nearly every change, so that nothing behind them was tried; a
+/// guest makes right ones.
 #[test]
 fn fuzz_disks() {
     let image = Image::new(

@@ -1,8 +1,10 @@
-//! The guest's RAM inside a running VMM process: where it is mapped, which pages are private, and access to them.
+//! The guest's RAM inside a running VMM process: where it is mapped, which pages are
+//! private, and access to them.
 //!
-//! RAM is a private mapping of the base snapshot's `memory` file. A page that the guest (or we) wrote is an anonymous
-//! copy; all others are still the file's. The kernel tells which is which: by the `PAGEMAP_SCAN` ioctl since 6.7,
-//! otherwise by `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
+//! RAM is a private mapping of the base snapshot's `memory` file. A page that the guest (or we)
+//! wrote is an anonymous copy; all others are still the file's. The kernel tells which is which: by
+//! the `PAGEMAP_SCAN` ioctl since 6.7, otherwise by `/proc/PID/pagemap`
+//! (Documentation/admin-guide/mm/pagemap.rst).
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -124,7 +126,8 @@ impl GuestMemory {
     }
 }
 
-/// Mappings of the file with this inode. The device number is no help: some file systems show another one here.
+/// Mappings of the file with this inode. The device number is no help: some file systems
+/// show another one here.
 fn parse_maps(maps: &str, inode: u64) -> Vec<Mapping> {
     let parse = |line: &str| -> Option<Mapping> {
         let mut fields = line.split_ascii_whitespace();

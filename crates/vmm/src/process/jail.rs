@@ -1,12 +1,13 @@
 //! The jail: what a VMM process does to itself before it becomes QEMU.
 //!
-//! The server starts itself again as `vmm-jail`; that process gives up everything the VMM does not need and then
-//! executes it: own mount namespace that shows `/usr` read-only and a few device nodes, own network, IPC and UTS
-//! namespace (the PID namespace is made by whoever started it), a user of its own, no capabilities, no way to gain
-//! any. Whatever the VMM works on it gets as open descriptors.
+//! The server starts itself again as `vmm-jail`; that process gives up everything the VMM does
+//! not need and then executes it: own mount namespace that shows `/usr` read-only and a few
+//! device nodes, own network, IPC and UTS namespace (the PID namespace is made by whoever started
+//! it), a user of its own, no capabilities, no way to gain any. Whatever the VMM works on it gets
+//! as open descriptors.
 //!
-//! It waits for one byte on its standard input first: the server sends it when the process has been recorded. A server
-//! that is killed in between leaves no VMM that nobody knows of.
+//! It waits for one byte on its standard input first: the server sends it when the process has been
+//! recorded. A server that is killed in between leaves no VMM that nobody knows of.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, OsStr, OsString};
@@ -32,7 +33,8 @@ pub const SUBCOMMAND: &str = "vmm-jail";
 /// Files that a VMM may have open: its disks, its sockets, a few for each of its threads.
 const OPEN_FILES: u64 = 1024;
 
-/// Makes the kernel end a VMM rather than the server when memory runs out; see `proc_pid_oom_score_adj(5)`.
+/// Makes the kernel end a VMM rather than the server when memory runs out; see
+/// `proc_pid_oom_score_adj(5)`.
 const OOM_SCORE_ADJUSTMENT: &str = "500";
 
 /// What the jail is told, as JSON in its second argument.
@@ -65,8 +67,8 @@ impl JailSpec {
     }
 }
 
-/// Becomes the jail if the command line says so, and does not return then. To be called first in `main`, before
-/// there is a second thread.
+/// Becomes the jail if the command line says so, and does not return then. To be called first in
+/// `main`, before there is a second thread.
 pub fn run_if_requested() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(OsStr::new(SUBCOMMAND)) {
@@ -125,7 +127,8 @@ fn enter_namespaces(network_namespace: Option<RawFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces the root directory by a read-only one that holds little more than programs and libraries.
+/// Replaces the root directory by a read-only one that holds little more than
+/// programs and libraries.
 fn change_root(spec: &JailSpec) -> io::Result<()> {
     let root = spec.scratch_dir.as_path();
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -145,20 +148,23 @@ fn change_root(spec: &JailSpec) -> io::Result<()> {
         make_device(root, device, spec.uid)?;
     }
     rustix::mount::mount_remount(&dev, MountFlags::BIND | MountFlags::RDONLY | no_programs_but_devices, "")?;
-    // A fresh procfs shows this PID namespace only. QEMU needs it to open what it got as descriptors.
+    // A fresh procfs shows this PID namespace only. QEMU needs it to open what it
+    // got as descriptors.
     fs::create_dir(root.join("proc"))?;
     rustix::mount::mount("proc", root.join("proc"), "proc", no_programs, None)?;
 
     rustix::mount::mount_remount(root, MountFlags::BIND | MountFlags::RDONLY | no_programs, "")?;
     rustix::process::chdir(root)?;
-    // The new root on top of the old one, which is then taken away from under it; see pivot_root(2).
+    // The new root on top of the old one, which is then taken away from under it;
+    // see pivot_root(2).
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")?;
     Ok(())
 }
 
-/// Directories that the program needs: the system's, and its own prefix if it is installed elsewhere.
+/// Directories that the program needs: the system's, and its own prefix if it is
+/// installed elsewhere.
 fn program_directories(program: &Path) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = ["/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin"]
         .iter()
@@ -174,7 +180,8 @@ fn program_directories(program: &Path) -> Vec<PathBuf> {
     directories
 }
 
-/// Makes a directory of the host visible, read-only; a symbolic link (`/lib` → `usr/lib`) stays one.
+/// Makes a directory of the host visible, read-only; a symbolic link (`/lib` →
+/// `usr/lib`) stays one.
 fn show_directory(root: &Path, directory: &Path) -> io::Result<()> {
     let target = below(root, directory);
     if let Ok(link) = fs::read_link(directory) {

@@ -1,7 +1,8 @@
 //! VMM processes: started inside a jail, watched through a pidfd, put under resource limits.
 //!
-//! The only module that starts and reaps VMM processes. They are children in a PID namespace of their own and in
-//! their own session, and nothing ties their life to the server's: when the server goes, they run on.
+//! The only module that starts and reaps VMM processes. They are children in a PID namespace of
+//! their own and in their own session, and nothing ties their life to the server's: when the
+//! server goes, they run on.
 #![allow(unsafe_code)]
 
 pub(crate) mod guest_memory;
@@ -55,7 +56,8 @@ impl Process {
         }
     }
 
-    /// Waits until the process is gone and reaps it if it is a child. To be called once, by the process's owner.
+    /// Waits until the process is gone and reaps it if it is a child. To be called once, by
+    /// the process's owner.
     pub(crate) async fn reap(&self) -> io::Result<ExitStatus> {
         // A pidfd becomes readable when its process ends, and stays so.
         let _ready = self.pidfd.readable().await?;

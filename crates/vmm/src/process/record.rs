@@ -1,7 +1,8 @@
-//! `vmm.json` in a run directory: what a later server process must know to take a VM over, and how it makes sure that
-//! the process it finds is the one that was recorded.
+//! `vmm.json` in a run directory: what a later server process must know to take a VM over, and how
+//! it makes sure that the process it finds is the one that was recorded.
 //!
-//! The file is written before the process may become a VMM (see [`super::jail`]): what runs is always recorded.
+//! The file is written before the process may become a VMM (see [`super::jail`]): what
+//! runs is always recorded.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,8 +22,8 @@ pub(crate) const RECORD_FILE: &str = "vmm.json";
 /// Version that is written, and the only one that is taken over.
 const VERSION: u32 = 1;
 
-/// Which process it is. Every version of the file has these members, so that any version of the program can end what
-/// another one has started.
+/// Which process it is. Every version of the file has these members, so that any version of the
+/// program can end what another one has started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// Process id in the PID namespace of the server.
@@ -31,7 +32,8 @@ pub(crate) struct Identity {
     start_ticks: u64,
     /// Which start of the host that was.
     boot_id: String,
-    /// Inode of the run directory: a copy of a data directory must not take over the VMs of the original.
+    /// Inode of the run directory: a copy of a data directory must not take over the
+    /// VMs of the original.
     run_dir_inode: u64,
 }
 
@@ -71,7 +73,8 @@ impl Identity {
     /// The process, if it still runs.
     pub(crate) fn find(&self, run_dir: &Path) -> Option<OwnedFd> {
         let pid = Pid::from_raw(self.pid.cast_signed())?;
-        // Opened first: what is then found to be the recorded process cannot become another one before it is used.
+        // Opened first: what is then found to be the recorded process cannot become another
+        // one before it is used.
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let same = Self::of(self.pid, run_dir).is_ok_and(|found| found == *self);
         (same && !has_ended(&process)).then_some(process)
@@ -112,7 +115,8 @@ impl Record {
 /// The process of a run directory that still runs, whatever version recorded it, with its id.
 pub(crate) fn find_any(run_dir: &Path) -> Result<Option<(u32, OwnedFd)>> {
     let Some(text) = read(&run_dir.join(RECORD_FILE))? else { return Ok(None) };
-    // What was not written to its end belongs to a process that has not become a VMM, and never will.
+    // What was not written to its end belongs to a process that has not become a
+    // VMM, and never will.
     let Ok(AnyVersion { process, .. }) = serde_json::from_slice(&text) else { return Ok(None) };
     Ok(process.find(run_dir).map(|found| (process.pid, found)))
 }

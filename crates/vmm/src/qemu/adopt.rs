@@ -1,4 +1,5 @@
-//! Taking over a QEMU process of an earlier server: found by its record, driven by a new connection to its QMP socket.
+//! Taking over a QEMU process of an earlier server: found by its record, driven by a new
+//! connection to its QMP socket.
 
 use std::fs::File;
 use std::path::Path;
@@ -40,7 +41,8 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
     if let Ram::Clone { base, .. } = &ram
         && base.platform.accelerator != launcher.platform.accelerator
     {
-        // It goes on under its own, which its snapshots record too; nothing of how it is driven depends on that.
+        // It goes on under its own, which its snapshots record too; nothing of how it is
+        // driven depends on that.
         let (own, server) = (&base.platform.accelerator, &launcher.platform.accelerator);
         warn!(vm = name, own, server, "a VM under another accelerator than the server's is taken over");
     }

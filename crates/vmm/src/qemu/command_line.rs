@@ -1,7 +1,8 @@
 //! QEMU's command line, as a pure function of what the VM is to be.
 //!
-//! Every file is named by a descriptor that the process inherits, so nothing here depends on what the jail shows.
-//! Devices stand in a fixed order: a snapshot only fits a VM whose devices have the same addresses.
+//! Every file is named by a descriptor that the process inherits, so nothing here depends on
+//! what the jail shows. Devices stand in a fixed order: a snapshot only fits a VM whose devices
+//! have the same addresses.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,8 +17,8 @@ pub(crate) const CONSOLE_BYTES: u32 = 64 * 1024;
 /// Name of the character device behind the serial console.
 pub(crate) const CONSOLE: &str = "console";
 
-/// MiB of host memory for a clone's translated code under TCG, all of which it comes to use if it runs for long.
-/// QEMU's own choice is hundreds of MiB.
+/// MiB of host memory for a clone's translated code under TCG, all of which it comes to use if it
+/// runs for long. QEMU's own choice is hundreds of MiB.
 const CLONE_TRANSLATION_CACHE_MIB: u32 = 32;
 /// The same for a VM that is booted: builds run many programs, and there are few of them at a time.
 const BOOT_TRANSLATION_CACHE_MIB: u32 = 256;
@@ -33,7 +34,8 @@ pub(crate) struct Host {
     pub(crate) hides_virtualization: bool,
     /// Versioned machine type: `pc-q35-10.0`.
     pub(crate) machine_type: String,
-    /// Whether RAM may be mapped without reserving swap space for it (not with `vm.overcommit_memory=2`).
+    /// Whether RAM may be mapped without reserving swap space for it (not with
+    /// `vm.overcommit_memory=2`).
     pub(crate) overcommit: bool,
     /// What the guest's kernel is told of its time stamp counter, in kHz.
     pub(crate) tsc_khz: Option<u32>,
@@ -100,8 +102,8 @@ struct BlockNode {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum BlockNodeKind {
-    /// A host file. Locks protect against a second QEMU, but only one has the descriptor of a writable file, and
-    /// read-only bases are shared.
+    /// A host file. Locks protect against a second QEMU, but only one has the descriptor of a
+    /// writable file, and read-only bases are shared.
     File { filename: String, locking: &'static str, aio: &'static str },
     /// A format on top of a file.
     Format {
@@ -111,7 +113,8 @@ enum BlockNodeKind {
     },
 }
 
-/// Guest flushes end in the host's page cache: like RAM, disks survive any process but not the host.
+/// Guest flushes end in the host's page cache: like RAM, disks survive any process
+/// but not the host.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct CacheOptions {
@@ -250,15 +253,16 @@ fn devices(line: &mut Arguments, host: &Host, spec: &VmSpec, descriptors: &Descr
         let mac = interface.guest_mac.map(|byte| format!("{byte:02x}")).join(":");
         let tap = interface.tap.as_raw_fd();
         line.option("-netdev", format!("tap,id=net{index},fd={tap},vhost=off"));
-        // No boot ROM: it would only be one more block of memory to load. Nobody needs to hear that the guest has moved:
-        // its side of the TAP is new and empty.
+        // No boot ROM: it would only be one more block of memory to load. Nobody needs to hear that
+        // the guest has moved: its side of the TAP is new and empty.
         let nic = format!("id=nic{index},netdev=net{index},mac={mac},romfile=,guest_announce=off");
         line.option("-device", format!("virtio-net-pci,{nic}"));
     }
 }
 
-/// What the guest sees when the host's disk is full: a build fails with I/O errors at once, while a clone, whose data
-/// is somebody's, is stopped by QEMU until there is space again (`werror=enospc`, the default).
+/// What the guest sees when the host's disk is full: a build fails with I/O errors at once, while
+/// a clone, whose data is somebody's, is stopped by QEMU until there is space again
+/// (`werror=enospc`, the default).
 fn on_full_disk(image: &DriveImage) -> &'static str {
     match image {
         DriveImage::Raw(_) => ",werror=report",

@@ -1,5 +1,6 @@
-//! Which features the CPU of a guest has here, by QEMU's own word (`query-cpu-model-expansion`): a snapshot that uses one which
-//! the host lacks would die of an illegal instruction, or not load at all.
+//! Which features the CPU of a guest has here, by QEMU's own word
+//! (`query-cpu-model-expansion`): a snapshot that uses one which the host lacks would die of an
+//! illegal instruction, or not load at all.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! One QEMU process and what belongs to it on the host, from its start to the removal of its last trace.
+//! One QEMU process and what belongs to it on the host, from its start to the
+//! removal of its last trace.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
 //! How long a file a VMM may make: `RLIMIT_FSIZE` (setrlimit(2)) of its process.
 //!
-//! QEMU holds its files open for writing, and one that a guest has broken out of could fill the disk with any of them. The limit is
-//! one for all files of a process, so it is that of the file that may become longest. What is beyond it fails with EFBIG, which
-//! the guest sees as an I/O error of its disk: SIGXFSZ is ignored, so that it does not cost the guest its life.
+//! QEMU holds its files open for writing, and one that a guest has broken out of could fill the
+//! disk with any of them. The limit is one for all files of a process, so it is that of the file
+//! that may become longest. What is beyond it fails with EFBIG, which the guest sees as an I/O
+//! error of its disk: SIGXFSZ is ignored, so that it does not cost the guest its life.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +11,8 @@ use std::io;
 use super::launch::Launch;
 use super::snapshots::DEVICE_STATE_MAX;
 
-/// Of a qcow2 file, beside its clusters of data: tables take 1/6500 of them, and there is some room for what is not thought of.
+/// Of a qcow2 file, beside its clusters of data: tables take 1/6500 of them, and there is some room
+/// for what is not thought of.
 const OVERLAY_BESIDE: u64 = 64 << 20;
 
 /// A file that the VMM writes to, by the file that says how long it is.
@@ -28,7 +30,8 @@ pub(super) fn largest_file<'a>(
     memory_mib: u32,
     disks: impl Iterator<Item = Written<'a>>,
 ) -> io::Result<u64> {
-    // RAM in a file is written by mapping it, which no limit stops, but QEMU may give the file its length once more.
+    // RAM in a file is written by mapping it, which no limit stops, but QEMU may give the file
+    // its length once more.
     let memory = match launch {
         Launch::Boot { .. } => u64::from(memory_mib) << 20,
         Launch::BootAnonymous | Launch::Restore { .. } | Launch::RestoreLayers { .. } => 0,
@@ -45,8 +48,9 @@ pub(super) fn largest_file<'a>(
         .try_fold(0, |most, length| Ok(most.max(length?)))
 }
 
-/// Most bytes of a qcow2 overlay on a disk of this length. A guest that discards and writes leaves gaps that are too short for
-/// later writes of several clusters, so that the file becomes longer than the disk, if not larger: twice as long is allowed.
+/// Most bytes of a qcow2 overlay on a disk of this length. A guest that discards and writes leaves
+/// gaps that are too short for later writes of several clusters, so that the file becomes longer
+/// than the disk, if not larger: twice as long is allowed.
 fn overlay_bytes(virtual_bytes: u64) -> u64 {
     virtual_bytes.saturating_mul(2).saturating_add(OVERLAY_BESIDE)
 }
@@ -87,7 +91,8 @@ mod tests {
     #[test]
     fn an_overlay_has_room_for_all_of_its_disk_and_its_tables() {
         for virtual_bytes in [1, 1 << 20, 2 << 30, 32 << 30, 1 << 41] {
-            // Each cluster of 64 KiB has 8 bytes of an L2 table and 2 of a refcount block, both in whole clusters.
+            // Each cluster of 64 KiB has 8 bytes of an L2 table and 2 of a refcount block,
+            // both in whole clusters.
             let clusters = u64::div_ceil(virtual_bytes, 1 << 16);
             let tables = clusters.div_ceil(1 << 13) + clusters.div_ceil(1 << 15) + 8;
             assert!(overlay_bytes(virtual_bytes) >= (clusters + tables) << 16, "{virtual_bytes}");

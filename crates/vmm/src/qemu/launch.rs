@@ -86,7 +86,8 @@ pub(super) struct Connected {
 }
 
 impl Launcher {
-    /// Starts a process and connects to it. Its vCPUs do not run yet. The spec's descriptors are closed here.
+    /// Starts a process and connects to it. Its vCPUs do not run yet. The spec's
+    /// descriptors are closed here.
     pub(super) async fn launch(self: &Arc<Self>, spec: VmSpec, launch: Launch) -> Result<Connected> {
         let begin = Instant::now();
         let (name, run_dir) = (spec.name.clone(), spec.run_dir.clone());
@@ -112,7 +113,8 @@ impl Launcher {
         }
     }
 
-    /// Moves the process under its limits while QEMU starts; both are done before any guest code runs.
+    /// Moves the process under its limits while QEMU starts; both are done before
+    /// any guest code runs.
     pub(super) async fn connect(
         &self,
         instance: &Arc<Instance>,
@@ -211,7 +213,8 @@ impl Launcher {
         }
     }
 
-    /// Refuses a snapshot that cannot run here. One that was taken under TCG can, whatever the server's own accelerator is.
+    /// Refuses a snapshot that cannot run here. One that was taken under TCG can, whatever the
+    /// server's own accelerator is.
     pub(super) fn check_fits(&self, taken: &Platform) -> Result<()> {
         let host = &self.platform;
         match Accelerator::named(&taken.accelerator) {
@@ -260,7 +263,8 @@ impl Launch {
     }
 }
 
-/// Translates an error of the connection; its end mostly means that the process has ended and left a message.
+/// Translates an error of the connection; its end mostly means that the process has
+/// ended and left a message.
 pub(super) async fn translate(instance: &Instance, error: QmpError) -> Error {
     match error {
         QmpError::Refused { command, message } => Error::Refused { command: command.to_owned(), message },
@@ -341,7 +345,8 @@ impl Files {
     }
 }
 
-/// Makes the QMP socket and connects to it: QEMU finds the connection waiting when it is ready for it.
+/// Makes the QMP socket and connects to it: QEMU finds the connection waiting when
+/// it is ready for it.
 fn listen(run_dir: &Path) -> io::Result<(UnixListener, std::os::unix::net::UnixStream)> {
     let (_directory, path) = socket_path(run_dir)?;
     match fs::remove_file(&path) {

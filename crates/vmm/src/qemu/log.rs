@@ -1,8 +1,9 @@
 //! What a VMM prints: its last lines, kept in memory.
 //!
-//! A guest can make QEMU print without end, and one that has broken out of it can write what it likes. So the VMM's
-//! standard error is a pipe that is read at a bounded pace and of which only the end is kept; nothing of it reaches the
-//! disk. The writing end never waits: what does not fit into the pipe is lost.
+//! A guest can make QEMU print without end, and one that has broken out of it can write what it
+//! likes. So the VMM's standard error is a pipe that is read at a bounded pace and of which only
+//! the end is kept; nothing of it reaches the disk. The writing end never waits: what does not fit
+//! into the pipe is lost.
 
 use std::fs::File;
 use std::io::{self, PipeWriter};
@@ -37,8 +38,8 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, PipeWriter)> {
     Ok((reader.into(), writer))
 }
 
-/// The pipe of a process that an earlier server has started; `None` if it has none (an earlier version gave it a file) or
-/// is gone.
+/// The pipe of a process that an earlier server has started; `None` if it has none (an earlier
+/// version gave it a file) or is gone.
 pub(super) fn pipe_of(pid: u32) -> Option<OwnedFd> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(format!("/proc/{pid}/fd/2")).ok()?;

@@ -1,7 +1,8 @@
 //! The QEMU driver: `q35` (x86-64) or `virt` (ARM) machines under KVM or, without it, TCG.
 //!
-//! A VM is one QEMU process in a jail. Everything it works on is opened here and inherited as a descriptor; it is
-//! driven over QMP through a socket in the VM's run directory, by which a later server process can take over.
+//! A VM is one QEMU process in a jail. Everything it works on is opened here and inherited as a
+//! descriptor; it is driven over QMP through a socket in the VM's run directory, by which a later
+//! server process can take over.
 
 mod adopt;
 mod command_line;
@@ -56,8 +57,9 @@ impl Accelerator {
         }
     }
 
-    /// QEMU's name of the CPU that guests see. TCG's is everything it can emulate: without ERMS and FSRM large copies
-    /// are faster, but restores and boots slower (docs/decisions/0002 has both figures).
+    /// QEMU's name of the CPU that guests see. TCG's is everything it can emulate: without
+    /// ERMS and FSRM large copies are faster, but restores and boots slower
+    /// (docs/decisions/0002 has both figures).
     fn cpu(self) -> &'static str {
         match self {
             Self::Kvm => "host",
@@ -65,8 +67,8 @@ impl Accelerator {
         }
     }
 
-    /// The same as QEMU is told. Guests have no use for a virtualization extension, and what emulates one or passes it on
-    /// is the most intricate code between a guest and its host.
+    /// The same as QEMU is told. Guests have no use for a virtualization extension, and what
+    /// emulates one or passes it on is the most intricate code between a guest and its host.
     fn cpu_option(self, hides_virtualization: bool) -> String {
         match Architecture::HOST {
             Architecture::X86_64 if hides_virtualization => format!("{},-svm,-vmx", self.cpu()),
@@ -101,11 +103,13 @@ pub struct QemuConfig {
     pub program: Option<PathBuf>,
     /// Accelerator to use; `None` decides by a trial. [`ACCELERATOR_VARIABLE`] comes before this.
     pub accelerator: Option<Accelerator>,
-    /// Program that calls [`crate::jail::run_if_requested`] first: this program itself, except in tests.
+    /// Program that calls [`crate::jail::run_if_requested`] first: this program
+    /// itself, except in tests.
     pub jail_program: PathBuf,
     /// How long a QMP command may take, including the start of QEMU.
     pub command_timeout: Duration,
-    /// Where it is remembered that KVM works on this host, until the host, its kernel or QEMU changes.
+    /// Where it is remembered that KVM works on this host, until the host, its
+    /// kernel or QEMU changes.
     pub verdict_file: Option<PathBuf>,
 }
 
@@ -130,7 +134,8 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Checks QEMU and what this host allows. Takes some 100 ms, and some seconds where KVM has to be tried.
+    /// Checks QEMU and what this host allows. Takes some 100 ms, and some seconds where
+    /// KVM has to be tried.
     pub async fn new(config: QemuConfig) -> Result<Self> {
         let program = probe::find_program(config.program.as_deref())?;
         let version = probe::version(&program).await?;
@@ -181,8 +186,8 @@ impl Qemu {
         Ok(Self { launcher: Arc::new(launcher), accelerator, capabilities })
     }
 
-    /// Checks the files that QEMU works on by itself, while it starts: the base's memory and disks, and what the VM has
-    /// changed on them.
+    /// Checks the files that QEMU works on by itself, while it starts: the base's memory and disks,
+    /// and what the VM has changed on them.
     fn check(
         &self,
         spec: &VmSpec,

@@ -3,15 +3,16 @@
 use super::Architecture;
 
 const GIB: u64 = 1 << 30;
-/// `q35` moves what does not fit below its devices above 4 GiB: all but 2 GiB of a RAM of 2.75 GiB or more (QEMU's
-/// `pc_q35_init`).
+/// `q35` moves what does not fit below its devices above 4 GiB: all but 2 GiB of a RAM of 2.75 GiB
+/// or more (QEMU's `pc_q35_init`).
 const Q35_MOST_BELOW: u64 = 0xb000_0000;
 const Q35_BELOW: u64 = 2 * GIB;
 const Q35_ABOVE: u64 = 4 * GIB;
 /// `virt` has its RAM in one piece from here on (QEMU's `base_memmap`, `VIRT_MEM`).
 const VIRT_START: u64 = GIB;
 
-/// Offset in a memory file of `memory_bytes` of what a guest sees at a physical address; `None` where it has no RAM.
+/// Offset in a memory file of `memory_bytes` of what a guest sees at a physical address; `None`
+/// where it has no RAM.
 pub fn memory_offset(memory_bytes: u64, address: u64) -> Option<u64> {
     offset(Architecture::HOST, memory_bytes, address)
 }

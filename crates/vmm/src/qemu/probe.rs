@@ -13,12 +13,13 @@ use tokio::process::Command;
 use super::{ACCELERATOR_VARIABLE, Accelerator, Architecture};
 use crate::error::{Error, Result};
 
-/// First version that maps a snapshot's memory privately from a read-only descriptor (`memory-backend-file` with
-/// `rom=off`).
+/// First version that maps a snapshot's memory privately from a read-only descriptor
+/// (`memory-backend-file` with `rom=off`).
 const MINIMUM_VERSION: (u32, u32) = (8, 2);
 
-/// How long the trial guest may take for its first sign of life. It needs some 20 ms where KVM works, and seconds where the host is
-/// busy or is a virtual machine itself; too short a trial would change the accelerator without need.
+/// How long the trial guest may take for its first sign of life. It needs some 20 ms where KVM
+/// works, and seconds where the host is busy or is a virtual machine itself; too short a trial
+/// would change the accelerator without need.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// KVM's device.
@@ -41,7 +42,8 @@ fn names() -> (&'static str, &'static str) {
     }
 }
 
-/// The configured program, or the one in `PATH`; without symbolic links, as the jail does not show all of them.
+/// The configured program, or the one in `PATH`; without symbolic links, as the jail does
+/// not show all of them.
 pub(super) fn find_program(configured: Option<&Path>) -> Result<PathBuf> {
     let (name, package) = names();
     let found = match configured {
@@ -73,8 +75,8 @@ fn parse_version(output: &str) -> Option<(String, (u32, u32))> {
     Some((text.to_owned(), (numbers.next()?.ok()?, numbers.next()?.ok()?)))
 }
 
-/// The versioned name behind `q35` or `virt`, so that a snapshot is restored with the machine it was taken of even
-/// after an upgrade of QEMU.
+/// The versioned name behind `q35` or `virt`, so that a snapshot is restored with the machine it
+/// was taken of even after an upgrade of QEMU.
 pub(super) async fn machine_type(program: &Path) -> Result<String> {
     let alias = match Architecture::HOST {
         Architecture::X86_64 => "q35",
@@ -117,7 +119,8 @@ fn parse_cpu_model(text: &str) -> Option<String> {
     member("model name").or_else(arm)
 }
 
-/// RAM of many guests only fits if swap space is not reserved for all of it (`vm.overcommit_memory`, proc(5)).
+/// RAM of many guests only fits if swap space is not reserved for all of it
+/// (`vm.overcommit_memory`, proc(5)).
 pub(super) fn overcommit_allowed() -> bool {
     fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() != "2")
 }
@@ -165,7 +168,8 @@ async fn try_kvm(
     if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(KVM) {
         return Err(format!("{KVM} cannot be opened: {error}"));
     }
-    // Some hosts offer a /dev/kvm that runs no stock guest although their CPU has no virtualization extension.
+    // Some hosts offer a /dev/kvm that runs no stock guest although their CPU has no
+    // virtualization extension.
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if Architecture::HOST == Architecture::X86_64 && !has_virtualization_flag(&cpu) {
         return Err("the CPU has neither svm nor vmx".to_owned());
@@ -180,7 +184,8 @@ async fn try_kvm(
     Ok("a trial guest runs under KVM")
 }
 
-/// That KVM works here. Only this is remembered: that it does not may have been the fault of a busy moment.
+/// That KVM works here. Only this is remembered: that it does not may have been the
+/// fault of a busy moment.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Verdict {
     accelerator: String,
@@ -221,8 +226,8 @@ fn has_virtualization_flag(cpuinfo: &str) -> bool {
     flags.flat_map(str::split_whitespace).any(|flag| matches!(flag, "svm" | "vmx"))
 }
 
-/// Starts a guest without disks and waits for a sign that it executes code: the firmware's banner on its debug port
-/// on x86. On ARM, where no such KVM is known, QEMU must start.
+/// Starts a guest without disks and waits for a sign that it executes code: the firmware's banner
+/// on its debug port on x86. On ARM, where no such KVM is known, QEMU must start.
 async fn run_trial_guest(program: &Path, accelerator: Accelerator) -> std::result::Result<(), String> {
     let mut command = Command::new(program);
     command.args(["-no-user-config", "-nodefaults", "-display", "none", "-m", "64M"]);
@@ -330,8 +335,8 @@ mod tests {
     async fn an_old_version_is_refused_with_both_numbers() {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("qemu");
-        // Written by another process: what this one, or a child that another test forks at that moment, has open for
-        // writing cannot be executed (ETXTBSY, execve(2)).
+        // Written by another process: what this one, or a child that another test forks at that
+        // moment, has open for writing cannot be executed (ETXTBSY, execve(2)).
         let write = r#"printf '#!/bin/sh\necho QEMU emulator version 7.2.22\n' >"$0" && chmod 755 "$0""#;
         let written = std::process::Command::new("sh").args(["-c", write]).arg(&program).status().unwrap();
         assert!(written.success());

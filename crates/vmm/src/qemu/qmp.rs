@@ -1,7 +1,8 @@
-//! A client of the QEMU Machine Protocol: JSON lines over a Unix socket (QEMU's `docs/interop/qmp-spec.rst`).
+//! A client of the QEMU Machine Protocol: JSON lines over a Unix socket (QEMU's
+//! `docs/interop/qmp-spec.rst`).
 //!
-//! One task reads; callers wait for the reply with their request's id. Whatever is not the protocol closes the
-//! connection, and every waiting caller learns why.
+//! One task reads; callers wait for the reply with their request's id. Whatever is not the protocol
+//! closes the connection, and every waiting caller learns why.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -24,7 +25,8 @@ use super::commands::{Command, Event, QmpCapabilities, RawEvent};
 
 /// A line longer than this is not QMP.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
-/// Lines that are read in a second. An operation takes a dozen, and QEMU limits the events that a guest can cause.
+/// Lines that are read in a second. An operation takes a dozen, and QEMU limits the events
+/// that a guest can cause.
 const LINES_PER_SECOND: u32 = 500;
 /// Bytes of a refusal's words that are kept.
 const MAX_MESSAGE_BYTES: usize = 1000;
@@ -202,7 +204,8 @@ impl Shared {
 
     /// The reading task. Ends with the connection; that drops all waiting senders.
     ///
-    /// A QEMU that a guest has taken over may write without end; it is read no faster than [`LINES_PER_SECOND`].
+    /// A QEMU that a guest has taken over may write without end; it is read no faster than
+    /// [`LINES_PER_SECOND`].
     async fn read(self: Arc<Self>, mut lines: BufReader<OwnedReadHalf>) {
         let (mut second, mut count) = (Instant::now(), 0);
         let reason = loop {

@@ -74,8 +74,8 @@ async fn create_base(vm: &QemuVm, directory: &Path, disks: &[SnapshotDisk]) -> R
     Ok(info)
 }
 
-/// A file in the server's memory for QEMU to write its state to, so that a full disk shows here and not there; and
-/// the same opened for writing only.
+/// A file in the server's memory for QEMU to write its state to, so that a full disk shows here and
+/// not there; and the same opened for writing only.
 fn memory_file(vm: &QemuVm) -> Result<(File, File)> {
     let created = rustix::fs::memfd_create("device-state", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
     let file = File::from(created.map_err(|error| state_error(vm, "create", error.into()))?);
@@ -88,8 +88,8 @@ fn content(vm: &QemuVm, file: &File) -> Result<Vec<u8>> {
     sealed_content(file, DEVICE_STATE_MAX).map_err(|error| state_error(vm, "read", error))
 }
 
-/// What is in a file that others may have open: sealed first (`F_ADD_SEALS` of fcntl(2)), so that it has the length that it is
-/// found to have.
+/// What is in a file that others may have open: sealed first (`F_ADD_SEALS` of fcntl(2)), so that
+/// it has the length that it is found to have.
 fn sealed_content(mut file: &File, most: u64) -> std::io::Result<Vec<u8>> {
     rustix::fs::fcntl_add_seals(file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE)?;
     let length = file.metadata()?.len();
@@ -106,7 +106,8 @@ fn state_error(vm: &QemuVm, action: &'static str, source: std::io::Error) -> Err
     Error::File { action, path: PathBuf::from(format!("the device state of {}", vm.instance.name)), source }
 }
 
-/// Device state and changed pages; nothing of the snapshot before is touched until the manifest is renamed.
+/// Device state and changed pages; nothing of the snapshot before is touched until the
+/// manifest is renamed.
 async fn create_layer(
     vm: &QemuVm,
     base: &Manifest,
@@ -159,7 +160,8 @@ async fn write_layer(
 /// Saves everything but RAM and disks.
 async fn save_devices(vm: &QemuVm) -> Result<Vec<u8>> {
     let (file, writer) = memory_file(vm)?;
-    // Not `live`: the disks stay open, so that the VM can go on if the snapshot fails. `stop` has flushed them.
+    // Not `live`: the disks stay open, so that the VM can go on if the snapshot fails.
+    // `stop` has flushed them.
     vm.execute_on_file(&writer, |filename| XenSaveDevicesState { filename, live: false }).await?;
     content(vm, &file)
 }

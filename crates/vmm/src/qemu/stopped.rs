@@ -1,11 +1,12 @@
 //! What to do about a VM that QEMU has stopped by itself.
 //!
-//! Because the host's disk was full: QEMU stops the guest, keeps the write that failed and tries it again on `cont`;
-//! nobody else sends that, and the guest only sees that time passed. See [`super::command_line`] for the disks that this
-//! is true of.
+//! Because the host's disk was full: QEMU stops the guest, keeps the write that failed and tries it
+//! again on `cont`; nobody else sends that, and the guest only sees that time passed. See
+//! [`super::command_line`] for the disks that this is true of.
 //!
-//! Because the guest cannot go on, above all when KVM meets what it cannot run (`internal-error`): such a VM would stand
-//! still for ever, with a process that looks well. It is ended, and the reason told.
+//! Because the guest cannot go on, above all when KVM meets what it cannot run
+//! (`internal-error`): such a VM would stand still for ever, with a process that looks well. It
+//! is ended, and the reason told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use crate::vm::ExitReason;
 /// How often it is tried whether there is space again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Run state of a VM that QEMU has stopped because of a disk (`RunState` in QEMU's `qapi/run-state.json`).
+/// Run state of a VM that QEMU has stopped because of a disk (`RunState` in QEMU's
+/// `qapi/run-state.json`).
 const IO_ERROR: &str = "io-error";
 
 /// Run states that no guest gets out of, and what they mean.
@@ -47,8 +49,8 @@ enum Found {
     Hopeless(ExitReason),
 }
 
-/// What the driver's user has asked for last. It is locked while QEMU is told, so that nothing is continued here that
-/// was just paused.
+/// What the driver's user has asked for last. It is locked while QEMU is told, so that nothing is
+/// continued here that was just paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     Paused,
@@ -69,7 +71,8 @@ pub(super) async fn watch(
                 match look(&qmp, &wanted).await {
                     Ok(Found::Continued) => {}
                     Ok(Found::Hopeless(reason)) => return end(&instance, reason).await,
-                    // Without a connection there is nobody to ask; the end of the process is watched elsewhere.
+                    // Without a connection there is nobody to ask; the end of the process
+                    // is watched elsewhere.
                     Ok(Found::Wanted) | Err(_) => break,
                 }
                 if !tried {

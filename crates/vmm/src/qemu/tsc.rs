@@ -1,8 +1,8 @@
 //! How fast the time stamp counter runs that a guest under TCG reads: it is the host's own.
 //!
-//! Left to itself the guest's kernel calibrates it at boot against emulated timers, and on a busy host gets it wrong by
-//! anything from some per cent to several times (both were seen). Its clocks then run at that speed in every clone of
-//! the snapshot.
+//! Left to itself the guest's kernel calibrates it at boot against emulated timers, and on a busy
+//! host gets it wrong by anything from some per cent to several times (both were seen). Its clocks
+//! then run at that speed in every clone of the snapshot.
 
 #[cfg(target_arch = "x86_64")]
 use std::time::Duration;
@@ -25,7 +25,8 @@ pub(super) async fn khz() -> Option<u32> {
     None
 }
 
-/// Both clocks at one moment: the pair of several between whose two looks at the counter the least passed.
+/// Both clocks at one moment: the pair of several between whose two looks at the
+/// counter the least passed.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 fn reading() -> (u64, u64) {

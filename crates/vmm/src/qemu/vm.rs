@@ -1,4 +1,5 @@
-//! A VM under QEMU: starting it from nothing or from a snapshot, and the [`Vm`] trait on top of QMP.
+//! A VM under QEMU: starting it from nothing or from a snapshot, and the [`Vm`]
+//! trait on top of QMP.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -203,8 +204,9 @@ impl QemuVm {
             .await
     }
 
-    /// Lets QEMU have an open file while it runs a command, which `command` makes from the file's path there. QEMU
-    /// finds a file only if it is open with exactly the access that the command asks for.
+    /// Lets QEMU have an open file while it runs a command, which `command` makes from the
+    /// file's path there. QEMU finds a file only if it is open with exactly the access that
+    /// the command asks for.
     pub(super) async fn execute_on_file<C: Command>(
         &self,
         file: &File,
@@ -292,7 +294,8 @@ async fn watch_guest(instance: Arc<Instance>, qmp: Arc<Qmp>, mut events: broadca
     end(&instance, reason).await;
 }
 
-/// Ends the VMM of a guest that ended while no server was there to hear why; only the console can tell.
+/// Ends the VMM of a guest that ended while no server was there to hear why; only
+/// the console can tell.
 pub(super) async fn end_unwatched(instance: &Instance, qmp: &Qmp, status: &str) {
     let console = save_console(instance, qmp).await;
     let reason = if let Some(reason) = stopped::hopeless(status) {

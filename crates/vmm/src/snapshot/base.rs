@@ -39,8 +39,8 @@ pub(crate) fn finish_base(
     Ok(info)
 }
 
-/// Checks every byte of a snapshot against its checksums. Too slow for each launch of a base (it reads all of its
-/// memory); meant for `doctor`, for a first use after a start, and for tests.
+/// Checks every byte of a snapshot against its checksums. Too slow for each launch of a base (it
+/// reads all of its memory); meant for `doctor`, for a first use after a start, and for tests.
 pub fn verify(directory: &Path) -> Result<()> {
     let manifest = Manifest::read_existing(directory)?;
     manifest.device_state.open(directory)?;

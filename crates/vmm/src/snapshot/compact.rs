@@ -1,4 +1,5 @@
-//! Merging the layers of a suspended microVM, so that its disk use stays in proportion to what it changed.
+//! Merging the layers of a suspended microVM, so that its disk use stays in
+//! proportion to what it changed.
 
 use std::path::Path;
 
@@ -14,8 +15,9 @@ const TOLERATED_PART: u64 = 4;
 /// A restore opens all layers; beyond this number they are merged whatever their size.
 const MAX_LAYERS: usize = 16;
 
-/// Merges the layers in a microVM's directory into one if too much of them is superseded; answers whether it did.
-/// To be called by the directory's owner after the VM is gone. A failure leaves the snapshot as it was.
+/// Merges the layers in a microVM's directory into one if too much of them is superseded; answers
+/// whether it did. To be called by the directory's owner after the VM is gone. A failure leaves
+/// the snapshot as it was.
 pub fn compact(directory: &Path) -> Result<bool> {
     let Some(mut manifest) = Manifest::read(directory)? else { return Ok(false) };
     let MemoryLayout::Layers { layers, .. } = &mut manifest.memory else { return Ok(false) };

@@ -10,11 +10,13 @@ use rustix::io::Errno;
 use super::{damaged, file_error};
 use crate::error::Result;
 
-/// Unit of the digest: large enough for BLAKE3 to use all of the CPU's lanes, small enough to skip holes.
+/// Unit of the digest: large enough for BLAKE3 to use all of the CPU's lanes, small
+/// enough to skip holes.
 const BLOCK_BYTES: u64 = 1024 * 1024;
 
-/// Checksum of a sparse file: BLAKE3 over the number (64 bits, little-endian) and the BLAKE3 of each block of 1 MiB
-/// that is not all zero. It depends on the content only, not on where a file system keeps holes.
+/// Checksum of a sparse file: BLAKE3 over the number (64 bits, little-endian) and the BLAKE3 of
+/// each block of 1 MiB that is not all zero. It depends on the content only, not on where a
+/// file system keeps holes.
 pub fn sparse_digest(path: &Path) -> Result<String> {
     let file = File::open(path).map_err(|source| file_error("open", path, source))?;
     let size = file.metadata().map_err(|source| file_error("stat", path, source))?.len();

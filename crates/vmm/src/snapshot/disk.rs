@@ -1,4 +1,5 @@
-//! Disks that belong to a snapshot. They are not part of it, but memory and disk must fit each other.
+//! Disks that belong to a snapshot. They are not part of it, but memory and disk
+//! must fit each other.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A copy of a disk for as long as a guest has not shown that it runs on: it writes to its disk before anybody can know
-//! whether it does, and its memory snapshot only fits the disk as it was.
+//! A copy of a disk for as long as a guest has not shown that it runs on: it writes to its disk
+//! before anybody can know whether it does, and its memory snapshot only fits the disk as it was.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,9 +13,10 @@ use crate::error::Result;
 /// Copies with more data than this, in bytes, are not synced: a guest that is to run waits for it.
 const SYNCED_MAX: u64 = 64 << 20;
 
-/// Copies a disk, which nobody may write to meanwhile. The copy appears when it is whole, and synced unless that would take
-/// seconds. It shares its blocks with the original where the file system can do that (XFS, Btrfs); elsewhere only what the file
-/// has besides holes is copied, within the kernel.
+/// Copies a disk, which nobody may write to meanwhile. The copy appears when it is whole, and
+/// synced unless that would take seconds. It shares its blocks with the original where the
+/// file system can do that (XFS, Btrfs); elsewhere only what the file has besides holes is
+/// copied, within the kernel.
 pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
     let aside = to.with_extension("new");
     let source = File::open(from).map_err(|error| file_error("open", from, error))?;
@@ -78,7 +79,8 @@ mod tests {
         assert_eq!(fs::metadata(&copied).unwrap().len(), 1 << 30);
         assert!(fs::metadata(&copied).unwrap().blocks() * 512 < 8 << 20, "holes stay holes");
 
-        // What is written to the disk afterwards does not reach the copy, and a second copy replaces it.
+        // What is written to the disk afterwards does not reach the copy, and a
+        // second copy replaces it.
         let before = digest(&copied);
         file.write_all_at(b"after", 0).unwrap();
         assert_eq!(digest(&copied), before);

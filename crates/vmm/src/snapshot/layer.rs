@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! 0                header, 64 bytes, in a block of one page:
-//!                    "HRTHLAYR", version u32, page size u32, table entries u32, data pages u32, zeroes
+//!                    "HRTHLAYR", version u32, page size u32, table entries u32,
+//!                    data pages u32, zeroes
 //! 1 × page size    data pages, in the order of their slots 0, 1, …
-//! … after them     table, 24 bytes an entry: page number u32, slot u32 (all ones: the page is all zero), XXH3 of
-//!                    128 bits
+//! … after them     table, 24 bytes an entry: page number u32, slot u32 (all ones: the page is all
+//!                    zero), XXH3 of 128 bits
 //! ```
 //!
-//! Numbers are little-endian. The BLAKE3 of the table stands in the manifest, the hash of each page in the table, so
-//! that any flipped bit is found. Pages are aligned to pages so that the file system can share or free them.
+//! Numbers are little-endian. The BLAKE3 of the table stands in the manifest, the hash of each page
+//! in the table, so that any flipped bit is found. Pages are aligned to pages so that the file
+//! system can share or free them.
 
 use std::fs::File;
 use std::io;
@@ -45,8 +47,8 @@ pub trait PageSink: Sync {
     fn write_pages(&self, pages: &[u64], buffer: &[u8]) -> Result<()>;
 }
 
-/// XXH3 of 128 bits: pages are hashed while a caller waits. A guest that makes two pages with the same hash, which is not
-/// beyond it, loses a change to its own memory.
+/// XXH3 of 128 bits: pages are hashed while a caller waits. A guest that makes two pages with the
+/// same hash, which is not beyond it, loses a change to its own memory.
 pub(super) type PageHash = [u8; 16];
 
 /// A line of a layer's table.
@@ -74,8 +76,9 @@ pub(super) fn page_hash(page: &[u8]) -> PageHash {
     twox_hash::XxHash3_128::oneshot(page).to_le_bytes()
 }
 
-/// Runs `work` on the batches of `items` with several threads; the first error ends it. Each call gets room for the pages
-/// of its batch, with whatever the thread's last call left there: memory that is used again stays in the CPU's cache.
+/// Runs `work` on the batches of `items` with several threads; the first error ends it. Each call
+/// gets room for the pages of its batch, with whatever the thread's last call left there: memory
+/// that is used again stays in the CPU's cache.
 pub(super) fn in_batches<T: Sync>(
     items: &[T],
     page_size: usize,
@@ -104,8 +107,8 @@ pub(super) fn in_batches<T: Sync>(
     })
 }
 
-/// Writes the layer `directory/name` with those of `pages` whose hash is not `known` already. `pages` has no page
-/// twice. On an error the file may be left half-written; no manifest names it.
+/// Writes the layer `directory/name` with those of `pages` whose hash is not `known` already.
+/// `pages` has no page twice. On an error the file may be left half-written; no manifest names it.
 pub(super) fn write_layer(
     directory: &Path,
     name: &str,
@@ -145,7 +148,8 @@ pub(super) fn write_layer(
     Ok(LayerFile { file: name.to_owned(), data_pages, table_blake3 })
 }
 
-/// Moves the pages that must be written to the front of the buffer; slots of the result count from 0.
+/// Moves the pages that must be written to the front of the buffer; slots of the
+/// result count from 0.
 fn keep_changed(
     pages: &[u64],
     buffer: &mut [u8],
@@ -240,7 +244,8 @@ impl Layer {
         Ok(Self { path, file, page_size, entries })
     }
 
-    /// Reads the content of entries that follow each other in the file, or of entries that are not in it, and checks it.
+    /// Reads the content of entries that follow each other in the file, or of entries that are not
+    /// in it, and checks it.
     pub(super) fn read_run(&self, run: &[Entry], buffer: &mut [u8]) -> Result<()> {
         let Some(first) = run.first().and_then(|entry| entry.slot) else {
             buffer.fill(0);

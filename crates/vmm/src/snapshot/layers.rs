@@ -91,7 +91,8 @@ impl LayerStack {
         Ok(())
     }
 
-    /// Writes a new layer with those of `pages` (private pages of the VM) that are not what the layers hold already.
+    /// Writes a new layer with those of `pages` (private pages of the VM) that are not what the
+    /// layers hold already.
     pub(crate) fn write_layer(
         &self,
         name: &str,
@@ -210,7 +211,8 @@ impl LayerSnapshot {
     }
 }
 
-/// Removes layers and device states that the manifest does not name: of older snapshots, or of one that failed.
+/// Removes layers and device states that the manifest does not name: of older snapshots,
+/// or of one that failed.
 pub(super) fn remove_unnamed(directory: &Path, manifest: &Manifest) {
     let Ok(files) = fs::read_dir(directory) else { return };
     for name in files.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {

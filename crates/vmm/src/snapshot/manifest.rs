@@ -48,7 +48,8 @@ struct Format {
     format_version: u32,
 }
 
-/// What a VM ran on. Another CPU or accelerator would not run on from the registers and the features in use.
+/// What a VM ran on. Another CPU or accelerator would not run on from the registers and
+/// the features in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// VMM that wrote the device state: `QEMU 10.0.2`.
@@ -59,7 +60,8 @@ pub struct Platform {
     pub accelerator: String,
     /// The emulated CPU, or the host's model where that is passed through.
     pub cpu: String,
-    /// Whether the guest's CPU has no virtualization extension of its own. Older versions passed it on.
+    /// Whether the guest's CPU has no virtualization extension of its own. Older
+    /// versions passed it on.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hides_virtualization: bool,
     /// Features of the guest's CPU, by QEMU's names, sorted. Older versions did not look.
@@ -86,8 +88,8 @@ impl Platform {
         }
     }
 
-    /// Refuses a snapshot that was taken on another CPU than `cpu`, or with features that this host is known to lack.
-    /// Versions of the VMM may differ: the machine type keeps what it means.
+    /// Refuses a snapshot that was taken on another CPU than `cpu`, or with features that this host
+    /// is known to lack. Versions of the VMM may differ: the machine type keeps what it means.
     pub(crate) fn check_fits(&self, cpu: &str, lacking: &BTreeSet<String>) -> Result<()> {
         if self.cpu != cpu {
             return Err(Error::OtherCpu { taken: self.cpu.clone(), host: cpu.to_owned() });

@@ -1,14 +1,16 @@
 //! Snapshots on disk: what the files are, how they are written so that none is ever half there.
 //!
-//! A directory holds one snapshot, described by its `manifest.json`. Files that the manifest does not name do not
-//! count, so a snapshot comes into being, or replaces the one before, by the rename of its manifest.
+//! A directory holds one snapshot, described by its `manifest.json`. Files that the manifest does
+//! not name do not count, so a snapshot comes into being, or replaces the one before, by the
+//! rename of its manifest.
 //!
 //! | kind  | files | is |
 //! |---|---|---|
-//! | base  | `memory`, `device-state` | all of a VM's RAM, sparse, never written again; clones map it privately |
-//! | layer | `memory.NNNN.layer`, `device-state.NNNN` | the pages in which a clone differs from its base |
+//! | base  | `memory`, `device-state` | all RAM, sparse, never written again; clones map it |
+//! | layer | `memory.NNNN.layer`, `device-state.NNNN` | pages that differ from the base's |
 //!
-//! Whoever owns a directory calls one of these functions at a time, and none while a VM starts from it.
+//! Whoever owns a directory calls one of these functions at a time, and none while a
+//! VM starts from it.
 
 mod base;
 mod compact;
@@ -47,12 +49,14 @@ pub const MEMORY_FILE: &str = "memory";
 /// File name of a base's device state.
 pub const DEVICE_STATE_FILE: &str = "device-state";
 
-/// Makes a file survive a power failure: SUSPENDED is a promise. What it costs: docs/reliability.md.
+/// Makes a file survive a power failure: SUSPENDED is a promise. What it costs:
+/// docs/reliability.md.
 fn settle(file: &File, path: &Path) -> Result<()> {
     file.sync_all().map_err(|source| file_error("sync", path, source))
 }
 
-/// The error of a file operation; a full disk is told apart, and a snapshot's file that is not there is damage.
+/// The error of a file operation; a full disk is told apart, and a snapshot's file that is
+/// not there is damage.
 pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::NotFound if action == "open" => damaged(path, "it is missing"),

@@ -1,7 +1,9 @@
-//! Empty qcow2 overlays, written without `qemu-img` (which takes 20 times as long to start as this takes to run).
+//! Empty qcow2 overlays, written without `qemu-img` (which takes 20 times as long to start
+//! as this takes to run).
 //!
-//! The format is QEMU's `docs/interop/qcow2.txt`, version 3. The image names no backing file: the VMM is told on its
-//! command line which base an overlay belongs to, so that neither file can point a VMM at another one.
+//! The format is QEMU's `docs/interop/qcow2.txt`, version 3. The image names no backing file: the
+//! VMM is told on its command line which base an overlay belongs to, so that neither file can point
+//! a VMM at another one.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -33,7 +35,8 @@ pub fn create_overlay(base: &Path, overlay: &Path) -> Result<()> {
         file.set_len(CLUSTERS_IN_USE * CLUSTER_BYTES)?;
         file.write_all_at(&header(virtual_bytes), 0)?;
         file.write_all_at(&REFCOUNT_BLOCK.to_be_bytes(), REFCOUNT_TABLE)?;
-        // Each cluster of the image is used once; the L1 table itself is all zero, as nothing is allocated.
+        // Each cluster of the image is used once; the L1 table itself is all zero, as
+        // nothing is allocated.
         file.write_all_at(&[0, 1].repeat(CLUSTERS_IN_USE as usize), REFCOUNT_BLOCK)
     };
     write().map_err(|source| file_error("write", overlay, source))

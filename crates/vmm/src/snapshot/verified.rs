@@ -1,5 +1,5 @@
-//! Which files of bases were found whole. They are never written again, so each is read once in the life of a server, and
-//! again when it is not the same file any more.
+//! Which files of bases were found whole. They are never written again, so each is read once in the
+//! life of a server, and again when it is not the same file any more.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,5 @@
-//! VMs that outlive the process that started them. A runtime stands for that process: with it go its tasks, its QMP
-//! connections and its watchers, but not its VMs.
+//! VMs that outlive the process that started them. A runtime stands for that process: with it go
+//! its tasks, its QMP connections and its watchers, but not its VMs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,7 +100,8 @@ fn vms_are_taken_over_as_they_are() {
         rustix::event::poll(&mut fds, None).unwrap();
         assert!(ended.adopt(&host).await.unwrap().is_none());
 
-        // Switched off by its guest while nobody watched: taken over, and then ended as it would have been.
+        // Switched off by its guest while nobody watched: taken over, and then ended
+        // as it would have been.
         let network = off.network.clone();
         let _no_answer = crate::guest::say(&network, "off").await;
         let Adopted { vm, running: runs } = off.adopt(&host).await.unwrap().unwrap();
@@ -112,7 +113,8 @@ fn vms_are_taken_over_as_they_are() {
     });
 }
 
-/// A later server that runs guests under another accelerator takes over what runs, and can suspend it; it cannot resume it.
+/// A later server that runs guests under another accelerator takes over what runs, and can suspend
+/// it; it cannot resume it.
 async fn goes_on_under_its_own_accelerator(host: &Host, base: &Path, left: &Left) {
     pretend(base, |platform| "another".clone_into(&mut platform.accelerator));
     let Adopted { vm, running } = left.adopt(host).await.unwrap().unwrap();

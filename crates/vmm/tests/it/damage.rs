@@ -17,8 +17,8 @@ enum Damage {
     Missing,
 }
 
-/// Restoring something that is not what it was fails with a sentence that names the file, and works again when the file is
-/// as it was.
+/// Restoring something that is not what it was fails with a sentence that names the file, and works
+/// again when the file is as it was.
 pub(crate) async fn is_found(host: &Host, base: &Path) {
     let vm = host.launch("damaged", base).await;
     host.suspend("damaged", &*vm).await;
@@ -29,7 +29,8 @@ pub(crate) async fn is_found(host: &Host, base: &Path) {
     create_overlay(&disk, &host.make_dir("fresh").join("overlay")).unwrap();
     for path in own.iter().chain(&shared).chain([&disk]) {
         for damage in [Damage::FlippedBit, Damage::Truncated, Damage::Missing] {
-            // Without a manifest a directory holds no snapshot, which is for whoever knows that there was one to refuse.
+            // Without a manifest a directory holds no snapshot, which is for whoever knows that
+            // there was one to refuse.
             if matches!(damage, Damage::Missing) && *path == own[2] {
                 continue;
             }

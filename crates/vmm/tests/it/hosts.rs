@@ -1,5 +1,5 @@
-//! Snapshots that were taken on other hosts than this one: what cannot run here is refused with a sentence that says why, before
-//! anything of it is touched.
+//! Snapshots that were taken on other hosts than this one: what cannot run here is refused with a
+//! sentence that says why, before anything of it is touched.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Tests of the QEMU driver with a real guest. They need root, QEMU, a C compiler and the guest artefacts of
-//! `make setup`; where one is missing they say so and pass.
+//! Tests of the QEMU driver with a real guest. They need root, QEMU, a C compiler and the guest
+//! artefacts of `make setup`; where one is missing they say so and pass.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod adopt;

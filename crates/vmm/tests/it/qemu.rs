@@ -39,7 +39,8 @@ impl Host {
     }
 
     pub(crate) async fn of_size(test: &str, memory_mib: u32, disk_bytes: u64) -> Self {
-        // Another test may have set it up already. `RUST_LOG=debug` shows the times of single steps.
+        // Another test may have set it up already. `RUST_LOG=debug` shows the times
+        // of single steps.
         let _ = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).try_init();
         let directory = tempfile::tempdir().unwrap();
         let boot_source = boot_source(directory.path());
@@ -181,7 +182,8 @@ fn status_field(pid: u32, field: &str) -> String {
     line.split_once(':').unwrap().1.trim().to_owned()
 }
 
-/// Memory of a process in KiB that is its own, without file pages that nobody else happens to map now.
+/// Memory of a process in KiB that is its own, without file pages that nobody else
+/// happens to map now.
 fn private_kib(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let kib = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();

@@ -1,5 +1,5 @@
-//! Calls what standard input says with the AWS SDKs for Rust; `tests/e2e/drivers.py` has the form of the lines. Where
-//! the server is and the keys are in the environment.
+//! Calls what standard input says with the AWS SDKs for Rust; `tests/e2e/drivers.py` has the form
+//! of the lines. Where the server is and the keys are in the environment.
 
 mod core;
 mod microvms;

@@ -1,5 +1,5 @@
-//! Progress of a build: a moving line on a terminal, plain lines elsewhere. All of it goes to standard error, so that
-//! standard output holds the result alone.
+//! Progress of a build: a moving line on a terminal, plain lines elsewhere. All of it goes to
+//! standard error, so that standard output holds the result alone.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -44,7 +44,8 @@ impl Progress {
         }
     }
 
-    /// A line of the build's log. Those that begin a step of the Dockerfile also become the moving line.
+    /// A line of the build's log. Those that begin a step of the Dockerfile also
+    /// become the moving line.
     pub(super) fn log(&self, text: &str) {
         let text = last_overwrite(text);
         self.line(text);
@@ -61,7 +62,8 @@ impl Progress {
     }
 }
 
-/// What a terminal would show in the end of a line that was overwritten by carriage returns, as apt's progress is.
+/// What a terminal would show in the end of a line that was overwritten by carriage returns,
+/// as apt's progress is.
 fn last_overwrite(line: &str) -> &str {
     line.trim_end_matches('\r').rsplit('\r').next().unwrap_or(line)
 }

@@ -24,7 +24,8 @@ pub(super) const HTTP1: &[(&str, &str, Fate)] = &[
         "GET /a HTTP/1.1\r\nHOSTAUTHTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         Passed("/a", "abc"),
     ),
-    // RFC 9112, section 6.1: the chunks count, the length is dropped, and nothing more is read from the connection.
+    // RFC 9112, section 6.1: the chunks count, the length is dropped, and nothing more is read
+    // from the connection.
     (
         "CL and TE",
         "POST /a HTTP/1.1\r\nHOSTAUTHContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHOSTAUTH\r\n",

@@ -1,4 +1,5 @@
-//! A corpus of malformed requests, as raw bytes: what reaches the app is exactly one well-formed request, or nothing.
+//! A corpus of malformed requests, as raw bytes: what reaches the app is exactly one well-formed
+//! request, or nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,8 @@ use parser::{find, parse_all};
 mod corpus;
 mod parser;
 
-/// An app that writes down what it is sent, connection by connection, and answers each request it understands.
+/// An app that writes down what it is sent, connection by connection, and answers each
+/// request it understands.
 #[derive(Clone, Default)]
 struct Recorder {
     connections: Arc<Mutex<Vec<Recording>>>,
@@ -67,7 +69,8 @@ async fn record(mut stream: TcpStream, recording: Recording) {
     }
 }
 
-/// Sends raw bytes over TLS, and reads until the endpoint closes the connection or has been silent for a moment.
+/// Sends raw bytes over TLS, and reads until the endpoint closes the connection or has been
+/// silent for a moment.
 async fn raw(world: &World, protocol: &[u8], bytes: &[u8]) -> (TlsStream<TcpStream>, Vec<u8>) {
     let mut config = tls_config(world);
     config.alpn_protocols = vec![protocol.to_vec()];
@@ -94,7 +97,8 @@ async fn http1_requests_reach_the_app_well_formed_or_not_at_all() {
             template.replace("HOST", &host_field).replace("AUTH", &auth).replace("SELF", &host(LABEL));
         let (stream, answer) = raw(&world, b"http/1.1", bytes.as_bytes()).await;
         drop(stream);
-        // What the endpoint reads of a broken body may have been forwarded; the app never sees a whole request then.
+        // What the endpoint reads of a broken body may have been forwarded; the app never sees
+        // a whole request then.
         let status = answer.get(..12).map(String::from_utf8_lossy);
         let status = status.as_deref().unwrap_or("");
         match fate {

@@ -1,9 +1,10 @@
 //! usage: protocols [PORT]
 //!
-//! An app that speaks what the endpoint forwards: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events, WebSocket and gRPC on
-//! port 8080 or the one that is named, and HTTP/1.1 alone on port 8082. Ports 8443 and 8444 are the same with TLS and nothing
-//! else. gRPC messages are bytes, so that clients need no
-//! generated code. Whoever names a port is told the one that was taken, and speaks to the app without an endpoint.
+//! An app that speaks what the endpoint forwards: HTTP/1.1, HTTP/2 without TLS, Server-Sent Events,
+//! WebSocket and gRPC on port 8080 or the one that is named, and HTTP/1.1 alone on port 8082. Ports
+//! 8443 and 8444 are the same with TLS and nothing else. gRPC messages are bytes, so that clients
+//! need no generated code. Whoever names a port is told the one that was taken, and speaks to the
+//! app without an endpoint.
 
 use std::convert::Infallible;
 use std::sync::Arc;
