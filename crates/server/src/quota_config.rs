@@ -1,6 +1,7 @@
 //! `[quotas]`: how much an account may have, and what the host keeps.
 
-use hearth_companions::StorageLimits;
+use hearth_companions::{QuotaValues, StorageLimits};
+use hearth_control_plane::Rates;
 use hearth_records::{LogQuotas, Quotas};
 use serde::Deserialize;
 
@@ -73,6 +74,34 @@ impl QuotaConfig {
             bytes: self.s3_gib.saturating_mul(1 << 30),
             buckets: self.s3_buckets,
             free_bytes: self.minimum_free_disk_mib.saturating_mul(1 << 20),
+        }
+    }
+
+    /// What Service Quotas tells of an account that may have so many builds and pulls run at once.
+    pub(crate) fn published(&self, rates: Rates, running_builds: usize, pulls: usize) -> QuotaValues {
+        QuotaValues {
+            memory_mib: self.memory_mib,
+            images: self.images,
+            versions_per_image: self.versions_per_image,
+            images_gib: self.images_gib,
+            concurrent_builds: self.concurrent_builds,
+            running_builds: running_builds as u32,
+            concurrent_pulls: pulls as u32,
+            base_images_mib: self.base_images_mib,
+            network_connectors: self.network_connectors,
+            versions_per_network_connector: self.versions_per_network_connector,
+            maximum_duration_seconds: self.maximum_duration_seconds,
+            run_microvm: rates.run_microvm,
+            suspend_microvm: rates.suspend_microvm,
+            resume_microvm: rates.resume_microvm,
+            terminate_microvm: rates.terminate_microvm,
+            create_microvm_auth_token: rates.create_microvm_auth_token,
+            log_groups: self.log_groups,
+            log_streams: self.log_streams,
+            log_mib: self.log_mib,
+            live_tail_sessions: self.live_tail_sessions,
+            s3_buckets: self.s3_buckets,
+            s3_gib: self.s3_gib,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hearth_api::AccountId;
-use hearth_companions::{ObjectStorage, QuotaValues};
+use hearth_companions::ObjectStorage;
 use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Services};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
@@ -264,12 +264,16 @@ async fn serve(
     let endpoints = endpoints.serve(endpoint_listeners, &parts.store, &parts.registry).await?;
     let identities = parts.identities.clone();
     let quotas = config.quotas.control_plane();
+    let published = |config: &Config| {
+        let (builds, pulls) = pulls::per_account(config);
+        config.quotas.published(config.rates, builds, pulls)
+    };
     let companions = hearth_companions::router(
         &storage,
         parts.store.clone(),
         identities.clone(),
         &config.region,
-        (quota_values(config), quota_values(&Config::default())),
+        (published(config), published(&Config::default())),
         &config.api_names,
     );
     let control_plane = ControlPlaneConfig {
@@ -318,35 +322,6 @@ async fn serve(
         api_abort.abort();
     }
     Ok(())
-}
-
-fn quota_values(config: &Config) -> QuotaValues {
-    let (quotas, rates) = (&config.quotas, config.rates);
-    let (running_builds, concurrent_pulls) = pulls::per_account(config);
-    QuotaValues {
-        memory_mib: quotas.memory_mib,
-        images: quotas.images,
-        versions_per_image: quotas.versions_per_image,
-        images_gib: quotas.images_gib,
-        concurrent_builds: quotas.concurrent_builds,
-        running_builds: running_builds as u32,
-        concurrent_pulls: concurrent_pulls as u32,
-        base_images_mib: quotas.base_images_mib,
-        network_connectors: quotas.network_connectors,
-        versions_per_network_connector: quotas.versions_per_network_connector,
-        maximum_duration_seconds: quotas.maximum_duration_seconds,
-        run_microvm: rates.run_microvm,
-        suspend_microvm: rates.suspend_microvm,
-        resume_microvm: rates.resume_microvm,
-        terminate_microvm: rates.terminate_microvm,
-        create_microvm_auth_token: rates.create_microvm_auth_token,
-        log_groups: quotas.log_groups,
-        log_streams: quotas.log_streams,
-        log_mib: quotas.log_mib,
-        live_tail_sessions: quotas.live_tail_sessions,
-        s3_buckets: quotas.s3_buckets,
-        s3_gib: quotas.s3_gib,
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]

@@ -59,7 +59,7 @@ impl Accelerator {
 
     /// QEMU's name of the CPU that guests see. TCG's is everything it can emulate: without
     /// ERMS and FSRM large copies are faster, but restores and boots slower
-    /// (docs/decisions/0002 has both figures).
+    /// (docs/decisions/0002-guest-transport.md has both figures).
     fn cpu(self) -> &'static str {
         match self {
             Self::Kvm => "host",

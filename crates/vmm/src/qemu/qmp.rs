@@ -1,5 +1,5 @@
 //! A client of the QEMU Machine Protocol: JSON lines over a Unix socket (QEMU's
-//! `docs/interop/qmp-spec.rst`).
+//! documentation, `interop/qmp-spec.rst`).
 //!
 //! One task reads; callers wait for the reply with their request's id. Whatever is not the protocol
 //! closes the connection, and every waiting caller learns why.

@@ -1,7 +1,7 @@
 //! Empty qcow2 overlays, written without `qemu-img` (which takes 20 times as long to start
 //! as this takes to run).
 //!
-//! The format is QEMU's `docs/interop/qcow2.txt`, version 3. The image names no backing file: the
+//! The format is version 3 of QEMU's `qcow2.txt`. The image names no backing file: the
 //! VMM is told on its command line which base an overlay belongs to, so that neither file can point
 //! a VMM at another one.
 
