@@ -54,7 +54,8 @@ impl Tree {
     fn add(&mut self, path: String, text: String) {
         let ends = path.match_indices('/').map(|(end, _)| path[..end].to_owned());
         self.directories.extend(ends);
-        let source = if path.ends_with(".rs") { Source::of(&text) } else { Source::default() };
+        let is_rust = Path::new(&path).extension().is_some_and(|extension| extension == "rs");
+        let source = if is_rust { Source::of(&text) } else { Source::default() };
         self.files.insert(path, File { text, source });
     }
 

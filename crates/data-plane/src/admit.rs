@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use crate::backend::Backend;
 use crate::refusal::Refusal;
 use crate::route::DEFAULT_PORT;
-use crate::serve::Shared;
+use crate::shared::Shared;
 use crate::subprotocol::Offer;
 
 /// Header that carries the token.

@@ -1,7 +1,6 @@
 //! Connections to apps: opened, counted, used for several requests, closed when the
 //! microVM's life ends.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -11,16 +10,20 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer_body::AnswerBody;
+use crate::app_port::AppPort;
 use crate::backend::RunningApp;
-use crate::body::{AnswerBody, AppBody};
 use crate::counted::Counted;
 use crate::http1::{Driver, Http1Connection, Kept};
 use crate::http2::{Stream, Streams};
+use crate::layer::{AppProtocol, Layer};
 use crate::limits::Usages;
-use crate::ports::{Layer, Ports, may_want_tls};
+use crate::ports::{Ports, may_want_tls};
 use crate::refusal::Refusal;
-use crate::serve::Stop;
-use crate::target::{AppProtocol, Place, Target, Wanted, address, repeatable};
+use crate::request_body::AppBody;
+use crate::send_error::{SendError, io_cause};
+use crate::stop::Stop;
+use crate::target::{Target, Wanted, address, repeatable};
 use crate::upstream_tls::{AppTls, UpstreamTls};
 
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the
@@ -48,7 +51,7 @@ pub(crate) struct AppConnections {
 #[derive(Debug)]
 pub(crate) struct AppConnection {
     on: On,
-    place: Place,
+    place: AppPort,
     /// Whether it was used before.
     kept: bool,
     /// What is known of the port. An HTTP/1.1 connection that was used before has told all
@@ -76,13 +79,6 @@ enum Upstream<R: RunningApp> {
     Plain(Counted<R>),
     /// In a box, as it is many times larger.
     Tls(Box<AppTls<Counted<R>>>),
-}
-
-/// Why there is no answer, with the request if nothing of it was sent.
-#[derive(Debug)]
-pub(crate) struct SendError {
-    pub(crate) request: Option<Request<AppBody>>,
-    pub(crate) error: hyper::Error,
 }
 
 /// Why a request got no answer from the app.
@@ -123,7 +119,7 @@ impl AppConnections {
         target: Target<'_>,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
-        let place = Place::new(running, target.port);
+        let place = AppPort::new(running, target.port);
         if target.wanted != Wanted::Http2
             && let Some(connection) = self.kept.take(&place)
         {
@@ -145,7 +141,7 @@ impl AppConnections {
     async fn reconnect<R: RunningApp>(
         &self,
         running: &R,
-        place: Place,
+        place: AppPort,
         target: Target<'_>,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
@@ -172,7 +168,7 @@ impl AppConnections {
     async fn open<R: RunningApp>(
         &self,
         running: &R,
-        place: &Place,
+        place: &AppPort,
         layer: Option<Layer>,
         target: Target<'_>,
         stop: &Stop,
@@ -238,14 +234,14 @@ impl AppConnections {
         let answer = match answer {
             Ok(response) if !doubtful => {
                 if layer.is_none() {
-                    self.ports.plain(&Place::new(running, target.port));
+                    self.ports.plain(&AppPort::new(running, target.port));
                 }
                 return Ok(response);
             }
             answer => answer,
         };
         let second = async {
-            let place = Place::new(running, target.port);
+            let place = AppPort::new(running, target.port);
             let wants_tls = doubtful && self.wants_tls(running, &place, target).await;
             let (first, unsent) = match answer {
                 Ok(response) => (Ok(response), None),
@@ -281,7 +277,7 @@ impl AppConnections {
     }
 
     /// Whether a port whose first answer is none of plain HTTP speaks TLS.
-    async fn wants_tls<R: RunningApp>(&self, running: &R, place: &Place, target: Target<'_>) -> bool {
+    async fn wants_tls<R: RunningApp>(&self, running: &R, place: &AppPort, target: Target<'_>) -> bool {
         let probe = async {
             let stream = self.stream(running, place.port()).await.ok()?;
             self.tls.probe(stream, target.authority.host()).await
@@ -298,7 +294,7 @@ impl AppConnections {
         &self,
         on: On,
         request: Request<AppBody>,
-        place: Place,
+        place: AppPort,
     ) -> Result<Response<AnswerBody>, Box<SendError>> {
         match on {
             On::Http1(connection) => {
@@ -390,18 +386,6 @@ pub(crate) fn has_ended<R: RunningApp>(running: &R) -> bool {
 /// Whether nobody listens on the port.
 fn was_refused(error: &hyper::Error) -> bool {
     io_cause(error) == Some(std::io::ErrorKind::ConnectionRefused)
-}
-
-/// What went wrong below HTTP, if something did.
-pub(crate) fn io_cause(error: &hyper::Error) -> Option<std::io::ErrorKind> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return Some(error.kind());
-        }
-        cause = error.source();
-    }
-    None
 }
 
 /// An app that closes the connection or answers in another protocol is as good as none.

@@ -23,7 +23,7 @@ use crate::access_log::{AccessLog, Entry};
 use crate::activity::Busy;
 use crate::counters::{Counters, MicrovmCounters};
 use crate::refusal::Refusal;
-use crate::wake::Place;
+use crate::wake::Permit;
 
 /// Where requests are counted and logged; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,7 @@ struct State {
     admitted: OnceLock<Admitted>,
     outcome: OnceLock<Outcome>,
     resume_wait: OnceLock<std::time::Duration>,
-    place: OnceLock<Option<Place>>,
+    place: OnceLock<Option<Permit>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -138,7 +138,7 @@ impl Call {
     }
 
     /// Keeps its place among those that waited with it until it is over.
-    pub(crate) fn hold(&self, place: Option<Place>) {
+    pub(crate) fn hold(&self, place: Option<Permit>) {
         let _ = self.0.place.set(place);
     }
 

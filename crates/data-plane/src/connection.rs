@@ -2,11 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use hearth_api::MicrovmId;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -19,15 +18,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::abandoned::Abandoned;
-use crate::activity::Busy;
-use crate::backend::{Backend, RunningApp as _};
-use crate::chatter::{Chatter, PING_BYTES};
+use crate::backend::Backend;
+use crate::chatter::Chatter;
+use crate::client::Client;
 use crate::head::HEAD_BYTES_MAX;
-use crate::limits::{Counting, Usage};
 use crate::pass::answer;
 use crate::places::Place;
-use crate::refusal::Refusal;
-use crate::serve::{Accepted, Shared};
+use crate::shared::Shared;
 use crate::sources::FromSource;
 use crate::workers::OnWorker;
 
@@ -48,73 +45,17 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the client takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
-/// Whose connection it is. It counts everywhere until this is dropped: a tunnel holds it beyond
-/// the HTTP/1.1 before it.
+/// A connection that was let in.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct Accepted {
+    /// Of no runtime yet.
+    pub(crate) stream: std::net::TcpStream,
     pub(crate) address: SocketAddr,
-    /// Name that the TLS handshake asked for (SNI).
-    pub(crate) server_name: Option<String>,
-    place: Place,
-    hung_up: CancellationToken,
-    _from_source: FromSource,
-    _on_worker: OnWorker,
-    /// As whose it counts, once a request has been let in. Server name and host must agree, so
-    /// it is one microVM's.
-    counting: Mutex<Option<Counting>>,
-    /// Whose endpoint it is, once a request has been let in.
-    microvm: OnceLock<MicrovmId>,
-}
-
-impl Client {
-    /// A request has shown a good token for a microVM that has not ended.
-    pub(crate) fn prove<B: Backend>(&self, microvm: &MicrovmId, shared: &Shared<B>) -> Result<(), Refusal> {
-        self.place.prove(microvm, || shared.backend.account(microvm).unwrap_or_else(|| "".into()))
-    }
-
-    /// A request is under way, until this is dropped.
-    pub(crate) fn busy(&self) -> Busy {
-        self.place.busy()
-    }
-
-    /// Whether a request of it was let in and counted.
-    pub(crate) fn is_counted(&self) -> bool {
-        self.place.is_proven() && self.counting.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// Ends it when what is under way is over.
-    pub(crate) fn hang_up(&self) {
-        self.hung_up.cancel();
-    }
-
-    /// A request has been let in to this microVM, whose all requests on this connection are.
-    pub(crate) fn let_in(&self, microvm: &MicrovmId) {
-        self.microvm.get_or_init(|| microvm.clone());
-    }
-
-    /// It is there, and wants what it uses to stay awake; that wakes nothing.
-    fn pinged<B: Backend>(&self, shared: &Shared<B>) {
-        let endpoint = self.microvm.get().and_then(|microvm| shared.backend.endpoint(microvm));
-        if let Some(running) = endpoint.and_then(|endpoint| endpoint.running) {
-            running.traffic(PING_BYTES);
-        }
-    }
-
-    /// Counts a request to a microVM, and with the first one the connection.
-    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
-        count(&self.counting, || shared.usages.of(running.id(), running.vcpus()))
-    }
-}
-
-/// Counts a request, and the connection if it does not yet: once, also when its first requests
-/// come at the same time.
-fn count(counting: &Mutex<Option<Counting>>, usage: impl FnOnce() -> Arc<Usage>) -> Result<(), Refusal> {
-    let mut counting = counting.lock().unwrap_or_else(PoisonError::into_inner);
-    let counting = match &mut *counting {
-        Some(counting) => counting,
-        none => none.insert(usage().connection()?),
-    };
-    counting.usage().request()
+    /// Until its handshake's turn.
+    pub(crate) pause: Duration,
+    pub(crate) place: Place,
+    pub(crate) from_source: FromSource,
+    pub(crate) on_worker: OnWorker,
 }
 
 /// Serves a connection until either side ends it.
@@ -139,16 +80,8 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         };
         let session = stream.get_ref().1;
-        let client = Arc::new(Client {
-            address,
-            server_name: session.server_name().map(Into::into),
-            hung_up: place.gives_way(),
-            place,
-            _from_source: from_source,
-            _on_worker: on_worker,
-            counting: Mutex::default(),
-            microvm: OnceLock::new(),
-        });
+        let server_name = session.server_name().map(Into::into);
+        let client = Arc::new(Client::new(address, server_name, place, from_source, on_worker));
         let result = if session.alpn_protocol() == Some(b"h2") {
             Box::pin(serve_http2(stream, client, shared)).await
         } else {
@@ -172,7 +105,7 @@ async fn serve_http1<B: Backend>(
     client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
-    let hung_up = client.hung_up.clone();
+    let hung_up = client.hung_up();
     let service = service_fn(|request| {
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         // In a box, as hyper keeps room for it between requests, too, when most
@@ -200,7 +133,7 @@ async fn serve_http2<B: Backend>(
     client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) -> hyper::Result<()> {
-    let hung_up = client.hung_up.clone();
+    let hung_up = client.hung_up();
     // Counts the requests; what is open holds a clone.
     let requests = Arc::new(AtomicU64::new(0));
     let abandoned = Abandoned::new();
@@ -253,7 +186,7 @@ async fn left_alone(hung_up: &CancellationToken, client: &Client) {
     hung_up.cancelled().await;
     loop {
         tokio::time::sleep(FAREWELL_TIMEOUT).await;
-        if client.place.is_idle() {
+        if client.is_idle() {
             return;
         }
     }
@@ -272,31 +205,5 @@ async fn idle(requests: &Arc<AtomicU64>) {
             return;
         }
         before = now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-
-    use super::*;
-    use crate::limits::{MicrovmLimits, Usages};
-
-    #[test]
-    fn first_requests_that_come_together_count_their_connection_once() {
-        const REQUESTS: usize = 4;
-        let usages = Usages::new(MicrovmLimits { connections: Some(1), ..MicrovmLimits::NONE }, 64);
-        for _ in 0..500 {
-            let (counting, together) = (Mutex::default(), Barrier::new(REQUESTS));
-            let request = || {
-                together.wait();
-                count(&counting, || usages.of(&MicrovmId::from_stored("a"), 1))
-            };
-            let verdicts: Vec<_> = std::thread::scope(|scope| {
-                let requests: Vec<_> = (0..REQUESTS).map(|_| scope.spawn(request)).collect();
-                requests.into_iter().map(|request| request.join().unwrap()).collect()
-            });
-            assert_eq!(verdicts, [Ok(()); REQUESTS]);
-        }
     }
 }

@@ -4,35 +4,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_lifecycle::Passing;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 
 use crate::admit::PROXY_AUTH;
+use crate::answer_body::AnswerBody;
 use crate::app::Failure;
 use crate::backend::{Backend, RunningApp as _};
-use crate::body::{AnswerBody, AppBody};
 use crate::call::Call;
-use crate::connection::Client;
+use crate::client::Client;
+use crate::hop_by_hop::remove_hop_by_hop;
 use crate::reach::{Reached, Way};
 use crate::refusal::Refusal;
+use crate::request_body::AppBody;
 use crate::route::PROXY_PORT;
-use crate::serve::Shared;
+use crate::shared::Shared;
 use crate::subprotocol::ForApp;
-use crate::switch::{Switch, connection_options, tunnel};
+use crate::switch::{Switch, tunnel};
 use crate::target::Wanted;
 
-/// Fields that belong to one hop, beside those that `Connection` names (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 /// Beginning of the names of fields that are for the endpoint only.
 const PROXY_PREFIX: &str = "x-aws-proxy-";
 /// Header that asks for HTTP/2 to the app.
@@ -140,7 +131,8 @@ async fn send_again<B: Backend>(
     }
 }
 
-/// Turns a request to the endpoint into one to the app; [`address`] does the rest.
+/// Turns a request to the endpoint into one to the app; [`address`](crate::target::address) does
+/// the rest.
 fn for_the_app(mut request: Request<AppBody>) -> Result<Request<AppBody>, Refusal> {
     let is_of_http2 = request.version() == Version::HTTP_2;
     let headers = request.headers_mut();
@@ -193,23 +185,6 @@ fn fold_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
             Ok(())
         }
         _ => Err(Refusal::AppUnreachable),
-    }
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> =
-            connection_options(headers).filter_map(|option| option.parse().ok()).collect();
-        // A client must not be able to remove what routes the message.
-        for name in named.into_iter().filter(|name| name != HOST) {
-            headers.remove(name);
-        }
-    }
-    // To look for each would take a hash of each.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in HOP_BY_HOP {
-            headers.remove(name);
-        }
     }
 }
 

@@ -20,9 +20,9 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::{SendError, io_cause};
-use crate::body::AppBody;
-use crate::target::Place;
+use crate::app_port::AppPort;
+use crate::request_body::AppBody;
+use crate::send_error::{SendError, io_cause};
 
 /// How long an idle connection is kept. Less than the two seconds after which gunicorn closes one,
 /// so that a request hardly ever meets a connection that is being closed; and short, as an app that
@@ -78,7 +78,7 @@ struct KeptOf {
 /// The idle connections that were made on one worker.
 #[derive(Debug, Default)]
 struct Shelf {
-    ports: Mutex<HashMap<Place, Port>>,
+    ports: Mutex<HashMap<AppPort, Port>>,
     /// Something is kept where nothing was.
     filled: Notify,
 }
@@ -125,7 +125,7 @@ pub(crate) struct Http1Answer {
 #[derive(Debug)]
 struct Lease {
     connection: Http1Connection,
-    place: Place,
+    place: AppPort,
     kept: Kept,
 }
 
@@ -150,7 +150,7 @@ impl Http1Connection {
     pub(crate) async fn exchange(
         mut self,
         mut request: Request<AppBody>,
-        place: Place,
+        place: AppPort,
         kept: &Kept,
     ) -> Result<Response<Http1Answer>, Box<SendError>> {
         let unsent = request.body_mut().watch();
@@ -255,7 +255,7 @@ impl Kept {
     /// A connection that can take a request: one of this worker, else one of another, if this one
     /// has few. An app may serve only one connection at a time, and then would serve no other as
     /// long as that one is kept.
-    pub(crate) fn take(&self, place: &Place) -> Option<Http1Connection> {
+    pub(crate) fn take(&self, place: &AppPort) -> Option<Http1Connection> {
         let (before, from_own_on) = self.0.all.split_at(self.0.worker);
         let (own, after) = from_own_on.split_first()?;
         match own.take(place) {
@@ -266,7 +266,7 @@ impl Kept {
     }
 
     /// Keeps it where it was made, as it is that worker's thread that hears of its socket.
-    fn keep(&self, place: Place, connection: Http1Connection) {
+    fn keep(&self, place: AppPort, connection: Http1Connection) {
         let home = connection.home.as_ref().map_or(self.0.worker, |(worker, _)| *worker);
         self.0.all[home].keep(home, place, connection);
     }
@@ -286,7 +286,7 @@ impl Port {
 
 impl Shelf {
     /// One that can take a request, or how many there are that are in use.
-    fn take(&self, place: &Place) -> Result<Http1Connection, usize> {
+    fn take(&self, place: &AppPort) -> Result<Http1Connection, usize> {
         let mut ports = self.lock();
         let Some(port) = ports.get_mut(place) else { return Err(0) };
         while let Some((mut connection, since)) = port.idle.pop() {
@@ -301,7 +301,7 @@ impl Shelf {
         Err(open)
     }
 
-    fn keep(&self, worker: usize, place: Place, mut connection: Http1Connection) {
+    fn keep(&self, worker: usize, place: AppPort, mut connection: Http1Connection) {
         let mut ports = self.lock();
         if ports.is_empty() {
             self.filled.notify_one();
@@ -332,7 +332,7 @@ impl Shelf {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Port>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppPort, Port>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

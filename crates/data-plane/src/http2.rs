@@ -13,10 +13,10 @@ use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::app::SendError;
-use crate::body::AppBody;
+use crate::app_port::AppPort;
 use crate::refusal::Refusal;
-use crate::target::Place;
+use crate::request_body::AppBody;
+use crate::send_error::SendError;
 
 /// Streams on one connection; more are opened on another. Servers commonly allow 100 (RFC 9113,
 /// section 6.5.2, recommends no fewer).
@@ -38,7 +38,7 @@ pub(crate) struct Streams {
 
 #[derive(Debug, Default)]
 struct Shared {
-    ports: Mutex<HashMap<Place, Port>>,
+    ports: Mutex<HashMap<AppPort, Port>>,
     filled: Notify,
 }
 
@@ -71,7 +71,7 @@ impl Streams {
     /// used before is the second member.
     pub(crate) async fn stream(
         &self,
-        place: &Place,
+        place: &AppPort,
         open: impl Future<Output = Result<SendRequest<AppBody>, Refusal>>,
     ) -> Result<(Stream, bool), Refusal> {
         let port = Arc::clone(self.lock().entry(place.clone()).or_default());
@@ -110,7 +110,7 @@ impl Streams {
         ports.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Port>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppPort, Port>> {
         self.shared.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

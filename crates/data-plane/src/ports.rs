@@ -12,26 +12,19 @@ use http::{Response, StatusCode, Version};
 use quick_cache::sync::Cache;
 use tokio::sync::OnceCell;
 
-use crate::switch::connection_options;
-use crate::target::{AppProtocol, Place};
+use crate::app_port::AppPort;
+use crate::hop_by_hop::connection_options;
+use crate::layer::Layer;
 
 /// Ports that are remembered, each in about 150 bytes. Of what is forgotten nothing worse
 /// comes than another probe.
 const KEPT: usize = 16_384;
 
-/// What HTTP is spoken on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layer {
-    Plain,
-    /// TLS, with the protocol that the app prefers.
-    Tls(AppProtocol),
-}
-
 /// The ports of all microVMs; clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
     /// In one life; and TLS also under the place in any life.
-    seen: Arc<Cache<Place, Arc<OnceCell<Layer>>>>,
+    seen: Arc<Cache<AppPort, Arc<OnceCell<Layer>>>>,
 }
 
 impl Ports {
@@ -41,13 +34,13 @@ impl Ports {
 
     /// What was seen on a port. TLS is taken over from a life before: what resumes is the same app,
     /// and a handshake that fails tells if it is not.
-    pub(crate) fn layer(&self, place: &Place) -> Option<Layer> {
-        let seen = |place: &Place| self.seen.get(place)?.get().copied();
+    pub(crate) fn layer(&self, place: &AppPort) -> Option<Layer> {
+        let seen = |place: &AppPort| self.seen.get(place)?.get().copied();
         seen(place).or_else(|| seen(&place.in_any_life()))
     }
 
     /// The port has answered in plain HTTP.
-    pub(crate) fn plain(&self, place: &Place) {
+    pub(crate) fn plain(&self, place: &AppPort) {
         // While a probe is under way, what it finds is what counts.
         let _ = self.port(place).set(Layer::Plain);
     }
@@ -56,7 +49,7 @@ impl Ports {
     /// None if the app could not be asked.
     pub(crate) async fn settle(
         &self,
-        place: &Place,
+        place: &AppPort,
         probe: impl Future<Output = Option<Layer>>,
     ) -> Option<Layer> {
         let probe = async || probe.await.ok_or(());
@@ -68,12 +61,12 @@ impl Ports {
     }
 
     /// The port does not speak TLS any more.
-    pub(crate) fn forget(&self, place: &Place) {
+    pub(crate) fn forget(&self, place: &AppPort) {
         self.seen.remove(place);
         self.seen.remove(&place.in_any_life());
     }
 
-    fn port(&self, place: &Place) -> Arc<OnceCell<Layer>> {
+    fn port(&self, place: &AppPort) -> Arc<OnceCell<Layer>> {
         match self.seen.get_or_insert_with(place, || Ok::<_, Infallible>(Arc::default())) {
             Ok(port) => port,
             Err(never) => match never {},

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::app::AppConnection;
 use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
-use crate::connection::Client;
+use crate::client::Client;
 use crate::refusal::Refusal;
-use crate::serve::Shared;
+use crate::shared::Shared;
 use crate::target::Target;
 use crate::wake::Woken;
 

@@ -1,7 +1,6 @@
 //! The listeners: accept, hand over to a worker, shut down.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,22 +9,22 @@ use rustls::server::ResolvesServerCert;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::app::AppConnections;
 use crate::backend::Backend;
 use crate::call::Observation;
-use crate::connection;
+use crate::connection::{self, Accepted};
 use crate::handshakes::Handshakes;
 use crate::limits::{MicrovmLimits, Usages};
 use crate::liveness;
-use crate::places::{Limits, Place, Places};
+use crate::places::{Limits, Places};
 use crate::route::EndpointHosts;
-use crate::sources::{FromSource, Sources};
+use crate::shared::Shared;
+use crate::sources::Sources;
+use crate::stop::Stop;
 use crate::tls;
 use crate::wake::Waiting;
-use crate::workers::{OnWorker, Worker, WorkerThreads, Workers};
+use crate::workers::{Worker, WorkerThreads, Workers};
 
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,60 +64,6 @@ pub struct DataPlaneConfig {
     pub microvm_limits: MicrovmLimits,
     /// Where connections are served.
     pub workers: Workers,
-}
-
-/// What the connections of one worker share. Each worker has a copy of its own: what is counted for
-/// every request, such as references to this, is then not written to by several CPUs.
-#[derive(Debug)]
-pub(crate) struct Shared<B: Backend> {
-    pub(crate) backend: Arc<B>,
-    pub(crate) hosts: EndpointHosts,
-    pub(crate) keys: Arc<TokenKeys>,
-    /// Tokens that were seen before.
-    pub(crate) opened: OpenedTokens,
-    pub(crate) apps: AppConnections,
-    pub(crate) usages: Arc<Usages>,
-    pub(crate) waiting: Arc<Waiting<B>>,
-    pub(crate) observation: Arc<Observation>,
-    /// The server's own runtime.
-    pub(crate) server: Handle,
-    pub(crate) stop: Stop,
-}
-
-impl<B: Backend> Shared<B> {
-    /// The copy of a worker.
-    fn of_worker(&self, worker: usize) -> Self {
-        Self {
-            backend: Arc::clone(&self.backend),
-            hosts: self.hosts.clone(),
-            keys: Arc::clone(&self.keys),
-            opened: OpenedTokens::default(),
-            apps: self.apps.of_worker(worker),
-            usages: Arc::clone(&self.usages),
-            waiting: Arc::clone(&self.waiting),
-            observation: Arc::new(Observation::clone(&self.observation)),
-            server: self.server.clone(),
-            stop: self.stop.of_worker(),
-        }
-    }
-}
-
-/// How connections learn of the end.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Stop {
-    /// No new requests; what is under way may finish.
-    pub(crate) soon: CancellationToken,
-    /// At once.
-    pub(crate) now: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-}
-
-impl Stop {
-    /// The same end, for one worker: a token is looked at under a lock, many times
-    /// for each request.
-    fn of_worker(&self) -> Self {
-        Self { soon: self.soon.child_token(), now: self.now.child_token(), tasks: self.tasks.clone() }
-    }
 }
 
 /// The running endpoints. Dropping it does not stop them; [`DataPlane::shutdown`] does.
@@ -207,19 +152,6 @@ impl DataPlane {
         }
         self.threads.end().await;
     }
-}
-
-/// A connection that was let in.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    /// Of no runtime yet.
-    pub(crate) stream: std::net::TcpStream,
-    pub(crate) address: SocketAddr,
-    /// Until its handshake's turn.
-    pub(crate) pause: Duration,
-    pub(crate) place: Place,
-    pub(crate) from_source: FromSource,
-    pub(crate) on_worker: OnWorker,
 }
 
 async fn accept<B: Backend>(

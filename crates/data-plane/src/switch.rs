@@ -13,8 +13,9 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use uuid::Uuid;
 
 use crate::call::Call;
+use crate::hop_by_hop::connection_options;
 use crate::refusal::Refusal;
-use crate::serve::Stop;
+use crate::stop::Stop;
 
 const WEBSOCKET: &str = "websocket";
 /// What is hashed with the key of a handshake (RFC 6455, section 1.3).
@@ -107,12 +108,6 @@ impl Switch {
             _ => Ok(false),
         }
     }
-}
-
-/// The members of all `Connection` fields.
-pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// The answer to a handshake's key (RFC 6455, section 4.2.2).

@@ -1,22 +1,13 @@
 //! Where in a microVM a request goes, and the form that it has on the way there.
 
-use hearth_api::MicrovmId;
 use http::header::{HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version};
 use hyper::body::Body as _;
 
-use crate::backend::RunningApp;
-use crate::body::AppBody;
-use crate::ports::Layer;
+use crate::layer::{AppProtocol, Layer};
 use crate::refusal::Refusal;
-
-/// How an app is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AppProtocol {
-    Http1,
-    Http2,
-}
+use crate::request_body::AppBody;
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,29 +37,6 @@ pub(crate) struct Target<'request> {
     pub(crate) wanted: Wanted,
     /// The endpoint, as the client calls it.
     pub(crate) authority: &'request Authority,
-}
-
-/// Where a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
-    microvm: MicrovmId,
-    generation: u64,
-    port: u16,
-}
-
-impl Place {
-    pub(crate) fn new<R: RunningApp>(running: &R, port: u16) -> Self {
-        Self { microvm: running.id().clone(), generation: running.generation(), port }
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The same port without a life; no microVM has so many.
-    pub(crate) fn in_any_life(&self) -> Self {
-        Self { generation: u64::MAX, ..self.clone() }
-    }
 }
 
 /// Gives a request the form that it has on a connection to the app.

@@ -14,8 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::ports::Layer;
-use crate::target::AppProtocol;
+use crate::layer::{AppProtocol, Layer};
 
 /// Longest time for a handshake with an app. A guest that has just been resumed may take seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::backend::Backend;
 use crate::refusal::Refusal;
-use crate::serve::Stop;
+use crate::stop::Stop;
 
 /// Requests that may wait for one microVM.
 pub(crate) const WAITING_MAX: usize = 1024;
@@ -44,11 +44,11 @@ type Queues<R> = Mutex<HashMap<MicrovmId, Crowd<R>>>;
 struct Turn<R> {
     outcome: Outcome<R>,
     on_its_way: oneshot::Sender<()>,
-    place: Option<Place>,
+    place: Option<Permit>,
 }
 
 /// A place among those that go on at the same time, to be kept until the answer is over.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub(crate) type Permit = OwnedSemaphorePermit;
 
 /// A request that may go on.
 pub(crate) struct Woken<R> {
@@ -57,7 +57,7 @@ pub(crate) struct Woken<R> {
     /// To be dropped when the request is on its way; then the next one goes on.
     pub(crate) on_its_way: oneshot::Sender<()>,
     /// There is none for a request that has waited too long for it.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<Permit>,
 }
 
 impl<B: Backend> fmt::Debug for Waiting<B> {

@@ -29,9 +29,9 @@ fn rows(page: &str) -> Vec<Row<'_>> {
     let mut rows: Vec<Row> = Vec::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, name, used, ..] = *cells else { continue };
+        let [_, name, listed, ..] = *cells else { continue };
         let uses =
-            if used == ALL { rows.iter().map(|row| row.name).collect() } else { quoted(used).collect() };
+            if listed == ALL { rows.iter().map(|row| row.name).collect() } else { quoted(listed).collect() };
         rows.push(Row { name: name.trim_matches('`'), uses });
     }
     rows

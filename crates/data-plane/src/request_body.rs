@@ -1,5 +1,4 @@
-//! The bodies of requests to the app and of answers to the client. Both are streamed;
-//! neither is ever held whole.
+//! The bodies of requests to the app: streamed, never held whole.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,16 +6,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_lifecycle::Passing;
 use http::header::EXPECT;
 use http::{Request, Version};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 
 use crate::call::Call;
-use crate::http1::Http1Answer;
-use crate::http2::Http2Answer;
 
 /// How long the rest of a request is read and thrown away when it has been answered early.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -103,62 +99,5 @@ impl Body for AppBody {
 
     fn size_hint(&self) -> SizeHint {
         self.client.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-/// Body of an answer to the client.
-#[derive(Debug)]
-pub(crate) enum AnswerBody {
-    /// Of the endpoint itself.
-    Own(Full<Bytes>),
-    /// Of the app, over HTTP/1.1.
-    Http1(Http1Answer),
-    /// Of the app, over HTTP/2.
-    Http2(Http2Answer),
-}
-
-impl AnswerBody {
-    /// Holds back a suspend until it has come to its end.
-    pub(crate) fn held(mut self, passing: Passing) -> Self {
-        match &mut self {
-            Self::Own(_) => {}
-            Self::Http1(answer) => answer.passing = Some(passing),
-            Self::Http2(answer) => answer.passing = Some(passing),
-        }
-        self
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut *self {
-            Self::Own(body) => Pin::new(body)
-                .poll_frame(context)
-                .map(|frame| frame.map(|frame| frame.map_err(|e| match e {}))),
-            Self::Http1(body) => Pin::new(body).poll_frame(context),
-            Self::Http2(answer) => Pin::new(&mut answer.body).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(body) => body.is_end_stream(),
-            Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(answer) => answer.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(body) => body.size_hint(),
-            Self::Http1(body) => body.size_hint(),
-            Self::Http2(answer) => answer.body.size_hint(),
-        }
     }
 }

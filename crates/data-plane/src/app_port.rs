@@ -1,0 +1,28 @@
+//! Where connections to apps lead.
+
+use hearth_api::MicrovmId;
+
+use crate::backend::RunningApp;
+
+/// A port of an app, in one life of its microVM: where a connection leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct AppPort {
+    microvm: MicrovmId,
+    generation: u64,
+    port: u16,
+}
+
+impl AppPort {
+    pub(crate) fn new<R: RunningApp>(running: &R, port: u16) -> Self {
+        Self { microvm: running.id().clone(), generation: running.generation(), port }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same port without a life; no microVM has so many.
+    pub(crate) fn in_any_life(&self) -> Self {
+        Self { generation: u64::MAX, ..self.clone() }
+    }
+}
