@@ -84,6 +84,7 @@ lint:
 	cargo fmt --check --manifest-path tests/clients/rust/Cargo.toml
 	cargo fmt --check --manifest-path tests/clients/protocols/app/Cargo.toml
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo doc --release --locked --workspace --no-deps --document-private-items --quiet
 	cargo xtask tidy
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 

@@ -1,7 +1,7 @@
 //! The AWS services next door that clients call: S3, CloudWatch Logs, Service Quotas
 //! (reading), IAM and STS.
 //!
-//! Reading order: [`router`] (who answers), [`s3`], `logs`, `quotas`, `query` (the protocol of the
+//! Reading order: `router` (who answers), [`s3`], `logs`, `quotas`, `query` (the protocol of the
 //! next two), `iam`, `sts`.
 
 mod iam;

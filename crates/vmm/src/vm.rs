@@ -29,7 +29,7 @@ pub struct Capabilities {
 /// Why a VMM process is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitReason {
-    /// The guest powered itself off, or [`Vm::shutdown`]/[`Vm::kill`] was called.
+    /// The guest powered itself off, or [`Vm::kill`] was called.
     Stopped,
     /// The process ended by itself with this exit status; the last lines it wrote to stderr follow.
     Failed {

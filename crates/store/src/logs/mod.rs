@@ -1,7 +1,8 @@
 //! Log groups, streams and their lines.
 //!
 //! Events have one order everywhere: by timestamp, then in the order they were written. Deleting a
-//! group or stream hides it at once; [`Store::sweep_logs`] removes its events little by little.
+//! group or stream hides it at once; [`sweep_logs`](crate::Store::sweep_logs) removes its events
+//! little by little.
 //!
 //! Reading order: this file, `append`, `read`, `listing`, `sweep`, `writer`.
 
