@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hearth_api::{AccountId, Timestamp};
 use hearth_companions::{ObjectStorage, QuotaValues, StorageLimits};
 use hearth_identity::{Identities, RootKey};
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,8 +48,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         s3_buckets: 1000,
         s3_gib: 7,
     };
-    let identities = Arc::new(Identities::open(store.clone(), vec![root]).await?);
-    let router = hearth_companions::router(&storage, store, identities, "us-east-1", (quotas, quotas), &[]);
+    let identities = Arc::new(Identities::open(Arc::new(store.clone()), vec![root]).await?);
+    let router =
+        hearth_companions::router(&storage, Arc::new(store), identities, "us-east-1", (quotas, quotas), &[]);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;
     Ok(())

@@ -38,14 +38,14 @@ impl Refusal {
     }
 }
 
-impl From<hearth_store::Error> for Refusal {
-    fn from(error: hearth_store::Error) -> Self {
-        if let hearth_store::Error::LogQuota(quota) = error {
+impl From<hearth_records::Error> for Refusal {
+    fn from(error: hearth_records::Error) -> Self {
+        if let hearth_records::Error::LogQuota(quota) = error {
             let sentence = quota.to_string();
             let (first, rest) = sentence.split_at(1);
             return Self::new("LimitExceededException", format!("{}{rest}.", first.to_uppercase()));
         }
-        if matches!(error, hearth_store::Error::NoRoom) {
+        if matches!(error, hearth_records::Error::NoRoom { .. }) {
             return Self::new("ServiceUnavailableException", format!("The host has no room: {error}."));
         }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");

@@ -13,7 +13,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use hearth_auth::sigv4::{Denial, claimed_access_key, claimed_service, refuse_signed_headers};
 use hearth_identity::{Caller, Identities};
-use hearth_store::Store;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -50,7 +49,7 @@ struct Companions {
 /// own, in front of which there can be a bucket.
 pub fn router(
     storage: &ObjectStorage,
-    store: Store,
+    store: Arc<dyn hearth_records::Logs>,
     identities: Arc<Identities>,
     region: &str,
     quotas: (QuotaValues, QuotaValues),

@@ -7,8 +7,7 @@ use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
-use hearth_records::Quotas;
-use hearth_store::Store;
+use hearth_records::{Quotas, Records};
 
 use crate::endpoints::Endpoints;
 use crate::recent_pages::RecentPages;
@@ -49,7 +48,7 @@ pub struct ControlPlaneConfig {
 #[derive(Debug, Clone)]
 pub struct Services {
     /// Database.
-    pub store: Store,
+    pub store: Arc<dyn Records>,
     /// MicroVMs that have not ended.
     pub registry: Arc<Registry>,
     /// Image builds.
@@ -82,8 +81,8 @@ impl Context {
 }
 
 /// The caller learns only that the store failed, or that there is no room; the log has why.
-pub(crate) fn store_failed(error: &hearth_store::Error) -> Error {
-    if matches!(error, hearth_store::Error::NoRoom) {
+pub(crate) fn store_failed(error: &hearth_records::Error) -> Error {
+    if matches!(error, hearth_records::Error::NoRoom { .. }) {
         // Every operation may answer with this, unlike with InsufficientCapacityException.
         return Error::new(ErrorKind::InternalServer, format!("The host has no room: {error}."));
     }

@@ -4,10 +4,10 @@
 //! time costs ten times what the rest of the request does. The request is verified and
 //! authorised every time.
 
+use hearth_records::Microvms;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hearth_store::Store;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -26,7 +26,7 @@ pub(crate) struct RecentPages(Cache<String, Page, Size>);
 
 #[derive(Debug, Clone)]
 struct Page {
-    /// [`Store::microvm_changes`] before it was read.
+    /// [`Microvms::microvm_changes`] before it was read.
     changes: u64,
     good_until: Instant,
     body: Bytes,
@@ -54,7 +54,7 @@ impl RecentPages {
     }
 
     /// What `call` asks; to be taken before anything is read.
-    pub(crate) fn question(store: &Store, call: &Call) -> Question {
+    pub(crate) fn question(store: &dyn Microvms, call: &Call) -> Question {
         Question { name: call.question(), changes: store.microvm_changes() }
     }
 

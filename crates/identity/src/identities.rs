@@ -6,8 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hearth_api::{AccountId, Timestamp};
 use hearth_auth::Lookup;
 use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, check_scope, verify};
-use hearth_records::{IdentityKind, IdentityRow, IdentityWrite};
-use hearth_store::Store;
+use hearth_records::{Identities as IdentityRecords, IdentityKind, IdentityRow, IdentityWrite};
 use http::header::{REFERER, USER_AGENT};
 
 use crate::account::{Account, to_json};
@@ -43,7 +42,7 @@ impl std::fmt::Debug for RootKey {
 pub enum IdentityError {
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] hearth_store::Error),
+    Store(#[from] hearth_records::Error),
     /// A stored value does not fit its type.
     #[error("the database holds an unreadable {kind:?} {name}")]
     Unreadable {
@@ -66,7 +65,7 @@ pub enum IdentityError {
 /// All accounts with their users, roles, policies, keys and sessions.
 #[derive(Debug)]
 pub struct Identities {
-    store: Store,
+    store: Arc<dyn IdentityRecords>,
     pub(crate) directory: RwLock<Directory>,
     /// Changes come one after the other.
     changing: tokio::sync::Mutex<()>,
@@ -79,7 +78,7 @@ pub struct Identities {
 impl Identities {
     /// Reads what is stored. There are the accounts of `roots` and no others; what others once had
     /// stays stored and counts for nothing. Sessions that expired meanwhile are removed.
-    pub async fn open(store: Store, roots: Vec<RootKey>) -> Result<Self, IdentityError> {
+    pub async fn open(store: Arc<dyn IdentityRecords>, roots: Vec<RootKey>) -> Result<Self, IdentityError> {
         let mut directory = Directory::default();
         let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
         for root in roots {

@@ -6,7 +6,7 @@ use hearth_api::{AccountId, Timestamp};
 use hearth_auth::sigv4::Denial;
 use hearth_iam::{DocumentKind, Principal};
 use hearth_records::{LogActions, LogDestination, LogRights as _, WrittenFor};
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 
 mod bounds;
 mod sessions;
@@ -29,7 +29,7 @@ fn account() -> AccountId {
 
 async fn open(store: &Store) -> Identities {
     let root = RootKey { account: account(), access_key: "AKIAROOT".into(), secret: "root".into() };
-    Identities::open(store.clone(), vec![root]).await.unwrap()
+    Identities::open(std::sync::Arc::new(store.clone()), vec![root]).await.unwrap()
 }
 
 fn policy(text: &str) -> Policy {

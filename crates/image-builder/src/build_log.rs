@@ -1,9 +1,11 @@
 //! Where build output goes: one stream for the Dockerfile's build, one for the app until its
 //! snapshot, one for the clone that validates it.
 
+use std::sync::Arc;
+
 use hearth_api::{BuildId, ImageArn, ImageConfiguration, ImageVersion};
-use hearth_records::{LogDestination, WrittenFor};
-use hearth_store::{LineBuffer, LogWriter, Store};
+use hearth_log_writer::{LineBuffer, LogWriter};
+use hearth_records::{LogDestination, Logs, WrittenFor};
 
 use crate::failure::BuildFailure;
 
@@ -28,7 +30,7 @@ pub(crate) enum Phase {
 
 impl BuildLog {
     pub(crate) fn new(
-        store: &Store,
+        logs: Arc<dyn Logs>,
         configuration: Option<&ImageConfiguration>,
         (arn, version, build): (&ImageArn, ImageVersion, &BuildId),
         phase: Phase,
@@ -47,7 +49,7 @@ impl BuildLog {
             None => WrittenFor::Nobody,
         };
         let destination = LogDestination::new(logging, arn.account.clone(), arn, stream, written_for);
-        let writer = destination.map(|destination| LogWriter::start(store.clone(), destination));
+        let writer = destination.map(|destination| LogWriter::start(logs, destination));
         Self { writer, buffer: LineBuffer::default() }
     }
 
@@ -99,15 +101,16 @@ mod tests {
 
     use hearth_api::AccountId;
     use hearth_records::{EventOrder, LogPosition, LogQuery};
+    use hearth_store_sqlite::Store;
 
     use super::*;
 
     #[tokio::test]
     async fn output_is_stored_in_order_for_the_account_of_the_image_also_without_an_end_of_line() {
-        let store = Store::temporary().await.unwrap();
+        let store = Arc::new(Store::temporary().await.unwrap());
         let arn = ImageArn::parse("arn:aws:lambda:us-east-1:222222222222:microvm-image:app").unwrap();
         let build = BuildId::new();
-        let mut log = BuildLog::new(&store, None, (&arn, ImageVersion::FIRST, &build), Phase::Build);
+        let mut log = BuildLog::new(store.clone(), None, (&arn, ImageVersion::FIRST, &build), Phase::Build);
         log.write("one\ntw").await;
         // What is cancelled before it gets room is not taken; here there is room at once.
         tokio::time::timeout(Duration::from_secs(10), log.write("o\nthree")).await.unwrap();

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use hearth_store::LineBuffer;
+use hearth_log_writer::LineBuffer;
 
 use crate::dockerfile::HELPER;
 

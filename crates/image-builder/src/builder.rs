@@ -8,8 +8,9 @@ use hearth_api::{
     Timestamp,
 };
 use hearth_guest::GuestFactory;
+use hearth_records::Records;
 use hearth_records::{AppRecord, BuildRecord, ImageRecord, ImageVersionRecord};
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,7 +34,7 @@ use crate::validation::Validation;
 #[derive(Debug)]
 pub struct ImageBuilderConfig {
     /// Database.
-    pub store: Store,
+    pub store: Arc<dyn Records>,
     /// Starts guests.
     pub guests: GuestFactory,
     /// File layout.
@@ -117,7 +118,7 @@ impl ImageBuilder {
         }
     }
 
-    async fn build(&self, arn: &ImageArn, version: ImageVersion, id: &BuildId) -> hearth_store::Result<()> {
+    async fn build(&self, arn: &ImageArn, version: ImageVersion, id: &BuildId) -> hearth_records::Result<()> {
         let store = &self.config.store;
         let (Some(mut image), Some(mut row), Some(mut build)) = (
             store.image(arn).await?,
@@ -143,7 +144,7 @@ impl ImageBuilder {
         row: &mut ImageVersionRecord,
         build: &mut BuildRecord,
         outcome: Result<AppRecord, BuildFailure>,
-    ) -> hearth_store::Result<()> {
+    ) -> hearth_records::Result<()> {
         let now = Timestamp::now();
         let first = image.state == ImageState::Creating;
         match outcome {
@@ -284,7 +285,7 @@ impl ImageBuilder {
 
     pub(crate) fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {
         let subject = (&row.arn, row.version, &build.id);
-        BuildLog::new(&self.config.store, Some(&row.configuration), subject, phase)
+        BuildLog::new(self.config.store.clone(), Some(&row.configuration), subject, phase)
     }
 
     async fn container(
@@ -312,7 +313,7 @@ impl ImageBuilder {
     }
 
     /// Ends builds that a former process left unfinished and removes their files.
-    pub async fn recover(&self) -> hearth_store::Result<()> {
+    pub async fn recover(&self) -> hearth_records::Result<()> {
         self.config.base_images.sweep();
         let store = &self.config.store;
         for mut build in store.unfinished_builds().await? {
@@ -348,7 +349,7 @@ const FULL_BYTES: u64 = 64 << 20;
 /// A full disk shows in a guest as I/O errors, and kills a VMM whose memory file cannot grow:
 /// whatever broke first, the disk is what the user has to know of.
 fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
-    let free_bytes = hearth_store::free_bytes(directory).unwrap_or(u64::MAX);
+    let free_bytes = hearth_snapshots::free_bytes(directory).unwrap_or(u64::MAX);
     if free_bytes >= FULL_BYTES || failure.code == FailureCode::DiskStorageFull {
         return failure;
     }

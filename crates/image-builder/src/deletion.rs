@@ -57,21 +57,21 @@ impl ImageBuilder {
         &self,
         arn: &ImageArn,
         version: ImageVersion,
-    ) -> hearth_store::Result<()> {
+    ) -> hearth_records::Result<()> {
         remove(&self.config.files.image(arn, version).directory);
         self.config.store.finish_version_deletion(arn, version, Timestamp::now()).await
     }
 
     /// Files first: rows without files would be a lie, files without rows are swept. The layers go
     /// with the image: the next one of its name may be somebody else's.
-    pub(crate) async fn remove_image(&self, arn: &ImageArn) -> hearth_store::Result<()> {
+    pub(crate) async fn remove_image(&self, arn: &ImageArn) -> hearth_records::Result<()> {
         remove(&self.config.files.image_directory(arn));
         self.config.store.delete_image(arn).await?;
         self.sweep_caches().await
     }
 
     /// Removes layer caches whose image is gone.
-    async fn sweep_caches(&self) -> hearth_store::Result<()> {
+    async fn sweep_caches(&self) -> hearth_records::Result<()> {
         let files = &self.config.files;
         let images = self.config.store.all_images().await?;
         let used: BTreeSet<PathBuf> =
@@ -101,7 +101,7 @@ pub fn refusal(change: Change, not_found: impl FnOnce() -> Error) -> Result<(), 
     }
 }
 
-fn failed(arn: &ImageArn, error: &hearth_store::Error) -> Error {
+fn failed(arn: &ImageArn, error: &hearth_records::Error) -> Error {
     tracing::error!(%arn, error = error as &dyn std::error::Error, "an image could not be deleted");
     Error::internal()
 }

@@ -29,7 +29,7 @@ impl ImageBuilder {
     pub async fn check_room(&self, account: &AccountId) -> Result<(), Error> {
         let config = &self.config;
         // A file system that does not say what it has is not full.
-        let free = hearth_store::free_bytes(config.files.root()).unwrap_or(u64::MAX);
+        let free = hearth_snapshots::free_bytes(config.files.root()).unwrap_or(u64::MAX);
         if free < config.free_bytes {
             let message = format!(
                 "The host has no room for another build: {} MiB of its disk are free, and a build begins with {} MiB \

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hearth_guest_protocol::chain;
-use hearth_store::MicrovmFiles;
+use hearth_snapshots::MicrovmFiles;
 use hearth_vmm::snapshot::MANIFEST_FILE;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -113,7 +113,7 @@ fn sync(directory: &Path) {
 #[cfg(test)]
 mod tests {
     use hearth_api::MicrovmId;
-    use hearth_store::Files;
+    use hearth_snapshots::Files;
 
     use super::*;
 

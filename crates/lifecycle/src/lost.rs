@@ -50,7 +50,7 @@ impl Registry {
     /// Ends a microVM whose supervisor was lost, on the supervisor's task. Its guest is
     /// being ended already.
     pub(crate) async fn end_lost(self: Arc<Self>, id: &MicrovmId) {
-        let record = match self.host().store.microvm(id).await {
+        let record = match self.host().records.microvms.microvm(id).await {
             Ok(Some(record)) if record.state != MicrovmState::Terminated => record,
             Ok(_) => return,
             Err(error) => {
@@ -79,7 +79,7 @@ impl Registry {
         record.state = MicrovmState::Terminating;
         record.state_reason = Some(reason.to_owned());
         record.suspended_at = None;
-        if let Err(error) = self.host().store.update_microvm(&record).await {
+        if let Err(error) = self.host().records.microvms.update_microvm(&record).await {
             // Its end is written until that succeeds.
             tracing::error!(microvm = %record.id, %error, "the record could not be written");
         }
@@ -97,7 +97,7 @@ impl Registry {
         record.state = MicrovmState::Terminated;
         record.state_reason = Some(reason);
         record.terminated_at = Some(self.host().clock.wall());
-        while let Err(error) = self.host().store.update_microvm(&record).await {
+        while let Err(error) = self.host().records.microvms.update_microvm(&record).await {
             tracing::error!(microvm = %record.id, %error, "the record could not be written");
             if self.tasks.is_closed() {
                 return;

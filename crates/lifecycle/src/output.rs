@@ -14,8 +14,8 @@ use std::time::Duration;
 use hearth_api::MicrovmId;
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{Reply, Request};
-use hearth_records::LogDestination;
-use hearth_store::{LineBuffer, LogWriter, Store};
+use hearth_log_writer::{LineBuffer, LogWriter};
+use hearth_records::{LogDestination, Logs};
 use hearth_vmm::Vm;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ fn taken_by(lines: u32) -> Duration {
 /// Where a microVM's output goes, and how far it has been written.
 #[derive(Debug)]
 pub(crate) struct OutputLog {
-    store: Store,
+    logs: Arc<dyn Logs>,
     microvm: MicrovmId,
     /// `None` when logging is disabled.
     destination: Option<LogDestination>,
@@ -73,13 +73,13 @@ pub(crate) struct OutputLog {
 impl OutputLog {
     /// Output up to `position` is in the log already.
     pub(crate) fn new(
-        store: Store,
+        logs: Arc<dyn Logs>,
         microvm: MicrovmId,
         destination: Option<LogDestination>,
         position: u64,
     ) -> Self {
         Self {
-            store,
+            logs,
             microvm,
             destination,
             writer: OnceLock::new(),
@@ -105,7 +105,7 @@ impl OutputLog {
         };
         let microvm = Some(self.microvm.clone());
         let writer =
-            self.writer.get_or_init(|| LogWriter::start_for(self.store.clone(), destination, microvm));
+            self.writer.get_or_init(|| LogWriter::start_for(self.logs.clone(), destination, microvm));
         loop {
             match self.copy(&vm, writer).await {
                 Ok(()) => _ = self.ended_tx.send_replace(true),
@@ -127,7 +127,7 @@ impl OutputLog {
     /// than `patience`. Nobody may follow the output meanwhile.
     pub(crate) async fn drain(&self, vm: &Arc<dyn Vm>, patience: Duration) {
         let Some(destination) = self.destination.clone() else { return };
-        let writer = self.writer.get_or_init(|| LogWriter::start(self.store.clone(), destination));
+        let writer = self.writer.get_or_init(|| LogWriter::start(self.logs.clone(), destination));
         let quiet = async {
             loop {
                 let before = self.position.load(Ordering::Relaxed);

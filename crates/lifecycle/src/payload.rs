@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
-use hearth_store::MicrovmFiles;
+use hearth_snapshots::MicrovmFiles;
 
 /// Writes the payload so that it outlives a power cut, and with it the microVM's directory.
 pub(crate) fn keep(files: &MicrovmFiles, payload: &str) -> io::Result<()> {
@@ -45,7 +45,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use hearth_api::MicrovmId;
-    use hearth_store::Files;
+    use hearth_snapshots::Files;
 
     use super::*;
 

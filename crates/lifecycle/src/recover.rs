@@ -14,7 +14,7 @@ use hearth_api::{MicrovmState, Timestamp};
 use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
 use hearth_records::MicrovmRecord;
-use hearth_store::MicrovmFiles;
+use hearth_snapshots::MicrovmFiles;
 
 use crate::at_rest::{has_diverged, own_manifest, put_back};
 use crate::hooks::Hooks;
@@ -125,9 +125,9 @@ fn verdict(finding: &Finding) -> Verdict {
 }
 
 /// Looks at every microVM that has not ended, and takes over the guests that still run.
-pub async fn find(registry: &Arc<Registry>) -> Result<Recovery, hearth_store::Error> {
+pub async fn find(registry: &Arc<Registry>) -> Result<Recovery, hearth_records::Error> {
     let host = registry.host();
-    let records = host.store.microvms_alive().await?;
+    let records = host.records.microvms.microvms_alive().await?;
     let alive = records.iter().map(|record| record.id.to_string()).collect();
     // Side by side: one that does not answer must not hold up the others.
     let looking = records.into_iter().map(|record| look(registry.clone(), record)).map(tokio::spawn);
@@ -144,7 +144,8 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
     let host = registry.host();
     let own = host.files.microvm(&record.id);
     // Without its version it is ended by its supervisor.
-    let version = host.store.image_version(&record.image_arn, record.image_version).await.ok().flatten();
+    let version =
+        host.records.images.image_version(&record.image_arn, record.image_version).await.ok().flatten();
     let (guest, guest_found) = match host.guests.adopt(record.id.as_str()).await {
         Ok(None) => (None, GuestFound::Gone),
         Ok(Some(AdoptedGuest { guest, running: true })) => (Some(guest), GuestFound::Running),
@@ -257,7 +258,7 @@ impl Found {
 
 async fn write(registry: &Registry, record: &MicrovmRecord) {
     // What is published next must be what the row says.
-    while let Err(error) = registry.host().store.update_microvm(record).await {
+    while let Err(error) = registry.host().records.microvms.update_microvm(record).await {
         tracing::error!(microvm = %record.id, %error, "the record could not be written");
         tokio::time::sleep(WRITE_PAUSE).await;
     }

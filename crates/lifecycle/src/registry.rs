@@ -7,7 +7,7 @@ use std::time::Duration;
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::{Guest, GuestFactory};
 use hearth_records::MicrovmRecord;
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -30,8 +30,8 @@ pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
 /// What a registry needs.
 #[derive(Debug)]
 pub struct RegistryConfig {
-    /// Database.
-    pub store: Store,
+    /// Where the records are.
+    pub records: Records,
     /// Starts guests.
     pub guests: GuestFactory,
     /// File layout.
@@ -76,16 +76,14 @@ pub enum Refusal {
 impl Registry {
     /// An empty registry.
     pub fn new(config: RegistryConfig) -> Arc<Self> {
-        let records = Arc::new(config.store.clone());
-        Self::with(config, records, Arc::new(HostClock))
+        Self::with_clock(config, Arc::new(HostClock))
     }
 
-    /// The same with records and clocks of one's own; the config's store then keeps
-    /// the apps' output only.
-    pub fn with(config: RegistryConfig, store: Arc<dyn Records>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let RegistryConfig { store: logs, guests, files, vmm_overhead_mib, hooks_port } = config;
+    /// The same with a clock of one's own.
+    pub fn with_clock(config: RegistryConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let RegistryConfig { records, guests, files, vmm_overhead_mib, hooks_port } = config;
         Arc::new(Self {
-            host: Arc::new(Host { store, logs, clock, guests, files, vmm_overhead_mib, hooks_port }),
+            host: Arc::new(Host { records, clock, guests, files, vmm_overhead_mib, hooks_port }),
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
@@ -180,7 +178,7 @@ impl Registry {
     ) {
         let host = &self.host;
         let version = loop {
-            match host.store.image_version(&record.image_arn, record.image_version).await {
+            match host.records.images.image_version(&record.image_arn, record.image_version).await {
                 Ok(version) => break version,
                 // That it cannot be read does not mean that it is gone.
                 Err(error) => tracing::error!(microvm = %record.id, %error, "its image cannot be read"),
@@ -194,9 +192,9 @@ impl Registry {
             return self.end_without_version(record, guest).await;
         };
         let machine = machine.with_hooks(Hooks::of(&version.configuration).enabled());
-        // Without the position, the ring in the guest is read from its beginning: lines twice
-        // are better than none.
-        let position = host.logs.output_position(&record.id).await.unwrap_or_else(|error| {
+        // Without the position, the ring in the guest is read from its beginning: lines twice are
+        // better than none.
+        let position = host.records.microvms.output_position(&record.id).await.unwrap_or_else(|error| {
             tracing::error!(microvm = %record.id, %error, "the output position could not be read");
             None
         });
@@ -216,7 +214,7 @@ impl Registry {
     }
 
     pub(crate) async fn recorded(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>, Refusal> {
-        self.host.store.microvm(id).await.map_err(|error| {
+        self.host.records.microvms.microvm(id).await.map_err(|error| {
             tracing::error!(microvm = %id, %error, "the record could not be read");
             Refusal::Internal
         })
@@ -264,7 +262,7 @@ impl Registry {
     /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`.
     /// Only the microVM is looked up: how long it takes tells nothing of other endpoints.
     pub async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        let record = self.host.store.microvm(id).await.unwrap_or_else(|error| {
+        let record = self.host.records.microvms.microvm(id).await.unwrap_or_else(|error| {
             tracing::error!(microvm = %id, %error, "the endpoint of a microVM could not be looked up");
             None
         });

@@ -8,7 +8,7 @@ use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord};
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
 use tokio_util::sync::CancellationToken;
@@ -24,10 +24,7 @@ use crate::records::Records;
 /// What every supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Records of microVMs and images.
-    pub(crate) store: Arc<dyn Records>,
-    /// Where the apps' output goes.
-    pub(crate) logs: Store,
+    pub(crate) records: Records,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guests: GuestFactory,
     pub(crate) files: Files,

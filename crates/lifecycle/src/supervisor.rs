@@ -69,7 +69,7 @@ impl Supervisor {
         let first = version.app.as_ref().map_or(0, |app| app.output_position);
         let destination = record.log_destination();
         let position = output_position.unwrap_or(first);
-        let output = OutputLog::new(host.logs.clone(), record.id.clone(), destination, position);
+        let output = OutputLog::new(host.records.logs.clone(), record.id.clone(), destination, position);
         let timers = Timers::new(host.clock.clone(), &record);
         let body = Body::new(host.clone(), version, Arc::new(output), guest);
         let cut = CancellationToken::new();
@@ -236,10 +236,10 @@ impl Front {
         }
     }
 
-    /// Moves the machine, writes the row, publishes; returns the step to perform. What
-    /// is only asked for does not happen when it cannot be written; what has happened
-    /// is written in the end.
-    async fn take(&mut self, event: Event, body: &Body) -> Result<Option<Step>, hearth_store::Error> {
+    /// Moves the machine, writes the row, publishes; returns the step to perform. What is only
+    /// asked for does not happen when it cannot be written; what has happened is written in the
+    /// end.
+    async fn take(&mut self, event: Event, body: &Body) -> Result<Option<Step>, hearth_records::Error> {
         let note = match (&event, self.machine.phase()) {
             (Event::StepFailed(Failure::Undone(reason)), _) => Some(reason.clone()),
             // Set only after a suspend that was undone, and still true.
@@ -303,7 +303,7 @@ impl Front {
         }
     }
 
-    async fn persist(&mut self) -> Result<(), hearth_store::Error> {
+    async fn persist(&mut self) -> Result<(), hearth_records::Error> {
         let record = &mut self.record;
         record.generation += 1;
         record.state = self.machine.public_state();
@@ -315,7 +315,7 @@ impl Front {
         if record.state == MicrovmState::Terminated {
             record.terminated_at = Some(now);
         }
-        let written = self.host.store.update_microvm(record).await;
+        let written = self.host.records.microvms.update_microvm(record).await;
         if let Err(error) = &written {
             tracing::error!(microvm = %record.id, %error, "the record could not be written");
         }

@@ -1,14 +1,17 @@
 //! Network connectors and their versions, and the states that follow from them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use async_trait::async_trait;
 use hearth_api::{
-    NetworkConnectorArn, NetworkConnectorConfiguration, NetworkConnectorState, NetworkConnectorUpdateStatus,
-    NetworkConnectorVersion, Timestamp,
+    AccountId, NetworkConnectorArn, NetworkConnectorConfiguration, NetworkConnectorState,
+    NetworkConnectorUpdateStatus, NetworkConnectorVersion, Timestamp,
 };
 
-use crate::quotas::Quota;
-use crate::tokens::TokenClaim;
+use crate::error::Result;
+use crate::quotas::{Quota, Quotas};
+use crate::tokens::{ClientToken, TokenClaim};
 
 /// A network connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,4 +180,67 @@ pub struct ConnectorPage<K> {
     pub limit: u32,
     /// Time that it is.
     pub now: Timestamp,
+}
+
+/// Network connectors, as they are kept.
+#[async_trait]
+pub trait Connectors: Send + Sync + fmt::Debug {
+    /// Records a new connector with its first version, together with its client token.
+    async fn insert_network_connector(
+        &self,
+        connector: &NetworkConnectorRecord,
+        token: Option<ClientToken>,
+        now: Timestamp,
+        quotas: &Quotas,
+    ) -> Result<InsertedNetworkConnector>;
+
+    /// One connector.
+    async fn network_connector(
+        &self,
+        key: &NetworkConnectorKey<'_>,
+        now: Timestamp,
+    ) -> Result<Option<NetworkConnectorRecord>>;
+
+    /// Connectors of an account that are not gone, by name.
+    async fn network_connectors(
+        &self,
+        account: &AccountId,
+        page: &ConnectorPage<&str>,
+    ) -> Result<Vec<NetworkConnectorRecord>>;
+
+    /// One version of a connector, even if it is gone.
+    async fn network_connector_version(
+        &self,
+        arn: &NetworkConnectorArn,
+        version: NetworkConnectorVersion,
+    ) -> Result<Option<NetworkConnectorVersionRecord>>;
+
+    /// Versions of a connector that are not gone, newest first.
+    async fn network_connector_versions(
+        &self,
+        arn: &NetworkConnectorArn,
+        page: &ConnectorPage<NetworkConnectorVersion>,
+    ) -> Result<Vec<NetworkConnectorVersionRecord>>;
+
+    /// Writes the members of a connector that an update changes, and its latest version if that is
+    /// a new one. Nothing is written unless `former` is still the latest version.
+    async fn update_network_connector(
+        &self,
+        connector: &NetworkConnectorRecord,
+        former: NetworkConnectorVersion,
+        token: Option<ClientToken>,
+        quotas: &Quotas,
+    ) -> Result<UpdatedNetworkConnector>;
+
+    /// Lets a connector and its versions, or with a qualified ARN that version alone, be gone at
+    /// `gone_at`, unless somebody refers to it. One that is to be gone already stays as it is.
+    async fn delete_network_connector(
+        &self,
+        arn: &NetworkConnectorArn,
+        gone_at: Timestamp,
+    ) -> Result<DeletedNetworkConnector>;
+
+    /// Removes up to a thousand connectors, and as many versions, that were gone before a moment.
+    /// True when there may be more.
+    async fn sweep_network_connectors(&self, before: Timestamp) -> Result<bool>;
 }

@@ -1,6 +1,11 @@
 //! Users, roles, policies and sessions. What is in the values is the crate `identity`'s business.
 
+use std::fmt;
+
+use async_trait::async_trait;
 use hearth_api::AccountId;
+
+use crate::error::Result;
 
 /// What a row describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,4 +65,14 @@ pub enum IdentityWrite {
         /// Key among those of its kind.
         name: String,
     },
+}
+
+/// Users, roles, policies and sessions, as they are kept.
+#[async_trait]
+pub trait Identities: Send + Sync + fmt::Debug {
+    /// All rows.
+    async fn identities(&self) -> Result<Vec<IdentityRow>>;
+
+    /// Makes changes, all or none.
+    async fn write_identities(&self, writes: &[IdentityWrite]) -> Result<()>;
 }

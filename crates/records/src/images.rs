@@ -1,15 +1,18 @@
 //! Images, their versions and builds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use async_trait::async_trait;
 use hearth_api::{
-    Architecture, BuildId, BuildState, ImageArn, ImageConfiguration, ImageState, ImageVersion,
+    AccountId, Architecture, BuildId, BuildState, ImageArn, ImageConfiguration, ImageState, ImageVersion,
     ImageVersionState, ImageVersionStatus, SnapshotBuild, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::quotas::Quota;
-use crate::tokens::TokenClaim;
+use crate::error::Result;
+use crate::quotas::{Quota, Quotas};
+use crate::tokens::{ClientToken, TokenClaim};
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,4 +167,108 @@ pub enum BegunUpdate {
     QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
+}
+
+/// Versions of images, as they are kept.
+#[async_trait]
+pub trait ImageVersions: Send + Sync + fmt::Debug {
+    /// One version.
+    async fn image_version(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+    ) -> Result<Option<ImageVersionRecord>>;
+
+    /// All versions of an image, newest first.
+    async fn image_versions(&self, arn: &ImageArn) -> Result<Vec<ImageVersionRecord>>;
+}
+
+/// Images, their versions and builds, as they are kept.
+#[async_trait]
+pub trait Images: ImageVersions {
+    /// Records a new image with its first version and build, together with its client token.
+    async fn insert_image(
+        &self,
+        image: &ImageRecord,
+        version: &ImageVersionRecord,
+        build: &BuildRecord,
+        token: Option<ClientToken>,
+        quotas: &Quotas,
+    ) -> Result<InsertedImage>;
+
+    /// One image.
+    async fn image(&self, arn: &ImageArn) -> Result<Option<ImageRecord>>;
+
+    /// At most `limit` images of an account by name, behind the name `after`.
+    async fn images(&self, account: &AccountId, after: Option<&str>, limit: u32) -> Result<Vec<ImageRecord>>;
+
+    /// Every image, of all accounts.
+    async fn all_images(&self) -> Result<Vec<ImageRecord>>;
+
+    /// Writes what the end of a build changes: of the build, its version and its image, all at
+    /// once, so that whoever sees one settled finds the others settled.
+    async fn finish_build(
+        &self,
+        image: &ImageRecord,
+        version: &ImageVersionRecord,
+        build: &BuildRecord,
+    ) -> Result<()>;
+
+    /// Writes what the begin of a build changes.
+    async fn begin_build(&self, version: &ImageVersionRecord, build: &BuildRecord) -> Result<()>;
+
+    /// Removes an image with its versions and builds.
+    async fn delete_image(&self, arn: &ImageArn) -> Result<()>;
+
+    /// Every version that is being deleted, of all images.
+    async fn unfinished_deletions(&self) -> Result<Vec<(ImageArn, ImageVersion)>>;
+
+    /// All builds of a version, newest first.
+    async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Result<Vec<BuildRecord>>;
+
+    /// One build.
+    async fn build(&self, arn: &ImageArn, version: ImageVersion, id: &BuildId)
+    -> Result<Option<BuildRecord>>;
+
+    /// Every build that is not over, of all accounts.
+    async fn unfinished_builds(&self) -> Result<Vec<BuildRecord>>;
+
+    /// Begins an update: `image` is UPDATING and counts one version more than it did, `version` and
+    /// `build` are new.
+    async fn begin_update(
+        &self,
+        image: &ImageRecord,
+        version: &ImageVersionRecord,
+        build: &BuildRecord,
+        token: Option<ClientToken>,
+        quotas: &Quotas,
+    ) -> Result<BegunUpdate>;
+
+    /// Lets a version be launched, or no longer.
+    async fn set_version_status(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+        status: ImageVersionStatus,
+        now: Timestamp,
+    ) -> Result<Change>;
+
+    /// Marks a version DELETING and its image UPDATING. From then on it is not launched.
+    async fn begin_version_deletion(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+        now: Timestamp,
+    ) -> Result<Change>;
+
+    /// Removes a version that is DELETING, with its builds; its image is UPDATED.
+    async fn finish_version_deletion(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// Marks an image DELETING. From then on none of its versions is launched.
+    async fn begin_image_deletion(&self, arn: &ImageArn, now: Timestamp) -> Result<Change>;
 }

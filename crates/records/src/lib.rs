@@ -1,20 +1,26 @@
 //! What is recorded, as plain data: microVMs, images with their versions and builds, network
 //! connectors, users and roles, log groups, client tokens; and how much of it an account may have.
 //!
+//! Each noun has a trait that says how it is read and changed; [`Records`] is all of them.
+//!
 //! Invariant: nothing here knows how or where it is kept.
 //!
 //! Reading order: `microvms`, `images`, then one file per noun.
 
 mod connectors;
+mod error;
 mod identities;
 mod images;
 mod logs;
 mod microvms;
 mod quotas;
 mod tags;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tokens;
 
 pub use connectors::*;
+pub use error::{Error, Result};
 pub use identities::*;
 pub use images::*;
 pub use logs::*;
@@ -22,3 +28,8 @@ pub use microvms::*;
 pub use quotas::*;
 pub use tags::*;
 pub use tokens::*;
+
+/// Everything that is recorded.
+pub trait Records: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs {}
+
+impl<T: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs> Records for T {}

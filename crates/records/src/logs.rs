@@ -5,15 +5,23 @@
 mod destination;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use hearth_api::{AccountId, Timestamp};
+use async_trait::async_trait;
+use hearth_api::{AccountId, MicrovmId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
 
 pub use destination::{Author, LogActions, LogDestination, LogRights, WrittenFor};
 
 /// What an event counts besides its message, in bytes ("PutLogEvents", CloudWatch Logs API
 /// reference).
 pub const EVENT_OVERHEAD_BYTES: u64 = 26;
+
+/// Pages of logs that are read at a time. Callers that read for clients must make sure that no
+/// account takes all of them.
+pub const LOG_READERS: u32 = 4;
 
 /// A log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,4 +229,127 @@ impl LogSweep {
         Self::ExcessStreams,
         Self::ExcessEvents,
     ];
+}
+
+/// Log groups, as they are kept.
+#[async_trait]
+pub trait Logs: Send + Sync + fmt::Debug {
+    /// Gives the groups that were made when there was one account only to that account.
+    async fn adopt_log_groups(&self, account: &AccountId) -> Result<()>;
+
+    /// Makes a group that keeps its events for ever; false when it exists.
+    async fn create_log_group(
+        &self,
+        account: &AccountId,
+        name: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<bool>;
+
+    /// Makes an empty stream.
+    async fn create_log_stream(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+    ) -> Result<CreatedLogStream>;
+
+    /// Deletes a group with everything in it; false when there is none.
+    async fn delete_log_group(&self, account: &AccountId, name: &str) -> Result<bool>;
+
+    /// Deletes a stream with its events. Its bytes count until they are removed.
+    async fn delete_log_stream(&self, account: &AccountId, group: &str, stream: &str) -> Result<Found<()>>;
+
+    /// Sets how long a group keeps its events, `None` for ever; false when there is no such group.
+    async fn set_log_retention(&self, account: &AccountId, group: &str, days: Option<u32>) -> Result<bool>;
+
+    /// Replaces the tags of a group if they are still as they were `before`; false when they are
+    /// not, or when there is no such group.
+    async fn replace_log_tags(
+        &self,
+        account: &AccountId,
+        group: &str,
+        before: &BTreeMap<String, String>,
+        after: &BTreeMap<String, String>,
+    ) -> Result<bool>;
+
+    /// One group.
+    async fn log_group(&self, account: &AccountId, name: &str) -> Result<Option<LogGroupRecord>>;
+
+    /// Appends lines in order, making the group and stream when they do not exist. A new group gets
+    /// the retention of the retention that the service sets.
+    async fn append_log(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+        lines: &[(Timestamp, String)],
+    ) -> Result<()> {
+        self.append_output(account, group, stream, lines, None).await
+    }
+
+    /// The same; with them it is recorded how far a microVM's output has been written.
+    async fn append_output(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+        lines: &[(Timestamp, String)],
+        progress: Option<(&MicrovmId, u64)>,
+    ) -> Result<()>;
+
+    /// Whether output may be written to its destination now, or why not. The service's own streams
+    /// need no permission.
+    async fn may_write_log(&self, destination: &LogDestination) -> Result<std::result::Result<(), String>>;
+
+    /// Appends events to a stream that exists. They must be in the order of their times.
+    async fn put_log_events(
+        &self,
+        account: &AccountId,
+        group: &str,
+        stream: &str,
+        events: &[(Timestamp, String)],
+    ) -> Result<Found<()>>;
+
+    /// A page of events of a group or stream.
+    async fn log_events(&self, query: &LogQuery<'_>) -> Result<Found<LogPage>>;
+
+    /// The id of the newest event of all groups.
+    async fn newest_log_event(&self) -> Result<i64>;
+
+    /// At most `limit` events of some groups of an account that were written behind the event
+    /// `after` up to `newest`, as they were written. When a great many have been written, to
+    /// whatever groups, only the first of them are looked at, and the page is full.
+    async fn log_events_written(
+        &self,
+        account: &AccountId,
+        groups: &[String],
+        between: (i64, i64),
+        limit: u32,
+    ) -> Result<LogPage>;
+
+    /// Streams of a group; nothing when there is no such group.
+    async fn log_streams(&self, query: &StreamQuery<'_>) -> Result<Option<Vec<LogStreamRecord>>>;
+
+    /// At most `limit` groups of an account behind the one named `after`, by name, whose names
+    /// begin with `prefix` and contain `pattern` in any case.
+    async fn log_groups(
+        &self,
+        account: &AccountId,
+        prefix: &str,
+        pattern: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<LogGroupRecord>>;
+
+    /// Accounts that have log groups, deleted ones included.
+    async fn accounts_with_logs(&self) -> Result<Vec<AccountId>>;
+
+    /// Removes up to a thousand rows of one kind that an account has. True when there may be more.
+    async fn sweep_logs(
+        &self,
+        account: &AccountId,
+        what: LogSweep,
+        now: Timestamp,
+        maximum_group_bytes: Option<u64>,
+    ) -> Result<bool>;
 }

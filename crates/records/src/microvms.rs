@@ -1,14 +1,18 @@
 //! MicroVMs.
 
+use std::fmt;
+
+use async_trait::async_trait;
 use hearth_api::{
     AccountId, EndpointLabel, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState,
     SizeClass, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::logs::{Author, LogDestination, WrittenFor};
-use crate::quotas::Quota;
-use crate::tokens::TokenClaim;
+use crate::quotas::{Quota, Quotas};
+use crate::tokens::{ClientToken, TokenClaim};
 
 /// A microVM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,17 @@ impl MicrovmRecord {
         };
         let logging = settings.logging.as_ref();
         LogDestination::new(logging, self.account.clone(), &self.image_arn, stream, written_for)
+    }
+
+    /// What lists show of it.
+    pub fn summary(&self) -> MicrovmSummary {
+        MicrovmSummary {
+            id: self.id.clone(),
+            image_arn: self.image_arn.clone(),
+            image_version: self.image_version,
+            state: self.state,
+            started_at: self.started_at,
+        }
     }
 
     /// A new microVM: PENDING, started now, with an id and an endpoint of its own.
@@ -150,4 +165,57 @@ pub enum InsertedMicrovm {
     QuotaExceeded(Quota),
     /// The client token was used before.
     Token(TokenClaim),
+}
+
+/// MicroVMs, as they are kept.
+#[async_trait]
+pub trait Microvms: Send + Sync + fmt::Debug {
+    /// Records a new microVM together with its client token; the row is written only when the token
+    /// is fresh and the version can still be launched.
+    async fn insert_microvm(
+        &self,
+        record: &MicrovmRecord,
+        token: Option<ClientToken>,
+        quotas: &Quotas,
+    ) -> Result<InsertedMicrovm>;
+
+    /// Goes up with every change of any microVM: what was read after this was asked is as it is in
+    /// the database for as long as this gives the same number.
+    fn microvm_changes(&self) -> u64;
+
+    /// Writes the members of a microVM that change during its life.
+    async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()>;
+
+    /// Counts a revocation of the tokens of a microVM; how many there have been then, `None`
+    /// without such a microVM. It is on the disk when this returns.
+    async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>>;
+
+    /// How many times the tokens of each microVM have been revoked, of those that have not ended
+    /// and where they have been at all.
+    async fn token_revocations(&self) -> Result<Vec<(MicrovmId, u64)>>;
+
+    /// How much of a microVM's output is in its log stream; `None` before its first line.
+    async fn output_position(&self, id: &MicrovmId) -> Result<Option<u64>>;
+
+    /// One microVM.
+    async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>>;
+
+    /// At most `limit` microVMs, newest first, behind the place of the one that started at `after`
+    /// and has this id, whether or not it is still recorded.
+    async fn microvms(
+        &self,
+        filter: &MicrovmFilter,
+        after: Option<(Timestamp, &MicrovmId)>,
+        limit: u32,
+    ) -> Result<Vec<MicrovmSummary>>;
+
+    /// Every microVM that has not ended, of all accounts.
+    async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>>;
+
+    /// [`crate::Error::NoRoom`] when the disk is nearly full, and what is no record of something
+    /// that has happened must not be written.
+    fn check_room(&self) -> Result<()>;
+
+    /// Removes up to a thousand microVMs that ended before a moment. True when there may be more.
+    async fn sweep_ended_microvms(&self, before: Timestamp) -> Result<bool>;
 }

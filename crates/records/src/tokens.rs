@@ -1,6 +1,11 @@
 //! Idempotency: a `clientToken` names the answer that was given to it.
 
-use hearth_api::AccountId;
+use std::fmt;
+
+use async_trait::async_trait;
+use hearth_api::{AccountId, Timestamp};
+
+use crate::error::Result;
 
 /// A `clientToken` with what it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,4 +31,16 @@ pub enum TokenClaim {
     Replay(String),
     /// Other parameters under the same token.
     Mismatch,
+}
+
+/// Client tokens, as they are kept.
+#[async_trait]
+pub trait Tokens: Send + Sync + fmt::Debug {
+    /// What a token stands for already, if anything: lets a handler answer before it validates
+    /// anything else.
+    async fn client_token(&self, token: &ClientToken) -> Result<TokenClaim>;
+
+    /// Removes up to a thousand client tokens that were first used before a moment. True when there
+    /// may be more.
+    async fn sweep_client_tokens(&self, before: Timestamp) -> Result<bool>;
 }

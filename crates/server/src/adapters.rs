@@ -87,7 +87,7 @@ mod tests {
     use hearth_iam::DocumentKind;
     use hearth_identity::entities::{Attachments, Tags};
     use hearth_identity::{Account, Policy, Role, RootKey};
-    use hearth_store::Store;
+    use hearth_store_sqlite::Store;
 
     use super::*;
 
@@ -129,7 +129,8 @@ mod tests {
     async fn a_build_reads_what_its_role_may_read_in_its_account() {
         let (directory, account) = (tempfile::tempdir().unwrap(), AccountId::from_stored("111122223333"));
         let root = RootKey { account: account.clone(), access_key: "AK".into(), secret: "s".into() };
-        let identities = Identities::open(Store::temporary().await.unwrap(), vec![root]).await.unwrap();
+        let identities =
+            Identities::open(Arc::new(Store::temporary().await.unwrap()), vec![root]).await.unwrap();
         let bucket = |name: &str, owner: &str, effect: &str| {
             let allow = format!(
                 r#"{{"Version":"2012-10-17","Statement":{{"Effect":"{effect}","Action":"s3:GetObject","Principal":{{"AWS":"111122223333"}},"Resource":"arn:aws:s3:::{name}/*"}}}}"#

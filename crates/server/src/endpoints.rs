@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use hearth_data_plane::{AccessLog, DataPlane, DataPlaneConfig, EndpointHosts, Observation};
 use hearth_dns::{NameServer, Zone};
 use hearth_lifecycle::Registry;
-use hearth_store::Store;
+use hearth_records::Microvms;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -84,11 +84,11 @@ impl Endpoints {
     pub(crate) async fn serve(
         self,
         listeners: Vec<TcpListener>,
-        store: &Store,
+        microvms: &dyn Microvms,
         registry: &Arc<Registry>,
     ) -> anyhow::Result<RunningEndpoints> {
         let keys = self.tokens.keys();
-        for (microvm, times) in store.token_revocations().await? {
+        for (microvm, times) in microvms.token_revocations().await? {
             keys.revoke(&microvm, times, Timestamp::now().as_second());
         }
         let (served, observation) = (self.certificate.served, self.observation);

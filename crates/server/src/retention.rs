@@ -3,11 +3,12 @@
 //! holds up nobody. Once an hour the lifecycle rules of buckets are followed, which count in days;
 //! that is done beside it, since buckets can be large.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_api::Timestamp;
 use hearth_records::LogSweep;
-use hearth_store::Store;
+use hearth_records::Records;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -44,7 +45,7 @@ impl Limits {
 /// Sweeps until what it returns is dropped. `follow_rules` removes what has expired by the
 /// lifecycle rules of buckets.
 pub(crate) fn keep_sweeping<F, E>(
-    store: Store,
+    store: Arc<dyn Records>,
     limits: Limits,
     follow_rules: impl Fn() -> F + Send + 'static,
 ) -> JoinSet<()>
@@ -63,10 +64,10 @@ where
     tasks
 }
 
-async fn sweep_often(store: Store, limits: Limits) {
+async fn sweep_often(store: Arc<dyn Records>, limits: Limits) {
     loop {
         let store = store.clone();
-        let sweep = async move { sweep(&store, limits, Timestamp::now(), ROUNDS).await };
+        let sweep = async move { sweep(&*store, limits, Timestamp::now(), ROUNDS).await };
         let more = done("what has expired could not be removed", sweep).await;
         tokio::time::sleep(if more == Some(true) { PAUSE } else { PERIOD }).await;
     }
@@ -87,9 +88,14 @@ async fn done<T: Send + 'static, E: std::error::Error + Send + 'static>(
 
 /// Removes what has expired at `now`, in at most so many rounds; true when there may be more: the
 /// next sweep goes on, and knows what has expired meanwhile. Every kind and every account has its
-/// turn in each round, so that an account that makes more than one step removes keeps nobody
-/// else's from being removed.
-async fn sweep(store: &Store, limits: Limits, now: Timestamp, rounds: u32) -> hearth_store::Result<bool> {
+/// turn in each round, so that an account that makes more than one step removes keeps nobody else's
+/// from being removed.
+async fn sweep(
+    store: &dyn Records,
+    limits: Limits,
+    now: Timestamp,
+    rounds: u32,
+) -> hearth_records::Result<bool> {
     for _ in 0..rounds {
         if !round(store, limits, now).await? {
             return Ok(false);
@@ -99,7 +105,7 @@ async fn sweep(store: &Store, limits: Limits, now: Timestamp, rounds: u32) -> he
 }
 
 /// One step of each kind; true when there may be more.
-async fn round(store: &Store, limits: Limits, now: Timestamp) -> hearth_store::Result<bool> {
+async fn round(store: &dyn Records, limits: Limits, now: Timestamp) -> hearth_records::Result<bool> {
     let ago = |days: u32| Timestamp::from_millis(now.as_millis() - i64::from(days) * DAY_MILLIS);
     let mut any = false;
     for account in store.accounts_with_logs().await? {
@@ -131,12 +137,14 @@ mod tests {
 
     use hearth_api::AccountId;
 
+    use hearth_store_sqlite::Store;
+
     use super::*;
 
     #[tokio::test]
     async fn rules_of_buckets_without_end_hold_up_no_retention() {
         let account = AccountId::from_stored("000000000000");
-        let store = Store::temporary().await.unwrap();
+        let store = Arc::new(Store::temporary().await.unwrap());
         let long_ago = Timestamp::from_millis(Timestamp::now().as_millis() - 2 * DAY_MILLIS);
         store.append_log(&account, "group", "a", &[(long_ago, "x".to_owned())]).await.unwrap();
         store.set_log_retention(&account, "group", Some(1)).await.unwrap();
@@ -154,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn the_settings_decide_what_goes() {
         let account = AccountId::from_stored("000000000000");
-        let store = Store::temporary().await.unwrap();
+        let store = Arc::new(Store::temporary().await.unwrap());
         let now = Timestamp::now();
         let line = || (now, "x".repeat(900_000));
         for group in ["small", "large"] {
@@ -163,21 +171,21 @@ mod tests {
         store.append_log(&account, "large", "a", &[line()]).await.unwrap();
         let bytes = async |group: &str| store.log_group(&account, group).await.unwrap().unwrap().stored_bytes;
         let mut config: Config = toml::from_str("[logs]\nmaximum_group_mib = 0").unwrap();
-        sweep(&store, Limits::new(&config), now, ROUNDS).await.unwrap();
+        sweep(&*store, Limits::new(&config), now, ROUNDS).await.unwrap();
         assert_eq!(bytes("large").await, 2 * 900_026);
         config.logs.maximum_group_mib = 1;
-        sweep(&store, Limits::new(&config), now, ROUNDS).await.unwrap();
+        sweep(&*store, Limits::new(&config), now, ROUNDS).await.unwrap();
         assert_eq!((bytes("small").await, bytes("large").await), (900_026, 900_026));
         store.set_log_retention(&account, "small", Some(1)).await.unwrap();
         let later = Timestamp::from_millis(now.as_millis() + DAY_MILLIS + 1);
-        sweep(&store, Limits::new(&config), later, ROUNDS).await.unwrap();
+        sweep(&*store, Limits::new(&config), later, ROUNDS).await.unwrap();
         assert_eq!((bytes("small").await, bytes("large").await), (0, 900_026));
     }
 
     /// The kind: nobody's work waits for another's to end.
     #[tokio::test]
     async fn every_kind_and_account_has_its_turn_in_each_round() {
-        let store = Store::temporary().await.unwrap();
+        let store = Arc::new(Store::temporary().await.unwrap());
         let [greedy, other] = ["000000000000", "111122223333"].map(AccountId::from_stored);
         let now = Timestamp::now();
         let many: Vec<_> = (0..2500).map(|n| (now, n.to_string())).collect();
@@ -187,13 +195,13 @@ mod tests {
         store.set_log_retention(&other, "g", Some(1)).await.unwrap();
         let limits = Limits::new(&Config::default());
         let later = Timestamp::from_millis(now.as_millis() + DAY_MILLIS + 1);
-        assert!(round(&store, limits, later).await.unwrap(), "a thousand lines of the first account went");
+        assert!(round(&*store, limits, later).await.unwrap(), "a thousand lines of the first account went");
         let bytes = async |account| store.log_group(account, "g").await.unwrap().unwrap().stored_bytes;
         assert!(bytes(&greedy).await > 0);
         assert_eq!(bytes(&other).await, 0);
-        sweep(&store, limits, later, 1).await.unwrap();
+        sweep(&*store, limits, later, 1).await.unwrap();
         assert!(bytes(&greedy).await > 0, "it ends although there is more");
-        sweep(&store, limits, later, ROUNDS).await.unwrap();
+        sweep(&*store, limits, later, ROUNDS).await.unwrap();
         assert_eq!(bytes(&greedy).await, 0);
     }
 }

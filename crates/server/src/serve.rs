@@ -15,7 +15,8 @@ use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, PolicyLogRights, RootKey};
 use hearth_image_builder::{ArchiveLimits, BaseImages, ImageBuilder, ImageBuilderConfig, Readers};
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
+use hearth_store_sqlite::Store;
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,7 +36,7 @@ const VMM_OVERHEAD_MIB: u32 = 512;
 
 /// The parts that have something to put back.
 struct Parts {
-    store: Store,
+    store: Arc<Store>,
     identities: Arc<Identities>,
     host_net: Arc<HostNet>,
     registry: Arc<Registry>,
@@ -133,10 +134,10 @@ async fn start(
         .with_log_retention(log_retention)
         .with_log_quotas(config.quotas.logs());
     store.adopt_log_groups(&access.account).await?;
-    let identities = Identities::open(store.clone(), access.root_keys.clone()).await?;
+    let identities = Identities::open(Arc::new(store.clone()), access.root_keys.clone()).await?;
     let identities = Arc::new(identities.in_region(&config.region));
     let rights = PolicyLogRights { identities: identities.clone(), region: config.region.clone() };
-    let store = store.with_log_rights(Arc::new(rights));
+    let store = Arc::new(store.with_log_rights(Arc::new(rights)));
     let code = Artifacts { storage, identities: identities.clone() };
     crate::owned::check(&config.build.store_tool)?;
     let artefacts = Artefacts::load(&config.guest.directory, &config.guest.initrd)?;
@@ -191,7 +192,7 @@ fn derived_uid(instance: &blake3::Hash) -> u32 {
 async fn start_on(
     config: &Config,
     data_dir: &Path,
-    (store, identities, code): (Store, Arc<Identities>, Artifacts),
+    (store, identities, code): (Arc<Store>, Arc<Identities>, Artifacts),
     artefacts: Artefacts,
     qemu: Arc<Qemu>,
     host_net: &Arc<HostNet>,
@@ -212,7 +213,7 @@ async fn start_on(
         endings: hearth_guest::Endings::default(),
     };
     let registry = Registry::new(RegistryConfig {
-        store: store.clone(),
+        records: hearth_lifecycle::records::Records::all_in(store.clone()),
         guests: guests.clone(),
         files: files.clone(),
         vmm_overhead_mib: VMM_OVERHEAD_MIB,
@@ -261,7 +262,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let api_addr = api_listener.local_addr()?;
     let endpoint_addr = endpoint_listeners[0].local_addr()?;
-    let endpoints = endpoints.serve(endpoint_listeners, &parts.store, &parts.registry).await?;
+    let endpoints = endpoints.serve(endpoint_listeners, &*parts.store, &parts.registry).await?;
     let identities = parts.identities.clone();
     let quotas = config.quotas.control_plane();
     let published = |config: &Config| {

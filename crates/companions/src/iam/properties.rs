@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_identity::{Account, Caller, Identities};
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 use proptest::prelude::*;
 
 use super::call;

@@ -6,7 +6,7 @@ use hearth_api::{AccountId, Timestamp};
 use hearth_iam::DocumentKind;
 use hearth_identity::entities::{Attachments, Tags};
 use hearth_identity::{AccessKey, Account, Caller, Identities, Policy, RootKey, User};
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 
 use super::{Operation, Outcome, call, operations};
 use crate::query::form::Form;
@@ -20,7 +20,7 @@ pub(super) fn account() -> AccountId {
 
 pub(super) async fn open(store: &Store) -> Identities {
     let root = RootKey { account: account(), access_key: "AKIAROOT".into(), secret: "root".into() };
-    Identities::open(store.clone(), vec![root]).await.unwrap()
+    Identities::open(std::sync::Arc::new(store.clone()), vec![root]).await.unwrap()
 }
 
 pub(super) fn caller(identities: &Identities, access_key: &str) -> Caller {

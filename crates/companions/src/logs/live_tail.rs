@@ -9,7 +9,6 @@ use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_identity::Caller;
 use hearth_records::{LogEvent, MissingLog};
-use hearth_store::Store;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::event_stream::{event, exception};
@@ -101,7 +100,7 @@ struct Wanted {
 
 /// A session under way; it ends when the answer's body is dropped.
 struct Session {
-    store: Store,
+    store: Arc<dyn hearth_records::Logs>,
     account: AccountId,
     arn_prefix: String,
     groups: Vec<String>,
@@ -189,7 +188,7 @@ impl Session {
         self.logs.authorize_groups("logs:StartLiveTail", &self.groups, &caller).await
     }
 
-    async fn update(&mut self) -> hearth_store::Result<SessionUpdate> {
+    async fn update(&mut self) -> hearth_records::Result<SessionUpdate> {
         // While too many other calls of the account wait, there is nothing to show.
         let Ok(turn) = self.logs.turns.take(&self.account).await else {
             let session_metadata = SessionMetadata { sampled: true };

@@ -25,7 +25,6 @@ use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_identity::{Caller, Identities};
 use hearth_records::MissingLog;
-use hearth_store::Store;
 
 use self::access::GroupArn;
 use crate::json::{Refusal, read, to_json};
@@ -54,7 +53,7 @@ pub(crate) enum Answer {
 /// CloudWatch Logs.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
-    store: Store,
+    store: Arc<dyn hearth_records::Logs>,
     identities: Arc<Identities>,
     region: String,
     live_tails: Arc<live_tail::Places>,
@@ -64,7 +63,7 @@ pub(crate) struct Logs {
 impl Logs {
     /// `live_tail_sessions` is how many each account may have at the same time; 0 is no limit.
     pub(crate) fn new(
-        store: Store,
+        store: Arc<dyn hearth_records::Logs>,
         identities: Arc<Identities>,
         region: &str,
         live_tail_sessions: u32,

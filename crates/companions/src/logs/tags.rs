@@ -97,7 +97,7 @@ impl Logs {
         violations.check()?;
         check(&tags)?;
         let merge = |own: &mut BTreeMap<String, String>| {
-            own.extend(tags);
+            own.extend(tags.clone());
             if own.len() > MAXIMUM_TAGS {
                 return Err(Refusal::new(
                     "TooManyTagsException",
@@ -106,7 +106,7 @@ impl Logs {
             }
             Ok(())
         };
-        self.store.change_log_tags(account, &group, merge).await?.map_err(missing)?
+        self.change_tags(account, &group, merge).await
     }
 
     async fn untag(
@@ -130,9 +130,27 @@ impl Logs {
         }
         let remove = |own: &mut BTreeMap<String, String>| {
             own.retain(|key, _| !keys.contains(key));
-            Ok::<(), Refusal>(())
+            Ok(())
         };
-        self.store.change_log_tags(account, &group, remove).await?.map_err(missing)?
+        self.change_tags(account, &group, remove).await
+    }
+
+    async fn change_tags(
+        &self,
+        account: &AccountId,
+        group: &str,
+        change: impl Fn(&mut BTreeMap<String, String>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        loop {
+            let record = self.store.log_group(account, group).await?;
+            let before = record.ok_or_else(|| missing(MissingLog::Group))?.tags;
+            let mut after = before.clone();
+            change(&mut after)?;
+            // Somebody else may have changed them meanwhile.
+            if self.store.replace_log_tags(account, group, &before, &after).await? {
+                return Ok(());
+            }
+        }
     }
 
     fn tagged(&self, account: &AccountId, request: &TagsRequest, by: By) -> Result<String, Refusal> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hearth_api::AccountId;
-use hearth_store::LOG_READERS;
+use hearth_records::LOG_READERS;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::json::Refusal;

@@ -7,7 +7,7 @@ use hearth_api::AccountId;
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_companions::{ObjectStorage, QuotaValues, StorageLimits};
 use hearth_identity::{Identities, RootKey};
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
@@ -113,7 +113,8 @@ impl Neighbours {
         let other = AccountId::from_stored(OTHER_ACCOUNT);
         let other =
             RootKey { account: other, access_key: "AKIDOTHER".to_owned(), secret: "other".to_owned() };
-        let identities = Arc::new(Identities::open(store.clone(), vec![root, other]).await.unwrap());
+        let identities =
+            Arc::new(Identities::open(Arc::new(store.clone()), vec![root, other]).await.unwrap());
         let quotas = QuotaValues {
             maximum_duration_seconds: 28_800,
             memory_mib: 2048,
@@ -140,8 +141,14 @@ impl Neighbours {
         };
         let defaults = QuotaValues { memory_mib: 1 << 20, images: 100, run_microvm: 5, ..quotas };
         let quotas = (quotas, defaults);
-        let companions =
-            hearth_companions::router(&storage, store.clone(), identities.clone(), "us-east-1", quotas, &[]);
+        let companions = hearth_companions::router(
+            &storage,
+            Arc::new(store.clone()),
+            identities.clone(),
+            "us-east-1",
+            quotas,
+            &[],
+        );
         // What stands for the control plane.
         let control_plane = axum::Router::new()
             .route("/2025-09-09/{*rest}", axum::routing::any(|| async { StatusCode::IM_A_TEAPOT }));

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use hearth_control_plane::Rates;
 use hearth_records::Quotas;
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 
 use crate::load::Round;
 use crate::seed::Seeded;

@@ -2,7 +2,7 @@
 
 use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 use hearth_records::{MicrovmRecord, MicrovmSettings, Quotas};
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 
 use crate::CHANGES_PER_SECOND;
 use crate::support::{ACCOUNT, Api, REGION};

@@ -21,7 +21,7 @@ use crate::validate::violation;
 pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
     call.check(&LIST_MICROVMS)?;
     context.authorize(&call, "ListMicrovms")?;
-    let question = RecentPages::question(&context.services.store, &call);
+    let question = RecentPages::question(&*context.services.store, &call);
     if let Some(body) = context.recent_pages.get(&question, Instant::now()) {
         return Ok(Answer::text(StatusCode::OK, body));
     }

@@ -24,7 +24,7 @@ pub(crate) async fn tag_resource(State(context): State<Arc<Context>>, call: Call
     let resource = resource(&context, &call)?;
     context.authorize_tagging(&call, authorize::TAG_RESOURCE, &resource, &request.tags).await?;
     change(&context, &resource, |tags| {
-        tags.extend(request.tags);
+        tags.extend(request.tags.clone());
         check(tags)
     })
     .await
@@ -69,11 +69,20 @@ pub(crate) fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
 async fn change(
     context: &Context,
     resource: &Taggable,
-    change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Error>,
+    change: impl Fn(&mut BTreeMap<String, String>) -> Result<(), Error>,
 ) -> Outcome {
-    let changed = context.services.store.change_tags(resource, change).await;
-    changed.map_err(|error| store_failed(&error))?.ok_or_else(|| not_found(resource))??;
-    Ok(Answer::no_content())
+    let store = &context.services.store;
+    loop {
+        let before = store.tags(resource).await.map_err(|error| store_failed(&error))?;
+        let before = before.ok_or_else(|| not_found(resource))?;
+        let mut after = before.clone();
+        change(&mut after)?;
+        // Somebody else may have changed them meanwhile.
+        let replaced = store.replace_tags(resource, &before, &after).await;
+        if replaced.map_err(|error| store_failed(&error))? {
+            return Ok(Answer::no_content());
+        }
+    }
 }
 
 /// What is meant; its ARN's form was checked.

@@ -23,7 +23,8 @@ use hearth_image_builder::{
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas};
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
+use hearth_store_sqlite::Store;
 use hearth_vmm::fake::FakeVmm;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -135,14 +136,14 @@ impl Api {
         };
         let files = Files::new(directory.path());
         let registry = Registry::new(RegistryConfig {
-            store: store.clone(),
+            records: hearth_lifecycle::records::Records::all_in(Arc::new(store.clone())),
             guests: guests.clone(),
             files: files.clone(),
             vmm_overhead_mib: 64,
             hooks_port: hearth_lifecycle::HooksPort::Open,
         });
         let image_builder = ImageBuilder::new(ImageBuilderConfig {
-            store: store.clone(),
+            store: Arc::new(store.clone()),
             guests,
             files,
             base_images: BaseImages::new(BaseImagesConfig::new(nowhere.clone(), nowhere.clone(), nowhere)),
@@ -162,7 +163,7 @@ impl Api {
         });
         let account = AccountId::from_stored(ACCOUNT);
         let root = RootKey { account, access_key: "AKID".to_owned(), secret: "secret".to_owned() };
-        let identities = Arc::new(Identities::open(store.clone(), vec![root]).await.unwrap());
+        let identities = Arc::new(Identities::open(Arc::new(store.clone()), vec![root]).await.unwrap());
         let token_key = TokenKey { kid: uuid::Uuid::from_bytes([1; 16]), secret: [7; 32] };
         let token_keys = Arc::new(TokenKeys::new(token_key, Vec::new()));
         let mut config = ControlPlaneConfig {
@@ -180,7 +181,7 @@ impl Api {
         };
         change(&mut config);
         let services = Services {
-            store: store.clone(),
+            store: Arc::new(store.clone()),
             registry,
             image_builder,
             identities: identities.clone(),

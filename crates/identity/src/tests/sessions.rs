@@ -79,7 +79,7 @@ async fn no_session_outlives_anyone_it_came_from() {
             assert_eq!(identities.credential(key), Err(Denial::UnknownAccessKey), "{key} after {gone}");
         }
         let other = RootKey { account: account(), access_key: "AKIANEW".into(), secret: "new".into() };
-        let replaced = Identities::open(store, vec![other]).await.unwrap();
+        let replaced = Identities::open(std::sync::Arc::new(store), vec![other]).await.unwrap();
         assert_eq!(replaced.credential(&root), Err(Denial::UnknownAccessKey), "a root key that was replaced");
     }
 }

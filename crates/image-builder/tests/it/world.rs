@@ -20,7 +20,8 @@ use hearth_image_builder::{
 use hearth_records::{
     BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, InsertedImage, LogPosition, LogQuery, Quotas,
 };
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
+use hearth_store_sqlite::Store;
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -164,7 +165,7 @@ impl World {
             endings: Endings::default(),
         };
         let mut config = ImageBuilderConfig {
-            store: store.clone(),
+            store: Arc::new(store.clone()),
             guests,
             files: files.clone(),
             base_images: BaseImages::new(base_images),

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState};
+use hearth_api::{MicrovmId, MicrovmState};
 use hearth_lifecycle::Refusal;
-use hearth_lifecycle::records::Records;
-use hearth_records::{ImageVersionRecord, MicrovmRecord};
-use hearth_store::{Error as StoreError, Store};
-use hearth_vmm::Error;
+use hearth_records::Error;
+use hearth_records::testing::{BeforeWrite, Guarded};
+use hearth_vmm::Error as VmmError;
 use hearth_vmm::fake::{FakeOperation, Schedule};
 
 use crate::support::{WAKES, World};
@@ -22,7 +21,7 @@ struct PanicIn(FakeOperation, AtomicBool);
 
 #[async_trait]
 impl Schedule for PanicIn {
-    async fn before(&self, _: &str, operation: FakeOperation) -> Result<(), Error> {
+    async fn before(&self, _: &str, operation: FakeOperation) -> Result<(), VmmError> {
         let panics = operation == self.0 && !self.1.swap(true, Ordering::SeqCst);
         assert!(!panics, "the driver was told to panic in {operation:?}");
         Ok(())
@@ -33,37 +32,14 @@ fn panic_in(world: &World, operation: FakeOperation) {
     world.vmm.obey(Arc::new(PanicIn(operation, AtomicBool::new(false))));
 }
 
-/// Records of a database that cannot be written for a while.
-#[derive(Debug)]
-struct Unwritable {
-    store: Store,
-    broken: AtomicBool,
-}
-
-#[async_trait]
-impl Records for Unwritable {
-    async fn update_microvm(&self, record: &MicrovmRecord) -> Result<(), StoreError> {
-        if self.broken.load(Ordering::SeqCst) {
-            return Err(StoreError::Temporary(std::io::ErrorKind::StorageFull.into()));
-        }
-        self.store.update_microvm(record).await
-    }
-
-    async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>, StoreError> {
-        self.store.microvm(id).await
-    }
-
-    async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>, StoreError> {
-        self.store.microvms_alive().await
-    }
-
-    async fn image_version(
-        &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-    ) -> Result<Option<ImageVersionRecord>, StoreError> {
-        self.store.image_version(arn, version).await
-    }
+/// Records of a database that cannot be written while it is `broken`.
+fn unwritable(world: &World, broken: &Arc<AtomicBool>) -> Arc<Guarded> {
+    let broken = broken.clone();
+    let before_write: BeforeWrite = Box::new(move |_| {
+        let full = broken.load(Ordering::SeqCst).then(|| Error::NoRoom { minimum_mib: 64 });
+        Box::pin(async move { full.map_or(Ok(()), Err) })
+    });
+    Guarded::new(Arc::new(world.store.clone()), before_write)
 }
 
 fn uid(world: &World, id: &MicrovmId) -> u64 {
@@ -71,7 +47,7 @@ fn uid(world: &World, id: &MicrovmId) -> u64 {
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["uid"].as_u64().unwrap()
 }
 
-const KILL_FAILED: Error = Error::TimedOut { command: String::new(), seconds: 20 };
+const KILL_FAILED: VmmError = VmmError::TimedOut { command: String::new(), seconds: 20 };
 
 #[tokio::test]
 async fn a_supervisor_that_panics_ends_its_vm_and_its_record_says_so() {
@@ -154,12 +130,12 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_published_nor_done()
     let world = World::new().await;
     let id = world.running(Some(WAKES)).await;
     world.registry.leave().await;
-    let records = Arc::new(Unwritable { store: world.store.clone(), broken: AtomicBool::new(false) });
-    let registry = world.with_records(records.clone());
+    let broken = Arc::new(AtomicBool::new(false));
+    let registry = world.with_records(unwritable(&world, &broken));
     hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;
     let before = world.record(&id).await;
 
-    records.broken.store(true, Ordering::SeqCst);
+    broken.store(true, Ordering::SeqCst);
     assert_eq!(registry.suspend(&id).await, Err(Refusal::Internal));
     assert_eq!(registry.terminate(&id).await, Err(Refusal::Internal));
     assert_eq!(world.record(&id).await, before);
@@ -171,7 +147,7 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_published_nor_done()
     world.vmm.vm(id.as_str()).unwrap().exit(failed);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(world.record(&id).await, before);
-    records.broken.store(false, Ordering::SeqCst);
+    broken.store(false, Ordering::SeqCst);
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     assert!(ended.state_reason.unwrap().contains("status 137"));
     world.assert_released(&id);
@@ -181,14 +157,14 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_published_nor_done()
 async fn a_launch_that_cannot_be_written_is_not_published_as_running() {
     let world = World::new().await;
     let id = world.recorded(None).await;
-    let records = Arc::new(Unwritable { store: world.store.clone(), broken: AtomicBool::new(true) });
-    let registry = world.with_records(records.clone());
+    let broken = Arc::new(AtomicBool::new(true));
+    let registry = world.with_records(unwritable(&world, &broken));
     registry.launch(world.record(&id).await);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(world.vmm.vm(id.as_str()).is_some(), "its guest is there");
     assert!(registry.endpoint(&id).unwrap().running.is_none(), "and nobody gets it");
     assert_eq!(registry.terminate(&id).await, Err(Refusal::Internal));
-    records.broken.store(false, Ordering::SeqCst);
+    broken.store(false, Ordering::SeqCst);
     world.wait_for(&id, MicrovmState::Running).await;
     registry.ensure_running(&id).await.unwrap();
 }

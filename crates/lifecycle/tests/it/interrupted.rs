@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_lifecycle::recover::REASON_VMM_LOST;
-use hearth_store::MicrovmFiles;
+use hearth_snapshots::MicrovmFiles;
 use hearth_vmm::ExitReason;
 use hearth_vmm::snapshot::{MANIFEST_FILE, sparse_digest};
 

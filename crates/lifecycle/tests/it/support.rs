@@ -15,13 +15,13 @@ use hearth_guest::{
     Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, KernelModules, Limits, Networks, RootDisk,
     UidPool,
 };
-use hearth_lifecycle::clock::HostClock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{
-    AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas,
+    AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Microvms, Quotas,
 };
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
+use hearth_store_sqlite::Store;
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{GuestChannel, NetworkInterface, SnapshotTarget};
 use tokio::sync::watch;
@@ -166,7 +166,7 @@ impl World {
         let config: Box<dyn Fn() -> RegistryConfig> = {
             let (store, guests, files) = (store.clone(), guests.clone(), files.clone());
             Box::new(move || RegistryConfig {
-                store: store.clone(),
+                records: Records::all_in(Arc::new(store.clone())),
                 guests: guests.clone(),
                 files: files.clone(),
                 vmm_overhead_mib: 64,
@@ -204,8 +204,10 @@ impl World {
     }
 
     /// A registry whose records can be made to fail.
-    pub(crate) fn with_records(&self, records: Arc<dyn Records>) -> Arc<Registry> {
-        Registry::with((self.config)(), records, Arc::new(HostClock))
+    pub(crate) fn with_records(&self, microvms: Arc<dyn Microvms>) -> Arc<Registry> {
+        let mut config = (self.config)();
+        config.records.microvms = microvms;
+        Registry::new(config)
     }
 
     pub(crate) fn run_dir(&self, id: &MicrovmId) -> std::path::PathBuf {

@@ -4,7 +4,7 @@ use hearth_api::{NetworkConnectorState, Timestamp};
 use hearth_records::{
     ConnectorPage, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey, Quotas,
 };
-use hearth_store::Store;
+use hearth_store_sqlite::Store;
 
 #[tokio::test]
 async fn states_go_on_over_a_restart() {

@@ -169,7 +169,7 @@ fn struck(hooked: bool, place: u32, fault: Fault) -> bool {
         };
         tokio::select! {
             id = whole_life(&world, &registry, hooked) => {
-                let record = world.records.get(&id);
+                let record = world.records.get(&id).unwrap();
                 assert_eq!(record.state, MicrovmState::Terminated, "{fault:?} at {place}: {record:?}");
                 assert_eq!(world.audit(), [0, 0, 1]);
             }

@@ -30,12 +30,12 @@ async fn launch(
 ) -> MicrovmId {
     let id = world.launch(registry, false, policy, maximum);
     tokio::time::sleep(Duration::from_mins(1)).await;
-    assert_eq!(world.records.get(&id).state, MicrovmState::Running);
+    assert_eq!(world.records.get(&id).unwrap().state, MicrovmState::Running);
     id
 }
 
 fn lifetime_is_over(world: &World, id: &MicrovmId) -> bool {
-    let record = world.records.get(id);
+    let record = world.records.get(id).unwrap();
     let over = record.state == MicrovmState::Terminated;
     assert_eq!(record.state_reason.as_deref(), over.then_some("MicroVM exceeded maximum lifetime."));
     over
@@ -50,9 +50,9 @@ fn a_step_of_the_wall_clock_neither_fires_a_timer_nor_puts_it_off() {
             let short = launch(&world, &registry, None, 3 * HOUR).await;
             world.clock.step(step);
             hours(1).await;
-            assert_eq!(world.records.get(&id).state, MicrovmState::Running, "idle for an hour");
+            assert_eq!(world.records.get(&id).unwrap().state, MicrovmState::Running, "idle for an hour");
             hours(1).await;
-            assert_eq!(world.records.get(&id).state, MicrovmState::Suspended);
+            assert_eq!(world.records.get(&id).unwrap().state, MicrovmState::Suspended);
             world.clock.step(-step);
             assert!(!lifetime_is_over(&world, &short));
             hours(1).await;
@@ -74,9 +74,13 @@ fn time_passes_while_the_host_sleeps_but_nobody_is_idle() {
         world.clock.sleep(Duration::from_hours(4));
         hours(1).await;
         assert!(lifetime_is_over(&world, &short));
-        assert_eq!(world.records.get(&id).state, MicrovmState::Running, "no client could send anything");
+        assert_eq!(
+            world.records.get(&id).unwrap().state,
+            MicrovmState::Running,
+            "no client could send anything"
+        );
         hours(1).await;
-        assert_eq!(world.records.get(&id).state, MicrovmState::Suspended);
+        assert_eq!(world.records.get(&id).unwrap().state, MicrovmState::Suspended);
         world.clock.sleep(Duration::from_hours(4));
         hours(1).await;
         assert!(lifetime_is_over(&world, &id));

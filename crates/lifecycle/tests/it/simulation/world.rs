@@ -12,16 +12,19 @@ use hearth_api::{
 };
 use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Limits, RootDisk, UidPool};
 use hearth_lifecycle::clock::Clock;
+use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_records::testing::MemoryRecords;
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings};
-use hearth_store::{Files, Store};
+use hearth_snapshots::Files;
+use hearth_store_sqlite::Store;
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::{ExitReason, SnapshotTarget};
 use tokio::runtime::Runtime;
 
 use super::faults::Faults;
 use super::guests::{Guests, SimulatedNetworks};
-use super::records::MemoryRecords;
+use super::records::faulty;
 
 const FIRST_UID: u32 = 100_000;
 /// 2026-01-01T00:00:00Z.
@@ -93,7 +96,7 @@ impl World {
         });
         let versions = images.iter().map(version).collect();
         let world = Self {
-            records: MemoryRecords::new(faults.clone(), versions),
+            records: Arc::new(MemoryRecords::new(versions)),
             clock: Arc::new(SimulatedClock {
                 epoch: Mutex::default(),
                 stepped: AtomicI64::new(0),
@@ -152,13 +155,17 @@ impl World {
         let result = runtime.block_on(async {
             self.clock.epoch.lock().unwrap().0 = Some(tokio::time::Instant::now());
             let config = RegistryConfig {
-                store: self.logs.clone(),
+                records: Records {
+                    microvms: faulty(&self.records, &self.faults),
+                    images: self.records.clone(),
+                    logs: Arc::new(self.logs.clone()),
+                },
                 guests: self.factory(),
                 files: self.files.clone(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,
             };
-            let registry = Registry::with(config, self.records.clone(), self.clock.clone());
+            let registry = Registry::with_clock(config, self.clock.clone());
             hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;
             let result = work(registry).await;
             let elapsed = self.clock.steady_millis();
@@ -201,7 +208,7 @@ impl World {
             registry.keep_payload(&record.id, "payload").unwrap();
         }
         let id = record.id.clone();
-        self.records.insert(record.clone());
+        self.records.put(record.clone());
         registry.launch(record);
         id
     }

@@ -1,20 +1,12 @@
-//! Writing a stream in the background, so that whoever has output to hand over waits for no disk.
-//!
-//! What is queued is bounded. When the store is slow, the queue fills, the caller stops reading,
-//! and the source (the agent's ring in the guest) keeps the newest of what it has; nothing in
-//! the guest ever waits.
+//! The task that writes, and the queue before it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_api::{MicrovmId, Timestamp};
-use hearth_records::LogDestination;
+use hearth_records::{LogDestination, Logs};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Store;
-
-/// Longest piece of one line, in bytes: a longer line is cut into several (an event of the
-/// service holds 1 MiB).
-const LINE_LIMIT_BYTES: usize = 64 << 10;
 /// Calls of [`Room::send`] that may wait.
 const QUEUE: usize = 64;
 /// Bytes that one transaction writes, as long as a single call has no more.
@@ -29,48 +21,6 @@ const RETRIES: [Duration; 7] = [
     Duration::from_secs(8),
     Duration::from_secs(15),
 ];
-
-/// Output that has no end of line yet.
-#[derive(Debug, Default)]
-pub struct LineBuffer(String);
-
-impl LineBuffer {
-    /// Adds output; the complete lines leave, and so does a line that is too long.
-    pub fn push(&mut self, text: &str) -> Vec<String> {
-        let mut lines = Vec::new();
-        for piece in text.split_inclusive('\n') {
-            let mut rest = piece;
-            while self.0.len() + rest.len() > LINE_LIMIT_BYTES {
-                let cut = rest.floor_char_boundary(LINE_LIMIT_BYTES.saturating_sub(self.0.len()));
-                self.0.push_str(&rest[..cut]);
-                lines.push(std::mem::take(&mut self.0));
-                rest = &rest[cut..];
-            }
-            self.0.push_str(rest);
-            if rest.ends_with('\n') {
-                let line = std::mem::take(&mut self.0);
-                let line = line.strip_suffix('\n').unwrap_or(&line);
-                lines.push(line.strip_suffix('\r').unwrap_or(line).to_owned());
-            }
-        }
-        lines
-    }
-
-    /// What has no end of line, if anything.
-    pub fn take(&mut self) -> Option<String> {
-        Some(std::mem::take(&mut self.0)).filter(|rest| !rest.is_empty())
-    }
-
-    /// Bytes that wait for an end of line.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 #[derive(Debug)]
 enum Entry {
@@ -109,14 +59,14 @@ impl Room<'_> {
 
 impl LogWriter {
     /// Starts the task that writes; group and stream are made with the first lines.
-    pub fn start(store: Store, destination: LogDestination) -> Self {
-        Self::start_for(store, destination, None)
+    pub fn start(logs: Arc<dyn Logs>, destination: LogDestination) -> Self {
+        Self::start_for(logs, destination, None)
     }
 
     /// The same for a microVM's output, whose position is recorded with it ([`Room::send_until`]).
-    pub fn start_for(store: Store, destination: LogDestination, microvm: Option<MicrovmId>) -> Self {
+    pub fn start_for(logs: Arc<dyn Logs>, destination: LogDestination, microvm: Option<MicrovmId>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Task { store, destination, microvm, lost: 0, refused: false }.run(receiver));
+        tokio::spawn(Task { logs, destination, microvm, lost: 0, refused: false }.run(receiver));
         Self { sender }
     }
 
@@ -145,7 +95,7 @@ struct Batch {
 }
 
 struct Task {
-    store: Store,
+    logs: Arc<dyn Logs>,
     destination: LogDestination,
     microvm: Option<MicrovmId>,
     /// Lines that were given up and not mentioned yet.
@@ -187,7 +137,7 @@ impl Task {
         let progress = self.microvm.as_ref().zip(position);
         let Some((first, _)) = lines.first() else { return };
         let own = lines.len();
-        match self.store.may_write_log(&self.destination).await {
+        match self.logs.may_write_log(&self.destination).await {
             Ok(Ok(())) => self.refused = false,
             Ok(Err(reason)) => return self.refuse(*first, &reason).await,
             // The database will say so again, and then it is tried again.
@@ -200,7 +150,7 @@ impl Task {
         let mut pauses = RETRIES.iter();
         loop {
             let LogDestination { account, group, stream, .. } = &self.destination;
-            let Err(error) = self.store.append_output(account, group, stream, &lines, progress).await else {
+            let Err(error) = self.logs.append_output(account, group, stream, &lines, progress).await else {
                 self.lost = 0;
                 return;
             };
@@ -222,7 +172,7 @@ impl Task {
         let LogDestination { account, group, own: (own_group, own_stream), .. } = &self.destination;
         tracing::warn!(%account, group, reason, "output is not written");
         let note = format!("[hearth] Output is not written to the log group {group}: {reason}");
-        if let Err(error) = self.store.append_log(account, own_group, own_stream, &[(at, note)]).await {
+        if let Err(error) = self.logs.append_log(account, own_group, own_stream, &[(at, note)]).await {
             tracing::warn!(%error, group = own_group, "a note about output could not be stored");
         }
     }

@@ -1,13 +1,15 @@
 //! The store's logs, on a database in memory or on disk.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_log_writer::LogWriter;
 use hearth_records::{
     EventOrder, Found, LogDestination, LogPage, LogPosition, LogQuery, LogQuota, LogSweep, MissingLog,
 };
 
-use super::*;
 use crate::Store;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -185,21 +187,11 @@ async fn lines_get_through_while_a_large_group_is_swept() {
     assert!(written > 0, "no write came through");
 }
 
-#[test]
-fn lines_leave_when_they_are_complete_or_too_long() {
-    let mut buffer = LineBuffer::default();
-    assert_eq!(buffer.push("one\r\ntwo\n\nthr"), ["one", "two", ""]);
-    assert_eq!(buffer.push("ee\n"), ["three"]);
-    assert_eq!((buffer.take(), buffer.len()), (None, 0));
-    let cut = buffer.push(&"ü".repeat(100_000));
-    assert_eq!(cut.iter().map(String::len).collect::<Vec<_>>(), [65_536; 3]);
-    assert_eq!(buffer.take().unwrap().len(), 200_000 - 3 * 65_536);
-}
-
 #[tokio::test]
 async fn a_writer_keeps_order_and_gathers_lines() {
     let store = Store::temporary().await.unwrap();
-    let writer = LogWriter::start(store.clone(), LogDestination::own(account(), GROUP.into(), "a".into()));
+    let writer =
+        LogWriter::start(Arc::new(store.clone()), LogDestination::own(account(), GROUP.into(), "a".into()));
     let expected: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
     for chunk in expected.chunks(7) {
         writer.room().await.unwrap().send(chunk.to_vec());
@@ -227,7 +219,8 @@ async fn lines_survive_a_store_that_is_full_for_a_while() {
     // Without the room that is kept inside.
     sqlx::query("VACUUM").execute(&store.pool).await.unwrap();
     limit("PRAGMA page_count").await;
-    let writer = LogWriter::start(store.clone(), LogDestination::own(account(), GROUP.into(), "a".into()));
+    let writer =
+        LogWriter::start(Arc::new(store.clone()), LogDestination::own(account(), GROUP.into(), "a".into()));
     let long = "x".repeat(60_000);
     writer.room().await.unwrap().send(vec![long.clone()]);
     assert!(
@@ -301,7 +294,7 @@ async fn nothing_is_written_to_a_named_group_without_the_right_to() {
     let wanted = hearth_api::Logging::CloudWatch(wanted);
     let named = || hearth_records::WrittenFor::Nobody;
     let to = LogDestination::new(Some(&wanted), account(), &image(), "a".into(), named).unwrap();
-    let writer = LogWriter::start(store.clone(), to);
+    let writer = LogWriter::start(Arc::new(store.clone()), to);
     let send = async |line: &str| {
         writer.room().await.unwrap().send(vec![line.to_owned()]);
         writer.flush().await;

@@ -12,18 +12,16 @@ mod bounds_tests;
 mod groups;
 mod listing;
 mod read;
+mod records;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod writer;
 
 use hearth_api::AccountId;
 use hearth_records::{Found, MissingLog};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::Result;
-
-pub use writer::{LineBuffer, LogWriter, Room};
 
 /// Id of a group.
 pub(crate) async fn group_id(

@@ -11,7 +11,6 @@
 //! Reading order: this file, then one file per table family.
 
 mod client_tokens;
-pub mod files;
 mod identities;
 mod image_changes;
 mod images;
@@ -22,6 +21,7 @@ mod network_connectors;
 mod quotas;
 mod readers;
 mod recent;
+mod records;
 mod reserve;
 mod retention;
 mod tags;
@@ -34,10 +34,6 @@ use hearth_records::{LogQuota, LogQuotas, LogRights};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, SqliteConnection};
 
-pub use files::{Files, ImageFiles, MicrovmFiles};
-pub use logs::{LineBuffer, LogWriter, Room};
-pub use reserve::free_bytes;
-
 use readers::Readers;
 use recent::RecentMicrovms;
 use reserve::MINIMUM_ROOM_MIB;
@@ -45,10 +41,6 @@ use reserve::MINIMUM_ROOM_MIB;
 /// How long a statement waits for another's lock. Who commits holds it until the disk has what was
 /// written, and on a disk that others keep busy that takes tens of seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Connections that read logs. Callers that read for clients must make sure that no account holds
-/// all of them.
-pub const LOG_READERS: u32 = 4;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -94,6 +86,16 @@ pub enum Error {
         /// Stored text.
         value: String,
     },
+}
+
+impl From<Error> for hearth_records::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoRoom => Self::NoRoom { minimum_mib: MINIMUM_ROOM_MIB },
+            Error::LogQuota(quota) => Self::LogQuota(quota),
+            error => Self::Failed(Box::new(error)),
+        }
+    }
 }
 
 /// A handle on the database; clones share the connections.
@@ -158,7 +160,8 @@ impl Store {
         } else {
             self::pool(options(path, relaxed), 2).await.map_err(open_error)?
         };
-        let log_readers = self::pool(options(path, durable), LOG_READERS).await.map_err(open_error)?;
+        let log_readers =
+            self::pool(options(path, durable), hearth_records::LOG_READERS).await.map_err(open_error)?;
         first.close().await.map_err(open_error)?;
         Ok(Self {
             pool,

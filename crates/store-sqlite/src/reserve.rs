@@ -5,8 +5,6 @@
 //! disk, whatever would use it up is refused: output of apps and builds, and all that clients make.
 //! What frees room, and what becomes of microVMs and builds that there are, is written.
 
-use std::path::Path;
-
 use crate::{Error, Result, Store};
 
 /// Bytes kept inside of the database: some ten thousand changes of microVMs.
@@ -36,16 +34,9 @@ impl Store {
     /// [`Error::NoRoom`] when the disk is nearly full, and what is no record must not be written.
     pub fn check_room(&self) -> Result<()> {
         // A file system that does not say what it has is not full.
-        let found = free_bytes(&self.path);
+        let found = hearth_snapshots::free_bytes(&self.path);
         if found.is_ok_and(|bytes| bytes < MINIMUM_ROOM_MIB << 20) { Err(Error::NoRoom) } else { Ok(()) }
     }
-}
-
-/// Bytes that an unprivileged user may still write to the file system that `path` is
-/// on (statvfs(3)).
-pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
-    let found = rustix::fs::statvfs(path)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// `SQLITE_FULL` (SQLite's result codes).

@@ -174,10 +174,10 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let refusals = [
         full.insert_network_connector(&record("b"), None, at(1000), &quotas).await.err(),
         full.update_network_connector(&connector, 1, None, &quotas).await.err(),
-        full.change_tags(&tagged, |_| Ok::<_, ()>(())).await.err(),
+        full.replace_tags(&tagged, &[].into(), &[].into()).await.err(),
         full.create_log_group(&account(), "h", &[].into()).await.err(),
         full.create_log_stream(&account(), "g", "s").await.err(),
-        full.change_log_tags(&account(), "g", |_| Ok::<_, ()>(())).await.err(),
+        full.replace_log_tags(&account(), "g", &[].into(), &[].into()).await.err(),
         full.write_identities(&[IdentityWrite::Put(row.clone())]).await.err(),
     ];
     for (number, refused) in refusals.iter().enumerate() {

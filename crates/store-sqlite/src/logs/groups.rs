@@ -123,34 +123,26 @@ impl Store {
         Ok(set.rows_affected() == 1)
     }
 
-    /// Changes the tags of a group in one transaction. `change` may refuse, which
-    /// leaves them as they are.
-    pub async fn change_log_tags<E>(
+    /// Replaces the tags of a group if they are still as they were `before`; false when they are
+    /// not, or when there is no such group.
+    pub async fn replace_log_tags(
         &self,
         account: &AccountId,
         group: &str,
-        change: impl FnOnce(&mut BTreeMap<String, String>) -> std::result::Result<(), E>,
-    ) -> Result<Found<std::result::Result<(), E>>> {
+        before: &BTreeMap<String, String>,
+        after: &BTreeMap<String, String>,
+    ) -> Result<bool> {
         self.check_room()?;
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let Some(id) = group_id(&mut transaction, account, group).await? else {
-            return Ok(Err(MissingLog::Group));
-        };
-        let tags: String = sqlx::query_scalar("SELECT tags FROM log_groups WHERE id = ?")
-            .bind(id)
-            .fetch_one(&mut *transaction)
+        let update =
+            "UPDATE log_groups SET tags = ? WHERE account = ? AND name = ? AND gone = 0 AND tags = ?";
+        let updated = sqlx::query(update)
+            .bind(to_json(after))
+            .bind(account.as_str())
+            .bind(group)
+            .bind(to_json(before))
+            .execute(&self.pool)
             .await?;
-        let mut tags = from_json("tags", &tags)?;
-        if let Err(refused) = change(&mut tags) {
-            return Ok(Ok(Err(refused)));
-        }
-        sqlx::query("UPDATE log_groups SET tags = ? WHERE id = ?")
-            .bind(to_json(&tags))
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(Ok(Ok(())))
+        Ok(updated.rows_affected() == 1)
     }
 
     /// One group.

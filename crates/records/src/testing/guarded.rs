@@ -1,0 +1,93 @@
+//! Records that cannot always be written.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hearth_api::{MicrovmId, Timestamp};
+
+use crate::{
+    ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms, Quotas, Result,
+};
+
+/// Called before the record of a microVM is changed; what it refuses is not written.
+pub type BeforeWrite =
+    Box<dyn Fn(&MicrovmRecord) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
+/// Others' microVMs, behind a guard.
+pub struct Guarded {
+    inner: Arc<dyn Microvms>,
+    before_write: BeforeWrite,
+}
+
+impl Guarded {
+    /// Each change of a microVM in `inner` passes the guard first.
+    pub fn new(inner: Arc<dyn Microvms>, before_write: BeforeWrite) -> Arc<Self> {
+        Arc::new(Self { inner, before_write })
+    }
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(formatter)
+    }
+}
+
+#[async_trait]
+impl Microvms for Guarded {
+    async fn insert_microvm(
+        &self,
+        record: &MicrovmRecord,
+        token: Option<ClientToken>,
+        quotas: &Quotas,
+    ) -> Result<InsertedMicrovm> {
+        self.inner.insert_microvm(record, token, quotas).await
+    }
+
+    fn microvm_changes(&self) -> u64 {
+        self.inner.microvm_changes()
+    }
+
+    async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()> {
+        (self.before_write)(record).await?;
+        self.inner.update_microvm(record).await
+    }
+
+    async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>> {
+        self.inner.revoke_tokens(id).await
+    }
+
+    async fn token_revocations(&self) -> Result<Vec<(MicrovmId, u64)>> {
+        self.inner.token_revocations().await
+    }
+
+    async fn output_position(&self, id: &MicrovmId) -> Result<Option<u64>> {
+        self.inner.output_position(id).await
+    }
+
+    async fn microvm(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {
+        self.inner.microvm(id).await
+    }
+
+    async fn microvms(
+        &self,
+        filter: &MicrovmFilter,
+        after: Option<(Timestamp, &MicrovmId)>,
+        limit: u32,
+    ) -> Result<Vec<MicrovmSummary>> {
+        self.inner.microvms(filter, after, limit).await
+    }
+
+    async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>> {
+        self.inner.microvms_alive().await
+    }
+
+    fn check_room(&self) -> Result<()> {
+        self.inner.check_room()
+    }
+
+    async fn sweep_ended_microvms(&self, before: Timestamp) -> Result<bool> {
+        self.inner.sweep_ended_microvms(before).await
+    }
+}
