@@ -1,18 +1,18 @@
-//! Identifiers in requests: what is accepted for an image, a version, a microVM.
+//! Identifiers in requests: what is accepted for an image, a microVM, a tagged resource.
 
-use hearth_api::{Error, ImageArn, ImageName, ImageVersion, MicrovmId};
+use hearth_api::{ImageArn, ImageName, MicrovmId, NetworkConnectorArn};
 use hearth_records::{MicrovmRecord, Taggable};
+use hearth_service::{Asked, Error};
 
-use crate::call::Call;
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 
 impl Context {
     /// Reads an `imageIdentifier`: an ARN, or with the lenient setting a bare name.
-    pub(crate) fn read_image_arn(&self, call: &Call, identifier: &str) -> Result<ImageArn, Error> {
+    pub(crate) fn read_image_arn(&self, asked: &Asked, identifier: &str) -> Result<ImageArn, Error> {
         if !identifier.starts_with("arn:") {
             let arn = ImageArn {
                 region: self.config.region.clone(),
-                account: call.caller.account.clone(),
+                account: asked.caller().account.clone(),
                 name: ImageName::from_stored(identifier),
             };
             return match ImageArn::parse(&arn.to_string()) {
@@ -24,44 +24,27 @@ impl Context {
             .ok_or_else(|| Error::validation(format!("Invalid ARN format: {identifier}")))
     }
 
-    /// Reads an `imageIdentifier` and refuses it when the caller may not do `action` to that image.
-    /// So one of another account is refused: nothing grants anything on it.
-    pub(crate) async fn image_arn(
-        &self,
-        call: &Call,
-        action: &str,
-        identifier: &str,
-    ) -> Result<ImageArn, Error> {
-        let arn = self.read_image_arn(call, identifier)?;
-        self.authorize_on(call, action, &Taggable::Image(arn.clone())).await?;
-        Ok(arn)
+    /// The image that the request names. One of another account is refused by the authorisation:
+    /// nothing grants anything on it.
+    pub(crate) fn image_of(&self, asked: &Asked) -> Result<ImageArn, Error> {
+        self.read_image_arn(asked, asked.input().required("imageIdentifier"))
     }
 
-    /// The image of the path, for `action`.
-    pub(crate) async fn path_image(&self, call: &Call, action: &str) -> Result<ImageArn, Error> {
-        self.image_arn(call, action, call.path("imageIdentifier")).await
+    /// The microVM that the request names, if it is of the caller's account.
+    pub(crate) async fn microvm_of(&self, asked: &Asked) -> Result<MicrovmRecord, Error> {
+        let id = MicrovmId::from_stored(asked.input().required("microvmIdentifier"));
+        let record = self.services.store.microvm(&id).await?;
+        let record = record.filter(|record| record.account == asked.caller().account);
+        record.ok_or_else(|| microvm_not_found(&id))
     }
 
-    /// The image and version of the path, for `action`; `1` and `1.0` are the same here.
-    pub(crate) async fn path_version(
-        &self,
-        call: &Call,
-        action: &str,
-    ) -> Result<(ImageArn, ImageVersion), Error> {
-        let arn = self.path_image(call, action).await?;
-        let text = call.path("imageVersion");
-        let version = ImageVersion::parse(text).ok_or_else(|| Error::version_not_found(&arn, text))?;
-        Ok((arn, version))
-    }
-
-    /// The microVM of the path, if it is of the caller's account, for `action` on its image.
-    pub(crate) async fn path_microvm(&self, call: &Call, action: &str) -> Result<MicrovmRecord, Error> {
-        let id = MicrovmId::from_stored(call.path("microvmIdentifier"));
-        let record = self.services.store.microvm(&id).await.map_err(|error| store_failed(&error))?;
-        let record = record.filter(|record| record.account == call.caller.account);
-        let record = record.ok_or_else(|| microvm_not_found(&id))?;
-        self.authorize_on(call, action, &Taggable::Image(record.image_arn.clone())).await?;
-        Ok(record)
+    /// What `Resource` names; its ARN's form was checked.
+    pub(crate) fn tagged_of(&self, asked: &Asked) -> Result<Taggable, Error> {
+        let text = asked.input().required("Resource");
+        match NetworkConnectorArn::parse(text) {
+            None => self.read_image_arn(asked, text).map(Taggable::Image),
+            Some(arn) => Ok(Taggable::NetworkConnector(arn)),
+        }
     }
 }
 

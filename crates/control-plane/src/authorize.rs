@@ -1,81 +1,76 @@
 //! Whether the caller may: one question for each action that an operation takes (IAM's table
-//! "Actions, resources, and condition keys for AWS Lambda"). Operations on a microVM are
-//! authorised on its image.
+//! "Actions, resources, and condition keys for AWS Lambda"). Operations on a microVM are authorised
+//! on its image.
 
-use hearth_api::{Error, ErrorKind, NetworkConnectorArn};
+use hearth_api::{ErrorKind, NetworkConnectorArn};
 use hearth_iam::{Decision, PolicyType, Request};
 use hearth_identity::{OnBehalf, ServiceRole, log_questions};
 use hearth_records::{LogActions, MicrovmRecord, Taggable, WrittenFor};
+use hearth_service::{Asked, Error, Permit};
 
-use crate::call::Call;
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 
-/// Tags as a request carries them.
-type RequestTags = std::collections::BTreeMap<String, String>;
+const TAG_RESOURCE: &str = "TagResource";
 
 impl Context {
-    /// Refuses what the caller may not do; for actions that have no resource, such as lists.
-    pub(crate) fn authorize(&self, call: &Call, action: &str) -> Result<(), Error> {
-        self.authorize_named(call, action, "*")
-    }
-
-    /// The same for an action on an image or network connector, whether or not it exists.
-    pub(crate) async fn authorize_on(
+    /// Refuses what the caller may not do to an image or network connector, whether or not it
+    /// exists.
+    pub(crate) async fn may(
         &self,
-        call: &Call,
+        asked: &Asked,
         action: &str,
         resource: &Taggable,
-    ) -> Result<(), Error> {
-        self.ask(call, action, resource, |request| request).await
+    ) -> Result<Permit, Error> {
+        self.ask(asked, action, resource, |request| request).await
     }
 
-    /// The same for an action that sets tags; TagResource besides when it is another one.
-    pub(crate) async fn authorize_tagging(
+    /// Refuses what the caller may not do with the tags, or keys of tags, of the request; tags of
+    /// something new need TagResource besides.
+    pub(crate) async fn may_tag(
         &self,
-        call: &Call,
+        asked: &Asked,
         action: &str,
         resource: &Taggable,
-        tags: &RequestTags,
-    ) -> Result<(), Error> {
-        let mut actions = vec![action];
+    ) -> Result<Permit, Error> {
+        let input = asked.input();
+        let tags = [input.map("tags"), input.map("Tags")].concat();
+        let keys = input.list("tagKeys");
+        let with_keys = |request: Request| {
+            let request = request.with_request_tags(tags.iter().copied());
+            if keys.is_empty() { request } else { request.with("aws:TagKeys", keys.iter().copied()) }
+        };
+        let permit = self.ask(asked, action, resource, with_keys).await?;
         if action != TAG_RESOURCE && !tags.is_empty() {
-            actions.push(TAG_RESOURCE);
+            return self.ask(asked, TAG_RESOURCE, resource, with_keys).await;
         }
-        for action in actions {
-            let with_tags = |request: Request| {
-                request.with_request_tags(tags.iter().map(|(key, value)| (key.as_str(), value.as_str())))
-            };
-            self.ask(call, action, resource, with_tags).await?;
-        }
-        Ok(())
+        Ok(permit)
     }
 
-    /// The same for the removal of tags.
-    pub(crate) async fn authorize_untagging(
-        &self,
-        call: &Call,
-        resource: &Taggable,
-        keys: &[&str],
-    ) -> Result<(), Error> {
-        let with_keys = |request: Request| request.with("aws:TagKeys", keys.iter().copied());
-        self.ask(call, "UntagResource", resource, with_keys).await
+    /// Refuses all but the root user of the server's first account.
+    pub(crate) fn operates(&self, asked: &Asked) -> Result<Permit, Error> {
+        let caller = asked.caller();
+        if caller.is_root() && caller.account == self.config.operator {
+            return Ok(asked.needs_no_permission());
+        }
+        let message = "Only the root user of the server's first account may rotate the endpoint token keys.";
+        Err(Error::new(ErrorKind::AccessDenied, message))
     }
 
     /// Refuses a role that the caller may not hand to the service, or that does not let the service
     /// have it: the caller is told the same (behaviour of RunMicrovm on the service). `source` is
     /// the ARN of what the role is for.
-    pub(crate) fn authorize_pass_role(&self, call: &Call, role: &str, source: &str) -> Result<(), Error> {
+    pub(crate) fn authorize_pass_role(&self, asked: &Asked, role: &str, source: &str) -> Result<(), Error> {
         let identities = &self.services.identities;
+        let caller = asked.caller();
         let request =
-            call.caller.request("iam:PassRole", role).with("iam:PassedToService", ["lambda.amazonaws.com"]);
-        identities.authorize(&call.caller, &request)?;
-        let account = &call.caller.account;
+            caller.request("iam:PassRole", role).with("iam:PassedToService", ["lambda.amazonaws.com"]);
+        let _ = asked.ask(identities, &request)?;
+        let account = &caller.account;
         match identities.service_role(&OnBehalf { role, session: "", account, source }) {
             ServiceRole::Assumable => Ok(()),
-            ServiceRole::NeverMade if call.caller.is_root() => Ok(()),
+            ServiceRole::NeverMade if caller.is_root() => Ok(()),
             ServiceRole::NeverMade | ServiceRole::Refused => {
-                let denial = Decision::ImplicitlyDenied(PolicyType::Identity).denial(&request);
-                Err(Error::new(ErrorKind::AccessDenied, denial.unwrap_or_default()))
+                asked.decided(&request, Decision::ImplicitlyDenied(PolicyType::Identity)).map(drop)
             }
         }
     }
@@ -83,17 +78,15 @@ impl Context {
     /// Refuses network connectors that the caller may not hand to a microVM or build.
     pub(crate) async fn authorize_pass_connectors(
         &self,
-        call: &Call,
+        asked: &Asked,
         connectors: &[String],
     ) -> Result<(), Error> {
         const ACTION: &str = "PassNetworkConnector";
         for text in connectors {
-            match NetworkConnectorArn::parse(text) {
-                Some(arn) => {
-                    self.authorize_on(call, ACTION, &Taggable::NetworkConnector(arn.unqualified())).await?;
-                }
-                None => self.authorize_named(call, ACTION, text)?,
-            }
+            let _ = match NetworkConnectorArn::parse(text) {
+                Some(arn) => self.may(asked, ACTION, &Taggable::NetworkConnector(arn.unqualified())).await?,
+                None => self.may_named(asked, ACTION, text)?,
+            };
         }
         Ok(())
     }
@@ -101,55 +94,57 @@ impl Context {
     /// Refuses a log group or stream of the caller's choice that nobody lets the service write:
     /// with an execution role that is asked about when output comes, without one the caller has to
     /// have the rights itself, now and then.
-    pub(crate) async fn authorize_logging(&self, call: &Call, microvm: &MicrovmRecord) -> Result<(), Error> {
+    pub(crate) async fn authorize_logging(
+        &self,
+        asked: &Asked,
+        microvm: &MicrovmRecord,
+    ) -> Result<(), Error> {
         let Some(destination) = microvm.log_destination() else { return Ok(()) };
         if !matches!(destination.written_for, WrittenFor::Author(_)) {
             return Ok(());
         }
-        let store = &self.services.store;
-        let group = store.log_group(&destination.account, &destination.group).await;
-        let group = group.map_err(|error| store_failed(&error))?;
+        let group = self.services.store.log_group(&destination.account, &destination.group).await?;
         let actions = LogActions { create_group: group.is_none(), create_stream: true };
         let tags = group.map(|group| group.tags).unwrap_or_default();
+        let caller = asked.caller();
         for (action, resource) in log_questions(&self.config.region, &destination, actions) {
-            if !call.caller.rules(&resource) {
-                let request = call.caller.request(action, resource).with_resource_tags(&tags);
-                self.services.identities.authorize(&call.caller, &request)?;
+            if !caller.rules(&resource) {
+                let request = caller.request(action, resource).with_resource_tags(&tags);
+                let _ = asked.ask(&self.services.identities, &request)?;
             }
         }
         Ok(())
     }
 
-    /// For a resource that has no tags.
-    fn authorize_named(&self, call: &Call, action: &str, resource: &str) -> Result<(), Error> {
-        if call.caller.rules(resource) {
-            return Ok(());
+    /// Refuses what the caller may not do to a resource that has no tags; `*` for actions that have
+    /// no resource, such as lists.
+    pub(crate) fn may_named(&self, asked: &Asked, action: &str, resource: &str) -> Result<Permit, Error> {
+        match asked.rules(resource) {
+            Some(permit) => Ok(permit),
+            None => asked.ask(&self.services.identities, &question(asked, action, resource)),
         }
-        self.services.identities.authorize(&call.caller, &question(call, action, resource))
     }
 
-    /// For a resource that has tags; `with_keys` adds the condition keys of the
-    /// operation's own parameters.
+    /// For a resource that has tags; `with_keys` adds the condition keys of the operation's own
+    /// parameters.
     async fn ask(
         &self,
-        call: &Call,
+        asked: &Asked,
         action: &str,
         resource: &Taggable,
         with_keys: impl FnOnce(Request) -> Request,
-    ) -> Result<(), Error> {
+    ) -> Result<Permit, Error> {
         let arn = resource.arn();
-        if call.caller.rules(&arn) {
-            return Ok(());
+        if let Some(permit) = asked.rules(&arn) {
+            return Ok(permit);
         }
-        let mut request = with_keys(question(call, action, &arn));
-        let tags = self.services.store.tags(resource).await.map_err(|error| store_failed(&error))?;
+        let mut request = with_keys(question(asked, action, &arn));
+        let tags = self.services.store.tags(resource).await?;
         request = request.with_resource_tags(&tags.unwrap_or_default());
-        self.services.identities.authorize(&call.caller, &request)
+        asked.ask(&self.services.identities, &request)
     }
 }
 
-pub(crate) const TAG_RESOURCE: &str = "TagResource";
-
-fn question(call: &Call, action: &str, resource: &str) -> Request {
-    call.caller.request(format!("lambda:{action}"), resource)
+fn question(asked: &Asked, action: &str, resource: &str) -> Request {
+    asked.caller().request(format!("lambda:{action}"), resource)
 }

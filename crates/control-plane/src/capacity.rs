@@ -1,7 +1,8 @@
 //! What is refused because there is no room: quotas of the account, and the memory of the host.
 
-use hearth_api::{Error, ErrorKind};
+use hearth_api::ErrorKind;
 use hearth_records::{Quota, Quotas};
+use hearth_service::Error;
 
 use crate::config::Context;
 

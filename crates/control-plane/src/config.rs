@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use hearth_api::{AccountId, EndpointLabel, Error, ErrorKind};
+use hearth_api::{AccountId, EndpointLabel};
 use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
 use hearth_records::{Quotas, Records};
+use hearth_service::pages::PageKey;
+use hearth_service::throttle::Throttle;
 
 use crate::endpoints::Endpoints;
+use crate::rates::Rates;
 use crate::recent_pages::RecentPages;
-use crate::throttle::{Rates, Throttle};
 
 /// Port that needs no mention in an endpoint.
 const HTTPS_PORT: u16 = 443;
@@ -61,31 +63,33 @@ pub struct Services {
     pub endpoints: Arc<dyn Endpoints>,
 }
 
-/// Settings and services together: the state of the router.
+/// Settings and services together: what operations work with.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub struct Context {
     pub(crate) config: ControlPlaneConfig,
     pub(crate) services: Services,
     pub(crate) throttle: Throttle,
     pub(crate) recent_pages: RecentPages,
+    pub(crate) page_key: PageKey,
 }
 
 impl Context {
-    /// `endpoint` member: `<label>.lambda-microvm.<region>.<domain>`, with the port
-    /// when it is not 443.
+    pub(crate) fn new(config: ControlPlaneConfig, services: Services) -> Self {
+        let page_key = PageKey(services.token_keys.derive("nextToken"));
+        Self {
+            throttle: config.rates.throttle(),
+            recent_pages: RecentPages::new(),
+            page_key,
+            config,
+            services,
+        }
+    }
+
+    /// `endpoint` member: `<label>.lambda-microvm.<region>.<domain>`, with the port when it is not
+    /// 443.
     pub(crate) fn endpoint(&self, label: &EndpointLabel) -> String {
         let ControlPlaneConfig { region, endpoint_domain, endpoint_port, .. } = &self.config;
         let host = format!("{label}.lambda-microvm.{region}.{endpoint_domain}");
         if *endpoint_port == HTTPS_PORT { host } else { format!("{host}:{endpoint_port}") }
     }
-}
-
-/// The caller learns only that the store failed, or that there is no room; the log has why.
-pub(crate) fn store_failed(error: &hearth_records::Error) -> Error {
-    if matches!(error, hearth_records::Error::NoRoom { .. }) {
-        // Every operation may answer with this, unlike with InsufficientCapacityException.
-        return Error::new(ErrorKind::InternalServer, format!("The host has no room: {error}."));
-    }
-    tracing::error!(error = error as &dyn std::error::Error, "the store failed");
-    Error::internal()
 }

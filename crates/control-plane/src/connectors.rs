@@ -1,12 +1,13 @@
 //! Which network connectors may be named where.
 
 use hearth_api::{
-    AccountId, ComputeResourceType, Error, NetworkConnectorArn, NetworkConnectorState, Timestamp,
+    AccountId, ComputeResourceType, NetworkConnectorArn, NetworkConnectorState, Timestamp,
     managed_connector_arn,
 };
 use hearth_records::NetworkConnectorKey;
+use hearth_service::Error;
 
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 
 const INGRESS: [&str; 4] = ["HTTP_INGRESS", "ALL_INGRESS", "SHELL_INGRESS", "NO_INGRESS"];
 const EGRESS: [&str; 1] = ["INTERNET_EGRESS"];
@@ -82,15 +83,13 @@ impl Context {
         let store = &self.services.store;
         let connector = store
             .network_connector(&NetworkConnectorKey { arn, name: None }, now)
-            .await
-            .map_err(|error| store_failed(&error))?
+            .await?
             .filter(|connector| connector.arn.account == *account && !connector.is_gone(now))
             .ok_or_else(not_found)?;
         let number = arn.version.or(connector.latest_active).unwrap_or(connector.latest.version);
         let version = store
             .network_connector_version(arn, number)
-            .await
-            .map_err(|error| store_failed(&error))?
+            .await?
             .filter(|version| !version.is_gone(now))
             .ok_or_else(not_found)?;
         let state = version.state(now);

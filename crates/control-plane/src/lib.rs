@@ -1,29 +1,40 @@
-//! The AWS-shaped HTTP API: authenticate, route, one file per operation.
+//! The AWS-shaped HTTP API: a table of operations, one file per operation.
 //!
-//! Invariants: no operation is reached without a verified signature; every answer has
-//! `x-amzn-requestid`; errors are those of `hearth_api::Error` and nothing else; a request that was
-//! answered can no longer fail.
+//! Invariants: an operation gets what its caller may act on and nothing else; errors are those of
+//! `hearth_api::ErrorKind` and nothing else; a request that was answered can no longer fail.
 //!
-//! Reading order: [`http`] (routes), `call` (a request on its way in), `answer` (on its way out),
-//! `validate` and `shapes` (what is checked before an operation sees anything), `operations`.
+//! Reading order: [`router`], `access` (on what operations are authorised), `operations` (the
+//! table),
+//! `shapes` (what their members have in common).
 
-mod answer;
+mod access;
 mod arns;
 mod authorize;
-mod call;
 mod capacity;
 mod config;
 mod connectors;
 mod endpoints;
-pub mod http;
+mod errors;
 mod operations;
-mod page;
+mod pages;
+mod rates;
 mod recent_pages;
 mod shapes;
-mod throttle;
-mod validate;
 
-pub use config::{ControlPlaneConfig, Services};
+use std::sync::Arc;
+
+use axum::Router;
+
+pub use config::{Context, ControlPlaneConfig, Services};
 pub use endpoints::{Endpoints, RotationError};
-pub use http::router;
-pub use throttle::Rates;
+pub use rates::Rates;
+
+/// Prefixes of the paths that are this API's alone.
+const PREFIXES: [&str; 3] = ["/2026-04-04", "/2025-09-09", "/2017-03-31"];
+
+/// The API under `/2025-09-09/`, `/2017-03-31/tags/` and `/2026-04-04/`, and our extensions under
+/// `/hearth/`. Other paths are left to the fallback of whoever mounts this router.
+pub fn router(config: ControlPlaneConfig, services: Services) -> Router {
+    let context = Arc::new(Context::new(config, services));
+    hearth_service::rest_json::router(context, &PREFIXES, errors::microvms)
+}

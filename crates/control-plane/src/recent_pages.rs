@@ -4,14 +4,13 @@
 //! time costs ten times what the rest of the request does. The request is verified and
 //! authorised every time.
 
-use hearth_records::Microvms;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hearth_records::Microvms;
+use hearth_service::Asked;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-
-use crate::call::Call;
 
 /// Memory for pages, in bytes; a page of 50 items has 13 KB.
 const ROOM_BYTES: u64 = 8 << 20;
@@ -53,9 +52,9 @@ impl RecentPages {
         Self(Cache::with_weighter(PAGES, ROOM_BYTES, Size))
     }
 
-    /// What `call` asks; to be taken before anything is read.
-    pub(crate) fn question(store: &dyn Microvms, call: &Call) -> Question {
-        Question { name: call.question(), changes: store.microvm_changes() }
+    /// What a call asks; to be taken before anything is read.
+    pub(crate) fn question(store: &dyn Microvms, asked: &Asked) -> Question {
+        Question { name: asked.question(), changes: store.microvm_changes() }
     }
 
     /// The answer that was given before, if it would be the same now.

@@ -1,70 +1,43 @@
-//! Shapes of the requests, from the service model `lambda-microvms` 2025-09-09: one per operation,
-//! with all its members, wherever they are sent.
+//! What the shapes of operations have in common, from the service model `lambda-microvms`
+//! 2025-09-09. The rest is with each operation.
 
-pub(crate) mod network_connectors;
+use hearth_service::shape::{
+    EMPTY, Member, Pattern, Shape, Text, optional, path, patterned, query, required, secret, text,
+};
 
-use crate::validate::{Location, Member, Pattern, Shape, Text};
-
-const fn required(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, shape, required: true, location: Location::Body }
-}
-
-const fn optional(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, shape, required: false, location: Location::Body }
-}
-
-const fn path(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, shape, required: true, location: Location::Path }
-}
-
-const fn query(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, shape, required: false, location: Location::Query }
-}
-
-const fn text(minimum: usize, maximum: usize) -> Shape {
-    Shape::Text(Text { minimum, maximum, ..Text::ANY })
-}
-
-const fn patterned(minimum: usize, maximum: usize, pattern: Pattern) -> Shape {
-    Shape::Text(Text { minimum, maximum, pattern: Some(pattern), sensitive: false })
-}
-
-const fn secret(maximum: usize) -> Shape {
-    Shape::Text(Text { maximum, sensitive: true, ..Text::ANY })
-}
-
-const NO_SPACE: Pattern = Pattern {
+pub(crate) const NO_SPACE: Pattern = Pattern {
     expression: r"[^\s]+",
     matches: |text| !text.is_empty() && !text.chars().any(char::is_whitespace),
 };
-const NAME: Pattern = Pattern {
+pub(crate) const NAME: Pattern = Pattern {
     expression: "[a-zA-Z0-9-_]+",
     matches: |text| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     },
 };
-const ROLE_ARN: Pattern = Pattern {
+pub(crate) const ROLE_ARN: Pattern = Pattern {
     expression: r"arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+",
     matches: is_role_arn,
 };
-const LOG_GROUP: Pattern = Pattern {
+pub(crate) const LOG_GROUP: Pattern = Pattern {
     expression: r"[a-zA-Z0-9_\-/.#]+",
     matches: |text| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/.#".contains(&b))
     },
 };
-const LOG_STREAM: Pattern = Pattern { expression: "[^:*]*", matches: |text| !text.contains([':', '*']) };
+pub(crate) const LOG_STREAM: Pattern =
+    Pattern { expression: "[^:*]*", matches: |text| !text.contains([':', '*']) };
 /// Key ARN, alias ARN, alias name or key id.
-const KMS_KEY: Pattern = Pattern {
+pub(crate) const KMS_KEY: Pattern = Pattern {
     expression: "(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[a-zA-Z0-9:/_-]+|alias/[a-zA-Z0-9:/_-]+|[a-zA-Z0-9-]+)",
     matches: is_kms_key,
 };
-const TAG: Pattern = Pattern {
+pub(crate) const TAG: Pattern = Pattern {
     expression: r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)",
     matches: |text| text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c)),
 };
 
-fn is_role_arn(text: &str) -> bool {
+pub(crate) fn is_role_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let [arn, partition, service, region, account, resource] = parts[..] else { return false };
     let name = resource.strip_prefix("role").unwrap_or("");
@@ -80,7 +53,7 @@ fn is_role_arn(text: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-/".contains(&b))
 }
 
-fn is_kms_key(text: &str) -> bool {
+pub(crate) fn is_kms_key(text: &str) -> bool {
     let name = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b":/_-".contains(&b))
     };
@@ -101,27 +74,26 @@ fn is_kms_key(text: &str) -> bool {
     is_key_id(text) || text.strip_prefix("alias/").is_some_and(name) || is_key_arn(text)
 }
 
-const NON_BLANK: Shape = patterned(1, 2048, NO_SPACE);
-const IDENTIFIER: Shape = text(1, 256);
-const ROLE: Shape = patterned(20, 2048, ROLE_ARN);
-const KMS_KEY_IDENTIFIER: Member = optional("kmsKeyIdentifier", &patterned(1, 2048, KMS_KEY));
-const CLIENT_TOKEN: Shape = text(1, 128);
-const CONNECTOR: Shape = text(1, 2048);
-const BOOLEAN: Shape = Shape::Boolean;
-const SIZE: Shape = Shape::Integer(i32::MIN as i64, i32::MAX as i64);
-const COUNT: Shape = Shape::Integer(0, i32::MAX as i64);
-const AT_LEAST_ONE: Shape = Shape::Integer(1, i32::MAX as i64);
-const PORT: Shape = Shape::Integer(1, 65_535);
-const NOTHING: Shape = Shape::Structure(&[]);
+pub(crate) const NON_BLANK: Shape = patterned(1, 2048, NO_SPACE);
+pub(crate) const IDENTIFIER: Shape = text(1, 256);
+pub(crate) const ROLE: Shape = patterned(20, 2048, ROLE_ARN);
+pub(crate) const KMS_KEY_IDENTIFIER: Member = optional("kmsKeyIdentifier", &patterned(1, 2048, KMS_KEY));
+pub(crate) const CLIENT_TOKEN: Shape = text(1, 128);
+pub(crate) const CONNECTOR: Shape = text(1, 2048);
+pub(crate) const BOOLEAN: Shape = Shape::Boolean;
+pub(crate) const SIZE: Shape = Shape::Integer(i32::MIN as i64, i32::MAX as i64);
+pub(crate) const COUNT: Shape = Shape::Integer(0, i32::MAX as i64);
+pub(crate) const AT_LEAST_ONE: Shape = Shape::Integer(1, i32::MAX as i64);
+pub(crate) const PORT: Shape = Shape::Integer(1, 65_535);
 
-const IMAGE: Member = path("imageIdentifier", &IDENTIFIER);
-const VERSION: Member = path("imageVersion", &NON_BLANK);
-const MICROVM: Member = path("microvmIdentifier", &IDENTIFIER);
-const MAX_RESULTS: Member = query("maxResults", &Shape::Integer(1, 50));
-const NEXT_TOKEN: Member = query("nextToken", &Shape::Text(Text::ANY));
+pub(crate) const IMAGE: Member = path("imageIdentifier", &IDENTIFIER);
+pub(crate) const VERSION: Member = path("imageVersion", &NON_BLANK);
+pub(crate) const MICROVM: Member = path("microvmIdentifier", &IDENTIFIER);
+pub(crate) const MAX_RESULTS: Member = query("maxResults", &Shape::Integer(1, 50));
+pub(crate) const NEXT_TOKEN: Member = query("nextToken", &Shape::Text(Text::ANY));
 
-const LOGGING: Shape = Shape::Union(&[
-    optional("disabled", &NOTHING),
+pub(crate) const LOGGING: Shape = Shape::Union(&[
+    optional("disabled", &EMPTY),
     optional(
         "cloudWatch",
         &Shape::Structure(&[
@@ -131,10 +103,10 @@ const LOGGING: Shape = Shape::Union(&[
     ),
 ]);
 
-const HOOK_STATE: Shape = Shape::Enumeration(&["DISABLED", "ENABLED"]);
-const RUNTIME_TIMEOUT: Shape = Shape::Integer(1, 60);
-const BUILD_TIMEOUT: Shape = Shape::Integer(1, 3600);
-const HOOKS: Shape = Shape::Structure(&[
+pub(crate) const HOOK_STATE: Shape = Shape::Enumeration(&["DISABLED", "ENABLED"]);
+pub(crate) const RUNTIME_TIMEOUT: Shape = Shape::Integer(1, 60);
+pub(crate) const BUILD_TIMEOUT: Shape = Shape::Integer(1, 3600);
+pub(crate) const HOOKS: Shape = Shape::Structure(&[
     optional("port", &PORT),
     optional(
         "microvmHooks",
@@ -160,202 +132,43 @@ const HOOKS: Shape = Shape::Structure(&[
     ),
 ]);
 
-const ARCHITECTURE: Shape = Shape::Enumeration(&["ARM_64", "X86_64"]);
+pub(crate) const ARCHITECTURE: Shape = Shape::Enumeration(&["ARM_64", "X86_64"]);
 
-const RESOURCES: Shape = Shape::List(&Shape::Structure(&[required("minimumMemoryInMiB", &SIZE)]), 0, 1);
-const CPU_CONFIGURATIONS: Shape =
+pub(crate) const RESOURCES: Shape =
+    Shape::List(&Shape::Structure(&[required("minimumMemoryInMiB", &SIZE)]), 0, 1);
+pub(crate) const CPU_CONFIGURATIONS: Shape =
     Shape::List(&Shape::Structure(&[required("architecture", &ARCHITECTURE)]), 0, usize::MAX);
-const ENVIRONMENT: Shape =
-    Shape::Map { key: &patterned(1, 256, NO_SPACE), value: &secret(4096), maximum: 100 };
-const TAG_KEY: Shape = patterned(1, 128, TAG);
-const TAGS: Shape = Shape::Map { key: &TAG_KEY, value: &patterned(0, 256, TAG), maximum: usize::MAX };
+pub(crate) const ENVIRONMENT: Shape =
+    Shape::Map { key: &patterned(1, 256, NO_SPACE), value: &secret(4096), minimum: 0, maximum: 100 };
+pub(crate) const TAG_KEY: Shape = patterned(1, 128, TAG);
+pub(crate) const TAGS: Shape =
+    Shape::Map { key: &TAG_KEY, value: &patterned(0, 256, TAG), minimum: 0, maximum: usize::MAX };
 
 // What CreateMicrovmImage and UpdateMicrovmImage have in common.
-const BASE_IMAGE_ARN: Member = required("baseImageArn", &NON_BLANK);
-const BASE_IMAGE_VERSION: Member = optional("baseImageVersion", &NON_BLANK);
-const BUILD_ROLE_ARN: Member = required("buildRoleArn", &ROLE);
-const DESCRIPTION: Member = optional("description", &Shape::Text(Text::ANY));
-const CODE_ARTIFACT: Member = required("codeArtifact", &Shape::Union(&[optional("uri", &NON_BLANK)]));
-const IMAGE_LOGGING: Member = optional("logging", &LOGGING);
-const IMAGE_EGRESS: Member = optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 1));
-const IMAGE_CPUS: Member = optional("cpuConfigurations", &CPU_CONFIGURATIONS);
-const IMAGE_RESOURCES: Member = optional("resources", &RESOURCES);
-const IMAGE_CAPABILITIES: Member =
+pub(crate) const BASE_IMAGE_ARN: Member = required("baseImageArn", &NON_BLANK);
+pub(crate) const BASE_IMAGE_VERSION: Member = optional("baseImageVersion", &NON_BLANK);
+pub(crate) const BUILD_ROLE_ARN: Member = required("buildRoleArn", &ROLE);
+pub(crate) const DESCRIPTION: Member = optional("description", &Shape::Text(Text::ANY));
+pub(crate) const CODE_ARTIFACT: Member =
+    required("codeArtifact", &Shape::Union(&[optional("uri", &NON_BLANK)]));
+pub(crate) const IMAGE_LOGGING: Member = optional("logging", &LOGGING);
+pub(crate) const IMAGE_EGRESS: Member = optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 1));
+pub(crate) const IMAGE_CPUS: Member = optional("cpuConfigurations", &CPU_CONFIGURATIONS);
+pub(crate) const IMAGE_RESOURCES: Member = optional("resources", &RESOURCES);
+pub(crate) const IMAGE_CAPABILITIES: Member =
     optional("additionalOsCapabilities", &Shape::List(&Shape::Enumeration(&["ALL"]), 0, usize::MAX));
-const IMAGE_HOOKS: Member = optional("hooks", &HOOKS);
-const IMAGE_ENVIRONMENT: Member = optional("environmentVariables", &ENVIRONMENT);
-const IMAGE_CLIENT_TOKEN: Member = optional("clientToken", &CLIENT_TOKEN);
+pub(crate) const IMAGE_HOOKS: Member = optional("hooks", &HOOKS);
+pub(crate) const IMAGE_ENVIRONMENT: Member = optional("environmentVariables", &ENVIRONMENT);
+pub(crate) const IMAGE_CLIENT_TOKEN: Member = optional("clientToken", &CLIENT_TOKEN);
 
-/// CreateMicrovmImage.
-pub(crate) static CREATE_MICROVM_IMAGE: Shape = Shape::Structure(&[
-    BASE_IMAGE_ARN,
-    BASE_IMAGE_VERSION,
-    BUILD_ROLE_ARN,
-    DESCRIPTION,
-    CODE_ARTIFACT,
-    IMAGE_LOGGING,
-    IMAGE_EGRESS,
-    IMAGE_CPUS,
-    IMAGE_RESOURCES,
-    IMAGE_CAPABILITIES,
-    IMAGE_HOOKS,
-    IMAGE_ENVIRONMENT,
-    required("name", &patterned(1, 64, NAME)),
-    optional("tags", &TAGS),
-    KMS_KEY_IDENTIFIER,
-    IMAGE_CLIENT_TOKEN,
-]);
+/// Operations on an image that take nothing else.
+pub(crate) const IMAGE_ONLY: &[Member] = &[IMAGE];
 
-/// UpdateMicrovmImage.
-pub(crate) static UPDATE_MICROVM_IMAGE: Shape = Shape::Structure(&[
-    BASE_IMAGE_ARN,
-    BASE_IMAGE_VERSION,
-    BUILD_ROLE_ARN,
-    DESCRIPTION,
-    CODE_ARTIFACT,
-    IMAGE_LOGGING,
-    IMAGE_EGRESS,
-    IMAGE_CPUS,
-    IMAGE_RESOURCES,
-    IMAGE_CAPABILITIES,
-    IMAGE_HOOKS,
-    IMAGE_ENVIRONMENT,
-    IMAGE,
-    KMS_KEY_IDENTIFIER,
-    IMAGE_CLIENT_TOKEN,
-]);
+/// Operations on a version that take nothing else.
+pub(crate) const VERSION_ONLY: &[Member] = &[IMAGE, VERSION];
 
-/// UpdateMicrovmImageVersion.
-pub(crate) static UPDATE_MICROVM_IMAGE_VERSION: Shape =
-    Shape::Structure(&[IMAGE, VERSION, required("status", &Shape::Enumeration(&["ACTIVE", "INACTIVE"]))]);
+/// Operations on a microVM that take nothing else.
+pub(crate) const MICROVM_ONLY: &[Member] = &[MICROVM];
 
-/// Operations on an image that take nothing else: GetMicrovmImage, DeleteMicrovmImage.
-pub(crate) static IMAGE_ONLY: Shape = Shape::Structure(&[IMAGE]);
-
-/// Operations on a version that take nothing else: GetMicrovmImageVersion,
-/// DeleteMicrovmImageVersion.
-pub(crate) static VERSION_ONLY: Shape = Shape::Structure(&[IMAGE, VERSION]);
-
-/// GetMicrovmImageBuild.
-pub(crate) static GET_MICROVM_IMAGE_BUILD: Shape =
-    Shape::Structure(&[IMAGE, VERSION, path("buildId", &NON_BLANK)]);
-
-/// ListMicrovmImages.
-pub(crate) static LIST_MICROVM_IMAGES: Shape =
-    Shape::Structure(&[MAX_RESULTS, NEXT_TOKEN, query("nameFilter", &NON_BLANK)]);
-
-/// Lists of what an image has: ListMicrovmImageVersions, ListManagedMicrovmImageVersions.
-pub(crate) static LIST_OF_IMAGE: Shape = Shape::Structure(&[MAX_RESULTS, NEXT_TOKEN, IMAGE]);
-
-/// ListManagedMicrovmImages.
-pub(crate) static LIST: Shape = Shape::Structure(&[MAX_RESULTS, NEXT_TOKEN]);
-
-/// ListMicrovmImageBuilds.
-pub(crate) static LIST_MICROVM_IMAGE_BUILDS: Shape = Shape::Structure(&[
-    MAX_RESULTS,
-    NEXT_TOKEN,
-    IMAGE,
-    VERSION,
-    query("architecture", &ARCHITECTURE),
-    query("chipset", &Shape::Enumeration(&["GRAVITON", "INTEL"])),
-    query("chipsetGeneration", &NON_BLANK),
-]);
-
-/// ListMicrovms.
-pub(crate) static LIST_MICROVMS: Shape = Shape::Structure(&[
-    MAX_RESULTS,
-    NEXT_TOKEN,
-    query("imageIdentifier", &IDENTIFIER),
-    query("imageVersion", &Shape::Text(Text::ANY)),
-]);
-
-/// Operations on a microVM that take nothing else: GetMicrovm, SuspendMicrovm,
-/// ResumeMicrovm, TerminateMicrovm.
-pub(crate) static MICROVM_ONLY: Shape = Shape::Structure(&[MICROVM]);
-
-/// RunMicrovm. The least idle time and the longest life are settings of the operator,
-/// checked by the operation.
-pub(crate) static RUN_MICROVM: Shape = Shape::Structure(&[
-    optional("ingressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
-    optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
-    required("imageIdentifier", &IDENTIFIER),
-    optional("imageVersion", &NON_BLANK),
-    optional("executionRoleArn", &ROLE),
-    optional(
-        "idlePolicy",
-        &Shape::Structure(&[
-            required("maxIdleDurationSeconds", &COUNT),
-            required("suspendedDurationSeconds", &COUNT),
-            required("autoResumeEnabled", &BOOLEAN),
-        ]),
-    ),
-    optional("logging", &LOGGING),
-    optional("runHookPayload", &secret(4096)),
-    optional("maximumDurationInSeconds", &AT_LEAST_ONE),
-    KMS_KEY_IDENTIFIER,
-    optional("clientToken", &CLIENT_TOKEN),
-]);
-
-/// CreateMicrovmAuthToken.
-pub(crate) static CREATE_MICROVM_AUTH_TOKEN: Shape = Shape::Structure(&[
-    MICROVM,
-    required("expirationInMinutes", &AT_LEAST_ONE),
-    required(
-        "allowedPorts",
-        &Shape::List(
-            &Shape::Union(&[
-                optional("port", &PORT),
-                optional(
-                    "range",
-                    &Shape::Structure(&[required("startPort", &PORT), required("endPort", &PORT)]),
-                ),
-                optional("allPorts", &NOTHING),
-            ]),
-            1,
-            usize::MAX,
-        ),
-    ),
-]);
-
-/// CreateMicrovmShellAuthToken.
-pub(crate) static CREATE_MICROVM_SHELL_AUTH_TOKEN: Shape =
-    Shape::Structure(&[MICROVM, required("expirationInMinutes", &AT_LEAST_ONE)]);
-
-const TAGGABLE_ARN: Pattern = Pattern {
-    expression: r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|(capacity-provider|network-connector|microvm-image):[a-zA-Z0-9-_]+)",
-    matches: is_taggable_arn,
-};
-
-/// Of what the pattern allows, only images and network connectors are kept here.
-fn is_taggable_arn(text: &str) -> bool {
-    let parts: Vec<&str> = text.split(':').collect();
-    let ["arn", partition, "lambda", region, account, kind, name] = parts[..] else { return false };
-    partition.starts_with("aws")
-        && !region.is_empty()
-        && account.len() == 12
-        && account.bytes().all(|b| b.is_ascii_digit())
-        && matches!(kind, "microvm-image" | "network-connector")
-        && (NAME.matches)(name)
-}
-
-const RESOURCE: Member = path("Resource", &patterned(1, 10_000, TAGGABLE_ARN));
-
-/// TagResource.
-pub(crate) static TAG_RESOURCE: Shape = Shape::Structure(&[RESOURCE, required("Tags", &TAGS)]);
-
-/// UntagResource.
-pub(crate) static UNTAG_RESOURCE: Shape = Shape::Structure(&[
-    RESOURCE,
-    Member {
-        name: "tagKeys",
-        shape: &Shape::List(&TAG_KEY, 0, usize::MAX),
-        required: true,
-        location: Location::Query,
-    },
-]);
-
-/// ListTags.
-pub(crate) static LIST_TAGS: Shape = Shape::Structure(&[RESOURCE]);
-
-#[cfg(test)]
-mod tests;
+/// Lists of what an image has.
+pub(crate) const LIST_OF_IMAGE: &[Member] = &[MAX_RESULTS, NEXT_TOKEN, IMAGE];

@@ -1,51 +1,72 @@
 //! CreateMicrovmImage: records image, version and build, and starts the build.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use hearth_api::{
-    CreateMicrovmImageRequest, CreateMicrovmImageResponse, Error, ImageArn, ImageState, ImageVersion,
-    Timestamp,
+    CreateMicrovmImageRequest, CreateMicrovmImageResponse, ImageArn, ImageState, ImageVersion, Timestamp,
 };
-use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage, Taggable};
-use http::StatusCode;
+use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage};
+use hearth_service::shape::{Member, optional, patterned, required};
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
 use super::idempotency::{client_token, replay};
 use super::image_configuration::{complete, pass};
 use super::refusals::customer_managed_key;
 use super::tags::check as check_tags;
-use super::views;
-use crate::answer::{Answer, Outcome, to_json};
-use crate::call::Call;
+use super::{answering, views};
+use crate::access::Access;
 use crate::capacity::quota_exceeded;
-use crate::config::{Context, store_failed};
-use crate::shapes::CREATE_MICROVM_IMAGE;
+use crate::config::Context;
+use crate::shapes::{
+    BASE_IMAGE_ARN, BASE_IMAGE_VERSION, BUILD_ROLE_ARN, CODE_ARTIFACT, DESCRIPTION, IMAGE_CAPABILITIES,
+    IMAGE_CLIENT_TOKEN, IMAGE_CPUS, IMAGE_EGRESS, IMAGE_ENVIRONMENT, IMAGE_HOOKS, IMAGE_LOGGING,
+    IMAGE_RESOURCES, KMS_KEY_IDENTIFIER, NAME, TAGS,
+};
 
-const OPERATION: &str = "CreateMicrovmImage";
+const NAMED: &str = "CreateMicrovmImage";
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let mut request: CreateMicrovmImageRequest = call.input(&CREATE_MICROVM_IMAGE)?;
+pub(super) const SHAPE: &[Member] = &[
+    BASE_IMAGE_ARN,
+    BASE_IMAGE_VERSION,
+    BUILD_ROLE_ARN,
+    DESCRIPTION,
+    CODE_ARTIFACT,
+    IMAGE_LOGGING,
+    IMAGE_EGRESS,
+    IMAGE_CPUS,
+    IMAGE_RESOURCES,
+    IMAGE_CAPABILITIES,
+    IMAGE_HOOKS,
+    IMAGE_ENVIRONMENT,
+    required("name", &patterned(1, 64, NAME)),
+    optional("tags", &TAGS),
+    KMS_KEY_IDENTIFIER,
+    IMAGE_CLIENT_TOKEN,
+];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    NAMED,
+    Effect::Write,
+    answering(201, Verb::Post, "/2025-09-09/microvm-images"),
+    SHAPE,
+    Access::NewImage(|context, call, arn| Box::pin(run(context, call, arn))),
+);
+
+async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
+    let mut request: CreateMicrovmImageRequest = call.read()?;
     let token = request.client_token.take();
-    let arn = ImageArn {
-        region: context.config.region.clone(),
-        account: call.caller.account.clone(),
-        name: request.name.clone(),
-    };
     let tags = request.tags.clone().unwrap_or_default();
-    context.authorize_tagging(&call, OPERATION, &Taggable::Image(arn.clone()), &tags).await?;
     customer_managed_key(request.kms_key_identifier.as_ref())?;
     check_tags(&tags)?;
     let mut configuration = request.configuration.clone();
-    complete(&context, &mut configuration)?;
-    pass(&context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
+    complete(context, &mut configuration)?;
+    pass(context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
         .await?;
 
     // A repeated call gets its answer even if there is no more room.
-    let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &request, "");
+    let repeated = client_token(&call.caller().account, NAMED, token.clone(), &request, "");
     if let Some(answer) = context.first_answer(repeated).await? {
-        return Ok(Answer::text(StatusCode::CREATED, answer));
+        return Ok(Answer::text(answer));
     }
-    context.services.image_builder.check_room(&call.caller.account).await?;
+    context.services.image_builder.check_room(&call.caller().account).await?;
 
     let now = Timestamp::now();
     let image = ImageRecord {
@@ -64,27 +85,23 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let shown =
         CreateMicrovmImageResponse { image: views::image(&image, &version), tags: request.tags.clone() };
     let answer = to_json(&shown);
-    let token = client_token(&call.caller.account, OPERATION, token, &request, &answer);
-    let inserted = context
-        .services
-        .store
-        .insert_image(&image, &version, &build, token, &context.config.quotas)
-        .await
-        .map_err(|error| store_failed(&error))?;
+    let token = client_token(&call.caller().account, NAMED, token, &request, &answer);
+    let inserted =
+        context.services.store.insert_image(&image, &version, &build, token, &context.config.quotas).await?;
     match inserted {
         InsertedImage::Inserted => {
             context.services.image_builder.start(arn, version.version, build.id);
-            Ok(Answer::text(StatusCode::CREATED, answer))
+            Ok(Answer::text(answer))
         }
         InsertedImage::NameTaken => {
             let name = &image.arn.name;
             let message = format!("A MicroVM image with the name '{name}' already exists in this account");
-            Err(Error::validation(message).into())
+            Err(Error::validation(message))
         }
-        InsertedImage::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas).into()),
+        InsertedImage::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas)),
         InsertedImage::Token(claim) => {
             let answer = replay(claim)?.unwrap_or(answer);
-            Ok(Answer::text(StatusCode::CREATED, answer))
+            Ok(Answer::text(answer))
         }
     }
 }

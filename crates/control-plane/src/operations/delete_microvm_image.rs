@@ -1,18 +1,22 @@
 //! DeleteMicrovmImage.
 
-use std::sync::Arc;
+use hearth_api::{DeleteMicrovmImageResponse, ImageArn, ImageState};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::{DeleteMicrovmImageResponse, ImageState};
-
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::on;
+use crate::access::Access;
 use crate::config::Context;
 use crate::shapes::IMAGE_ONLY;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&IMAGE_ONLY)?;
-    let arn = context.path_image(&call, "DeleteMicrovmImage").await?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "DeleteMicrovmImage",
+    Effect::Write,
+    on(Verb::Delete, "/2025-09-09/microvm-images/{imageIdentifier}"),
+    IMAGE_ONLY,
+    Access::Image(|context, call, arn| Box::pin(run(context, call, arn))),
+);
+
+async fn run(context: &Context, _: Call, arn: ImageArn) -> Outcome {
     context.services.image_builder.delete(&arn).await?;
-    Ok(Answer::ok(&DeleteMicrovmImageResponse { image_identifier: arn, state: ImageState::Deleting }))
+    Ok(Answer::json(&DeleteMicrovmImageResponse { image_identifier: arn, state: ImageState::Deleting }))
 }

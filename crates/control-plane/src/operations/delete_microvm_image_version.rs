@@ -1,20 +1,24 @@
 //! DeleteMicrovmImageVersion.
 
-use std::sync::Arc;
+use hearth_api::{DeleteMicrovmImageVersionResponse, ImageArn, ImageVersion, ImageVersionState};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::{DeleteMicrovmImageVersionResponse, ImageVersionState};
-
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::on;
+use crate::access::Access;
 use crate::config::Context;
 use crate::shapes::VERSION_ONLY;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&VERSION_ONLY)?;
-    let (arn, version) = context.path_version(&call, "DeleteMicrovmImageVersion").await?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "DeleteMicrovmImageVersion",
+    Effect::Write,
+    on(Verb::Delete, "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}"),
+    VERSION_ONLY,
+    Access::Version(|context, call, named| Box::pin(run(context, call, named))),
+);
+
+async fn run(context: &Context, _: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
     context.services.image_builder.delete_version(&arn, version).await?;
-    Ok(Answer::ok(&DeleteMicrovmImageVersionResponse {
+    Ok(Answer::json(&DeleteMicrovmImageVersionResponse {
         image_identifier: arn,
         image_version: version,
         state: ImageVersionState::Deleting,

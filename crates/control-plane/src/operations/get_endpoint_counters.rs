@@ -1,19 +1,27 @@
 //! What has gone through a microVM's endpoint: an extension, which AWS does not have. It is
 //! authorised as GetMicrovm.
 
-use std::sync::Arc;
+use std::future::ready;
 
-use axum::extract::State;
+use hearth_records::MicrovmRecord;
+use hearth_service::{Answer, Effect, Operation, Verb};
 
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::on;
+use crate::access::Access;
 use crate::config::Context;
+use crate::rates;
 use crate::shapes::MICROVM_ONLY;
-use crate::throttle::Throttled;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.caller.account, Throttled::Get).await?;
-    call.check(&MICROVM_ONLY)?;
-    let record = context.path_microvm(&call, "GetMicrovm").await?;
-    Ok(Answer::ok(&context.services.endpoints.counters(&record.id)))
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "GetEndpointCounters",
+    Effect::Read,
+    on(Verb::Get, "/hearth/2026-11-22/microvms/{microvmIdentifier}/endpoint-counters"),
+    MICROVM_ONLY,
+    Access::Microvm(|context, _, record| Box::pin(ready(Ok(run(context, &record))))),
+)
+.as_action("GetMicrovm")
+.rated(rates::GET);
+
+fn run(context: &Context, record: &MicrovmRecord) -> Answer {
+    Answer::json(&context.services.endpoints.counters(&record.id))
 }

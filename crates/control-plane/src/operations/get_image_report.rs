@@ -1,29 +1,32 @@
 //! The report of an image version's snapshot: an extension, which AWS does not have. It is
 //! authorised as GetMicrovmImageVersion.
 
-use std::sync::Arc;
+use hearth_api::{ImageArn, ImageVersion};
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::Error;
-use http::StatusCode;
-
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
-use crate::config::{Context, store_failed};
+use super::on;
+use crate::access::Access;
+use crate::config::Context;
+use crate::errors::version_not_found;
 use crate::shapes::VERSION_ONLY;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&VERSION_ONLY)?;
-    let (arn, version) = context.path_version(&call, "GetMicrovmImageVersion").await?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "GetImageReport",
+    Effect::Read,
+    on(Verb::Get, "/hearth/2026-11-22/microvm-images/{imageIdentifier}/versions/{imageVersion}/report"),
+    VERSION_ONLY,
+    Access::Version(|context, call, named| Box::pin(run(context, call, named))),
+)
+.as_action("GetMicrovmImageVersion");
+
+async fn run(context: &Context, _: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
     let services = &context.services;
-    let record = services.store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?;
-    record.ok_or_else(|| Error::version_not_found(&arn, version))?;
-    let report = services.image_builder.stored_report(&arn, version).await.map_err(|error| {
-        tracing::error!(%arn, %version, %error, "a report could not be read");
-        Error::internal()
-    })?;
+    let record = services.store.image_version(&arn, version).await?;
+    record.ok_or_else(|| version_not_found(&arn, version))?;
+    let report = services.image_builder.stored_report(&arn, version).await;
+    let report = report.map_err(|error| Error::failed("a report could not be read", &error))?;
     let report = report.ok_or_else(|| {
         Error::not_found(format!("There is no report for MicroVMImage: {arn}, Version: {version}"))
     })?;
-    Ok(Answer::text(StatusCode::OK, report))
+    Ok(Answer::text(report))
 }

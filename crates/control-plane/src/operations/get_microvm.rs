@@ -1,19 +1,25 @@
 //! GetMicrovm.
 
-use std::sync::Arc;
+use std::future::ready;
 
-use axum::extract::State;
+use hearth_records::MicrovmRecord;
+use hearth_service::{Answer, Effect, Operation, Verb};
 
-use super::views;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::{on, views};
+use crate::access::Access;
 use crate::config::Context;
+use crate::rates;
 use crate::shapes::MICROVM_ONLY;
-use crate::throttle::Throttled;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.caller.account, Throttled::Get).await?;
-    call.check(&MICROVM_ONLY)?;
-    let record = context.path_microvm(&call, "GetMicrovm").await?;
-    Ok(Answer::ok(&views::microvm(&context, &record)))
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "GetMicrovm",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/microvms/{microvmIdentifier}"),
+    MICROVM_ONLY,
+    Access::Microvm(|context, _, record| Box::pin(ready(Ok(run(context, &record))))),
+)
+.rated(rates::GET);
+
+fn run(context: &Context, record: &MicrovmRecord) -> Answer {
+    Answer::json(&views::microvm(context, record))
 }

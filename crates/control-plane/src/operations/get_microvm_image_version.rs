@@ -1,20 +1,23 @@
 //! GetMicrovmImageVersion.
 
-use std::sync::Arc;
+use hearth_api::{ImageArn, ImageVersion};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::Error;
-
-use super::views;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
-use crate::config::{Context, store_failed};
+use super::{on, views};
+use crate::access::Access;
+use crate::config::Context;
+use crate::errors::version_not_found;
 use crate::shapes::VERSION_ONLY;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&VERSION_ONLY)?;
-    let (arn, version) = context.path_version(&call, "GetMicrovmImageVersion").await?;
-    let record =
-        context.services.store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?;
-    Ok(Answer::ok(&views::version(record.ok_or_else(|| Error::version_not_found(&arn, version))?)))
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "GetMicrovmImageVersion",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}"),
+    VERSION_ONLY,
+    Access::Version(|context, call, named| Box::pin(run(context, call, named))),
+);
+
+async fn run(context: &Context, _: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
+    let record = context.services.store.image_version(&arn, version).await?;
+    Ok(Answer::json(&views::version(record.ok_or_else(|| version_not_found(&arn, version))?)))
 }

@@ -1,10 +1,11 @@
 //! `clientToken`: the same token with the same parameters gets the first answer again.
 
-use hearth_api::{AccountId, Error};
+use hearth_api::AccountId;
 use hearth_records::{ClientToken, TokenClaim};
+use hearth_service::Error;
 use serde::Serialize;
 
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 
 /// The token of a request, if it has one. `parameters` is the request without it, `answer`
 /// what it will be given.
@@ -30,7 +31,7 @@ impl Context {
     /// The answer that a token stands for already, if there is a token and it does.
     pub(crate) async fn first_answer(&self, token: Option<ClientToken>) -> Result<Option<String>, Error> {
         let Some(token) = token else { return Ok(None) };
-        replay(self.services.store.client_token(&token).await.map_err(|error| store_failed(&error))?)
+        replay(self.services.store.client_token(&token).await?)
     }
 }
 

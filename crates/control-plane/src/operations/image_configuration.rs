@@ -1,10 +1,10 @@
 //! What CreateMicrovmImage and UpdateMicrovmImage check of a version's configuration
 //! beyond its shape.
 
-use hearth_api::{Architecture, Error, HookState, Hooks, ImageArn, ImageConfiguration, Resources, SizeClass};
+use hearth_api::{Architecture, HookState, Hooks, ImageArn, ImageConfiguration, Resources, SizeClass};
+use hearth_service::{Call, Error};
 
 use super::managed_images;
-use crate::call::Call;
 use crate::config::Context;
 use crate::connectors::egress;
 
@@ -38,7 +38,7 @@ pub(crate) async fn pass(
     context.authorize_pass_role(call, &configuration.build_role_arn, &image.to_string())?;
     context.authorize_pass_connectors(call, named.unwrap_or_default()).await?;
     let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
-    context.check_connectors(&call.caller.account, connectors).await
+    context.check_connectors(&call.caller().account, connectors).await
 }
 
 fn check_artifact(uri: &str) -> Result<(), Error> {

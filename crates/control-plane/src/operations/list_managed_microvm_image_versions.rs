@@ -1,25 +1,32 @@
 //! ListManagedMicrovmImageVersions.
 
-use std::sync::Arc;
+use std::future::ready;
 
-use axum::extract::State;
-use hearth_api::{Error, managed_base_image_arn};
+use hearth_api::{ImageArn, Page, managed_base_image_arn};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use super::managed_images;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::{managed_images, on};
+use crate::access::Access;
 use crate::config::Context;
-use crate::page::PageRequest;
+use crate::errors::image_not_found;
+use crate::pages::has_page;
 use crate::shapes::LIST_OF_IMAGE;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&LIST_OF_IMAGE)?;
-    let request = PageRequest::of(&context, &call)?;
-    let arn = context.path_image(&call, "ListManagedMicrovmImageVersions").await?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "ListManagedMicrovmImageVersions",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/managed-microvm-images/{imageIdentifier}/versions"),
+    LIST_OF_IMAGE,
+    Access::Image(|context, call, arn| Box::pin(ready(run(context, &call, &arn)))),
+)
+.with_rule(has_page);
+
+fn run(context: &Context, call: &Call, arn: &ImageArn) -> Outcome {
     let region = &context.config.region;
     if arn.to_string() != managed_base_image_arn(region) {
-        return Err(Error::image_not_found(&arn).into());
+        return Err(image_not_found(arn));
     }
-    let versions = managed_images::versions(region);
-    Ok(Answer::ok(&request.slice(versions, |version| version.image_version.clone(), |version| version)))
+    let mut items = managed_images::versions(region);
+    let next_token = context.page(call)?.slice(&mut items, |version| version.image_version.clone());
+    Ok(Answer::json(&Page { items, next_token }))
 }

@@ -1,20 +1,28 @@
 //! ListManagedMicrovmImages.
 
-use std::sync::Arc;
+use std::future::ready;
 
-use axum::extract::State;
+use hearth_api::Page;
+use hearth_service::shape::Member;
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use super::managed_images;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::{managed_images, on};
+use crate::access::Access;
 use crate::config::Context;
-use crate::page::PageRequest;
-use crate::shapes::LIST;
+use crate::shapes::{MAX_RESULTS, NEXT_TOKEN};
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&LIST)?;
-    context.authorize(&call, "ListManagedMicrovmImages")?;
-    let request = PageRequest::of(&context, &call)?;
-    let images = vec![managed_images::summary(&context.config.region)];
-    Ok(Answer::ok(&request.slice(images, |image| image.image_arn.clone(), |image| image)))
+const SHAPE: &[Member] = &[MAX_RESULTS, NEXT_TOKEN];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "ListManagedMicrovmImages",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/managed-microvm-images"),
+    SHAPE,
+    Access::Everything(|context, call, ()| Box::pin(ready(run(context, &call)))),
+);
+
+fn run(context: &Context, call: &Call) -> Outcome {
+    let mut items = vec![managed_images::summary(&context.config.region)];
+    let next_token = context.page(call)?.slice(&mut items, |image| image.image_arn.clone());
+    Ok(Answer::json(&Page { items, next_token }))
 }

@@ -1,30 +1,45 @@
 //! ListMicrovmImageBuilds, with its three filters.
 
-use std::sync::Arc;
+use hearth_api::{Architecture, Chipset, ImageArn, ImageVersion, Page};
+use hearth_service::shape::{Member, Shape, query};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::{Architecture, Chipset, Error};
+use super::{on, views};
+use crate::access::Access;
+use crate::config::Context;
+use crate::errors::version_not_found;
+use crate::pages::has_page;
+use crate::shapes::{ARCHITECTURE, IMAGE, MAX_RESULTS, NEXT_TOKEN, NON_BLANK, VERSION};
 
-use super::views;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
-use crate::config::{Context, store_failed};
-use crate::page::PageRequest;
-use crate::shapes::LIST_MICROVM_IMAGE_BUILDS;
+const SHAPE: &[Member] = &[
+    MAX_RESULTS,
+    NEXT_TOKEN,
+    IMAGE,
+    VERSION,
+    query("architecture", &ARCHITECTURE),
+    query("chipset", &Shape::Enumeration(&["GRAVITON", "INTEL"])),
+    query("chipsetGeneration", &NON_BLANK),
+];
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&LIST_MICROVM_IMAGE_BUILDS)?;
-    let request = PageRequest::of(&context, &call)?;
-    let (arn, version) = context.path_version(&call, "ListMicrovmImageBuilds").await?;
-    let architecture = call.query("architecture").and_then(Architecture::parse);
-    let chipset = call.query("chipset").and_then(Chipset::parse);
-    let generation = call.query("chipsetGeneration");
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "ListMicrovmImageBuilds",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}/builds"),
+    SHAPE,
+    Access::Version(|context, call, named| Box::pin(run(context, call, named))),
+)
+.with_rule(has_page);
+
+async fn run(context: &Context, call: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
+    let architecture = call.input().get("architecture").and_then(Architecture::parse);
+    let chipset = call.input().get("chipset").and_then(Chipset::parse);
+    let generation = call.input().get("chipsetGeneration");
     let store = &context.services.store;
-    if store.image_version(&arn, version).await.map_err(|error| store_failed(&error))?.is_none() {
-        return Err(Error::version_not_found(&arn, version).into());
+    if store.image_version(&arn, version).await?.is_none() {
+        return Err(version_not_found(&arn, version));
     }
-    let records = store.builds(&arn, version).await.map_err(|error| store_failed(&error))?;
-    let builds = records
+    let records = store.builds(&arn, version).await?;
+    let mut items: Vec<_> = records
         .into_iter()
         .map(views::build_summary)
         .filter(|build| {
@@ -33,5 +48,6 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
                 && generation.is_none_or(|wanted| build.chipset_generation == wanted)
         })
         .collect();
-    Ok(Answer::ok(&request.slice(builds, |build| build.build_id.to_string(), |build| build)))
+    let next_token = context.page(&call)?.slice(&mut items, |build| build.build_id.to_string());
+    Ok(Answer::json(&Page { items, next_token }))
 }

@@ -1,33 +1,34 @@
-//! ListMicrovmImageVersions, newest first. As on the service, the list leaves out the
-//! environment variables.
+//! ListMicrovmImageVersions, newest first. As on the service, the list leaves out the environment
+//! variables.
 
-use std::sync::Arc;
+use hearth_api::{ImageArn, Page};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::Error;
-
-use super::views;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
-use crate::config::{Context, store_failed};
-use crate::page::PageRequest;
+use super::{on, views};
+use crate::access::Access;
+use crate::config::Context;
+use crate::errors::image_not_found;
+use crate::pages::has_page;
 use crate::shapes::LIST_OF_IMAGE;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&LIST_OF_IMAGE)?;
-    let request = PageRequest::of(&context, &call)?;
-    let arn = context.path_image(&call, "ListMicrovmImageVersions").await?;
-    let records = context.services.store.image_versions(&arn).await.map_err(|error| store_failed(&error))?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "ListMicrovmImageVersions",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/microvm-images/{imageIdentifier}/versions"),
+    LIST_OF_IMAGE,
+    Access::Image(|context, call, arn| Box::pin(run(context, call, arn))),
+)
+.with_rule(has_page);
+
+async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
+    let mut records = context.services.store.image_versions(&arn).await?;
     if records.is_empty() {
-        return Err(Error::image_not_found(&arn).into());
+        return Err(image_not_found(&arn));
     }
-    let page = request.slice(
-        records,
-        |record| record.version.to_string(),
-        |mut record| {
-            record.configuration.environment_variables = None;
-            views::version(record)
-        },
-    );
-    Ok(Answer::ok(&page))
+    let next_token = context.page(&call)?.slice(&mut records, |record| record.version.to_string());
+    let items = records.into_iter().map(|mut record| {
+        record.configuration.environment_variables = None;
+        views::version(record)
+    });
+    Ok(Answer::json(&Page { items: items.collect(), next_token }))
 }

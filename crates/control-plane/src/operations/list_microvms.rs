@@ -1,51 +1,60 @@
 //! ListMicrovms, newest first; ended ones stay listed.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::State;
 use bytes::Bytes;
-use hearth_api::{ImageVersion, MicrovmId, Timestamp};
+use hearth_api::{ImageVersion, MicrovmId, Page, Timestamp};
 use hearth_records::{MicrovmFilter, MicrovmSummary};
-use http::StatusCode;
+use hearth_service::shape::{Member, Shape, Text, query};
+use hearth_service::validate::violation;
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
-use super::views;
-use crate::answer::{Answer, Outcome, to_json};
-use crate::call::Call;
-use crate::config::{Context, store_failed};
-use crate::page::PageRequest;
+use super::{on, views};
+use crate::access::Access;
+use crate::config::Context;
 use crate::recent_pages::RecentPages;
-use crate::shapes::LIST_MICROVMS;
-use crate::validate::violation;
+use crate::shapes::{IDENTIFIER, MAX_RESULTS, NEXT_TOKEN};
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    call.check(&LIST_MICROVMS)?;
-    context.authorize(&call, "ListMicrovms")?;
-    let question = RecentPages::question(&*context.services.store, &call);
+const SHAPE: &[Member] = &[
+    MAX_RESULTS,
+    NEXT_TOKEN,
+    query("imageIdentifier", &IDENTIFIER),
+    query("imageVersion", &Shape::Text(Text::ANY)),
+];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "ListMicrovms",
+    Effect::Read,
+    on(Verb::Get, "/2025-09-09/microvms"),
+    SHAPE,
+    Access::Everything(|context, call, ()| Box::pin(run(context, call))),
+);
+
+async fn run(context: &Context, call: Call) -> Outcome {
+    let store = &context.services.store;
+    let question = RecentPages::question(&**store, &call);
     if let Some(body) = context.recent_pages.get(&question, Instant::now()) {
-        return Ok(Answer::text(StatusCode::OK, body));
+        return Ok(Answer::text(body));
     }
-    let request = PageRequest::of(&context, &call)?;
+    let page = context.page(&call)?;
+    let input = call.input();
     let image_arn =
-        call.query("imageIdentifier").map(|text| context.read_image_arn(&call, text)).transpose()?;
-    let image_version = call
-        .query("imageVersion")
-        .map(|text| {
-            let rule = "Member must be a version such as 1.0";
-            ImageVersion::parse(text).ok_or_else(|| violation(text, "imageVersion", rule))
-        })
-        .transpose()?;
-    let filter = MicrovmFilter { account: call.caller.account.clone(), image_arn, image_version };
-    let after = request.after.as_deref().and_then(read_place);
-    let records = context
-        .services
-        .store
-        .microvms(&filter, after.as_ref().map(|(started_at, id)| (*started_at, id)), request.limit + 1)
-        .await
-        .map_err(|error| store_failed(&error))?;
-    let body = Bytes::from(to_json(&request.page(records, place, views::microvm_item)));
+        input.get("imageIdentifier").map(|text| context.read_image_arn(&call, text)).transpose()?;
+    let image_version = input.get("imageVersion").map(read_version).transpose()?;
+    let filter = MicrovmFilter { account: call.caller().account.clone(), image_arn, image_version };
+    let after = page.after.as_deref().and_then(read_place);
+    let after = after.as_ref().map(|(started_at, id)| (*started_at, id));
+    let mut records = store.microvms(&filter, after, page.limit + 1).await?;
+    let next_token = page.cut(&mut records, place);
+    let items = records.into_iter().map(views::microvm_item).collect();
+    let body = Bytes::from(to_json(&Page { items, next_token }));
     context.recent_pages.put(question, body.clone(), Instant::now());
-    Ok(Answer::text(StatusCode::OK, body))
+    Ok(Answer::text(body))
+}
+
+fn read_version(text: &str) -> Result<ImageVersion, Error> {
+    let rule = "Member must be a version such as 1.0";
+    ImageVersion::parse(text).ok_or_else(|| Error::validation(violation(text, "imageVersion", rule)))
 }
 
 /// Where a page ended: also when that record has expired since, the next page begins there.

@@ -2,9 +2,10 @@
 //! are the same guest here; which artefacts it was built from is on record with each image version.
 
 use hearth_api::{
-    Architecture, CpuConfiguration, Error, ManagedMicrovmImageSummary, ManagedMicrovmImageVersion, Timestamp,
+    Architecture, CpuConfiguration, ManagedMicrovmImageSummary, ManagedMicrovmImageVersion, Timestamp,
     managed_base_image_arn,
 };
+use hearth_service::Error;
 
 /// Versions with their dates in milliseconds since 1970 (2026-07-21 and 2026-06-17,
 /// UTC), newest first.

@@ -1,7 +1,8 @@
 //! What is refused, in the words that the caller gets.
 
-use hearth_api::{Error, MicrovmId};
+use hearth_api::MicrovmId;
 use hearth_lifecycle::Refusal;
+use hearth_service::Error;
 
 use crate::arns::microvm_not_found;
 
@@ -14,7 +15,8 @@ pub(crate) fn translate(refusal: Refusal, id: &MicrovmId) -> Error {
         Refusal::Busy(state) => {
             Error::conflict(format!("The MicroVM {id} is in state {}; try again later.", state.as_str()))
         }
-        Refusal::Internal => Error::internal(),
+        // Lifecycle has logged it.
+        Refusal::Internal => hearth_api::Error::internal().into(),
     }
 }
 

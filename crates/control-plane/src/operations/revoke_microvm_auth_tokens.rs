@@ -1,27 +1,33 @@
-//! Revoking all tokens of a microVM: an extension, which AWS does not have. Who may make tokens may
-//! revoke them: it is authorised as CreateMicrovmAuthToken.
+//! Revoking all tokens of a microVM: an extension, which AWS does not have. A caller that may make
+//! tokens may revoke them: it is authorised as CreateMicrovmAuthToken.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use hearth_api::RevokedAuthTokens;
+use hearth_records::MicrovmRecord;
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use crate::answer::{Answer, Outcome};
+use super::on;
+use crate::access::Access;
 use crate::arns::microvm_not_found;
-use crate::call::Call;
-use crate::config::{Context, store_failed};
+use crate::config::Context;
+use crate::rates;
 use crate::shapes::MICROVM_ONLY;
-use crate::throttle::Throttled;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.caller.account, Throttled::AuthToken).await?;
-    call.check(&MICROVM_ONLY)?;
-    let id = context.path_microvm(&call, "CreateMicrovmAuthToken").await?.id;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "RevokeMicrovmAuthTokens",
+    Effect::Write,
+    on(Verb::Delete, "/hearth/2026-11-22/microvms/{microvmIdentifier}/auth-tokens"),
+    MICROVM_ONLY,
+    Access::Microvm(|context, call, record| Box::pin(run(context, call, record))),
+)
+.as_action("CreateMicrovmAuthToken")
+.rated(rates::AUTH_TOKEN);
+
+async fn run(context: &Context, _: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
     let services = &context.services;
-    let revoked = services.store.revoke_tokens(&id).await.map_err(|error| store_failed(&error))?;
+    let revoked = services.store.revoke_tokens(&id).await?;
     let revocations = revoked.ok_or_else(|| microvm_not_found(&id))?;
     // The record says so already, so tokens that are made meanwhile are good.
     services.token_keys.revoke(&id, revocations, jiff::Timestamp::now().as_second());
     tracing::info!(microvm = %id, revocations, "the microVM's tokens are revoked");
-    Ok(Answer::ok(&RevokedAuthTokens { microvm_id: id, revocations }))
+    Ok(Answer::json(&RevokedAuthTokens { microvm_id: id, revocations }))
 }

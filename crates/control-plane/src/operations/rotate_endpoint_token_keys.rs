@@ -1,28 +1,27 @@
 //! A new key for endpoint tokens: an extension, which AWS does not have. The keys are those of all
 //! accounts, so it is for the root user of the first account only.
 
-use std::sync::Arc;
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb};
 
-use axum::extract::State;
-use hearth_api::{Error, ErrorKind};
-
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use super::on;
+use crate::access::Access;
 use crate::config::Context;
 use crate::endpoints::RotationError;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    if !call.caller.is_root() || call.caller.account != context.config.operator {
-        let message = "Only the root user of the server's first account may rotate the endpoint token keys.";
-        return Err(Error::new(ErrorKind::AccessDenied, message).into());
-    }
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "RotateEndpointTokenKeys",
+    Effect::Write,
+    on(Verb::Post, "/hearth/2026-11-22/endpoint-token-keys"),
+    &[],
+    Access::Server(|context, call, ()| Box::pin(run(context, call))),
+);
+
+async fn run(context: &Context, _: Call) -> Outcome {
     let endpoints = context.services.endpoints.clone();
     let rotated = tokio::task::spawn_blocking(move || endpoints.rotate_token_keys()).await;
-    let rotated = rotated.map_err(|error| {
-        tracing::error!(%error, "the rotation of the endpoint token keys broke off");
-        Error::internal()
-    })?;
-    Ok(Answer::ok(&rotated.map_err(|error| refusal(&error))?))
+    let rotated = rotated
+        .map_err(|error| Error::failed("the rotation of the endpoint token keys broke off", &error))?;
+    Ok(Answer::json(&rotated.map_err(|error| refusal(&error))?))
 }
 
 fn refusal(error: &RotationError) -> Error {
@@ -30,9 +29,6 @@ fn refusal(error: &RotationError) -> Error {
         RotationError::TooOften { rotations } => Error::conflict(format!(
             "The endpoint token keys were rotated {rotations} times within an hour; try again later."
         )),
-        RotationError::Io(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "the endpoint token keys stay");
-            Error::internal()
-        }
+        RotationError::Io(_) => Error::failed("the endpoint token keys stay", error),
     }
 }

@@ -1,45 +1,73 @@
 //! RunMicrovm: resolves the version, records the microVM as PENDING and hands it to the registry.
 //! The answer does not wait for the launch; how that ends is read with GetMicrovm.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use hearth_api::{
-    Error, HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus,
-    RunMicrovmRequest,
+    HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, RunMicrovmRequest,
 };
 use hearth_records::{ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
-use http::StatusCode;
+use hearth_service::shape::{Member, Shape, optional, required, secret};
+use hearth_service::validate::violation;
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
 use super::idempotency::{client_token, replay};
 use super::refusals::customer_managed_key;
-use super::views;
-use crate::answer::{Answer, Outcome, to_json};
-use crate::call::Call;
+use super::{on, views};
+use crate::access::Access;
 use crate::capacity::quota_exceeded;
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 use crate::connectors::{egress, ingress};
-use crate::shapes::RUN_MICROVM;
-use crate::throttle::Throttled;
-use crate::validate::violation;
+use crate::rates;
+use crate::shapes::{
+    AT_LEAST_ONE, BOOLEAN, CLIENT_TOKEN, CONNECTOR, COUNT, IDENTIFIER, KMS_KEY_IDENTIFIER, LOGGING,
+    NON_BLANK, ROLE,
+};
 
 const DEFAULT_MAXIMUM_DURATION_SECONDS: u32 = 28_800;
-const OPERATION: &str = "RunMicrovm";
+const NAMED: &str = "RunMicrovm";
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.caller.account, Throttled::Run).await?;
-    let mut request: RunMicrovmRequest = call.input(&RUN_MICROVM)?;
-    let arn = context.image_arn(&call, OPERATION, &request.image_identifier).await?;
+/// The least idle time and the longest life are settings of the operator, checked by the operation.
+pub(super) const SHAPE: &[Member] = &[
+    optional("ingressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
+    optional("egressNetworkConnectors", &Shape::List(&CONNECTOR, 0, 10)),
+    required("imageIdentifier", &IDENTIFIER),
+    optional("imageVersion", &NON_BLANK),
+    optional("executionRoleArn", &ROLE),
+    optional(
+        "idlePolicy",
+        &Shape::Structure(&[
+            required("maxIdleDurationSeconds", &COUNT),
+            required("suspendedDurationSeconds", &COUNT),
+            required("autoResumeEnabled", &BOOLEAN),
+        ]),
+    ),
+    optional("logging", &LOGGING),
+    optional("runHookPayload", &secret(4096)),
+    optional("maximumDurationInSeconds", &AT_LEAST_ONE),
+    KMS_KEY_IDENTIFIER,
+    optional("clientToken", &CLIENT_TOKEN),
+];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    NAMED,
+    Effect::Write,
+    on(Verb::Post, "/2025-09-09/microvms"),
+    SHAPE,
+    Access::Image(|context, call, arn| Box::pin(run(context, call, arn))),
+)
+.rated(rates::RUN);
+
+async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
+    let mut request: RunMicrovmRequest = call.read()?;
     let token = request.client_token.take();
     // A repeated call gets its answer even if the image has gone since.
-    let repeated = client_token(&call.caller.account, OPERATION, token.clone(), &request, "");
+    let repeated = client_token(&call.caller().account, NAMED, token.clone(), &request, "");
     if let Some(answer) = context.first_answer(repeated).await? {
-        return Ok(Answer::text(StatusCode::OK, answer));
+        return Ok(Answer::text(answer));
     }
     customer_managed_key(request.kms_key_identifier.as_ref())?;
-    check_idle_policy(&context, &request)?;
-    let maximum_duration_in_seconds = maximum_duration(&context, request.maximum_duration_in_seconds)?;
-    let version = launchable_version(&context, &arn, request.image_version.as_deref()).await?;
+    check_idle_policy(context, &request)?;
+    let maximum_duration_in_seconds = maximum_duration(context, request.maximum_duration_in_seconds)?;
+    let version = launchable_version(context, &arn, request.image_version.as_deref()).await?;
     check_payload(&version, &request)?;
 
     let region = &context.config.region;
@@ -52,34 +80,34 @@ pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         logging: request.logging.clone(),
         ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
         egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
-        run_by: request.execution_role_arn.is_none().then(|| call.caller.author()),
+        run_by: request.execution_role_arn.is_none().then(|| call.caller().author()),
     };
     if let Some(role) = &settings.execution_role_arn {
         context.authorize_pass_role(&call, role, &arn.to_string())?;
     }
     context.authorize_pass_connectors(&call, &settings.ingress_network_connectors).await?;
     context.authorize_pass_connectors(&call, &settings.egress_network_connectors).await?;
-    context.check_connectors(&call.caller.account, &settings.egress_network_connectors).await?;
+    context.check_connectors(&call.caller().account, &settings.egress_network_connectors).await?;
     context.check_capacity()?;
-    let record = MicrovmRecord::pending(call.caller.account.clone(), arn, version.version, settings);
+    let record = MicrovmRecord::pending(call.caller().account.clone(), arn, version.version, settings);
     context.authorize_logging(&call, &record).await?;
-    let answer = to_json(&views::microvm(&context, &record));
-    let token = client_token(&call.caller.account, OPERATION, token, &request, &answer);
-    let inserted = insert(&context, &record, token, request.run_hook_payload.as_deref()).await?;
+    let answer = to_json(&views::microvm(context, &record));
+    let token = client_token(&call.caller().account, NAMED, token, &request, &answer);
+    let inserted = insert(context, &record, token, request.run_hook_payload.as_deref()).await?;
     let answer = match inserted {
         InsertedMicrovm::Inserted => {
             context.services.registry.launch(record);
             answer
         }
         InsertedMicrovm::VersionGone => {
-            return Err(no_active_version(&record.image_arn, request.image_version.as_deref()).into());
+            return Err(no_active_version(&record.image_arn, request.image_version.as_deref()));
         }
         InsertedMicrovm::QuotaExceeded(quota) => {
-            return Err(quota_exceeded(quota, &context.config.quotas).into());
+            return Err(quota_exceeded(quota, &context.config.quotas));
         }
         InsertedMicrovm::Token(claim) => replay(claim)?.unwrap_or(answer),
     };
-    Ok(Answer::text(StatusCode::OK, answer))
+    Ok(Answer::text(answer))
 }
 
 /// Records the microVM, after the payload of its run hook: whoever finds the record finds the
@@ -94,15 +122,14 @@ async fn insert(
     if let Some(payload) = payload
         && let Err(error) = registry.keep_payload(&record.id, payload)
     {
-        tracing::error!(%error, "the payload of a run hook could not be written");
         registry.discard_payload(&record.id);
-        return Err(Error::internal());
+        return Err(Error::failed("the payload of a run hook could not be written", &error));
     }
     let inserted = context.services.store.insert_microvm(record, token, &context.config.quotas).await;
     if payload.is_some() && !matches!(inserted, Ok(InsertedMicrovm::Inserted)) {
         registry.discard_payload(&record.id);
     }
-    inserted.map_err(|error| store_failed(&error))
+    Ok(inserted?)
 }
 
 /// The time that the microVM may live: at most 8 hours on the service, a setting here. Whoever does
@@ -113,11 +140,11 @@ fn maximum_duration(context: &Context, wanted: Option<u32>) -> Result<u32, Error
         seconds => seconds,
     };
     match wanted {
-        Some(seconds) if seconds > limit => Err(violation(
+        Some(seconds) if seconds > limit => Err(Error::validation(violation(
             seconds,
             "maximumDurationInSeconds",
             &format!("Member must have value less than or equal to {limit}"),
-        )),
+        ))),
         Some(seconds) => Ok(seconds),
         None => Ok(DEFAULT_MAXIMUM_DURATION_SECONDS.min(limit)),
     }
@@ -127,11 +154,11 @@ fn maximum_duration(context: &Context, wanted: Option<u32>) -> Result<u32, Error
 fn check_idle_policy(context: &Context, request: &RunMicrovmRequest) -> Result<(), Error> {
     let minimum = context.config.minimum_idle_seconds;
     match request.idle_policy {
-        Some(policy) if policy.max_idle_duration_seconds < minimum => Err(violation(
+        Some(policy) if policy.max_idle_duration_seconds < minimum => Err(Error::validation(violation(
             policy.max_idle_duration_seconds,
             "idlePolicy.maxIdleDurationSeconds",
             &format!("Member must have value greater than or equal to {minimum}"),
-        )),
+        ))),
         _ => Ok(()),
     }
 }
@@ -145,16 +172,13 @@ async fn launchable_version(
 ) -> Result<ImageVersionRecord, Error> {
     let store = &context.services.store;
     let not_found = || no_active_version(arn, wanted);
-    let image = store.image(arn).await.map_err(|error| store_failed(&error))?.ok_or_else(not_found)?;
+    let image = store.image(arn).await?.ok_or_else(not_found)?;
     let version = match wanted {
         // `1` is refused here, unlike where versions are read.
         Some(text) => ImageVersion::parse(text).filter(|version| version.to_string() == text),
         None => image.latest_active_version,
     };
-    let version = store
-        .image_version(arn, version.ok_or_else(not_found)?)
-        .await
-        .map_err(|error| store_failed(&error))?;
+    let version = store.image_version(arn, version.ok_or_else(not_found)?).await?;
     version
         .filter(|version| {
             version.state == ImageVersionState::Successful

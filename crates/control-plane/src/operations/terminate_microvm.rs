@@ -1,20 +1,25 @@
 //! TerminateMicrovm; repeating it changes nothing.
 
-use std::sync::Arc;
+use hearth_records::MicrovmRecord;
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-
+use super::on;
 use super::refusals::translate;
-use crate::answer::{Answer, Outcome};
-use crate::call::Call;
+use crate::access::Access;
 use crate::config::Context;
+use crate::rates;
 use crate::shapes::MICROVM_ONLY;
-use crate::throttle::Throttled;
 
-pub(crate) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    context.throttle.admit(&call.caller.account, Throttled::Terminate).await?;
-    call.check(&MICROVM_ONLY)?;
-    let id = context.path_microvm(&call, "TerminateMicrovm").await?.id;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "TerminateMicrovm",
+    Effect::Write,
+    on(Verb::Delete, "/2025-09-09/microvms/{microvmIdentifier}"),
+    MICROVM_ONLY,
+    Access::Microvm(|context, call, record| Box::pin(run(context, call, record))),
+)
+.rated(rates::TERMINATE);
+
+async fn run(context: &Context, _: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
     context.services.registry.terminate(&id).await.map_err(|refusal| translate(refusal, &id))?;
-    Ok(Answer::empty())
+    Ok(Answer::Nothing)
 }

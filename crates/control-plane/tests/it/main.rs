@@ -9,6 +9,7 @@ mod authorization;
 mod extensions;
 mod hang_ups;
 mod images;
+mod logging;
 mod microvms;
 mod network_connectors;
 mod quotas;

@@ -1,36 +1,45 @@
 //! CreateNetworkConnector.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use hearth_api::{CreateNetworkConnectorRequest, NetworkConnectorArn};
-use hearth_records::{
-    InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord, Taggable,
-};
-use http::StatusCode;
+use hearth_records::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_service::shape::{Member, optional, patterned, required};
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb, to_json};
 
-use super::refusal::Outcome;
-use super::{conflict, first_answer, invalid, now, requirements, settled, views};
-use crate::answer::{Answer, to_json};
-use crate::call::Call;
+use super::shapes::{CLIENT_TOKEN, CONFIGURATION, NAME, ROLE};
+use super::{CONNECTORS, answering, conflict, first_answer, invalid, now, requirements, settled, views};
+use crate::access::Access;
 use crate::capacity::quota_exceeded;
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 use crate::operations::idempotency::client_token;
-use crate::shapes::network_connectors::CREATE_NETWORK_CONNECTOR;
+use crate::shapes::TAGS;
 
-const OPERATION: &str = "CreateNetworkConnector";
+const NAMED: &str = "CreateNetworkConnector";
 
-pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let mut request: CreateNetworkConnectorRequest = call.input(&CREATE_NETWORK_CONNECTOR)?;
+const SHAPE: &[Member] = &[
+    required("Name", &patterned(1, 140, NAME)),
+    required("Configuration", &CONFIGURATION),
+    optional("OperatorRole", &ROLE),
+    optional("ClientToken", &CLIENT_TOKEN),
+    optional("Tags", &TAGS),
+];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    NAMED,
+    Effect::Write,
+    answering(202, Verb::Post, CONNECTORS),
+    SHAPE,
+    Access::NewConnector(|context, call, ()| Box::pin(run(context, call))),
+);
+
+async fn run(context: &Context, call: Call) -> Outcome {
+    let mut request: CreateNetworkConnectorRequest = call.read()?;
     let token = request.client_token.take();
-    let any = NetworkConnectorArn::of(&context.config.region, &call.caller.account, "*");
     let tags = request.tags.clone().unwrap_or_default();
-    context.authorize_tagging(&call, OPERATION, &Taggable::NetworkConnector(any), &tags).await?;
     let token = token.ok_or_else(|| invalid("ClientToken is a required field"))?;
     let mut configuration = request.configuration.clone();
     requirements::complete(&mut configuration)?;
     let operator_role = requirements::operator_role(request.operator_role.clone())?;
-    let arn = NetworkConnectorArn::new(&context.config.region, &call.caller.account);
+    let arn = NetworkConnectorArn::new(&context.config.region, &call.caller().account);
     context.authorize_pass_role(&call, &operator_role, &arn.to_string())?;
 
     let now = now();
@@ -54,23 +63,22 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         },
     };
     let answer = to_json(&views::description(&connector, &connector.latest, connector.state(now)));
-    let token = client_token(&call.caller.account, OPERATION, Some(token), &request, &answer);
+    let token = client_token(&call.caller().account, NAMED, Some(token), &request, &answer);
     let inserted = context
         .services
         .store
         .insert_network_connector(&connector, token, now, &context.config.quotas)
-        .await
-        .map_err(|error| store_failed(&error))?;
+        .await?;
     let answer = match inserted {
         InsertedNetworkConnector::Inserted => answer,
         InsertedNetworkConnector::NameTaken => {
             let message = format!("A network connector with the name '{}' already exists", connector.name);
-            return Err(conflict(message).into());
+            return Err(conflict(message));
         }
         InsertedNetworkConnector::QuotaExceeded(quota) => {
-            return Err(quota_exceeded(quota, &context.config.quotas).into());
+            return Err(quota_exceeded(quota, &context.config.quotas));
         }
         InsertedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
     };
-    Ok(Answer::text(StatusCode::ACCEPTED, answer))
+    Ok(Answer::text(answer))
 }

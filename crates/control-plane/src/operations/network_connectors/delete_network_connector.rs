@@ -1,28 +1,30 @@
 //! DeleteNetworkConnector: the connector, or with a qualified ARN one version that is not its
 //! latest. Repeating it changes nothing, even when what is named is gone.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use hearth_api::{Error, NetworkConnectorState};
+use hearth_api::NetworkConnectorState;
 use hearth_records::{DeletedNetworkConnector, NetworkConnectorRecord};
-use http::StatusCode;
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb};
 
-use super::refusal::Outcome;
-use super::{conflict, identifier, invalid, now, settled, views};
-use crate::answer::{Answer, to_json};
-use crate::call::Call;
-use crate::config::{Context, store_failed};
+use super::identifier::{self, NamedConnector, Which};
+use super::shapes::IDENTIFIER_ONLY;
+use super::{CONNECTOR, answering, conflict, invalid, settled, views};
+use crate::access::Access;
+use crate::config::Context;
 
-pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let now = now();
-    let wanted = identifier::arn(&context, &call)?;
-    let connector =
-        identifier::connector_or_gone(&context, &call, "DeleteNetworkConnector", &wanted, now).await?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "DeleteNetworkConnector",
+    Effect::Write,
+    answering(202, Verb::Delete, CONNECTOR),
+    IDENTIFIER_ONLY,
+    Access::Connector(Which::AlsoGone, |context, call, named| Box::pin(run(context, call, named))),
+);
+
+async fn run(context: &Context, _: Call, named: NamedConnector) -> Outcome {
+    let NamedConnector { wanted, record: connector, now } = named;
     let (arn, version, state) = match wanted.version {
         None => (connector.arn.clone(), connector.latest.clone(), connector.state(now)),
         Some(number) => {
-            let version = identifier::version_or_gone(&context, &wanted, number).await?;
+            let version = identifier::version_or_gone(context, &wanted, number).await?;
             let state = version.state(now);
             (wanted, version, state)
         }
@@ -31,22 +33,22 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
         NetworkConnectorState::Deleting => {}
         NetworkConnectorState::Pending if arn.version.is_none() => {
             let message = format!("The network connector {arn} is in state PENDING; try again later.");
-            return Err(conflict(message).into());
+            return Err(conflict(message));
         }
         _ => {
             check_not_latest(&connector, arn.version)?;
             let store = &context.services.store;
-            let deleted = store.delete_network_connector(&arn, settled(now)).await;
-            if deleted.map_err(|error| store_failed(&error))? == DeletedNetworkConnector::InUse {
+            let deleted = store.delete_network_connector(&arn, settled(now)).await?;
+            if deleted == DeletedNetworkConnector::InUse {
                 let message = format!(
                     "The network connector {arn} is in use by MicroVMs or MicroVM images and cannot be deleted."
                 );
-                return Err(conflict(message).into());
+                return Err(conflict(message));
             }
         }
     }
     let answer = views::description(&connector, &version, NetworkConnectorState::Deleting);
-    Ok(Answer::text(StatusCode::ACCEPTED, to_json(&answer)))
+    Ok(Answer::json(&answer))
 }
 
 /// While an update is in progress, what it replaces is still in use.

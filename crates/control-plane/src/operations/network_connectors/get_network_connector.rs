@@ -1,26 +1,30 @@
 //! GetNetworkConnector: the connector, or with a qualified ARN one of its versions.
 
-use std::sync::Arc;
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use axum::extract::State;
-
-use super::refusal::Outcome;
-use super::{identifier, now, views};
-use crate::answer::Answer;
-use crate::call::Call;
+use super::identifier::{self, NamedConnector, Which};
+use super::shapes::IDENTIFIER_ONLY;
+use super::{CONNECTOR, answering, views};
+use crate::access::Access;
 use crate::config::Context;
 use crate::connectors::connector_not_found;
 
-pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let now = now();
-    let arn = identifier::arn(&context, &call)?;
-    let connector = identifier::connector(&context, &call, "GetNetworkConnector", &arn, now).await?;
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "GetNetworkConnector",
+    Effect::Read,
+    answering(200, Verb::Get, CONNECTOR),
+    IDENTIFIER_ONLY,
+    Access::Connector(Which::Any, |context, call, named| Box::pin(run(context, call, named))),
+);
+
+async fn run(context: &Context, _: Call, named: NamedConnector) -> Outcome {
+    let NamedConnector { wanted: arn, record: connector, now } = named;
     let Some(number) = arn.version else {
-        return Ok(Answer::ok(&views::connector(&connector, now)));
+        return Ok(Answer::json(&views::connector(&connector, now)));
     };
-    let version = identifier::version_or_gone(&context, &arn, number).await?;
+    let version = identifier::version_or_gone(context, &arn, number).await?;
     if version.is_gone(now) {
-        return Err(connector_not_found(&arn.to_string()).into());
+        return Err(connector_not_found(&arn.to_string()));
     }
-    Ok(Answer::ok(&views::version(&connector, &version, now)))
+    Ok(Answer::json(&views::version(&connector, &version, now)))
 }

@@ -1,37 +1,37 @@
 //! ListNetworkConnectors, by name.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use hearth_api::ListNetworkConnectorsResponse;
 use hearth_records::ConnectorPage;
+use hearth_service::shape::Member;
+use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use super::refusal::Outcome;
-use super::{marker, now, views};
-use crate::answer::Answer;
-use crate::call::Call;
-use crate::config::{Context, store_failed};
-use crate::shapes::network_connectors::LIST_NETWORK_CONNECTORS;
+use super::shapes::{MARKER, MAX_ITEMS, STATE};
+use super::{CONNECTORS, answering, marker, now, views};
+use crate::access::Access;
+use crate::config::Context;
 
-pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
+const SHAPE: &[Member] = &[STATE, MAX_ITEMS, MARKER];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    "ListNetworkConnectors",
+    Effect::Read,
+    answering(200, Verb::Get, CONNECTORS),
+    SHAPE,
+    Access::Everything(|context, call, ()| Box::pin(run(context, call))),
+);
+
+async fn run(context: &Context, call: Call) -> Outcome {
     let now = now();
-    call.check(&LIST_NETWORK_CONNECTORS)?;
-    context.authorize(&call, "ListNetworkConnectors")?;
-    let request = marker::page(&context, &call, marker::DEFAULT_ITEMS)?;
+    let page = marker::page(context, &call, marker::DEFAULT_ITEMS)?;
     let wanted = ConnectorPage {
-        after: request.after.as_deref(),
+        after: page.after.as_deref(),
         state: marker::state(&call),
-        limit: request.limit + 1,
+        limit: page.limit + 1,
         now,
     };
-    let store = &context.services.store;
-    let records = store
-        .network_connectors(&call.caller.account, &wanted)
-        .await
-        .map_err(|error| store_failed(&error))?;
-    let page = request.page(records, |record| record.name.clone(), |record| views::summary(record, now));
-    Ok(Answer::ok(&ListNetworkConnectorsResponse {
-        network_connectors: page.items,
-        next_marker: page.next_token,
-    }))
+    let account = &call.caller().account;
+    let mut records = context.services.store.network_connectors(account, &wanted).await?;
+    let next_marker = page.cut(&mut records, |record| record.name.clone());
+    let network_connectors = records.into_iter().map(|record| views::summary(record, now)).collect();
+    Ok(Answer::json(&ListNetworkConnectorsResponse { network_connectors, next_marker }))
 }

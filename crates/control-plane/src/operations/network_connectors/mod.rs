@@ -1,18 +1,16 @@
-//! The network connectors of `lambda-core`: routes, and what the operations share.
-//! One file per operation.
+//! The network connectors of `lambda-core`: their table, and what the operations share. One file
+//! per operation.
 //!
 //! A connector is a record here: it can be named as an egress connector, and a guest that is run
 //! with it has no way out, because the VPC that it leads to is not there.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::routing::{get, post};
-use hearth_api::{Error, ErrorKind, Timestamp};
+use hearth_api::{ErrorKind, Timestamp};
 use hearth_records::TokenClaim;
+use hearth_service::{Error, Http, Operation, Protocol, Verb};
 
 use super::idempotency::replay;
 use crate::config::Context;
+use crate::errors;
 
 mod create_network_connector;
 mod delete_network_connector;
@@ -21,28 +19,33 @@ mod identifier;
 mod list_network_connector_versions;
 mod list_network_connectors;
 mod marker;
-mod refusal;
 mod requirements;
+mod shapes;
 mod update_network_connector;
 mod views;
+
+pub(crate) use identifier::{NamedConnector, Which};
 
 /// How long a connector is PENDING or DELETING, and an update InProgress. The service takes
 /// minutes; there is nothing to make or remove here, but clients should meet these states.
 const SETTLING_MILLISECONDS: i64 = 1000;
 
-/// The operations with their paths (`lambda-core` 2026-04-30).
-pub(crate) fn routes() -> Router<Arc<Context>> {
-    let connectors = "/2026-04-04/network-connectors";
-    let connector = "/2026-04-04/network-connectors/{identifier}";
-    Router::new()
-        .route(connectors, post(create_network_connector::handle).get(list_network_connectors::handle))
-        .route(
-            connector,
-            get(get_network_connector::handle)
-                .put(update_network_connector::handle)
-                .delete(delete_network_connector::handle),
-        )
-        .route(&format!("{connector}/versions"), get(list_network_connector_versions::handle))
+const CONNECTORS: &str = "/2026-04-04/network-connectors";
+const CONNECTOR: &str = "/2026-04-04/network-connectors/{identifier}";
+
+/// The operations of `lambda-core` 2026-04-30 that are served.
+pub(super) static OPERATIONS: [&Operation<Context>; 6] = [
+    &create_network_connector::OPERATION,
+    &get_network_connector::OPERATION,
+    &list_network_connectors::OPERATION,
+    &list_network_connector_versions::OPERATION,
+    &update_network_connector::OPERATION,
+    &delete_network_connector::OPERATION,
+];
+
+/// An operation of `lambda-core` with its status of success.
+const fn answering(status: u16, verb: Verb, path: &'static str) -> Protocol {
+    Protocol::RestJson(Http { verb, path, status, errors: errors::core })
 }
 
 /// The time, as exact as it is stored.

@@ -1,7 +1,8 @@
 //! What the service requires although the model does not (recorded exchanges and measurements): it
 //! refuses with sentences of its own, after the shape is known to be right.
 
-use hearth_api::{Error, NetworkConnectorConfiguration};
+use hearth_api::NetworkConnectorConfiguration;
+use hearth_service::Error;
 
 use super::invalid;
 

@@ -1,43 +1,52 @@
 //! UpdateNetworkConnector: a new version, unless nothing changes.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use hearth_api::{
-    Error, NetworkConnectorState, NetworkConnectorUpdateStatus, Timestamp, UpdateNetworkConnectorRequest,
+    NetworkConnectorState, NetworkConnectorUpdateStatus, Timestamp, UpdateNetworkConnectorRequest,
 };
 use hearth_records::{
     ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
 };
-use http::StatusCode;
+use hearth_service::shape::{Member, optional};
+use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
-use super::refusal::Outcome;
-use super::{conflict, first_answer, identifier, now, requirements, settled, views};
-use crate::answer::{Answer, to_json};
-use crate::call::Call;
+use super::identifier::{NamedConnector, Which};
+use super::shapes::{CLIENT_TOKEN, CONFIGURATION, IDENTIFIER, ROLE};
+use super::{CONNECTOR, answering, conflict, first_answer, requirements, settled, views};
+use crate::access::Access;
 use crate::capacity::quota_exceeded;
-use crate::config::{Context, store_failed};
+use crate::config::Context;
 use crate::operations::idempotency::client_token;
-use crate::shapes::network_connectors::UPDATE_NETWORK_CONNECTOR;
 
-const OPERATION: &str = "UpdateNetworkConnector";
+const NAMED: &str = "UpdateNetworkConnector";
 
-pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> Outcome {
-    let mut request: UpdateNetworkConnectorRequest = call.input(&UPDATE_NETWORK_CONNECTOR)?;
+const SHAPE: &[Member] = &[
+    IDENTIFIER,
+    optional("Configuration", &CONFIGURATION),
+    optional("OperatorRole", &ROLE),
+    optional("ClientToken", &CLIENT_TOKEN),
+];
+
+pub(super) const OPERATION: Operation<Context> = Operation::new(
+    NAMED,
+    Effect::Write,
+    answering(202, Verb::Put, CONNECTOR),
+    SHAPE,
+    Access::Connector(Which::Whole, |context, call, named| Box::pin(run(context, call, named))),
+);
+
+async fn run(context: &Context, call: Call, named: NamedConnector) -> Outcome {
+    let NamedConnector { record: connector, now, .. } = named;
+    let mut request: UpdateNetworkConnectorRequest = call.read()?;
     let token = request.client_token.take();
-    let now = now();
-    let arn = identifier::unqualified_arn(&context, &call)?;
-    let connector = identifier::connector(&context, &call, OPERATION, &arn, now).await?;
     let store = &context.services.store;
     let token = |answer: &str| {
-        client_token(&call.caller.account, OPERATION, token.clone(), &(&connector.arn, &request), answer)
+        client_token(&call.caller().account, NAMED, token.clone(), &(&connector.arn, &request), answer)
     };
     // A repeated call gets its answer although its first one is in progress.
     if let Some(token) = token("")
-        && let Some(answer) =
-            first_answer(store.client_token(&token).await.map_err(|error| store_failed(&error))?)?
+        && let Some(answer) = first_answer(store.client_token(&token).await?)?
     {
-        return Ok(Answer::text(StatusCode::ACCEPTED, answer));
+        return Ok(Answer::text(answer));
     }
     if let Some(role) = &request.operator_role {
         context.authorize_pass_role(&call, role, &connector.arn.to_string())?;
@@ -47,20 +56,19 @@ pub(super) async fn handle(State(context): State<Arc<Context>>, call: Call) -> O
     let answer = to_json(&views::updated(&changed, now));
     let written = store
         .update_network_connector(&changed, connector.latest.version, token(&answer), &context.config.quotas)
-        .await
-        .map_err(|error| store_failed(&error))?;
+        .await?;
     let answer = match written {
         UpdatedNetworkConnector::Updated => answer,
         UpdatedNetworkConnector::Changed => {
             let message = format!("The network connector {} was changed by another request.", connector.arn);
-            return Err(conflict(message).into());
+            return Err(conflict(message));
         }
         UpdatedNetworkConnector::QuotaExceeded(quota) => {
-            return Err(quota_exceeded(quota, &context.config.quotas).into());
+            return Err(quota_exceeded(quota, &context.config.quotas));
         }
         UpdatedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
     };
-    Ok(Answer::text(StatusCode::ACCEPTED, answer))
+    Ok(Answer::text(answer))
 }
 
 fn check_state(connector: &NetworkConnectorRecord, now: Timestamp) -> Result<(), Error> {

@@ -1,11 +1,13 @@
-//! Shapes of network connectors, from the service model `lambda-core` 2026-04-30. What the model
-//! leaves optional and the service requires all the same is checked by the operations.
+//! What the shapes of network connectors have in common, from the service model `lambda-core`
+//! 2026-04-30. What the model leaves optional and the service requires all the same is checked by
+//! the operations.
 
-use super::{TAGS, is_role_arn, optional, path, patterned, query, required, text};
-use crate::validate::{Member, Pattern, Shape, Text};
+use hearth_service::shape::{Member, Pattern, Shape, Text, optional, path, patterned, query, required, text};
+
+use crate::shapes::is_role_arn;
 
 /// The model allows an ARN as well; the service's meaning of that is unknown.
-const NAME: Pattern = Pattern {
+pub(super) const NAME: Pattern = Pattern {
     expression: "[a-zA-Z0-9_-]{1,64}",
     matches: |text| {
         (1..=64).contains(&text.len())
@@ -41,9 +43,9 @@ fn is_operator_role(text: &str) -> bool {
     })
 }
 
-const ROLE: Shape = patterned(0, 10_000, OPERATOR_ROLE);
-const CLIENT_TOKEN: Shape = text(1, 64);
-const CONFIGURATION: Shape = Shape::Union(&[optional(
+pub(super) const ROLE: Shape = patterned(0, 10_000, OPERATOR_ROLE);
+pub(super) const CLIENT_TOKEN: Shape = text(1, 64);
+pub(super) const CONFIGURATION: Shape = Shape::Union(&[optional(
     "VpcEgressConfiguration",
     &Shape::Structure(&[
         optional("SubnetIds", &Shape::List(&patterned(0, 1024, SUBNET), 1, 16)),
@@ -60,35 +62,18 @@ const CONFIGURATION: Shape = Shape::Union(&[optional(
     ]),
 )]);
 
-/// CreateNetworkConnector.
-pub(crate) static CREATE_NETWORK_CONNECTOR: Shape = Shape::Structure(&[
-    required("Name", &patterned(1, 140, NAME)),
-    required("Configuration", &CONFIGURATION),
-    optional("OperatorRole", &ROLE),
-    optional("ClientToken", &CLIENT_TOKEN),
-    optional("Tags", &TAGS),
-]);
-
-/// UpdateNetworkConnector.
-pub(crate) static UPDATE_NETWORK_CONNECTOR: Shape = Shape::Structure(&[
-    optional("Configuration", &CONFIGURATION),
-    optional("OperatorRole", &ROLE),
-    optional("ClientToken", &CLIENT_TOKEN),
-]);
-
-const MAX_ITEMS: Member = query("MaxItems", &Shape::Integer(1, 100));
-const MARKER: Member = query("Marker", &Shape::Text(Text::ANY));
-const STATE: Member = query(
+pub(super) const MAX_ITEMS: Member = query("MaxItems", &Shape::Integer(1, 100));
+pub(super) const MARKER: Member = query("Marker", &Shape::Text(Text::ANY));
+pub(super) const STATE: Member = query(
     "State",
     &Shape::Enumeration(&["PENDING", "ACTIVE", "INACTIVE", "FAILED", "DELETING", "DELETE_FAILED"]),
 );
 
-/// ListNetworkConnectors.
-pub(crate) static LIST_NETWORK_CONNECTORS: Shape = Shape::Structure(&[STATE, MAX_ITEMS, MARKER]);
+/// The connector, by name, id or ARN; what that is, `identifier` says.
+pub(super) const IDENTIFIER: Member = path("identifier", &Shape::Text(Text::ANY));
 
-/// ListNetworkConnectorVersions. What an identifier is, the operations say.
-pub(crate) static LIST_NETWORK_CONNECTOR_VERSIONS: Shape =
-    Shape::Structure(&[path("identifier", &Shape::Text(Text::ANY)), STATE, MAX_ITEMS, MARKER]);
+/// Operations on a connector that take nothing else.
+pub(super) const IDENTIFIER_ONLY: &[Member] = &[IDENTIFIER];
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,32 @@
+//! The table as a whole, and the shapes of its longest inputs.
+
+use std::collections::BTreeSet;
+
+use hearth_service::shape::Member;
+use hearth_service::validate::{self, Manner};
 use serde_json::{Value, json};
 
+use super::create_microvm_image::SHAPE as CREATE_MICROVM_IMAGE;
+use super::run_microvm::SHAPE as RUN_MICROVM;
 use super::*;
-use crate::validate::check;
+use crate::rates::Rates;
+use crate::shapes::is_role_arn;
 
-fn message(value: &Value, shape: &Shape) -> String {
-    check(value, shape).unwrap_err().message
+#[test]
+fn an_operation_is_in_the_table_once_and_its_rate_is_known() {
+    let names: Vec<_> = all().map(|operation| operation.name).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    let throttle = Rates::default().throttle();
+    let unknown = |rate: &&str| throttle.rate(rate).is_none();
+    assert_eq!(all().filter_map(|operation| operation.rate).find(unknown), None);
+}
+
+fn check(value: &Value, members: &[Member]) -> Result<(), String> {
+    validate::check(value.as_object().unwrap(), members, Manner::RestJson)
+}
+
+fn message(value: &Value, members: &[Member]) -> String {
+    check(value, members).unwrap_err()
 }
 
 fn image() -> Value {
@@ -23,12 +45,9 @@ fn with(mut value: Value, member: &str, new: Value) -> Value {
 
 #[test]
 fn missing_members_are_all_named_in_one_sentence() {
-    assert!(check(&image(), &CREATE_MICROVM_IMAGE).is_ok());
+    assert!(check(&image(), CREATE_MICROVM_IMAGE).is_ok());
     assert_eq!(
-        message(
-            &json!({ "name": "bad name!", "codeArtifact": { "uri": "s3://b/k" } }),
-            &CREATE_MICROVM_IMAGE
-        ),
+        message(&json!({ "name": "bad name!", "codeArtifact": { "uri": "s3://b/k" } }), CREATE_MICROVM_IMAGE),
         "3 validation errors detected: Value null at 'baseImageArn' failed to satisfy constraint: Member must \
          not be null; Value null at 'buildRoleArn' failed to satisfy constraint: Member must not be null; Value \
          'bad name!' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: \
@@ -56,22 +75,21 @@ fn limits_and_types_are_checked_at_their_place() {
         ("kmsKeyIdentifier", json!("alias/"), "'kmsKeyIdentifier' failed to satisfy constraint"),
         ("kmsKeyIdentifier", json!("arn:aws:kms::000000000000:key/x"), "regular expression pattern"),
     ] {
-        let message = message(&with(image(), member, value), &CREATE_MICROVM_IMAGE);
+        let message = message(&with(image(), member, value), CREATE_MICROVM_IMAGE);
         assert!(message.contains(expected), "{member}: {message}");
     }
-    assert!(message(&json!([]), &CREATE_MICROVM_IMAGE).contains("the body"));
 }
 
 #[test]
 fn secrets_are_not_repeated() {
     let request = json!({ "imageIdentifier": "x", "runHookPayload": "s".repeat(4097) });
     assert_eq!(
-        message(&request, &RUN_MICROVM),
+        message(&request, RUN_MICROVM),
         "1 validation error detected: Value at 'runHookPayload' failed to satisfy constraint: Member must have \
          length less than or equal to 4096"
     );
     let request = json!({ "imageIdentifier": "x", "runHookPayload": "s".repeat(4096) });
-    assert!(check(&request, &RUN_MICROVM).is_ok());
+    assert!(check(&request, RUN_MICROVM).is_ok());
 }
 
 #[test]
@@ -100,7 +118,7 @@ fn each_form_of_a_kms_key_is_one() {
         "arn:aws-cn:kms:cn-north-1:000000000000:alias/a/b",
     ] {
         assert!(
-            check(&with(image(), "kmsKeyIdentifier", json!(good)), &CREATE_MICROVM_IMAGE).is_ok(),
+            check(&with(image(), "kmsKeyIdentifier", json!(good)), CREATE_MICROVM_IMAGE).is_ok(),
             "{good}"
         );
     }
