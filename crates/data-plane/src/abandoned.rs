@@ -7,9 +7,8 @@
 
 use std::sync::Arc;
 
+use hearth_rate::Bucket;
 use tokio::sync::Notify;
-
-use crate::bucket::Bucket;
 
 /// How many requests of one connection may be reset per second, and at once: more than the streams
 /// that there may be, so that a browser may leave a page, and few enough for an app.

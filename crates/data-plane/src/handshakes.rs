@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::bucket::Bucket;
 use crate::sources::source_of;
+use hearth_rate::Bucket;
 
 /// Longest wait for a handshake's turn: below the ten seconds that a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(5);

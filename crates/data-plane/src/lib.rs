@@ -20,7 +20,6 @@ mod answer_body;
 mod app;
 mod app_port;
 mod backend;
-mod bucket;
 mod call;
 mod chatter;
 mod client;

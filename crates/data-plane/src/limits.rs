@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use hearth_api::MicrovmId;
+use hearth_rate::Bucket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::bucket::Bucket;
 use crate::refusal::Refusal;
 use crate::shares::{Moved, Shares};
 

@@ -12,16 +12,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use hearth_rate::Bucket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-mod allowance;
 mod query;
 
-use self::allowance::Allowance;
 use self::query::{NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE, Verdict, answers, judge, without_records};
 
 /// Queries over UDP that one microVM can have under way; more wait in the socket's buffer.
@@ -37,9 +36,9 @@ const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_LIFETIME: Duration = Duration::from_mins(2);
 /// Queries that one microVM may ask at once, and then in a second. An entry in the host's table of
 /// connections stays for half a minute.
-const QUERIES: (u32, u32) = (400, 100);
+const QUERIES: (u64, u64) = (400, 100);
 /// Datagrams that are looked at, likewise.
-const DATAGRAMS: (u32, u32) = (4000, 2000);
+const DATAGRAMS: (u64, u64) = (4000, 2000);
 /// Largest message over UDP that is passed on.
 const UDP_MESSAGE_MAX: usize = 8192;
 /// As many nameservers as glibc uses (resolv.conf(5), `MAXNS`).
@@ -122,20 +121,25 @@ impl Drop for Relay {
     }
 }
 
-/// The queries of one microVM, over UDP and TCP.
+fn bucket((burst, per_second): (u64, u64)) -> Bucket {
+    Bucket::with_burst(per_second, burst)
+}
+
+/// The queries of one microVM, over UDP and TCP. They have their turns in the order in which they
+/// came.
 #[derive(Debug, Clone)]
-struct Allowed(Arc<tokio::sync::Mutex<Allowance>>);
+struct Allowed(Arc<tokio::sync::Mutex<Bucket>>);
 
 impl Default for Allowed {
     fn default() -> Self {
-        Self(Arc::new(tokio::sync::Mutex::new(Allowance::new(QUERIES))))
+        Self(Arc::new(tokio::sync::Mutex::new(bucket(QUERIES))))
     }
 }
 
 impl Allowed {
     /// Waits until another query may be asked.
     async fn take(&self) {
-        self.0.lock().await.take().await;
+        self.0.lock().await.wait().await;
     }
 }
 
@@ -144,11 +148,11 @@ async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>, allowed: Allowe
     let permits = Arc::new(Semaphore::new(UDP_CONCURRENCY));
     let mut queries = JoinSet::new();
     let mut buffer = vec![0; UDP_MESSAGE_MAX];
-    let mut looked_at = Allowance::new(DATAGRAMS);
+    let looked_at = bucket(DATAGRAMS);
     loop {
         while queries.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        looked_at.take().await;
+        looked_at.wait().await;
         // An error here belongs to an answer that could not be delivered; the socket goes on.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         match judge(&buffer[..length]) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hearth_api::{Error, ErrorKind};
+use hearth_rate::Bucket;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
@@ -42,10 +43,9 @@ const BYTES_PER_SECOND: usize = 32 << 10;
 /// gets to see the refusal.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Bytes of refused bodies that are dropped for one source in a second.
-const DROPPED_BYTES_PER_SECOND: f64 = (8 << 20) as f64;
-/// The worth of this time, 128 MiB, is dropped at once: ten parts of an SDK that has the wrong key
-/// are fewer.
-const DROPPED_AT_ONCE: Duration = Duration::from_secs(16);
+const DROPPED_BYTES_PER_SECOND: u64 = 8 << 20;
+/// Bytes of them that are dropped at once: ten parts of an SDK that has the wrong key are fewer.
+const DROPPED_AT_ONCE: u64 = 128 << 20;
 /// Sources that are remembered before those that read nothing are forgotten.
 const SOURCES: usize = 1024;
 
@@ -60,23 +60,14 @@ pub struct Intake {
 #[derive(Debug)]
 struct Source {
     share: Arc<Semaphore>,
-    /// When as much may be dropped again as at first (the generic cell rate
-    /// algorithm, ITU-T I.371).
-    full_at: Mutex<Instant>,
+    /// Bytes that may be dropped.
+    dropped: Bucket,
 }
 
 impl Source {
     fn new() -> Self {
         let share = Arc::new(Semaphore::new(SOURCE_BYTES / UNIT));
-        Self { share, full_at: Mutex::new(Instant::now()) }
-    }
-
-    /// Counts bytes that were dropped; whether more may be.
-    fn dropped(&self, bytes: usize) -> bool {
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        *full_at = (*full_at).max(now) + Duration::from_secs_f64(bytes as f64 / DROPPED_BYTES_PER_SECOND);
-        full_at.duration_since(now) < DROPPED_AT_ONCE
+        Self { share, dropped: Bucket::with_burst(DROPPED_BYTES_PER_SECOND, DROPPED_AT_ONCE) }
     }
 }
 
@@ -181,10 +172,10 @@ impl Intake {
     {
         let source = self.of_source(SourceAddress::of(parts));
         let rest = async {
-            while source.dropped(0)
+            while !source.dropped.is_empty()
                 && let Some(Ok(frame)) = body.frame().await
             {
-                source.dropped(frame.data_ref().map_or(0, Bytes::len));
+                source.dropped.debit(frame.data_ref().map_or(0, Bytes::len) as u64);
             }
         };
         // Who is still sending then has been given its chance.

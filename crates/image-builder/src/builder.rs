@@ -113,7 +113,7 @@ impl ImageBuilder {
     }
 
     async fn drive(self: Arc<Self>, arn: ImageArn, version: ImageVersion, build: BuildId) {
-        if let Err(error) = self.build(&arn, version, &build).await {
+        if let Err(error) = Box::pin(self.build(&arn, version, &build)).await {
             tracing::error!(%arn, %build, %error, "the rows of a build could not be written");
         }
     }

@@ -2,42 +2,41 @@
 
 use std::time::Duration;
 
+use hearth_rate::Bucket;
 use tokio::time::Instant;
 
 /// Bytes that are read without a pause, and then within a second. An app that prints faster fills
 /// its agent's ring, which keeps the newest.
-const BYTES: f64 = 16.0 * 1024.0 * 1024.0;
+const BYTES: u64 = 16 << 20;
 /// Replies that are read without a pause, and then within a second.
-const REPLIES: f64 = 20_000.0;
+const REPLIES: u64 = 20_000;
+/// Shortest pause.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// A guest that sends without end is read at a pace that leaves the server's threads to others.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// What may still be read at once, in seconds of each allowance.
-    left: f64,
-    since: Instant,
+    bytes: Bucket,
+    /// When another reply may be read, if not now.
+    next: Option<Instant>,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { left: 1.0, since: Instant::now() }
+        Self { bytes: Bucket::new(BYTES), next: None }
     }
 
     /// A reply of so many bytes was read.
     pub(super) fn count(&mut self, bytes: usize) {
-        self.left -= (bytes as f64 / BYTES).max(1.0 / REPLIES);
+        let pause = self.bytes.debit((bytes as u64).max(BYTES / REPLIES));
+        self.next = (!pause.is_zero()).then(|| Instant::now() + pause.max(PAUSE_MIN));
     }
 
     /// Waits until another may be read. Cancel-safe.
     pub(super) async fn wait(&mut self) {
-        while self.left <= 0.0 {
-            let now = Instant::now();
-            self.left = (self.left + now.duration_since(self.since).as_secs_f64()).min(1.0);
-            self.since = now;
-            if self.left > 0.0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_secs_f64(-self.left).max(Duration::from_millis(10))).await;
+        if let Some(next) = self.next {
+            tokio::time::sleep_until(next).await;
+            self.next = None;
         }
     }
 }
@@ -48,7 +47,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_small_or_large_replies_is_slowed_down_and_a_burst_is_not() {
-        for (bytes, rate) in [(20, REPLIES), (32 << 10, BYTES / f64::from(32 << 10))] {
+        for (bytes, rate) in [(20, REPLIES), (32 << 10, BYTES / (32 << 10))] {
             let start = Instant::now();
             let mut pace = Pace::new();
             let burst = rate as usize - 1;

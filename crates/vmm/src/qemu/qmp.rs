@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_rate::Bucket;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,7 +20,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, oneshot};
-use tokio::time::Instant;
 
 use super::commands::{Command, Event, QmpCapabilities, RawEvent};
 
@@ -27,7 +27,7 @@ use super::commands::{Command, Event, QmpCapabilities, RawEvent};
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 /// Lines that are read in a second. An operation takes a dozen, and QEMU limits the events
 /// that a guest can cause.
-const LINES_PER_SECOND: u32 = 500;
+const LINES_PER_SECOND: u64 = 500;
 /// Bytes of a refusal's words that are kept.
 const MAX_MESSAGE_BYTES: usize = 1000;
 /// Events that a slow listener may be behind.
@@ -207,14 +207,9 @@ impl Shared {
     /// A QEMU that a guest has taken over may write without end; it is read no faster than
     /// [`LINES_PER_SECOND`].
     async fn read(self: Arc<Self>, mut lines: BufReader<OwnedReadHalf>) {
-        let (mut second, mut count) = (Instant::now(), 0);
+        let pace = Bucket::new(LINES_PER_SECOND);
         let reason = loop {
-            count += 1;
-            if second.elapsed() >= Duration::from_secs(1) {
-                (second, count) = (Instant::now(), 0);
-            } else if count > LINES_PER_SECOND {
-                tokio::time::sleep(Duration::from_secs(1).saturating_sub(second.elapsed())).await;
-            }
+            pace.wait().await;
             match read_line(&mut lines).await {
                 Ok(line) => {
                     if let Err(error) = self.dispatch(&line) {

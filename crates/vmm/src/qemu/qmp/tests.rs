@@ -2,6 +2,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tokio::io::{AsyncWriteExt, Lines};
+use tokio::time::Instant;
 
 use super::*;
 use crate::qemu::commands::{AddFd, QueryStatus, Stop};
