@@ -1,6 +1,6 @@
 //! What the microVMs of a build have in common.
 
-use hearth_guest::{Error, Guest, Limits};
+use hearth_guest::{Egress, Error, Guest, GuestPlan, Limits, RootDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{BuildFailure, FailureCode};
@@ -9,9 +9,15 @@ use crate::failure::{BuildFailure, FailureCode};
 /// caches of several disks.
 const VMM_OVERHEAD_MIB: u32 = 1024;
 
-/// Limits of a VMM whose guest has so much RAM.
-pub(crate) fn limits(memory_mib: u32) -> Limits {
-    Limits { memory_mib: Some(memory_mib + VMM_OVERHEAD_MIB), cpu_percent: None }
+/// A guest of a build, with `vcpu_count` vCPUs, `memory_mib` of RAM and no further disks.
+pub(crate) fn plan(
+    name: &str,
+    (vcpu_count, memory_mib): (u8, u32),
+    root: Option<RootDisk>,
+    egress: Egress,
+) -> GuestPlan {
+    let limits = Limits { memory_mib: Some(memory_mib + VMM_OVERHEAD_MIB), cpu_percent: None };
+    GuestPlan { name: name.to_owned(), vcpu_count, memory_mib, root, drives: Vec::new(), egress, limits }
 }
 
 /// Does `work` in a guest, until it is done, the guest ends, or the service does. Ending the guest

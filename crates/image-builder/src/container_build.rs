@@ -9,7 +9,7 @@ use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{BuildSpec, Reply, Request};
 use hearth_vmm::{Drive, DriveImage};
 
-use crate::build_guest::{limits, not_up, until_stopped};
+use crate::build_guest::{not_up, plan, until_stopped};
 use crate::build_log::BuildLog;
 use crate::build_output::BuildOutput;
 use crate::failure::{BuildFailure, FailureCode};
@@ -96,15 +96,7 @@ impl ContainerBuild<'_> {
         for (number, store) in self.stores.iter().enumerate() {
             drives.push(drive(&store_id(number), DriveImage::RawReadOnly(store.clone())));
         }
-        GuestPlan {
-            name: self.name.clone(),
-            vcpu_count: self.vcpu_count,
-            memory_mib: self.memory_mib,
-            root: None,
-            drives,
-            egress: self.egress,
-            limits: limits(self.memory_mib),
-        }
+        GuestPlan { drives, ..plan(&self.name, (self.vcpu_count, self.memory_mib), None, self.egress) }
     }
 
     async fn build_in(&self, guest: &Guest, log: &mut BuildLog) -> Result<BuildEnd, BuildFailure> {

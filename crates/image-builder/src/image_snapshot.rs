@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hearth_api::{ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::{ROOT_DISK, ask};
-use hearth_guest::{Guest, GuestFactory, GuestPlan, KernelModules, RootDisk};
+use hearth_guest::{Guest, GuestFactory, KernelModules, RootDisk};
 use hearth_guest_protocol::{AppSpec, Capabilities, Inspection, Reply, Request, chain};
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{SnapshotInfo, SnapshotTarget};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app_output::AppOutput;
-use crate::build_guest::{limits, not_up, until_stopped};
+use crate::build_guest::{not_up, plan, until_stopped};
 use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
 use crate::container_build::egress;
@@ -110,14 +110,10 @@ impl ImageSnapshot<'_> {
         let app = self.app(image.config)?;
         std::fs::create_dir_all(self.directory)
             .map_err(|error| BuildFailure::platform("make the snapshot's directory", &error))?;
-        let plan = || GuestPlan {
-            name: self.name.clone(),
-            vcpu_count: self.vcpu_count,
-            memory_mib: self.memory_mib,
-            root: Some(RootDisk::Base { path: self.disk.to_owned(), modules: self.modules() }),
-            drives: Vec::new(),
-            egress: egress(self.configuration),
-            limits: limits(self.memory_mib),
+        let plan = || {
+            let root = RootDisk::Base { path: self.disk.to_owned(), modules: self.modules() };
+            let size = (self.vcpu_count, self.memory_mib);
+            plan(&self.name, size, Some(root), egress(self.configuration))
         };
         let guest = guests
             .boot_until_up(plan, Some(self.directory), stopped.cancelled())

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use hearth_api::ImageConfiguration;
-use hearth_guest::{Guest, GuestFactory, GuestPlan, RootDisk, guest};
+use hearth_guest::{Guest, GuestFactory, RootDisk, guest};
 use tokio_util::sync::CancellationToken;
 
 use crate::app_output::AppOutput;
-use crate::build_guest::{limits, not_up, until_stopped};
+use crate::build_guest::{not_up, plan, until_stopped};
 use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
 use crate::container_build::egress;
@@ -47,15 +47,9 @@ impl Validation<'_> {
             .map_err(|error| BuildFailure::platform("make the directory of the validation", &error))?;
         hearth_vmm::snapshot::create_overlay(self.disk, &overlay)
             .map_err(|error| BuildFailure::platform("make the disk of the validation", &error))?;
-        let plan = GuestPlan {
-            name: self.name.clone(),
-            vcpu_count: self.vcpu_count,
-            memory_mib: self.memory_mib,
-            root: Some(RootDisk::Clone { base: self.disk.to_owned(), overlay }),
-            drives: Vec::new(),
-            egress: egress(self.configuration),
-            limits: limits(self.memory_mib),
-        };
+        let root = RootDisk::Clone { base: self.disk.to_owned(), overlay };
+        let size = (self.vcpu_count, self.memory_mib);
+        let plan = plan(&self.name, size, Some(root), egress(self.configuration));
         let guest = guests
             .restore(plan, self.snapshot, &own)
             .await
