@@ -1,54 +1,14 @@
 //! Which pages of a process are its own, and where they are in the guest's memory.
-#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 
 use hearth_guest_protocol::PageRun;
-use nix::libc;
-use nix::request_code_readwrite;
+use hearth_pagemap::Wanted;
 
 /// Unit of everything here; the guest's kernels have no other.
 pub(crate) const PAGE_BYTES: u64 = 4096;
-/// Ranges that one look returns.
-const RANGES: usize = 256;
-/// Bytes of an entry of `/proc/PID/pagemap`, whose lowest 55 bits are the frame's number (the
-/// kernel's `admin-guide/mm/pagemap.rst`).
-const ENTRY_BYTES: u64 = 8;
-const FRAME_BITS: u64 = (1 << 55) - 1;
-
-/// `PAGEMAP_SCAN` and its structures, from the kernel's `linux/fs.h`. Unlike reading pagemap it
-/// passes over what an app has reserved and never touched.
-const PAGEMAP_SCAN: libc::Ioctl = request_code_readwrite!(b'f', 16, size_of::<ScanArgument>());
-const IS_FILE: u64 = 1 << 2;
-const IS_PRESENT: u64 = 1 << 3;
-const IS_ZERO: u64 = 1 << 5;
-
-#[repr(C)]
-struct ScanArgument {
-    size: u64,
-    flags: u64,
-    start: u64,
-    end: u64,
-    walk_end: u64,
-    ranges: u64,
-    ranges_length: u64,
-    max_pages: u64,
-    category_inverted: u64,
-    category_mask: u64,
-    category_anyof_mask: u64,
-    return_mask: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Range {
-    start: u64,
-    end: u64,
-    categories: u64,
-}
 
 /// The page table of a process.
 #[derive(Debug)]
@@ -65,7 +25,8 @@ impl Pages {
         let mut found: Vec<PageRun> = Vec::new();
         let mut from = start;
         while from < end {
-            let (ranges, next) = self.scan(from, end)?;
+            // This passes over what an app has reserved and never touched; the entries tell all.
+            let (ranges, next) = hearth_pagemap::scan(&self.0, from..end, Wanted::Present)?;
             for range in ranges {
                 for (frame, page) in self.frames(&range)?.into_iter().zip(range.start / PAGE_BYTES..) {
                     if !append(&mut found, page, frame, most) {
@@ -81,37 +42,11 @@ impl Pages {
         Ok(found)
     }
 
-    /// Ranges with the wanted pages, and where to go on.
-    fn scan(&self, start: u64, end: u64) -> io::Result<(Vec<Range>, u64)> {
-        let mut ranges = vec![Range::default(); RANGES];
-        let mut argument = ScanArgument {
-            size: size_of::<ScanArgument>() as u64,
-            flags: 0,
-            start,
-            end,
-            walk_end: 0,
-            ranges: ranges.as_mut_ptr() as u64,
-            ranges_length: RANGES as u64,
-            max_pages: 0,
-            category_inverted: IS_FILE | IS_ZERO,
-            category_mask: IS_PRESENT | IS_FILE | IS_ZERO,
-            category_anyof_mask: 0,
-            return_mask: IS_PRESENT,
-        };
-        // SAFETY: the argument has the kernel's layout, and `ranges` has room for as many as it
-        // says; both outlive the call.
-        let count = unsafe { libc::ioctl(self.0.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
-        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        ranges.truncate(count);
-        Ok((ranges, argument.walk_end))
-    }
-
-    fn frames(&self, range: &Range) -> io::Result<Vec<u64>> {
-        let count = (range.end - range.start) / PAGE_BYTES;
-        let mut entries = vec![0; (count * ENTRY_BYTES) as usize];
-        self.0.read_exact_at(&mut entries, range.start / PAGE_BYTES * ENTRY_BYTES)?;
-        let (entries, _) = entries.as_chunks::<{ ENTRY_BYTES as usize }>();
-        Ok(entries.iter().map(|entry| u64::from_ne_bytes(*entry) & FRAME_BITS).collect())
+    /// Frames of the pages in a range.
+    fn frames(&self, range: &Range<u64>) -> io::Result<Vec<u64>> {
+        let mut entries = vec![0; 8 * ((range.end - range.start) / PAGE_BYTES) as usize];
+        let entries = hearth_pagemap::read(&self.0, range.start, PAGE_BYTES, &mut entries)?;
+        Ok(entries.map(hearth_pagemap::Entry::frame).collect())
     }
 }
 

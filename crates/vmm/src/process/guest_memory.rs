@@ -2,25 +2,19 @@
 //! private, and access to them.
 //!
 //! RAM is a private mapping of the base snapshot's `memory` file. A page that the guest (or we)
-//! wrote is an anonymous copy; all others are still the file's. The kernel tells which is which: by
-//! the `PAGEMAP_SCAN` ioctl since 6.7, otherwise by `/proc/PID/pagemap`
-//! (Documentation/admin-guide/mm/pagemap.rst).
-#![allow(unsafe_code)]
+//! wrote is an anonymous copy; all others are still the file's. The kernel tells which is which.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
-use nix::libc;
+use hearth_pagemap::Wanted;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 
-/// Bit 63 (present) and 62 (swapped) of a pagemap entry.
-const PRESENT_OR_SWAPPED: u64 = 0b11 << 62;
-/// Bit 61: the page belongs to a file or is shared.
-const FILE_OR_SHARED: u64 = 1 << 61;
+/// Entries of a pagemap that are read at once.
+const ENTRIES: usize = 32 * 1024;
 
 /// Guest RAM of one process.
 #[derive(Debug)]
@@ -70,12 +64,11 @@ impl GuestMemory {
         let mut pages = Vec::new();
         for mapping in &self.mappings {
             let end = mapping.address + mapping.length;
-            let scanned = scan_ioctl(&pagemap, mapping.address..end);
-            let ranges = match scanned {
-                Err(error) if is_missing_ioctl(&error) => {
-                    scan_pagemap(&pagemap, mapping.address..end, self.page_size)
+            let ranges = match scan(&pagemap, mapping.address..end) {
+                Err(error) if hearth_pagemap::is_unknown(&error) => {
+                    read(&pagemap, mapping.address..end, self.page_size)
                 }
-                other => other,
+                scanned => scanned,
             }?;
             for range in ranges {
                 let first = (range.start - mapping.address + mapping.file_offset) / self.page_size;
@@ -143,85 +136,27 @@ fn parse_maps(maps: &str, inode: u64) -> Vec<Mapping> {
     maps.lines().filter_map(parse).collect()
 }
 
-/// `struct page_region` of `<linux/fs.h>`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct PageRegion {
-    start: u64,
-    end: u64,
-    categories: u64,
-}
-
-/// `struct pm_scan_arg` of `<linux/fs.h>`.
-#[repr(C)]
-#[derive(Default)]
-struct ScanArgument {
-    size: u64,
-    flags: u64,
-    start: u64,
-    end: u64,
-    walk_end: u64,
-    vec: u64,
-    vec_len: u64,
-    max_pages: u64,
-    category_inverted: u64,
-    category_mask: u64,
-    category_anyof_mask: u64,
-    return_mask: u64,
-}
-
-const PAGE_IS_FILE: u64 = 1 << 2;
-const PAGE_IS_PRESENT: u64 = 1 << 3;
-const PAGE_IS_SWAPPED: u64 = 1 << 4;
-const PAGE_IS_PFNZERO: u64 = 1 << 5;
-
-nix::ioctl_readwrite! {
-    /// `PAGEMAP_SCAN` of `<linux/fs.h>`.
-    pagemap_scan, b'f', 16, ScanArgument
-}
-
 /// Address ranges of private pages, by `PAGEMAP_SCAN`.
-fn scan_ioctl(pagemap: &File, addresses: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+fn scan(pagemap: &File, addresses: Range<u64>) -> io::Result<Vec<Range<u64>>> {
     let mut ranges = Vec::new();
-    let mut regions = vec![PageRegion::default(); 2048];
     let mut start = addresses.start;
     while start < addresses.end {
-        let mut argument = ScanArgument {
-            size: size_of::<ScanArgument>() as u64,
-            start,
-            end: addresses.end,
-            vec: regions.as_mut_ptr() as u64,
-            vec_len: regions.len() as u64,
-            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            ..ScanArgument::default()
-        };
-        // SAFETY: the argument and the vector it points to live and are writable during the call.
-        let count = unsafe { pagemap_scan(pagemap.as_raw_fd(), &raw mut argument) }?;
-        ranges.extend(regions[..count as usize].iter().map(|region| region.start..region.end));
-        start = argument.walk_end;
+        let (found, next) = hearth_pagemap::scan(pagemap, start..addresses.end, Wanted::PresentOrSwapped)?;
+        ranges.extend(found);
+        start = next;
     }
     Ok(ranges)
 }
 
-fn is_missing_ioctl(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL))
-}
-
 /// Address ranges of private pages, by reading `/proc/PID/pagemap`.
-fn scan_pagemap(pagemap: &File, addresses: Range<u64>, page_size: u64) -> io::Result<Vec<Range<u64>>> {
-    const ENTRY: u64 = size_of::<u64>() as u64;
+fn read(pagemap: &File, addresses: Range<u64>, page_size: u64) -> io::Result<Vec<Range<u64>>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; 8 * ENTRIES];
     let mut address = addresses.start;
     while address < addresses.end {
-        let entries = ((addresses.end - address) / page_size).min(buffer.len() as u64 / ENTRY);
-        let bytes = &mut buffer[..(entries * ENTRY) as usize];
-        pagemap.read_exact_at(bytes, address / page_size * ENTRY)?;
-        for entry in bytes.as_chunks::<8>().0 {
-            let entry = u64::from_ne_bytes(*entry);
-            if entry & PRESENT_OR_SWAPPED != 0 && entry & FILE_OR_SHARED == 0 {
+        let entries = ENTRIES.min(((addresses.end - address) / page_size) as usize);
+        for entry in hearth_pagemap::read(pagemap, address, page_size, &mut buffer[..8 * entries])? {
+            if entry.is_private() {
                 match ranges.last_mut() {
                     Some(last) if last.end == address => last.end += page_size,
                     _ => ranges.push(address..address + page_size),
@@ -235,6 +170,10 @@ fn scan_pagemap(pagemap: &File, addresses: Range<u64>, page_size: u64) -> io::Re
 
 #[cfg(test)]
 mod tests {
+    #![expect(unsafe_code, reason = "a mapping to look at")]
+
+    use std::os::unix::fs::FileExt as _;
+
     use rustix::mm::{MapFlags, ProtFlags};
 
     use super::*;
@@ -292,10 +231,12 @@ mod tests {
         let mapping = PrivateMapping::new();
         mapping.memory().write_pages(&[0, 8, 9, 62], &vec![9; 4 * mapping.page_size]).unwrap();
         let pagemap = File::open("/proc/self/pagemap").unwrap();
-        let read = scan_pagemap(&pagemap, mapping.addresses(), mapping.page_size as u64).unwrap();
+        let read = read(&pagemap, mapping.addresses(), mapping.page_size as u64).unwrap();
         assert_eq!(read.len(), 3, "neighbours are one range");
-        match scan_ioctl(&pagemap, mapping.addresses()) {
-            Err(error) if is_missing_ioctl(&error) => eprintln!("skipped: this kernel has no PAGEMAP_SCAN"),
+        match scan(&pagemap, mapping.addresses()) {
+            Err(error) if hearth_pagemap::is_unknown(&error) => {
+                eprintln!("skipped: this kernel has no PAGEMAP_SCAN");
+            }
             scanned => assert_eq!(scanned.unwrap(), read),
         }
     }
