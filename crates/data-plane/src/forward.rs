@@ -14,7 +14,6 @@ use crate::app::Failure;
 use crate::backend::{Backend, RunningApp as _};
 use crate::call::Call;
 use crate::client::Client;
-use crate::hop_by_hop::remove_hop_by_hop;
 use crate::reach::{Reached, Way};
 use crate::refusal::Refusal;
 use crate::request_body::AppBody;
@@ -98,7 +97,7 @@ pub(crate) async fn forward<B: Backend>(
     let (mut head, body) = response.into_parts();
     fold_length(&mut head.headers)?;
     let app_protocol = head.headers.get(UPGRADE).cloned();
-    remove_hop_by_hop(&mut head.headers);
+    hearth_hop::remove_fields(&mut head.headers);
     head.version = if client_version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
     if !switch.answer(&mut head.status, &mut head.headers, app_protocol, accept.as_ref())? {
         return Ok(Response::from_parts(head, body.held(passing)));
@@ -140,7 +139,7 @@ fn for_the_app(mut request: Request<AppBody>) -> Result<Request<AppBody>, Refusa
         return Err(Refusal::BadRequest);
     }
     let takes_trailers = headers.get_all(TE).iter().any(|te| te == "trailers");
-    remove_hop_by_hop(headers);
+    hearth_hop::remove_fields(headers);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }

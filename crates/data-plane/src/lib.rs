@@ -31,7 +31,6 @@ mod forward;
 mod fuzz;
 mod handshakes;
 mod head;
-mod hop_by_hop;
 mod http1;
 mod http2;
 mod layer;

@@ -13,7 +13,6 @@ use quick_cache::sync::Cache;
 use tokio::sync::OnceCell;
 
 use crate::app_port::AppPort;
-use crate::hop_by_hop::connection_options;
 use crate::layer::Layer;
 
 /// Ports that are remembered, each in about 150 bytes. Of what is forgotten nothing worse
@@ -80,6 +79,5 @@ impl Ports {
 pub(crate) fn may_want_tls<B>(answer: &Response<B>) -> bool {
     answer.status() == StatusCode::BAD_REQUEST
         && (answer.version() == Version::HTTP_10
-            || answer.headers().contains_key(CONNECTION)
-                && connection_options(answer.headers()).any(|option| option.eq_ignore_ascii_case("close")))
+            || answer.headers().contains_key(CONNECTION) && hearth_hop::has_option(answer.headers(), "close"))
 }

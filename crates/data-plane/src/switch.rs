@@ -13,7 +13,6 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use uuid::Uuid;
 
 use crate::call::Call;
-use crate::hop_by_hop::connection_options;
 use crate::refusal::Refusal;
 use crate::stop::Stop;
 
@@ -43,8 +42,7 @@ impl Switch {
             };
         }
         let Some(protocol) = request.headers().get(UPGRADE) else { return Ok(Self::No) };
-        let asked =
-            connection_options(request.headers()).any(|option| option.eq_ignore_ascii_case("upgrade"));
+        let asked = hearth_hop::has_option(request.headers(), "upgrade");
         Ok(if asked { Self::Upgrade(protocol.clone()) } else { Self::No })
     }
 

@@ -6,20 +6,11 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_LOCATION, HOST, LOCATION, ORIGIN, REFERER, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE,
+    STRICT_TRANSPORT_SECURITY, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, request, response};
 
-/// Fields that belong to one hop, beside those that `Connection` names (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 const PROXY_PREFIX: &str = "x-aws-proxy-";
 const PROXY_PORT: HeaderName = HeaderName::from_static("x-aws-proxy-port");
 
@@ -148,18 +139,8 @@ fn map(headers: &mut HeaderMap, name: &HeaderName, change: impl Fn(&str) -> Opti
 
 /// Removes what is for one hop only; a wish to switch protocols is passed on.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let options: Vec<String> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|option| option.trim().to_ascii_lowercase())
-        .collect();
-    let upgrade = headers.get(UPGRADE).filter(|_| options.iter().any(|option| option == "upgrade")).cloned();
-    let named = options.iter().filter_map(|option| option.parse().ok()).filter(|name| *name != HOST);
-    for name in named.chain(HOP_BY_HOP) {
-        headers.remove(name);
-    }
+    let upgrade = headers.get(UPGRADE).filter(|_| hearth_hop::has_option(headers, "upgrade")).cloned();
+    hearth_hop::remove_fields(headers);
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
