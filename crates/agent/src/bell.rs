@@ -72,7 +72,7 @@ impl Ear {
         self.poll(peer, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX))
     }
 
-    /// Readable when the bell has rung since the last [`Ear::hear`]; for a poll of one's own.
+    /// Readable when the bell has rung since the last [`Ear::hear`]; for a caller that polls.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -129,7 +129,7 @@ fn transaction(family: u8, chains: &[(&str, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// `ip saddr 127.0.0.1 meta mark set MARK`. Of packets that are no IPv4 these bytes may be
-/// anything; only TCP heeds the mark.
+/// anything; only TCP respects the mark.
 fn marking() -> [Vec<u8>; 4] {
     let value = [attribute(1, &MARK.to_ne_bytes())];
     let source = [number(1, REGISTER), number(2, NETWORK_HEADER), number(3, SOURCE_OFFSET), number(4, 4)];

@@ -46,7 +46,7 @@ fn exchange(port: u16, request: &str, deadline: Instant) -> io::Result<u16> {
         match read_some(&mut app, &mut answer, deadline) {
             Ok(0) => return status(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
-            // The status counts; an app that sends no end of its answer has answered all the same.
+            // The status counts; an app that does not end its answer has answered anyway.
             Err(error) => return status(&answer).ok_or(error),
         }
     }

@@ -1,11 +1,12 @@
 //! `hearth-agent`: the first process of every microVM.
 //!
-//! It boots the guest ([`boot`], [`network`]), answers the host on the control network ([`serve`])
-//! and starts the app ([`app`]), a build ([`build`]) or a shell ([`shell`]). They start as
-//! *stages*: the agent clones a process into new namespaces, which executes this same program under
-//! another `argv[0]` ([`children`]), sets up its mounts and privileges alone and single-threaded,
-//! and then becomes the app ([`container`]), supervises the build ([`build_stage`]) or becomes the
-//! shell ([`shell_stage`]).
+//! It boots the guest ([`boot`], [`network`]), serves the host on the control network ([`serve`])
+//! and starts the app ([`app`]), a build ([`build`]) or a shell ([`shell`]).
+//!
+//! Each of these starts as a *stage*: the agent clones itself into new namespaces, and the clone
+//! executes this same program under another `argv[0]` ([`children`]). Single-threaded, it sets up
+//! its mounts and privileges, and then becomes the app ([`container`]), supervises the build
+//! ([`build_stage`]) or becomes the shell ([`shell_stage`]).
 
 mod app;
 mod bell;

@@ -19,8 +19,7 @@ impl Pages {
         File::open(format!("/proc/{number}/pagemap")).map(Self)
     }
 
-    /// Pages between two addresses that are present and belong to no file: at most
-    /// so many runs of them.
+    /// Pages between two addresses that are present and belong to no file, in at most `most` runs.
     pub(crate) fn private(&self, start: u64, end: u64, most: usize) -> io::Result<Vec<PageRun>> {
         let mut found: Vec<PageRun> = Vec::new();
         let mut from = start;

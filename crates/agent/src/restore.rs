@@ -56,8 +56,7 @@ pub(crate) fn restored(peer: &TcpStream, unix_nanos: u64, entropy: &str) -> Resu
     reseed(entropy).map_err(Error::Entropy)?;
     connections::drop_all_but(peer);
     if let Err(error) = sockets::abort_outside() {
-        // A kernel may lack tcp_diag. The connections are dead all the same, the app
-        // only learns it later.
+        // A kernel may lack tcp_diag. The connections are dead anyway; the app learns it later.
         eprintln!("hearth-agent: cannot end the connections of the former life: {error}");
     }
     Ok(())

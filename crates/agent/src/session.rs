@@ -21,8 +21,8 @@ use crate::terminal::{Stdio, Terminal};
 const GRACE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A shell and whatever was started from it, unless that made a session of its own (setsid(2)). All
-/// of it ends when this is dropped, which is due after the terminal has been closed.
+/// A shell and whatever was started from it, except what made its own session (setsid(2)). All of
+/// it ends when this is dropped. Close the terminal first.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// The shell, and the number of the session.
@@ -57,8 +57,8 @@ impl Session {
         children::exit_code(self.pid)
     }
 
-    /// Those that would outlive the shell. Who ignores SIGHUP, as nohup(1) makes
-    /// programs do, is meant to.
+    /// Processes that would end by SIGHUP. One that ignores it, as nohup(1) makes programs do, is
+    /// meant to outlive the shell.
     fn members(&self) -> Vec<Pid> {
         let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -92,8 +92,8 @@ impl Drop for Session {
     }
 }
 
-/// Starts the stage among the processes of the app. Who has entered a PID namespace can start no
-/// threads any more, so a thread does it that then ends.
+/// Starts the stage among the processes of the app. A thread that has entered a PID namespace can
+/// start no more threads, so one is made for this and then ends.
 fn start_beside(app: i32, stage: &StageSpec, stdio: &Stdio) -> Result<(i32, std::os::fd::OwnedFd), Error> {
     let start = || {
         let processes = File::open(format!("/proc/{app}/ns/pid"))?;

@@ -1,8 +1,8 @@
 //! Wire types of the AWS API: operations, states, exceptions, ARNs. No I/O.
 //!
 //! Names and spellings are those of the service models `lambda-microvms` 2025-09-09 and, in
-//! [`network_connector`], `lambda-core` 2026-04-30 (botocore). Members that the service sends as
-//! explicit `null` are `Option`s that serialise to `null`; `lambda-core` leaves such members out.
+//! [`network_connector`], `lambda-core` 2026-04-30 (botocore). A member that the service sends as
+//! explicit `null` is an `Option` that serialises to `null`; `lambda-core` leaves such members out.
 
 pub mod arn;
 pub mod endpoint;

@@ -122,8 +122,7 @@ impl TokenKeys {
         Self::with_root(root, newest, older)
     }
 
-    /// The same with a secret of its own for keys that are derived: those do not
-    /// change when `newest` does.
+    /// A ring whose derived keys come from `root`, so that they do not change when `newest` does.
     pub fn with_root(root: [u8; 32], newest: TokenKey, older: Vec<TokenKey>) -> Self {
         Self {
             ring: ArcSwap::from_pointee(Ring::new(newest, older)),

@@ -21,11 +21,11 @@ use crate::files;
 use crate::own::OwnCertificate;
 pub use external_account::ExternalAccount;
 
-/// Between a failed order and the next one, at first.
+/// Pause after the first failed order. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
-/// The same, at most.
+/// Longest pause between a failed order and the next one.
 const LONGEST_PAUSE: Duration = Duration::from_hours(6);
-/// How often it is looked whether a renewal is due, at least.
+/// Longest time between two looks whether to renew.
 const PERIOD: Duration = Duration::from_hours(1);
 /// Longest time for an order, without the calls of [`ChallengeRecords`], which have
 /// limits of their own.

@@ -79,7 +79,7 @@ impl Certificate {
         Self::parse((chain, &read(chain)?), (key, &read(key)?), suffix)
     }
 
-    /// The same for texts; the paths are for messages.
+    /// Reads and checks chain and key from their texts; the paths are for messages.
     pub(crate) fn parse(
         (chain_path, chain): (&Path, &[u8]),
         (key_path, key): (&Path, &[u8]),

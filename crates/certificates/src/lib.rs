@@ -1,8 +1,8 @@
-//! The certificate of the endpoints: from an authority of our own, from the operator, or by ACME.
+//! The certificate of the endpoints: from our own authority, from the operator's files, or by ACME.
 //!
-//! All three end in a [`ServedCertificate`], which TLS asks at each handshake and which changes
-//! while the server runs. A change for the worse never happens: what cannot be read, does not fit
-//! its key or is for other names is logged, and the certificate before stays.
+//! All three keep a [`ServedCertificate`] up to date, which TLS asks at each handshake. It never
+//! changes for the worse: a new certificate that cannot be read, does not fit its key or is for
+//! other names is logged and ignored, and the earlier one stays.
 //!
 //! Reading order: [`served`], `certificate`, then [`own`], [`provided`], [`acme`].
 

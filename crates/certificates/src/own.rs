@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::ca::{CaError, CertificateAuthority};
 use crate::served::ServedCertificate;
 
-/// How often it is looked whether a renewal is due.
+/// Time between two looks whether to renew.
 const PERIOD: Duration = Duration::from_hours(1);
 
 /// The authority, and what it has signed last.

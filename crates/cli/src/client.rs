@@ -17,7 +17,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// Version of the service model `lambda-microvms`; the first part of every path.
 const API_VERSION: &str = "/2025-09-09";
-/// The same for what AWS does not have.
+/// First part of the paths of our extensions.
 const EXTENSION_VERSION: &str = "/hearth/2026-11-22";
 
 /// One part of a path, or a value of a query, encoded.

@@ -1,7 +1,7 @@
 //! The command line: a client of the public API.
 //!
-//! Everything here goes through signed HTTP as any AWS client's calls do; no command looks into the
-//! server's data directory except for the address and the key to sign with ([`connection`]).
+//! Commands make signed HTTP calls as any AWS client does. They read the server's data directory
+//! only for its address and the key to sign with ([`connection`]).
 //!
 //! Reading order: [`connection`], [`client`], [`microvms`], [`images`], [`logs`], then a file per
 //! command in [`commands`].

@@ -1,19 +1,19 @@
-//! A child process that may do nothing but its work: reads what is hostile, and answers.
+//! Child processes in which hostile input is read.
 //!
-//! Whatever a tenant brings (a zip, a root disk, the layers of an image) is read in such a child,
-//! never in the server. The program starts itself again as `confined`; that process gives up
-//! everything but the descriptors it was handed (`child`), does one of the works that the program
-//! knows ([`Work`]) and answers with bytes. The server reads a bounded answer within a bounded time
-//! ([`Confinement::run`]). A panic, an abort, a crash, a loop or a flood ends the child, and is an
-//! [`Error`] with a sentence for the owner of the file.
+//! A tenant's files (a zip, a root disk, the layers of an image) are read in such a child, never in
+//! the server. The program starts itself again as `confined`. That process gives up everything but
+//! the descriptors it was handed (`child`), does one of the works that the program knows ([`Work`])
+//! and answers with bytes. The server reads a bounded answer within a bounded time
+//! ([`Confinement::run`]). A panic, an abort, a crash, an endless loop or a flood of output ends
+//! the child and becomes an [`Error`] with a sentence for the owner of the file.
 //!
-//! What VMM processes and pulls have in common with that is here too: [`spawn`], [`cgroup`],
-//! [`uid`], and what a child does to itself: [`drop_privileges`], [`limit`], [`end_with_parent`],
-//! [`allow_network_client`].
+//! What VMM processes and pulls have in common with these children is here too: [`spawn`],
+//! [`cgroup`], [`uid`], and how a process confines itself: [`drop_privileges`], [`limit`],
+//! [`end_with_parent`], [`allow_network_client`].
 //!
-//! Invariants: a child has a user id that no other process has, no capability, no file system, no
-//! network, and limits of memory, CPU time, bytes written and wall-clock time; when the server
-//! goes, its children go.
+//! Invariants: a child has its own user id, which no other process has, and no capability, file
+//! system or network; its memory, CPU time, bytes written and wall-clock time are limited; it ends
+//! with the server.
 
 pub mod cgroup;
 mod child;

@@ -153,7 +153,7 @@ fn send(pipe: &mut Option<File>, rest: &[u8], asked: &mut usize) -> io::Result<b
     }
 }
 
-/// Reads what there is and keeps at most so many bytes; the pipe is gone at its end.
+/// Reads what there is and keeps at most `most` bytes; the pipe is closed at its end.
 fn receive(pipe: &mut Option<File>, kept: &mut Vec<u8>, most: usize) -> io::Result<()> {
     let Some(file) = pipe else { return Ok(()) };
     let mut buffer = [0; 8 << 10];

@@ -29,7 +29,7 @@ use crate::upstream_tls::{AppTls, UpstreamTls};
 /// What may be under way to the endpoint on one HTTP/2 stream of an app, in bytes, beside what the
 /// client has not read.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for all streams of a connection.
+/// What may be under way on all streams of one connection of an app, in bytes.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the app takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
@@ -96,7 +96,7 @@ impl From<Refusal> for Box<Failure> {
 }
 
 impl AppConnections {
-    /// For so many workers, as the first of them uses them.
+    /// The connections of all workers, as the first of them uses them.
     pub(crate) fn new(usages: Arc<Usages>, workers: usize) -> Result<Self, rustls::Error> {
         let (kept, streams) = (Kept::new(workers), Streams::default());
         Ok(Self { kept, streams, usages, ports: Ports::new(), tls: UpstreamTls::new()? })

@@ -21,7 +21,7 @@ impl AppPort {
         self.port
     }
 
-    /// The same port without a life; no microVM has so many.
+    /// The port in whatever life: no microVM reaches the generation that stands for it.
     pub(crate) fn in_any_life(&self) -> Self {
         Self { generation: u64::MAX, ..self.clone() }
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::Busy;
 use crate::backend::{Backend, RunningApp as _};
-use crate::chatter::PING_BYTES;
+use crate::control_frames::PING_BYTES;
 use crate::limits::{Counting, Usage};
 use crate::places::Place;
 use crate::refusal::Refusal;

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::abandoned::Abandoned;
 use crate::backend::Backend;
-use crate::chatter::Chatter;
 use crate::client::Client;
+use crate::control_frames::ControlFrames;
 use crate::head::HEAD_BYTES_MAX;
 use crate::pass::answer;
 use crate::places::Place;
@@ -40,7 +40,8 @@ const HTTP2_STREAMS_MAX: u32 = 128;
 /// What a client may send on one stream before the app has taken any of it, in bytes: with a round
 /// trip of 50 ms, enough for 10 MB/s.
 const HTTP2_STREAM_WINDOW: u32 = 512 * 1024;
-/// The same for all streams of a connection.
+/// What a client may send on all streams of a connection before the apps have taken any of it, in
+/// bytes.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What is kept of one stream until the client takes it, in bytes.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
@@ -162,7 +163,7 @@ async fn serve_http2<B: Backend>(
         let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
         move || client.pinged(&shared)
     };
-    let stream = TokioIo::new(Chatter::new(stream, Arc::downgrade(&requests), pinged));
+    let stream = TokioIo::new(ControlFrames::new(stream, Arc::downgrade(&requests), pinged));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     tokio::select! {
         result = connection.as_mut() => return result,

@@ -34,7 +34,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_MAX: usize = 1024;
 
 /// Open connections of its own to one port with which a worker takes none of another's any more:
-/// what is done on that one wakes the other thread. An app that serves so many serves one more.
+/// what is done on that one wakes the other thread. An app that serves this many serves one more.
 const OWN_ENOUGH: usize = 8;
 
 /// Moves a connection's bytes; resolves when the connection or the microVM's life has ended.
@@ -72,12 +72,12 @@ pub(crate) struct Kept(Arc<KeptOf>);
 struct KeptOf {
     /// Which of `all` is its own.
     worker: usize,
-    all: Arc<[Shelf]>,
+    all: Arc<[Pool]>,
 }
 
 /// The idle connections that were made on one worker.
 #[derive(Debug, Default)]
-struct Shelf {
+struct Pool {
     ports: Mutex<HashMap<AppPort, Port>>,
     /// Something is kept where nothing was.
     filled: Notify,
@@ -242,9 +242,9 @@ impl Drop for Http1Answer {
 }
 
 impl Kept {
-    /// For so many workers, as the first of them sees it.
+    /// The connections of all workers, as the first of them sees them.
     pub(crate) fn new(workers: usize) -> Self {
-        Self(Arc::new(KeptOf { worker: 0, all: (0..workers).map(|_| Shelf::default()).collect() }))
+        Self(Arc::new(KeptOf { worker: 0, all: (0..workers).map(|_| Pool::default()).collect() }))
     }
 
     /// As another worker sees it.
@@ -261,7 +261,7 @@ impl Kept {
         match own.take(place) {
             Ok(connection) => Some(connection),
             Err(open) if open >= OWN_ENOUGH => None,
-            Err(_) => after.iter().chain(before).find_map(|shelf| shelf.take(place).ok()),
+            Err(_) => after.iter().chain(before).find_map(|pool| pool.take(place).ok()),
         }
     }
 
@@ -284,7 +284,7 @@ impl Port {
     }
 }
 
-impl Shelf {
+impl Pool {
     /// One that can take a request, or how many there are that are in use.
     fn take(&self, place: &AppPort) -> Result<Http1Connection, usize> {
         let mut ports = self.lock();

@@ -1,12 +1,17 @@
 //! HTTPS endpoints of microVMs: token check, port routing, auto-resume, idle accounting.
 //!
-//! A request comes over a `connection` (TLS, then HTTP/1.1 or HTTP/2) and goes through `pass`:
-//! `route` (which host and port), `switch` and `subprotocol` (what it wants to become),
-//! `admit` (the token), `wake` (held while the microVM resumes) by way of `reach`, and
-//! `forward`, on a connection of `app`, which is one of `http1` to itself or a stream of
-//! `http2`, with `upstream_tls` where `ports` knows that the app wants it. A `call` goes with
-//! it from the first to the last byte, for counters and access log. With a token for shells,
-//! it goes to `shell` instead.
+//! A request arrives on a `connection` (TLS, then HTTP/1.1 or HTTP/2). `pass` takes it through
+//! these steps:
+//!
+//! 1. `route`: which host and port it is for;
+//! 2. `switch`, `subprotocol`: whether it wants to become a WebSocket or another protocol;
+//! 3. `admit`: whether its token opens that port. A token for shells leads to `shell` instead;
+//! 4. `reach`: a connection to the app. `wake` holds the request while the microVM resumes;
+//! 5. `forward`: the request to the app, and its answer back.
+//!
+//! `app` keeps the connections to apps: `http1` has one for each request, `http2` a stream of a
+//! shared one, with `upstream_tls` where `ports` has seen that the app wants TLS. A `call`
+//! accompanies the request from the first to the last byte, for counters and access log.
 //!
 //! Invariants: before a token has been verified nothing is resumed and nothing tells whether a
 //! microVM exists; no `x-aws-proxy-*` header reaches an app; every byte to and from an app is
@@ -21,9 +26,9 @@ mod app;
 mod app_port;
 mod backend;
 mod call;
-mod chatter;
 mod client;
 mod connection;
+mod control_frames;
 mod counted;
 mod counters;
 mod forward;

@@ -99,7 +99,7 @@ impl Usages {
         }
     }
 
-    /// What a microVM with so many vCPUs takes.
+    /// What a microVM with `vcpus` vCPUs at peak takes.
     pub(crate) fn of(&self, microvm: &MicrovmId, vcpus: u8) -> Arc<Usage> {
         let mut by_microvm = self.by_microvm.lock();
         if let Some(usage) = by_microvm.get(microvm).and_then(Weak::upgrade) {

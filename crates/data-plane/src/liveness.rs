@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 /// Shortest time that the kernel takes for its probes.
 const PROBE_MIN: Duration = Duration::from_secs(1);
 
-/// Ends a connection that is accepted from now on when its client acknowledges nothing for so long,
-/// or has no room for what is to be sent for so long (RFC 5482; Linux, tcp(7): `TCP_USER_TIMEOUT`).
+/// Ends a connection that is accepted from now on when for `timeout` its client acknowledges
+/// nothing, or has no room for what is to be sent (RFC 5482; Linux, tcp(7): `TCP_USER_TIMEOUT`).
 /// A silent one is asked meanwhile whether it is there. Accepted sockets take these options over
 /// from the listener's.
 pub fn watch_clients(listener: &TcpListener, timeout: Duration) -> io::Result<()> {

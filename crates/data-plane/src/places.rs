@@ -1,11 +1,10 @@
-//! The places for client connections, and who gives up his when there are none left.
+//! The places for client connections, and which connection gives way when none is left.
 //!
-//! Whoever connects takes a place before anything is known of him. So that nobody can keep
-//! others out by connecting and being slow, a connection that has shown no good token is cut
-//! when its place is needed, the oldest first. Those that have shown one count for their
-//! microVM and its account, which may have a part of all places each; when every place is
-//! taken by such connections, the one gives way that has been idle longest among those of the
-//! account with the most.
+//! A connection takes a place before anything is known of its client. So that nobody can keep
+//! others out by connecting and being slow, a connection that has shown no good token is cut when
+//! its place is needed, the oldest first. Those that have shown one count for their microVM and its
+//! account, each of which may have a part of all places. When such connections take every place,
+//! the one gives way that has been idle longest among those of the account with the most.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};

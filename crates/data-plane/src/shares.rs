@@ -4,7 +4,7 @@
 //! another's. So the bytes of every microVM are counted over short periods. As long as about as
 //! much is moved as ever is, and by several, what any of them may move in a period is lowered step
 //! by step, down to an equal share; when the others do not take what that leaves, it is raised
-//! again. Who is alone, or wants less than a share, meets no limit.
+//! again. A microVM that is alone, or wants less than a share, meets no limit.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

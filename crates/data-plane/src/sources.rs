@@ -19,7 +19,7 @@ pub struct FromSource {
 }
 
 impl Sources {
-    /// At most so many of one source; `None` is no limit.
+    /// At most `maximum` of one source; `None` is no limit.
     pub fn new(maximum: Option<u32>) -> Self {
         Self { maximum, counts: Arc::default() }
     }

@@ -14,8 +14,8 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// The same end, for one worker: a token is looked at under a lock, many times
-    /// for each request.
+    /// A copy for one worker. Tokens are looked at many times for each request, under a lock, which
+    /// workers then do not share.
     pub(crate) fn of_worker(&self) -> Self {
         Self { soon: self.soon.child_token(), now: self.now.child_token(), tasks: self.tasks.clone() }
     }

@@ -18,7 +18,7 @@ use crate::stop::Stop;
 /// Requests that may wait for one microVM.
 pub(crate) const WAITING_MAX: usize = 1024;
 
-/// Requests of a crowd that go on at the same time, as long as they are answered quickly. Those
+/// Waiting requests that go on at the same time, as long as they are answered quickly. Those
 /// behind them find connections to the app that are free again: a guest that has just been resumed
 /// is slow at taking new ones.
 const AT_ONCE: usize = 4;
@@ -36,9 +36,9 @@ pub(crate) struct Waiting<B: Backend> {
 }
 
 /// Those that wait for one microVM, in order of arrival.
-type Crowd<R> = VecDeque<oneshot::Sender<Turn<R>>>;
+type WaitQueue<R> = VecDeque<oneshot::Sender<Turn<R>>>;
 
-type Queues<R> = Mutex<HashMap<MicrovmId, Crowd<R>>>;
+type Queues<R> = Mutex<HashMap<MicrovmId, WaitQueue<R>>>;
 
 /// What a waiting request is given when it may go on.
 struct Turn<R> {
@@ -71,8 +71,8 @@ impl<B: Backend> Waiting<B> {
         Self { backend, server, queues: Arc::default() }
     }
 
-    /// Waits until the microVM runs; the first that waits wakes it. Whoever gives up while waiting
-    /// does so for itself alone.
+    /// Waits until the microVM runs; the first that waits wakes it. A request that gives
+    /// up while it waits stops nobody else's.
     pub(crate) async fn wait(&self, id: &MicrovmId, stop: &Stop) -> Result<Woken<B::App>, Refusal> {
         let (turn_tx, turn_rx) = oneshot::channel();
         if self.enqueue(id, turn_tx)? {
@@ -80,9 +80,9 @@ impl<B: Backend> Waiting<B> {
             let (id, now) = (id.clone(), stop.now.clone());
             let waking = async move {
                 let woken = now.run_until_cancelled(backend.ensure_running(&id)).await;
-                let crowd = lock(&queues).remove(&id).unwrap_or_default();
+                let queue = lock(&queues).remove(&id).unwrap_or_default();
                 let outcome = woken.unwrap_or(Err(Unreachable::Failed));
-                now.run_until_cancelled(let_go(crowd, outcome)).await;
+                now.run_until_cancelled(release(queue, outcome)).await;
             };
             stop.tasks.spawn_on(waking, &self.server);
         }
@@ -116,23 +116,23 @@ impl<B: Backend> Waiting<B> {
 
 /// Lets the requests go on, one after the other, each when the one before is on its way and one
 /// of the places is free.
-async fn let_go<R: Clone>(crowd: Crowd<R>, outcome: Outcome<R>) {
+async fn release<R: Clone>(queue: WaitQueue<R>, outcome: Outcome<R>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    for waiting in crowd.into_iter().filter(|waiting| !waiting.is_closed()) {
+    for waiting in queue.into_iter().filter(|waiting| !waiting.is_closed()) {
         let place = match &outcome {
             Ok(_) => tokio::time::timeout(PATIENCE, Arc::clone(&places).acquire_owned()).await.ok(),
             Err(_) => None,
         };
         let (on_its_way, gone) = oneshot::channel();
         let turn = Turn { outcome: outcome.clone(), on_its_way, place: place.and_then(Result::ok) };
-        // Whoever has given up drops it, as does whoever is on its way.
+        // A request drops it when it gives up, and when it is on its way.
         if waiting.send(turn).is_ok() {
             let _ = gone.await;
         }
     }
 }
 
-fn lock<R>(queues: &Queues<R>) -> MutexGuard<'_, HashMap<MicrovmId, Crowd<R>>> {
+fn lock<R>(queues: &Queues<R>) -> MutexGuard<'_, HashMap<MicrovmId, WaitQueue<R>>> {
     queues.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -144,16 +144,16 @@ mod tests {
     use super::*;
 
     /// Requests that wait, and the task that lets them go.
-    fn crowd(size: usize, outcome: Outcome<&'static str>) -> Vec<Receiver<Turn<&'static str>>> {
-        let (crowd, waiting): (Crowd<_>, Vec<_>) = (0..size).map(|_| oneshot::channel()).unzip();
-        tokio::spawn(let_go(crowd, outcome));
+    fn queue(size: usize, outcome: Outcome<&'static str>) -> Vec<Receiver<Turn<&'static str>>> {
+        let (queue, waiting): (WaitQueue<_>, Vec<_>) = (0..size).map(|_| oneshot::channel()).unzip();
+        tokio::spawn(release(queue, outcome));
         waiting
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_few_go_on_at_once_and_the_next_when_one_of_them_is_answered() {
         let began = Instant::now();
-        let mut waiting = crowd(AT_ONCE + 2, Ok("it")).into_iter();
+        let mut waiting = queue(AT_ONCE + 2, Ok("it")).into_iter();
         let mut places = Vec::new();
         for _ in 0..AT_ONCE {
             let turn = waiting.next().unwrap().await.unwrap();
@@ -178,7 +178,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_has_left_is_passed_over_and_a_failure_is_told_at_once() {
         let began = Instant::now();
-        let mut waiting = crowd(30, Err(Unreachable::Failed));
+        let mut waiting = queue(30, Err(Unreachable::Failed));
         waiting.drain(..10);
         for turn in waiting {
             assert_eq!(turn.await.unwrap().outcome, Err(Unreachable::Failed));

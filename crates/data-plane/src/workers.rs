@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub enum Workers {
     /// On the runtime that starts the data plane, for tests that stop its clock.
     Caller,
-    /// On so many threads.
+    /// On this many threads of the data plane.
     Threads(NonZeroUsize),
 }
 

@@ -1,9 +1,9 @@
-//! Name server for the domain of the endpoints: every name directly below it has the
-//! addresses of this server.
+//! Name server for the domain of the endpoints: every name directly below it has the addresses of
+//! this server.
 //!
-//! Invariants: names of microVMs that exist and of ones that do not are answered alike; what is
-//! sent to a source that was not proven (UDP) is hardly larger than what it sent, and at most so
-//! much in a second; no input makes it stop.
+//! Invariants: an answer does not tell whether a microVM of that name exists; a source that has not
+//! proven itself (UDP) is sent hardly more bytes than came from it, and a limited number a second;
+//! no input stops the server.
 //!
 //! Reading order: [`zone`] (pure: a query in, an answer out), `limit`, `tcp`, [`server`].
 

@@ -22,8 +22,8 @@ pub(crate) struct Limiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Answer,
-    /// Who really asks is told to use TCP, and has an answer; who is only named as the source gets
-    /// no more than the forger has spent.
+    /// Tells the source to use TCP. A real client has its answer there; the victim of a forged
+    /// address gets no more than the forger has spent.
     UseTcp,
     Drop,
 }

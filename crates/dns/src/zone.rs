@@ -11,7 +11,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 pub const ADDRESSES_MAX: usize = 8;
 /// How long answers may be kept, in seconds; also the negative ones.
 const TTL_SECONDS: u32 = 60;
-/// The same for proofs, which change with each order.
+/// How long a proof may be kept, in seconds; it changes with each order.
 const CHALLENGE_TTL_SECONDS: u32 = 1;
 /// Proofs that are kept at a time; the oldest goes first.
 const CHALLENGES_MAX: usize = 8;

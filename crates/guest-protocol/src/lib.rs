@@ -1,11 +1,13 @@
 //! Messages between the host and the guest agent, and the host's client for them.
 //!
-//! Every conversation is one TCP connection on the control network (a NIC of its own that only the
-//! agent's network namespace owns). The host sends a [`Request`] frame; what follows depends on the
-//! request. After a request with one reply the connection can take the next one, which saves a
-//! restored guest the making of a second connection when [`Request::Restored`] is followed by
-//! [`Request::Forward`]. No connection needs to live longer than its request, so a snapshot, a
-//! clone or a resume loses nothing: the host simply asks again.
+//! Every conversation is one TCP connection on the control network, which has its own NIC that only
+//! the agent's network namespace can use. The host sends a [`Request`] frame; what follows depends
+//! on the request. A connection whose request had one reply can take the next request: a restored
+//! guest need not accept a second connection when [`Request::Forward`] follows
+//! [`Request::Restored`].
+//!
+//! Invariant: no connection needs to live longer than its request. So a snapshot, a clone or a
+//! resume loses nothing: the host asks again.
 //!
 //! Reading order: [`message`], [`codec`], `shell` (what passes to and from a shell), `client` (host
 //! only, behind the feature `client`).

@@ -116,10 +116,9 @@ pub enum Request {
         /// What to build.
         build: BuildSpec,
     },
-    /// Looks at the app's processes and connections, for at most so long. Answered by
-    /// [`Reply::Inspection`].
+    /// Looks at the app's processes and connections. Answered by [`Reply::Inspection`].
     Inspect {
-        /// Milliseconds.
+        /// Longest time for that, in milliseconds.
         timeout_ms: u64,
     },
     /// Flushes file systems, so that the disk and the memory of the snapshot agree. Answered by

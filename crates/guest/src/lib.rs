@@ -1,11 +1,12 @@
-//! A guest with everything it holds on the host: VM, network and user id; and the
-//! artefacts it boots from.
+//! A guest with everything it holds on the host (VM, network, user id), and the artefacts it boots
+//! from.
 //!
-//! Both users of VMs, `lifecycle` and `image-builder`, come through here, so that a microVM has
-//! exactly the devices that its snapshot was taken with. Invariant: whoever holds a [`Guest`]
-//! holds all of its resources; [`Guest::destroy`] gives all of them back, [`Guest::leave`]
-//! leaves all of them to a later server. Nothing goes back before the VMM is gone, and a guest
-//! that is dropped is ended.
+//! Both users of VMs, `lifecycle` and `image-builder`, make their guests here, so that a microVM
+//! has exactly the devices that its snapshot was taken with.
+//!
+//! Invariants: a [`Guest`] owns all of its resources. [`Guest::destroy`] gives all of them back,
+//! [`Guest::leave`] leaves all of them to a later server, and dropping it ends it. Nothing goes
+//! back before the VMM is gone.
 //!
 //! Reading order: [`artefacts`], [`network`], `plan`, [`guest`], `holdings`, `adopt`.
 

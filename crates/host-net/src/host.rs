@@ -36,7 +36,7 @@ pub struct HostNetConfig {
     /// Where the addresses of the veths come from; addresses that the host has are left out, so
     /// servers can share a range.
     pub address_range: Ipv4Cidr,
-    /// Private ranges that guests may reach all the same.
+    /// Private ranges that guests may reach.
     pub allow_egress_to: Vec<Ipv4Cidr>,
     /// Where the relay sends DNS queries; `None`: to the nameservers of `/etc/resolv.conf`, read
     /// again when it changes.

@@ -1,9 +1,9 @@
-//! What a microVM's network is on the host: a network namespace with TAP devices, a veth to the
-//! host, nftables rules and a DNS relay.
+//! The network of a microVM on the host: a network namespace with TAP devices, a veth to the host,
+//! nftables rules and a DNS relay.
 //!
-//! Every microVM has a namespace of its own, so that clones of one snapshot can all use the same
-//! addresses and MACs. Namespaces have no name: they live by descriptors and by the VMM process
-//! inside, so a crash leaves none behind but those of VMMs that run on. A later server finds
+//! Every microVM has its own namespace, so that clones of one snapshot can all use the same
+//! addresses and MACs. Namespaces have no name: they live as long as a descriptor or the VMM
+//! process inside. So a crash leaves only those of VMMs that still run, and a later server finds
 //! them by that process.
 //!
 //! ```text
@@ -15,9 +15,9 @@
 //! Invariants: a guest reaches the internet and the relay, and nothing of the host, of other
 //! microVMs or of private ranges that the operator did not allow
 //! ([`HostNetConfig::allow_egress_to`]); only the host opens connections on the control network. A
-//! namespace is closed by its own rules, whatever becomes of the host's. What another program on
-//! the host takes away is restored within a second. Starting turns `net.ipv4.ip_forward` on in the
-//! host and leaves it on.
+//! namespace's own rules close it, whatever becomes of the host's; rules that another program on
+//! the host removes are restored within a second. Starting turns `net.ipv4.ip_forward` on and
+//! leaves it on.
 //!
 //! Reading order: `host` (the pool), `uplinks` (one network's life), `namespace` (how one is made),
 //! `rules`, `watch`, `dns`.

@@ -138,8 +138,8 @@ impl Connector {
         self.connect(SocketAddrV4::new(Ipv4Addr::from(CONTROL_GUEST), AGENT_PORT)).await
     }
 
-    /// Connects to a port of the app's loopback past the agent, in at most so long. Other errors
-    /// are those of [`Self::connect`].
+    /// Connects to a port of the app's loopback past the agent, within `limit`. Other errors are
+    /// those of [`Self::connect`].
     pub async fn connect_app(&self, port: u16, limit: Duration) -> io::Result<TcpStream> {
         self.connect_within(SocketAddrV4::new(Ipv4Addr::from(APP_LOOPBACK), port), limit).await
     }

@@ -29,7 +29,7 @@ pub const FLOWS_MAX: usize = 4096;
 /// asks the relay from.
 const INPUT_FLOWS_MAX: usize = 1024;
 
-/// What a guest must not reach, and what it may all the same.
+/// What a guest must not reach, and the exceptions.
 #[derive(Debug)]
 pub(crate) struct Closed<'a> {
     /// Where the addresses of the veths come from: other microVMs, and the host.

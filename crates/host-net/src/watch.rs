@@ -32,7 +32,7 @@ pub(crate) struct Watch {
     host: Arc<Host>,
     /// The host's table, as it is given to `nft`.
     rules: String,
-    /// The same as `nft` prints it.
+    /// The host's table, as `nft` prints it.
     listing: Vec<u8>,
     nftables: Bell,
     links: Bell,

@@ -1,9 +1,9 @@
 //! A working subset of IAM's policy language; pure: policies and a request in, decision out.
 //!
-//! Invariants: no clock, file or socket; what a policy says is either understood or refused when it
-//! is parsed, never ignored; an explicit deny wins; what nothing allows is denied; what is kept of
-//! a policy is a small multiple of its text, and a decision has a budget of steps, whatever
-//! policies and requests consist of.
+//! Invariants: no clock, file or socket; what a policy says is understood or refused when it is
+//! parsed, never ignored; an explicit deny wins; what nothing allows is denied. A parsed policy
+//! takes a small multiple of its text in memory, and a decision has a budget of steps, whatever
+//! policies and requests contain.
 //!
 //! Reading order: [`document`] (what a policy may say), `statement`, `condition` and `matching`
 //! (whether a statement applies), `budget` (at what cost), [`evaluate`](mod@evaluate) (what follows

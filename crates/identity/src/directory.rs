@@ -1,4 +1,4 @@
-//! Who there is at a moment, and whose an access key is.
+//! All principals at one moment, and the owners of access keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

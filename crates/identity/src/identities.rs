@@ -123,7 +123,7 @@ impl Identities {
         Ok(Self { store, directory, changing, signing_keys, region, intake: Arc::default() })
     }
 
-    /// The same in another Region than `us-east-1`.
+    /// Makes these the identities of another Region than `us-east-1`.
     #[must_use]
     pub fn in_region(self, region: &str) -> Self {
         Self { region: region.into(), ..self }

@@ -86,7 +86,7 @@ pub enum Unread {
     Slow,
     /// It ended early.
     Ended,
-    /// It has more than so many bytes.
+    /// It has more than this many bytes.
     TooLong(usize),
 }
 
@@ -178,7 +178,7 @@ impl Intake {
                 source.dropped.debit(frame.data_ref().map_or(0, Bytes::len) as u64);
             }
         };
-        // Who is still sending then has been given its chance.
+        // A client that is still sending then has had its chance.
         let _ = timeout(DRAIN, rest).await;
     }
 }

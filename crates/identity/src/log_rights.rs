@@ -15,7 +15,7 @@ const SESSION: &str = "Lambda-microvmsLogs";
 /// The rights that policies give, at the time.
 #[derive(Debug)]
 pub struct PolicyLogRights {
-    /// Who there is.
+    /// All principals and their policies.
     pub identities: Arc<Identities>,
     /// Region of the log groups.
     pub region: String,

@@ -88,7 +88,7 @@ impl Identities {
     }
 
     /// Whether a principal that was stored by ARN and unique id may do `action` to `resource`
-    /// now. Who was deleted may not; limits of the session that asked are not known any more.
+    /// now. A principal that was deleted may not. Limits of the session that asked are forgotten.
     /// `tags` are the resource's.
     pub fn principal_may(
         &self,

@@ -28,7 +28,7 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at an app that starts.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Of the ports that an image exposes so many are looked for.
+/// Most ports that are looked for among those that an image exposes.
 const EXPOSED_PORTS: usize = 64;
 
 /// What a snapshot is taken of.

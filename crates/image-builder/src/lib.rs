@@ -1,15 +1,21 @@
 //! From a zip with a Dockerfile to an image version with a snapshot.
 //!
-//! The way of a build: fetch the zip, check it and turn it into a tar (`archive`), find the images
-//! it starts from (`dockerfile`, `base_images`, `pulls`), wait for a place (`slots`, `room`), run
-//! it in a build microVM (`container_build`) and again when the builder there names further ones
-//! (`rounds`), start the result in a second, clean microVM, wait until it is ready and take the
-//! snapshot (`image_snapshot`), try it out (`validation`) and look what it holds (`reporting`).
-//! `builder` drives this and is the only writer of image, version and build rows after their
-//! creation.
+//! A build goes through these steps:
 //!
-//! Invariant: nothing that a Dockerfile or a zip says is ever run or unpacked on the host, and what
-//! reads a zip or a snapshot there is a confined process (`readers`).
+//! 1. fetch the zip, check it and turn it into a tar (`archive`);
+//! 2. find the images that the Dockerfile starts from (`dockerfile`, `base_images`, `pulls`);
+//! 3. wait for a place (`slots`, `room`);
+//! 4. run the Dockerfile in a build microVM (`container_build`), and once more when the builder in
+//!    there names images that are missing (`rounds`);
+//! 5. start the result in a second, clean microVM, wait until it is ready and take the snapshot
+//!    (`image_snapshot`);
+//! 6. try the snapshot out (`validation`) and report what it holds (`reporting`).
+//!
+//! `builder` drives this. Once the rows of image, version and build have been created, nothing else
+//! writes them.
+//!
+//! Invariant: nothing that a Dockerfile or a zip says is run or unpacked on the host; zips and
+//! snapshots are read there by a confined process (`readers`).
 
 mod app_output;
 mod archive;

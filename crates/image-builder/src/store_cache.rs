@@ -96,8 +96,8 @@ impl StoreCache {
         Ok(bytes <= self.account_bytes)
     }
 
-    /// Removes what pulls that did not end have left, and disks of before there were accounts. To
-    /// be called before any pull.
+    /// Removes what unfinished pulls have left, and disks from before there were accounts. To be
+    /// called before any pull.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,

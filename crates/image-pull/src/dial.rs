@@ -28,7 +28,7 @@ pub(crate) trait Dial: Send {
 /// How the process that fetches does it.
 #[derive(Debug)]
 pub(crate) struct Dialer {
-    /// Private ranges that are open all the same.
+    /// Private ranges that the operator has opened.
     pub(crate) reach: Reach,
     /// The namespace's DNS relay.
     pub(crate) relay: SocketAddr,

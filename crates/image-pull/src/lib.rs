@@ -1,17 +1,16 @@
-//! Fetches an image from a registry for a tenant, in a child process of its own.
+//! Fetches an image from a registry for a tenant, in a child process.
 //!
-//! The name of the image, and everything that the registry answers, is the tenant's: an image may
-//! come from a registry that the tenant runs. So the server itself reads no byte of it. It starts
-//! itself again as `fetch-image` ([`run_if_requested`]); that process enters a network namespace
-//! with the rules of guests, gives up all privileges, sees nothing of the file system but the
-//! directory that it fills, and leaves an OCI image layout there. What it tells the server are
-//! short messages of a fixed form; text of a registry is in none of them.
+//! The tenant chooses the image's name and may run the registry that answers, so the server reads
+//! no byte of that answer. It starts itself again as `fetch-image` ([`run_if_requested`]). That
+//! process enters a network namespace with the rules of guests, gives up all privileges, sees no
+//! file but the directory that it fills, and leaves an OCI image layout there. It reports to the
+//! server in short messages of a fixed form, which hold no text of a registry.
 //!
-//! Invariants: connections leave through the namespace, but for those to an address that the
-//! operator has named (a mirror, a proxy), which the server opens itself and hands over; no
-//! redirect and no token realm leads from `https` to `http`, or to an address of the operator's
-//! that the image did not come from; a token or a password goes to the origin that it is for; every
-//! body has a limit in bytes, and the whole fetch one in time.
+//! Invariants: connections leave through the namespace, except those to an address that the
+//! operator has named (a mirror, a proxy), which the server opens and hands over; no redirect and
+//! no token realm leads from `https` to `http`, or to an operator's address that the image did not
+//! come from; a token or a password goes only to the origin that it is for; every body has a limit
+//! in bytes, and the whole fetch one in time.
 //!
 //! Reading order: [`spec`] (what the two processes say to each other), [`parent`], `child`, then
 //! `registry` (the protocol), `http`, `origin` (who may be asked), `dial` and `resolve`.

@@ -88,8 +88,8 @@ pub struct Resolved {
     pub bytes: u64,
 }
 
-/// Why an image could not be fetched. Nothing in it is the registry's text, and connections that
-/// fail look all the same, so that nothing can be read or scanned through it.
+/// Why an image could not be fetched. Nothing in it is the registry's text, and all connections
+/// that fail look alike, so that nothing can be read or scanned through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
     /// No connection, whatever the reason.

@@ -22,7 +22,7 @@ const MOST_PENDING_BYTES: usize = 32 << 20;
 const MOST_PATH_BYTES: usize = 4096;
 /// Bytes of one file that are searched. An inode may claim 8 TiB and have no block.
 const MOST_FILE_BYTES: u64 = 1 << 30;
-/// The same of a file that claims more than its disk has: nearly all of it is holes.
+/// Bytes that are searched of a file that claims more than its disk has: nearly all of it is holes.
 const MOST_SPARSE_BYTES: u64 = 16 << 20;
 /// Bytes of a list that is read as a whole: `/etc/passwd`, or the files of a package.
 const MOST_LIST_BYTES: usize = 8 << 20;

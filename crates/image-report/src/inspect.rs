@@ -40,7 +40,7 @@ pub struct Sources<'a> {
     pub disk: &'a File,
     /// Memory of the guest.
     pub memory: &'a File,
-    /// Where a guest-physical address is in the memory file of so many bytes.
+    /// Offset of a guest-physical address in the memory file.
     pub memory_offset: fn(memory_bytes: u64, address: u64) -> Option<u64>,
     /// How long to search; what is left then is left out, and the report says so.
     pub time: Duration,

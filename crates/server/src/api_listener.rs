@@ -35,7 +35,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Pause after a failed accept, which mostly means that descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who may connect, and who is believed.
+/// Which connections are let in, and which proxies are believed.
 pub(crate) struct Admission {
     places: Places,
     sources: Sources,

@@ -12,7 +12,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// `https` when the client spoke TLS to the proxy.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Who is believed when they tell another's address.
+/// Proxies whose word on their clients' addresses is believed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 

@@ -22,7 +22,7 @@ pub(crate) struct Connections {
     pub(crate) api: usize,
 }
 
-/// Raises the limit to what so many client connections need, as far as this process may; `None` is
+/// Raises the limit to what `wanted` client connections need, as far as this process may; `None` is
 /// as many as there can be.
 pub(crate) fn provide(wanted: Option<u64>) -> Connections {
     let limits = getrlimit(Resource::Nofile);
@@ -56,7 +56,7 @@ fn needed_for(connections: u64) -> u64 {
     connections.saturating_mul(2).saturating_add(OWN)
 }
 
-/// What clients can take of so many open files.
+/// How many client connections `files` open files are enough for.
 fn divide(files: u64, wanted: Option<u64>) -> Connections {
     let own = OWN.min((files / 2).max(OWN_MIN));
     let each = files.saturating_sub(own) / 2;

@@ -86,10 +86,10 @@ async fn done<T: Send + 'static, E: std::error::Error + Send + 'static>(
     None
 }
 
-/// Removes what has expired at `now`, in at most so many rounds; true when there may be more: the
-/// next sweep goes on, and knows what has expired meanwhile. Every kind and every account has its
-/// turn in each round, so that an account that makes more than one step removes keeps nobody else's
-/// from being removed.
+/// Removes what has expired at `now`, in a limited number of rounds; true when there may be more:
+/// the next sweep goes on, and knows what has expired meanwhile. Every kind and every account has
+/// its turn in each round, so that an account that makes more than one step removes keeps nobody
+/// else's from being removed.
 async fn sweep(
     store: &dyn Records,
     limits: Limits,

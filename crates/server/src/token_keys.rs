@@ -68,8 +68,8 @@ pub(crate) struct TokenKeyFile {
 }
 
 impl TokenKeyFile {
-    /// Reads or makes the keys. The newest is replaced when it is older than so many
-    /// days; 0 is never.
+    /// Reads or makes the keys. The newest is replaced when it is older than `rotate_after_days`; 0
+    /// is never.
     pub(crate) fn open(data_dir: &Path, rotate_after_days: u32) -> anyhow::Result<Self> {
         let path = data_dir.join(FILE);
         let now = Timestamp::now().as_second();

@@ -115,7 +115,7 @@ impl FakeVmm {
         lock(&self.shared).accelerator = Some(name.to_owned());
     }
 
-    /// Makes each call of this operation take so long.
+    /// Makes each call of this operation take `delay`.
     pub fn delay(&self, operation: FakeOperation, delay: Duration) {
         lock(&self.shared).delays.insert(operation, delay);
     }

@@ -1,11 +1,11 @@
-//! One small trait for virtual machine monitors and its drivers.
+//! A small trait for virtual machine monitors, and its drivers: QEMU and a fake.
 //!
-//! A [`Vmm`] starts virtual machines, either from nothing ([`Vmm::boot`]) or from a snapshot
+//! A [`Vmm`] starts virtual machines, from nothing ([`Vmm::boot`]) or from a snapshot
 //! ([`Vmm::restore`]); a [`Vm`] is one of them. This crate knows processes, memory, disks and
 //! snapshots, and nothing of images, accounts, hooks or the guest's software.
 //!
 //! Invariants: a snapshot on disk is never half-written (its manifest is renamed into place last);
-//! no path copies the whole RAM; a VMM process is not tied to the life of the server process.
+//! no path copies the whole RAM; a VMM process can outlive the server process that started it.
 //!
 //! Reading order: [`spec`], [`vm`], [`snapshot`], `process`, [`qemu`], [`leftovers`], [`fake`].
 

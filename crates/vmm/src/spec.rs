@@ -113,7 +113,7 @@ pub trait GuestChannel: Send + Sync + fmt::Debug {
     /// longer than a few seconds.
     async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>>;
 
-    /// Opens a connection to a TCP port of the app past the agent, in at most so long.
+    /// Opens a connection to a TCP port of the app past the agent, within `limit`.
     /// Connection refused means that the guest's kernel says so; any other error, that
     /// there may be no such way.
     async fn connect_app(&self, port: u16, limit: Duration) -> std::io::Result<Box<dyn GuestStream>> {

@@ -33,7 +33,7 @@ impl Default for OpenedTokens {
 }
 
 impl OpenedTokens {
-    /// The same as [`TokenKeys::open`] would say now.
+    /// What [`TokenKeys::open`] would answer now.
     pub fn open(&self, keys: &TokenKeys, token: &str) -> Result<Arc<Claims>, TokenError> {
         let ring = keys.ring.load();
         let slot = slot(token.as_bytes());

@@ -9,8 +9,7 @@ use quick_cache::sync::Cache;
 use super::TERMINATOR;
 use super::claim::ScopeRef;
 
-/// Keys that are kept: so many access keys can be in use at once before derivation
-/// costs something again.
+/// Keys that are kept. With more access keys in use, keys are derived again.
 const KEPT: usize = 1024;
 
 /// Signing keys that were derived lately, so that it is done once a day for each access

@@ -73,8 +73,8 @@ pub(super) fn response(parts: &mut response::Parts, places: &Places) {
     }
 }
 
-/// Whether a `Host` field names this machine: an address, or a name under `localhost`. Who listens
-/// for others too cannot know all names.
+/// Whether a `Host` field names this machine: an address, or a name under `localhost`. When
+/// others can connect, too, this machine may have names that are not known here: any is taken.
 pub(super) fn is_own_name(host: &str, listens_on: IpAddr) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();

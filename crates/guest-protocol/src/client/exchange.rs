@@ -103,8 +103,8 @@ impl Exchange {
         Self { answers }
     }
 
-    /// Checks the length of a frame's body, and its kind once so many bytes of it are there.
-    /// `beginning` is what has arrived of the body.
+    /// Checks the length of a frame's body, and its kind as soon as `beginning`, which is what has
+    /// arrived of the body, is long enough to tell.
     pub(super) fn check(&self, length: usize, beginning: &[u8]) -> io::Result<()> {
         let longest = self.answers.iter().map(|kind| kind.limit()).max().unwrap_or(0);
         if length > longest.max(Kind::Error.limit()) {

@@ -20,7 +20,8 @@ pub(crate) const CONSOLE: &str = "console";
 /// MiB of host memory for a clone's translated code under TCG, all of which it comes to use if it
 /// runs for long. QEMU's own choice is hundreds of MiB.
 const CLONE_TRANSLATION_CACHE_MIB: u32 = 32;
-/// The same for a VM that is booted: builds run many programs, and there are few of them at a time.
+/// MiB for the translated code of a VM that is booted: builds run many programs, and there are few
+/// of them at a time.
 const BOOT_TRANSLATION_CACHE_MIB: u32 = 256;
 
 /// What the host decides.

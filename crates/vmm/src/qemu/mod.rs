@@ -67,8 +67,9 @@ impl Accelerator {
         }
     }
 
-    /// The same as QEMU is told. Guests have no use for a virtualization extension, and what
-    /// emulates one or passes it on is the most intricate code between a guest and its host.
+    /// The CPU's name with features taken away, as QEMU's command line has it. Guests have no use
+    /// for a virtualization extension, and what emulates one or passes it on is the most intricate
+    /// code between a guest and its host.
     fn cpu_option(self, hides_virtualization: bool) -> String {
         match Architecture::HOST {
             Architecture::X86_64 if hides_virtualization => format!("{},-svm,-vmx", self.cpu()),

@@ -360,7 +360,7 @@ impl Vm for QemuVm {
     }
 
     async fn kill(&self) -> Result<()> {
-        // Whoever boots a VM wants to know what it said; a clone's console is silent.
+        // Callers that boot a VM want its console; a clone's is silent.
         if !matches!(self.ram, Ram::Clone { .. }) {
             save_console(&self.instance, &self.qmp).await;
         }

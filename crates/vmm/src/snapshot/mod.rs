@@ -9,8 +9,8 @@
 //! | base  | `memory`, `device-state` | all RAM, sparse, never written again; clones map it |
 //! | layer | `memory.NNNN.layer`, `device-state.NNNN` | pages that differ from the base's |
 //!
-//! Whoever owns a directory calls one of these functions at a time, and none while a
-//! VM starts from it.
+//! The owner of a directory calls one of these functions at a time, and none while a VM starts from
+//! it.
 
 mod base;
 mod compact;

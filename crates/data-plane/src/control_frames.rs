@@ -26,7 +26,7 @@ const PER_REQUEST: u64 = 4;
 const PER_DATA: u64 = 2;
 /// The most that is kept of what was earned: the acknowledgements of a window of small frames.
 const EARNED_MAX: u64 = 100_000;
-/// After so many frames other connections have their turn.
+/// Frames after which other connections have their turn.
 const TURN: u64 = 512;
 /// What a client sends first (RFC 9113, section 3.4), in bytes.
 const PREFACE_LENGTH: usize = 24;
@@ -45,7 +45,7 @@ const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 
 
 /// A client's connection, which ends when more is said on it than there is to say.
 #[derive(Debug)]
-pub(crate) struct Chatter<S, P> {
+pub(crate) struct ControlFrames<S, P> {
     stream: S,
     /// To be called when a PING has come that is no answer to ours.
     pinged: P,
@@ -59,7 +59,7 @@ pub(crate) struct Chatter<S, P> {
     flushed: bool,
 }
 
-impl<S, P> Chatter<S, P> {
+impl<S, P> ControlFrames<S, P> {
     pub(crate) fn new(stream: S, requests: Weak<AtomicU64>, pinged: P) -> Self {
         let budget = Budget::new(requests);
         Self {
@@ -78,7 +78,7 @@ impl<S, P> Chatter<S, P> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, P> Chatter<S, P> {
+impl<S: AsyncWrite + Unpin, P> ControlFrames<S, P> {
     /// Tells the client why, if that can be done at once.
     fn say_goodbye(&mut self, context: &mut Context<'_>) {
         if self.flushed
@@ -89,7 +89,7 @@ impl<S: AsyncWrite + Unpin, P> Chatter<S, P> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn() + Unpin> AsyncRead for Chatter<S, P> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn() + Unpin> AsyncRead for ControlFrames<S, P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -121,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: Fn() + Unpin> AsyncRead for Chatter<S
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, P: Unpin> AsyncWrite for Chatter<S, P> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: Unpin> AsyncWrite for ControlFrames<S, P> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -181,7 +181,7 @@ impl Budget {
         Self { requests, as_of: (0, Instant::now()), left: BURST, earned: 0 }
     }
 
-    /// Takes so many frames off; whether there were as many.
+    /// Takes `frames` off; whether there were as many.
     fn take(&mut self, frames: u64) -> bool {
         let requests = self.requests.upgrade().map_or(0, |requests| requests.load(Ordering::Relaxed));
         let seconds = self.as_of.1.elapsed().as_secs();
@@ -216,7 +216,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// That begin after so many bytes.
+    /// Frames that begin `skip` bytes from here.
     fn after(skip: usize) -> Self {
         Self { skip, head: [0; HEAD_LENGTH], filled: 0 }
     }
@@ -310,12 +310,12 @@ mod tests {
     async fn what_is_sent_may_be_acknowledged() {
         use tokio::io::AsyncWriteExt as _;
         let requests = Arc::new(AtomicU64::new(0));
-        let mut chatter = Chatter::new(tokio::io::empty(), Arc::downgrade(&requests), || {});
-        chatter.write_all(&[0, 0, 1, DATA, 0, 0, 0, 0, 1, 0].repeat(50)).await.unwrap();
+        let mut stream = ControlFrames::new(tokio::io::empty(), Arc::downgrade(&requests), || {});
+        stream.write_all(&[0, 0, 1, DATA, 0, 0, 0, 0, 1, 0].repeat(50)).await.unwrap();
         let slices = [&[0, 0, 1, DATA, 0, 0, 0, 0, 1][..], &[7][..], &[0, 0, 0, 4, 1, 0, 0, 0, 0]];
-        let written = chatter.write_vectored(&slices.map(io::IoSlice::new)).await.unwrap();
+        let written = stream.write_vectored(&slices.map(io::IoSlice::new)).await.unwrap();
         assert!(written > 0);
-        assert_eq!(chatter.budget.earned, 51 * PER_DATA, "the answer to SETTINGS earns nothing");
+        assert_eq!(stream.budget.earned, 51 * PER_DATA, "the answer to SETTINGS earns nothing");
     }
 
     #[tokio::test]
@@ -324,7 +324,7 @@ mod tests {
         let requests = Arc::new(AtomicU64::new(1_000_000));
         let mut flood = vec![b'P'; PREFACE_LENGTH];
         flood.extend([0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(20 * TURN as usize));
-        let mut chatter = Chatter::new(std::io::Cursor::new(flood), Arc::downgrade(&requests), || {});
+        let mut stream = ControlFrames::new(std::io::Cursor::new(flood), Arc::downgrade(&requests), || {});
         let turns = Arc::new(AtomicU64::new(0));
         let other = tokio::spawn({
             let turns = Arc::clone(&turns);
@@ -336,7 +336,7 @@ mod tests {
             }
         });
         let mut buffer = vec![0; 4096];
-        while chatter.read(&mut buffer).await.unwrap() > 0 {}
+        while stream.read(&mut buffer).await.unwrap() > 0 {}
         assert!(turns.load(Ordering::Relaxed) >= 10, "{turns:?}");
         other.abort();
     }
