@@ -148,7 +148,7 @@ pub(super) async fn choose_accelerator(
                 if Path::new(KVM).exists() {
                     tracing::warn!(
                         reason,
-                        "/dev/kvm exists, and guests run under tcg all the same, which is 10 to 20 times slower. Snapshots that \
+                        "/dev/kvm exists, but guests run under tcg, which is 10 to 20 times slower. Snapshots that \
                          were taken under kvm do not run. Set {ACCELERATOR_VARIABLE}=kvm to use it anyway, or \
                          {ACCELERATOR_VARIABLE}=tcg if this is what you want"
                     );
