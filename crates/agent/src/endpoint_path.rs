@@ -21,7 +21,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use crate::netlink::{self, Netlink, attribute, message, text};
-use crate::network::write_sysctl;
+use crate::sysctl;
 
 /// What the sockets of such connections are marked with.
 pub(crate) const MARK: u32 = 0x4845_4152;
@@ -62,10 +62,10 @@ pub(crate) fn open(netlink: &mut Netlink, interface: &str) -> io::Result<()> {
     netlink.add_rule(LOCAL_PREFERENCE, None, libc::RT_TABLE_LOCAL)?;
     netlink.delete_rule(0, libc::RT_TABLE_LOCAL)?;
     netlink.add_rule(MARK_PREFERENCE, Some(MARK), TABLE)?;
-    write_sysctl("net/ipv4/tcp_fwmark_accept", "1");
-    write_sysctl("net/ipv4/fwmark_reflect", "1");
-    write_sysctl(&format!("net/ipv4/conf/{interface}/accept_local"), "1");
-    write_sysctl(&format!("net/ipv4/conf/{interface}/route_localnet"), "1");
+    sysctl::write("net/ipv4/tcp_fwmark_accept", "1");
+    sysctl::write("net/ipv4/fwmark_reflect", "1");
+    sysctl::write(&format!("net/ipv4/conf/{interface}/accept_local"), "1");
+    sysctl::write(&format!("net/ipv4/conf/{interface}/route_localnet"), "1");
     Ok(())
 }
 

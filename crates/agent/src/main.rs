@@ -38,6 +38,7 @@ mod shell;
 mod shell_stage;
 mod sockets;
 mod stage;
+mod sysctl;
 mod terminal;
 mod user;
 

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::endpoint_path;
 use crate::error::Error;
 use crate::netlink::Netlink;
+use crate::sysctl;
 
 const APP_INTERFACE: &str = "eth0";
 
@@ -25,11 +26,11 @@ pub(crate) fn configure() -> Result<OwnedFd, Error> {
     let app_namespace = make_app_namespace().map_err(step("make the app's namespace"))?;
     // Neighbour discovery and router solicitations would be the only traffic of IPv6, and cost
     // time in every clone.
-    write_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
+    sysctl::write("net/ipv6/conf/default/disable_ipv6", "1");
     let mut netlink = Netlink::open().map_err(step("open netlink"))?;
     netlink.set_up(interface_index("lo").map_err(step("find lo"))?).map_err(step("bring up lo"))?;
     if let Some(name) = interface_with_mac(CONTROL_MAC) {
-        write_sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1");
+        sysctl::write(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1");
         let index = interface_index(&name).map_err(step("find the control NIC"))?;
         netlink.configure(index, CONTROL_GUEST, CONTROL_HOST).map_err(step("configure the control NIC"))?;
     }
@@ -46,15 +47,15 @@ pub(crate) fn configure() -> Result<OwnedFd, Error> {
 
 fn configure_app_network(has_nic: bool) -> Result<(), Error> {
     // As Docker sets them for its containers: low ports and ping need no privilege.
-    write_sysctl("net/ipv4/ip_unprivileged_port_start", "0");
-    write_sysctl("net/ipv4/ping_group_range", "0 2147483647");
+    sysctl::write("net/ipv4/ip_unprivileged_port_start", "0");
+    sysctl::write("net/ipv4/ping_group_range", "0 2147483647");
     let mut netlink = Netlink::open().map_err(step("open netlink in the app's namespace"))?;
     netlink.set_up(interface_index("lo").map_err(step("find lo"))?).map_err(step("bring up the app's lo"))?;
     // The kernel's command line disables IPv6, but apps that listen on ::1 only are common, and
     // nothing leaves by lo.
-    write_sysctl("net/ipv6/conf/lo/disable_ipv6", "0");
+    sysctl::write("net/ipv6/conf/lo/disable_ipv6", "0");
     if has_nic {
-        write_sysctl(&format!("net/ipv6/conf/{APP_INTERFACE}/disable_ipv6"), "1");
+        sysctl::write(&format!("net/ipv6/conf/{APP_INTERFACE}/disable_ipv6"), "1");
         let index = interface_index(APP_INTERFACE).map_err(step("find the app's eth0"))?;
         netlink.configure(index, APP_GUEST, APP_GATEWAY).map_err(step("configure the app's eth0"))?;
         netlink
@@ -104,11 +105,4 @@ fn interface_with_mac(mac: [u8; 6]) -> Option<String> {
 
 fn interface_index(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
-}
-
-/// Settings that a kernel may lack; the guest works without them.
-pub(crate) fn write_sysctl(name: &str, value: &str) {
-    if let Err(error) = fs::write(format!("/proc/sys/{name}"), value) {
-        eprintln!("hearth-agent: cannot set {name}: {error}");
-    }
 }

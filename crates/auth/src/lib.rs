@@ -3,11 +3,10 @@
 //! Nothing here reads a clock, a file or a socket. Read [`sigv4`] for the API port and
 //! [`endpoint_token`] for the endpoints of microVMs.
 
-pub mod credentials;
 pub mod endpoint_token;
 pub mod sigv4;
 
-pub use credentials::{Credential, Lookup};
 pub use endpoint_token::{
     Claims, LONGEST_LIFE_SECONDS, OpenedTokens, TokenError, TokenKey, TokenKeys, TokenKind,
 };
+pub use sigv4::credentials::{Credential, Lookup};

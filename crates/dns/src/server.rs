@@ -3,19 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
 use crate::limit::{Limiter, Verdict};
-use crate::tcp;
+use crate::tcp::{self, PAUSE, QUERY_MAX};
 use crate::zone::{Transport, Zone};
-
-/// Longest query; a question has 271 bytes at most, and there may be options.
-pub(crate) const QUERY_MAX: usize = 4096;
-/// Pause after a failed accept or receive, which mostly means that descriptors or memory ran out.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the name server cannot be started.
 #[derive(Debug, thiserror::Error)]

@@ -16,9 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::server::{PAUSE, QUERY_MAX};
 use crate::zone::{Transport, Zone};
 
+/// Longest query; a question has 271 bytes at most, and there may be options.
+pub(crate) const QUERY_MAX: usize = 4096;
+/// Pause after a failed accept or receive, which mostly means that descriptors or memory ran out.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Connections at a time; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 64;
 /// Connections of one source at a time; more are closed at once.

@@ -6,19 +6,7 @@ use crate::error::PolicyError;
 use crate::json::Json;
 use crate::matching::Variables;
 use crate::principal_element::Named;
-use crate::statement::Statement;
-
-/// What a policy is attached to; decides which elements it must and must not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DocumentKind {
-    /// Inline and managed policies of users and roles, permissions boundaries, session
-    /// policies: no Principal.
-    Identity,
-    /// Policies of a resource: Principal and Resource.
-    Resource,
-    /// Trust policies of roles: Principal, no Resource, actions of STS only.
-    Trust,
-}
+use crate::statement::{DocumentKind, Statement};
 
 /// A policy that was understood completely.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,10 +2,11 @@
 
 use crate::budget::Budget;
 use crate::decision::{Decision, PolicyType};
-use crate::document::{Document, DocumentKind};
+use crate::document::Document;
 use crate::principal::Principal;
 use crate::principal_element::{Grant, is_account};
 use crate::request::Request;
+use crate::statement::DocumentKind;
 use crate::statement::Effect;
 
 /// The policies that have a say in a request.

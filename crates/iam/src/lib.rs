@@ -25,8 +25,9 @@ pub mod request;
 mod statement;
 
 pub use decision::{Decision, PolicyType};
-pub use document::{Document, DocumentKind};
+pub use document::Document;
 pub use error::PolicyError;
 pub use evaluate::{Policies, evaluate, evaluate_trust};
 pub use principal::Principal;
 pub use request::Request;
+pub use statement::DocumentKind;

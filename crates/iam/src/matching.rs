@@ -7,7 +7,7 @@
 use std::str::Chars;
 
 use crate::budget::Budget;
-use crate::request::Context;
+use crate::request::{Context, lower};
 
 /// A part of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +57,6 @@ impl ActionPattern {
     pub(crate) fn matches(&self, action_in_lower_case: &str, budget: &Budget) -> bool {
         fits(Glob(&self.0), action_in_lower_case, budget)
     }
-}
-
-/// Lower case, character by character.
-pub(crate) fn lower(text: &str) -> String {
-    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 fn wildcard_or_char(c: char) -> Token {

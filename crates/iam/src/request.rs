@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::matching::lower;
 use crate::principal::Principal;
+
+/// Lower case, character by character.
+pub(crate) fn lower(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
+}
 
 /// One action on one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]

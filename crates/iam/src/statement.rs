@@ -2,11 +2,22 @@
 
 use crate::budget::Budget;
 use crate::condition::Condition;
-use crate::document::DocumentKind;
 use crate::json::Json;
 use crate::matching::{ActionPattern, Template, Variables, Wildcards};
 use crate::principal_element::{Grant, Named};
 use crate::request::Request;
+
+/// What a policy is attached to; decides which elements it must and must not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentKind {
+    /// Inline and managed policies of users and roles, permissions boundaries, session
+    /// policies: no Principal.
+    Identity,
+    /// Policies of a resource: Principal and Resource.
+    Resource,
+    /// Trust policies of roles: Principal, no Resource, actions of STS only.
+    Trust,
+}
 
 /// What a statement does when it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use ext4_view::{Ext4, Ext4Error, File, FileType, PathBuf};
 
 use crate::findings::Findings;
 use crate::geometry::Bounded;
-use crate::inspect::Limit;
+use crate::limit::Limit;
 use crate::report::{Place, Search};
 use crate::secrets::LONGEST_BYTES;
 

@@ -9,6 +9,7 @@ use hearth_guest_protocol::{Inspection, Process, Socket};
 
 use crate::disk::Disk;
 use crate::findings::Findings;
+use crate::limit::Limit;
 use crate::memory::Memory;
 use crate::report::{Place, ProcessReport, Report, Search, SocketReport};
 
@@ -46,22 +47,10 @@ pub struct Sources<'a> {
     pub time: Duration,
 }
 
-/// When a search ends, whatever is left.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
-    deadline: Instant,
-}
-
-impl Limit {
-    pub(crate) fn is_reached(&self) -> bool {
-        Instant::now() >= self.deadline
-    }
-}
-
 /// Reads and searches everything; blocks.
 pub fn inspect(sources: &Sources<'_>) -> Report {
     let began = Instant::now();
-    let limit = Limit { deadline: began + sources.time };
+    let limit = Limit::at(began + sources.time);
     let (mut findings, mut search) = (Findings::default(), Search::default());
     for (name, value) in sources.environment {
         // As the process itself has it: some secrets are only known by their names.

@@ -14,6 +14,7 @@ mod disk;
 mod findings;
 mod geometry;
 mod inspect;
+mod limit;
 mod memory;
 pub mod report;
 mod secrets;

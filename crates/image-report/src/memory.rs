@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use hearth_guest_protocol::{PageRun, Process, Region};
 
 use crate::findings::Findings;
-use crate::inspect::Limit;
+use crate::limit::Limit;
 use crate::report::{Place, Search};
 use crate::secrets::LONGEST_BYTES;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::config::cache_dir;
+use crate::cache_dir::cache_dir;
 
 /// `[build]`: how images are built.
 #[derive(Debug, Clone, Deserialize)]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::api_config::ApiConfig;
 use crate::build_config::BuildConfig;
+use crate::cache_dir::cache_dir;
 use crate::config_checks;
 use crate::endpoint_config::{AcmeConfig, CertificateConfig, DnsConfig, EndpointConfig};
 use crate::quota_config::QuotaConfig;
@@ -294,15 +295,6 @@ impl Config {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
     }
-}
-
-/// `${XDG_CACHE_HOME:-~/.cache}/hearth`, where `make setup` and `make build` put their artefacts.
-pub(crate) fn cache_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache"),
-        PathBuf::from,
-    );
-    base.join("hearth")
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use hearth_vmm::{Accelerator, Qemu, QemuConfig, Vmm as _};
 use serde::Serialize;
 
 use crate::build_config::BuildConfig;
-use crate::config::{Config, GuestConfig, cache_dir};
+use crate::cache_dir::cache_dir;
+use crate::config::{Config, GuestConfig};
 
 /// Below this much free space builds are likely to fail.
 const LOW_DISK_BYTES: u64 = 10 << 30;

@@ -8,6 +8,7 @@ mod api_places;
 mod api_progress;
 mod backup;
 mod build_config;
+mod cache_dir;
 mod certificate;
 mod config;
 mod config_checks;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use hearth_api::AccountId;
 
-use crate::sigv4::Denial;
+use super::denial::Denial;
 
 /// What belongs to an access key.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 mod canonical;
 mod claim;
 mod coverage;
+pub mod credentials;
+mod denial;
 mod sign;
 mod signing_key;
 mod verify;
@@ -13,9 +15,10 @@ mod tests;
 
 pub use claim::{claimed_access_key, claimed_service};
 pub use coverage::{header_names, refuse_signed_headers, signed_headers, unsigned_header};
+pub use denial::Denial;
 pub use sign::{Scope, sign};
 pub use signing_key::SigningKeys;
-pub use verify::{Denial, Identity, check_head, check_scope, check_token, verify};
+pub use verify::{Identity, check_head, check_scope, check_token, verify};
 
 use aws_lc_rs::{digest, hmac};
 

@@ -3,8 +3,8 @@
 use hearth_api::AccountId;
 use jiff::Timestamp;
 
+use super::credentials::{Credential, Lookup};
 use super::*;
-use crate::credentials::{Credential, Lookup};
 
 const HOST: (&str, &[u8]) = ("host", b"127.0.0.1:9400");
 const DATE: (&str, &[u8]) = ("X-Amz-Date", b"20260102T030405Z");
