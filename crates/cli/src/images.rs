@@ -6,26 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::client::{Client, encode, is_exception};
+pub(crate) use crate::items::Image;
 use crate::resolve;
-
-/// What commands read of an image.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Image {
-    /// ARN.
-    #[serde(rename = "imageArn")]
-    pub(crate) arn: String,
-    /// Name.
-    pub(crate) name: String,
-    /// State: `CREATING`, `CREATED` and so on.
-    pub(crate) state: String,
-    /// Version that is launched by default.
-    pub(crate) latest_active_image_version: Option<String>,
-    /// Version whose build failed last.
-    pub(crate) latest_failed_image_version: Option<String>,
-    /// Seconds since 1970.
-    pub(crate) created_at: f64,
-}
 
 /// What commands read of a build.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

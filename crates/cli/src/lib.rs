@@ -14,6 +14,7 @@ mod dockerignore;
 mod endpoint;
 mod forward;
 mod images;
+mod items;
 mod logs;
 mod microvms;
 mod net;

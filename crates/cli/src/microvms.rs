@@ -8,26 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::{Client, encode};
+pub(crate) use crate::items::MicrovmItem;
 use crate::resolve;
 
 /// Between two looks at a state that is waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What commands read of a microVM in a list.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct MicrovmItem {
-    /// `microvm-<uuid>`.
-    pub(crate) microvm_id: String,
-    /// State: `PENDING`, `RUNNING` and so on.
-    pub(crate) state: String,
-    /// Image.
-    pub(crate) image_arn: String,
-    /// Version of the image.
-    pub(crate) image_version: String,
-    /// Seconds since 1970.
-    pub(crate) started_at: f64,
-}
 
 /// What commands read of one microVM.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -2,8 +2,7 @@
 
 use anyhow::{anyhow, bail};
 
-use crate::images::Image;
-use crate::microvms::MicrovmItem;
+use crate::items::{Image, MicrovmItem};
 
 /// Before the UUID in the id of a microVM.
 const PREFIX: &str = "microvm-";

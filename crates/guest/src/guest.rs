@@ -10,11 +10,12 @@ use hearth_vmm::{
     BootSource, CONSOLE_FILE, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm,
 };
 
-use crate::adopt;
 use crate::artefacts::Artefacts;
+pub use crate::error::Error;
 use crate::holdings::{Endings, Holdings};
 use crate::network::{GuestNetwork, Networks};
 use crate::plan::{GuestPlan, KernelModules, RootDisk};
+use crate::record::Record;
 pub use crate::restored::restored;
 use crate::uid::{Uid, UidPool};
 
@@ -47,58 +48,6 @@ pub struct GuestFactory {
     pub run_root: PathBuf,
     /// Guests that are being ended.
     pub endings: Endings,
-}
-
-/// A guest could not be started, or does not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No network could be made.
-    #[error("cannot make the network of {name}")]
-    Network {
-        /// Guest.
-        name: String,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A directory could not be made.
-    #[error("cannot make the directory {}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The driver failed.
-    #[error(transparent)]
-    Vmm(#[from] hearth_vmm::Error),
-    /// The agent could not be reached.
-    #[error("the guest's agent cannot be reached")]
-    Unreachable(#[source] std::io::Error),
-    /// The conversation with the agent broke.
-    #[error("the conversation with the guest's agent broke")]
-    Agent(#[source] ClientError),
-    /// The agent refused.
-    #[error("{0}")]
-    Refused(String),
-    /// The VMM ended by itself; see [`describe_exit`].
-    #[error("the {0}")]
-    Ended(String),
-    /// Its owner wanted it no longer.
-    #[error("the guest was stopped while it booted")]
-    Stopped,
-    /// What an earlier server has recorded of a guest is missing or unknown here.
-    #[error("the guest of {name} cannot be taken over: {detail}")]
-    NotAdoptable {
-        /// Guest.
-        name: String,
-        /// What is wrong.
-        detail: String,
-    },
-    /// The agent did not answer in time.
-    #[error("the guest's agent did not answer within {0:?}")]
-    TimedOut(Duration),
 }
 
 /// A running or paused guest with everything it holds. One that is dropped is ended.
@@ -166,7 +115,7 @@ impl GuestFactory {
         let uid = self.uids.take();
         let run_dir = self.run_root.join(&plan.name);
         let made = std::fs::create_dir_all(&run_dir)
-            .and_then(|()| adopt::record(&run_dir, uid.get(), network.uplink()));
+            .and_then(|()| Record::write(&run_dir, uid.get(), network.uplink()));
         if let Err(source) = made {
             network.release().await;
             return Err(Error::Directory { path: run_dir, source });
@@ -220,7 +169,7 @@ impl GuestFactory {
     /// Reserves the user id of a VMM that an earlier server left and that could not be ended, for
     /// as long as it lives.
     pub fn quarantine(&self, name: &str) {
-        let uid = adopt::recorded_uid(name, &self.run_root.join(name)).and_then(|uid| self.uids.claim(uid));
+        let uid = Record::uid(name, &self.run_root.join(name)).and_then(|uid| self.uids.claim(uid));
         drop(self.holdings(name, None, uid));
     }
 

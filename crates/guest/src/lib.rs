@@ -8,14 +8,16 @@
 //! [`Guest::leave`] leaves all of them to a later server, and dropping it ends it. Nothing goes
 //! back before the VMM is gone.
 //!
-//! Reading order: [`artefacts`], [`network`], `plan`, [`guest`], `holdings`, `adopt`.
+//! Reading order: [`artefacts`], [`network`], `plan`, [`guest`], `holdings`, `record`, `adopt`.
 
 mod adopt;
 pub mod artefacts;
+mod error;
 pub mod guest;
 mod holdings;
 pub mod network;
 mod plan;
+mod record;
 mod restored;
 
 pub use adopt::AdoptedGuest;

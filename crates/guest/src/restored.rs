@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hearth_guest_protocol::{Request, client};
 use hearth_vmm::{GuestStream, Vm};
 
-use crate::guest::Error;
+use crate::error::Error;
 
 /// How long the agent of a restored guest may take to answer.
 const RESTORED_TIMEOUT: Duration = Duration::from_secs(20);
