@@ -147,6 +147,7 @@ fn way(edges: &Edges, start: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::Target;
 
     fn findings(files: &[(&str, &str)]) -> Vec<String> {
         Graph::of(&Tree::of(files), "src/lib.rs").findings("c")
@@ -161,6 +162,22 @@ mod tests {
             ("src/b.rs", "// crate::a\nuse crate::C;\n#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n"),
         ];
         assert!(findings(&files).is_empty(), "{:?}", findings(&files));
+    }
+
+    #[test]
+    fn a_crate_is_on_the_list_as_long_as_it_has_circles() {
+        let package = |name: &str| Package {
+            name: name.to_owned(),
+            directory: "a".to_owned(),
+            targets: vec![Target { root: "a/lib.rs".to_owned(), for_tests: false }],
+            ..Package::default()
+        };
+        let circle = ("a/b.rs", "use crate::c;\n");
+        let tree = |b| Tree::of(&[("a/lib.rs", "mod b;\nmod c;\n"), b, ("a/c.rs", "use crate::b;\n")]);
+        let findings = |tree: &Tree, name: &str| of_package(tree, &package(name), &["known"]).len();
+        assert_eq!((findings(&tree(circle), "known"), findings(&tree(circle), "other")), (0, 1));
+        let none = ("a/b.rs", "");
+        assert_eq!((findings(&tree(none), "known"), findings(&tree(none), "other")), (1, 0));
     }
 
     #[test]
