@@ -75,7 +75,7 @@ impl Files {
 
     /// Layer cache of an image's builds: an ext4 disk. One image never sees another's layers, not
     /// even those of an earlier image of its name, which may have been somebody else's: so `image`
-    /// is [`hearth_records::ImageRecord::id`].
+    /// is `ImageRecord::id` of the records.
     pub fn build_cache(&self, arn: &ImageArn, image: &str) -> PathBuf {
         self.build_caches().join(arn.account.as_str()).join(format!("{}-{image}.ext4", arn.name))
     }
