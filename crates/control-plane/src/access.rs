@@ -1,13 +1,11 @@
 //! What operations are authorised on: each gets what its caller may act on.
 
-use hearth_api::{ErrorKind, ImageArn, ImageName, ImageVersion};
-use hearth_identity::Identities;
+use hearth_api::{ImageArn, ImageName, ImageVersion};
 use hearth_records::{MicrovmRecord, Taggable};
-use hearth_service::throttle::Throttle;
-use hearth_service::{Api, Asked, Code, Error, Operation, Outcome, Run};
+use hearth_service::{Asked, Error, Operation, Outcome, Run};
 
 use crate::config::Context;
-use crate::operations::{self, NamedConnector, Which};
+use crate::named_connectors::{NamedConnector, Which};
 
 /// What an operation is authorised on, with its function, which gets just that.
 #[derive(Debug, Clone, Copy)]
@@ -47,30 +45,9 @@ impl Access {
     }
 }
 
-impl Api for Context {
-    type Access = Access;
-    const SIGNING_NAME: &'static str = "lambda";
-    const TITLE: &'static str = "AWS Lambda MicroVMs";
-    const INVALID: Code = Code::Common(ErrorKind::Validation);
-
-    fn operations() -> impl Iterator<Item = &'static Operation<Self>> {
-        operations::all()
-    }
-
-    /// "Lambda quotas", synchronous request.
-    fn maximum_body_bytes(_: Option<&'static Operation<Self>>) -> usize {
-        6 * 1024 * 1024
-    }
-
-    fn identities(&self) -> &Identities {
-        &self.services.identities
-    }
-
-    fn throttle(&self) -> Option<&Throttle> {
-        Some(&self.throttle)
-    }
-
-    async fn enter(&self, operation: &'static Operation<Self>, asked: Asked) -> Outcome {
+impl Context {
+    /// Asks the policies about what the operation is authorised on, and runs it.
+    pub(crate) async fn run(&self, operation: &'static Operation<Self>, asked: Asked) -> Outcome {
         let action = operation.action;
         match operation.access {
             Access::Everything(run) => {

@@ -8,6 +8,7 @@
 //! `shapes` (what their members have in common).
 
 mod access;
+mod api;
 mod arns;
 mod authorize;
 mod capacity;
@@ -15,6 +16,7 @@ mod config;
 mod connectors;
 mod endpoints;
 mod errors;
+mod named_connectors;
 mod operations;
 mod pages;
 mod rates;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
+pub use access::Access;
 pub use config::{Context, ControlPlaneConfig, Services};
 pub use endpoints::{Endpoints, RotationError};
 pub use rates::Rates;

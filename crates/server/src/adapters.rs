@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hearth_api::{EndpointCounters, EndpointTokenKeys, MicrovmId};
-use hearth_companions::{ObjectStorage, StorageError};
 use hearth_control_plane::{Endpoints, RotationError};
 use hearth_data_plane::Counters;
 use hearth_identity::service_role::RoleArn;
 use hearth_identity::{Identities, OnBehalf, Owned};
 use hearth_image_builder::{ArtifactError, ArtifactSource, Reader};
+use hearth_s3_api::{ObjectStorage, StorageError};
 
 use crate::token_keys::TokenKeyFile;
 
@@ -149,7 +149,7 @@ mod tests {
                 directory.path(),
                 "us-east-1",
                 &account,
-                hearth_companions::StorageLimits::default(),
+                hearth_s3_api::StorageLimits::default(),
             )
             .unwrap(),
             identities: Arc::new(identities),

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hearth_companions::WholeApi;
 use hearth_data_plane::{Busy, FromSource, Sources, watch_clients};
+use hearth_gateway::WholeApi;
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;

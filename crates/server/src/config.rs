@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use hearth_companions::LOG_RETENTIONS;
 use hearth_control_plane::Rates;
+use hearth_logs_api::RETENTIONS as LOG_RETENTIONS;
 use serde::Deserialize;
 
 use crate::api_config::ApiConfig;

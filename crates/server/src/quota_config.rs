@@ -1,8 +1,9 @@
 //! `[quotas]`: how much an account may have, and what the host keeps.
 
-use hearth_companions::{QuotaValues, StorageLimits};
 use hearth_control_plane::Rates;
+use hearth_quotas_api::QuotaValues;
 use hearth_records::{LogQuotas, Quotas};
+use hearth_s3_api::StorageLimits;
 use serde::Deserialize;
 
 /// `[quotas]`: of the account, and what the host keeps.

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hearth_api::AccountId;
-use hearth_companions::ObjectStorage;
 use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_gateway::{Neighbours, WholeApi};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
 use hearth_identity::{Identities, PolicyLogRights, RootKey};
 use hearth_image_builder::{ArchiveLimits, BaseImages, ImageBuilder, ImageBuilderConfig, Readers};
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
+use hearth_s3_api::ObjectStorage;
+use hearth_service::pages::PageKey;
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
@@ -269,11 +271,12 @@ async fn serve(
         let (builds, pulls) = pulls::per_account(config);
         config.quotas.published(config.rates, builds, pulls)
     };
-    let companions = hearth_companions::router(
+    let neighbours = Neighbours::new(
         &storage,
         parts.store.clone(),
-        identities.clone(),
+        &identities,
         &config.region,
+        PageKey(endpoints.tokens.keys().derive("nextToken")),
         (published(config), published(&Config::default())),
         &config.api_names,
     );
@@ -302,7 +305,7 @@ async fn serve(
         }),
     };
     let router = hearth_control_plane::router(control_plane, services);
-    let whole = hearth_companions::WholeApi::new(router, companions, &config.api_names);
+    let whole = WholeApi::new(router, neighbours.router(), &config.api_names);
     let stopping = CancellationToken::new();
     let api = tokio::spawn(api_listener::serve(api_listener, whole, admission, stopping.clone()));
     let limits = retention::Limits::new(config);

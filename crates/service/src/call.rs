@@ -77,7 +77,7 @@ impl Asked {
         let filters = self.input.0.iter().filter(|(name, _)| !of_page.contains(&name.as_str()));
         let mut filters: Vec<_> = filters.map(|(name, value)| format!("{name}={value}")).collect();
         filters.sort_unstable();
-        Scope(format!("{} {} {}", self.caller.account, self.operation, filters.join("&")))
+        Scope::of(format!("{} {} {}", self.caller.account, self.operation, filters.join("&")))
     }
 
     /// Asks the policies whether the caller may; `request` comes from [`Caller::request`].

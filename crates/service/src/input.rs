@@ -35,6 +35,11 @@ impl Input {
         self.0.contains_key(name)
     }
 
+    /// Whether a member was sent that is not an empty list.
+    pub fn has_any(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| value.as_array().is_none_or(|items| !items.is_empty()))
+    }
+
     /// Texts of a list; empty when it was not sent.
     pub fn list(&self, name: &str) -> Vec<&str> {
         self.items(name).filter_map(Value::as_str).collect()

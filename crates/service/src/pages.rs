@@ -23,7 +23,14 @@ impl std::fmt::Debug for PageKey {
 
 /// A list with its filters, of which a token names a place.
 #[derive(Debug, Clone)]
-pub struct Scope(pub(crate) String);
+pub struct Scope(String);
+
+impl Scope {
+    /// The list that `name` names.
+    pub fn of(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+}
 
 /// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +149,7 @@ mod tests {
     use super::*;
 
     fn tokens(scope: &str) -> Tokens {
-        Tokens::new(PageKey([7; 32]), Scope(scope.to_owned()))
+        Tokens::new(PageKey([7; 32]), Scope::of(scope))
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub enum Manner {
     /// Lists of texts are repeated, maps are not; keys and values of a map have paths of their own.
     RestJson,
     /// Lists and maps are repeated as the number of their members, whose violations are at the path
-    /// of a map itself. What has another type is left to the parser.
+    /// of a map itself. A value of another type is left to the operation, which reads its input as
+    /// a type: the parser's sentence says where it is.
     Json,
     /// Lists are not repeated.
     Query,

@@ -39,8 +39,6 @@ use hearth_service::{Http, Operation, Protocol, Verb};
 use crate::config::Context;
 use crate::errors;
 
-pub(crate) use network_connectors::{NamedConnector, Which};
-
 /// The operations of `lambda-microvms`, our extensions, and tags.
 static OPERATIONS: [&Operation<Context>; 28] = [
     &create_microvm_image::OPERATION,

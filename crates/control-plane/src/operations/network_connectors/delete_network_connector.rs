@@ -5,11 +5,11 @@ use hearth_api::NetworkConnectorState;
 use hearth_records::{DeletedNetworkConnector, NetworkConnectorRecord};
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb};
 
-use super::identifier::{self, NamedConnector, Which};
 use super::shapes::IDENTIFIER_ONLY;
 use super::{CONNECTOR, answering, conflict, invalid, settled, views};
 use crate::access::Access;
 use crate::config::Context;
+use crate::named_connectors::{NamedConnector, Which, version_or_gone};
 
 pub(super) const OPERATION: Operation<Context> = Operation::new(
     "DeleteNetworkConnector",
@@ -24,7 +24,7 @@ async fn run(context: &Context, _: Call, named: NamedConnector) -> Outcome {
     let (arn, version, state) = match wanted.version {
         None => (connector.arn.clone(), connector.latest.clone(), connector.state(now)),
         Some(number) => {
-            let version = identifier::version_or_gone(context, &wanted, number).await?;
+            let version = version_or_gone(context, &wanted, number).await?;
             let state = version.state(now);
             (wanted, version, state)
         }

@@ -2,12 +2,12 @@
 
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
-use super::identifier::{self, NamedConnector, Which};
 use super::shapes::IDENTIFIER_ONLY;
 use super::{CONNECTOR, answering, views};
 use crate::access::Access;
 use crate::config::Context;
 use crate::connectors::connector_not_found;
+use crate::named_connectors::{NamedConnector, Which, version_or_gone};
 
 pub(super) const OPERATION: Operation<Context> = Operation::new(
     "GetNetworkConnector",
@@ -22,7 +22,7 @@ async fn run(context: &Context, _: Call, named: NamedConnector) -> Outcome {
     let Some(number) = arn.version else {
         return Ok(Answer::json(&views::connector(&connector, now)));
     };
-    let version = identifier::version_or_gone(context, &arn, number).await?;
+    let version = version_or_gone(context, &arn, number).await?;
     if version.is_gone(now) {
         return Err(connector_not_found(&arn.to_string()));
     }

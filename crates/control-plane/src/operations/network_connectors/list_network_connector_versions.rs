@@ -6,11 +6,11 @@ use hearth_service::pages::Page;
 use hearth_service::shape::Member;
 use hearth_service::{Answer, Asked, Call, Effect, Error, Operation, Outcome, Verb};
 
-use super::identifier::{NamedConnector, Which};
 use super::shapes::{IDENTIFIER, MARKER, MAX_ITEMS, STATE};
 use super::{answering, marker, views};
 use crate::access::Access;
 use crate::config::Context;
+use crate::named_connectors::{NamedConnector, Which};
 
 const SHAPE: &[Member] = &[IDENTIFIER, STATE, MAX_ITEMS, MARKER];
 

@@ -11,11 +11,11 @@ use hearth_service::{Error, Http, Operation, Protocol, Verb};
 use super::idempotency::replay;
 use crate::config::Context;
 use crate::errors;
+use crate::named_connectors::{invalid, now};
 
 mod create_network_connector;
 mod delete_network_connector;
 mod get_network_connector;
-mod identifier;
 mod list_network_connector_versions;
 mod list_network_connectors;
 mod marker;
@@ -23,8 +23,6 @@ mod requirements;
 mod shapes;
 mod update_network_connector;
 mod views;
-
-pub(crate) use identifier::{NamedConnector, Which};
 
 /// How long a connector is PENDING or DELETING, and an update InProgress. The service takes
 /// minutes; there is nothing to make or remove here, but clients should meet these states.
@@ -48,19 +46,9 @@ const fn answering(status: u16, verb: Verb, path: &'static str) -> Protocol {
     Protocol::RestJson(Http { verb, path, status, errors: errors::core })
 }
 
-/// The time, as exact as it is stored.
-fn now() -> Timestamp {
-    Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
-}
-
 /// When what begins now has settled.
 fn settled(now: Timestamp) -> Timestamp {
     Timestamp::from_millis(now.as_millis() + SETTLING_MILLISECONDS)
-}
-
-/// 400 InvalidParameterValueException.
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidParameterValue, message)
 }
 
 /// 409 ResourceConflictException.

@@ -9,12 +9,12 @@ use hearth_records::{
 use hearth_service::shape::{Member, optional};
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
-use super::identifier::{NamedConnector, Which};
 use super::shapes::{CLIENT_TOKEN, CONFIGURATION, IDENTIFIER, ROLE};
 use super::{CONNECTOR, answering, conflict, first_answer, requirements, settled, views};
 use crate::access::Access;
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
+use crate::named_connectors::{NamedConnector, Which};
 use crate::operations::idempotency::client_token;
 
 const NAMED: &str = "UpdateNetworkConnector";
