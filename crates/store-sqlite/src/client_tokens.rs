@@ -1,77 +1,100 @@
 //! Idempotency: a `clientToken` names the answer that was given to it.
 
-use hearth_records::{ClientToken, TokenClaim};
-use sqlx::Row as _;
+use async_trait::async_trait;
+use hearth_api::Timestamp;
+use hearth_records::{ClientToken, TokenClaim, Tokens};
+use rusqlite::{Connection, params};
 
-use crate::{Result, Store};
+use crate::rows::STEP;
+use crate::writer::Durability;
+use crate::{Result, Store, rows};
 
 /// Tokens of an operation that are kept for an account where [`keep_newest`] is used.
 pub(crate) const KEPT: u32 = 1000;
 
-impl Store {
-    /// What a token stands for already, if anything: lets a handler answer before it
-    /// validates anything else.
-    pub async fn client_token(&self, token: &ClientToken) -> Result<TokenClaim> {
-        let mut connection = self.pool.acquire().await?;
-        look_up(&mut connection, token).await
+#[async_trait]
+impl Tokens for Store {
+    async fn client_token(&self, token: &ClientToken) -> hearth_records::Result<TokenClaim> {
+        self.read(|connection| look_up(connection, Some(token)))
+    }
+
+    async fn sweep_client_tokens(&self, before: Timestamp) -> hearth_records::Result<bool> {
+        let statement = "DELETE FROM client_tokens WHERE rowid IN
+             (SELECT rowid FROM client_tokens WHERE created_at < ? LIMIT ?)";
+        let parameters = (before.as_millis(), STEP as i64);
+        let removed = self.write_bulk(Durability::Disk, move |tx| rows::run(tx, statement, parameters));
+        Ok(removed.await? == STEP)
     }
 }
 
-/// Records `token` inside the caller's transaction, or says what it already stands for.
-pub(crate) async fn claim(
-    connection: &mut sqlx::SqliteConnection,
-    token: Option<&ClientToken>,
-) -> Result<TokenClaim> {
+/// What a token stands for already. Without a token everything is fresh.
+pub(crate) fn look_up(connection: &Connection, token: Option<&ClientToken>) -> Result<TokenClaim> {
     let Some(token) = token else { return Ok(TokenClaim::Fresh) };
-    let inserted = sqlx::query(
-        "INSERT INTO client_tokens (account, operation, token, parameters_hash, answer, created_at)
-         VALUES (?, ?, ?, ?, ?, ?)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(token.account.as_str())
-    .bind(token.operation)
-    .bind(&token.token)
-    .bind(&token.parameters_hash)
-    .bind(&token.answer)
-    .bind(hearth_api::Timestamp::now().as_millis())
-    .execute(&mut *connection)
-    .await?;
-    if inserted.rows_affected() == 1 { Ok(TokenClaim::Fresh) } else { look_up(connection, token).await }
+    let query = "SELECT parameters_hash, answer FROM client_tokens
+         WHERE account = ? AND operation = ? AND token = ?";
+    let key = params![token.account.as_str(), token.operation, token.token];
+    let found = rows::one(connection, query, key, |row| {
+        let same = rows::text(row, 0)? == token.parameters_hash;
+        Ok(if same { TokenClaim::Replay(row.get(1)?) } else { TokenClaim::Mismatch })
+    })?;
+    Ok(found.unwrap_or(TokenClaim::Fresh))
 }
 
-/// Forgets the oldest tokens of an operation beyond the newest [`KEPT`] of the account: of
-/// operations whose answers are long and that may be called as often as somebody likes, because
-/// what they make can be deleted again.
-pub(crate) async fn keep_newest(
-    connection: &mut sqlx::SqliteConnection,
-    token: Option<&ClientToken>,
-) -> Result<()> {
+/// Records a token that [`look_up`] found fresh in the same transaction.
+pub(crate) fn insert(connection: &Connection, token: Option<&ClientToken>) -> Result<()> {
     let Some(token) = token else { return Ok(()) };
-    // With the plus SQLite sorts those of the operation, which are few, and does not walk over
-    // everybody's by their age.
-    sqlx::query(
-        "DELETE FROM client_tokens WHERE rowid IN (
-             SELECT rowid FROM client_tokens WHERE account = ? AND operation = ?
-             ORDER BY +created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
-    )
-    .bind(token.account.as_str())
-    .bind(token.operation)
-    .bind(KEPT)
-    .execute(connection)
-    .await?;
+    rows::run(
+        connection,
+        "INSERT INTO client_tokens (account, operation, token, parameters_hash, answer, created_at)
+         VALUES (?, ?, ?, ?, ?, ?)",
+        params![
+            token.account.as_str(),
+            token.operation,
+            token.token,
+            token.parameters_hash,
+            token.answer,
+            Timestamp::now().as_millis(),
+        ],
+    )?;
     Ok(())
 }
 
-async fn look_up(connection: &mut sqlx::SqliteConnection, token: &ClientToken) -> Result<TokenClaim> {
-    let row = sqlx::query(
-        "SELECT parameters_hash, answer FROM client_tokens WHERE account = ? AND operation = ? AND token = ?",
-    )
-    .bind(token.account.as_str())
-    .bind(token.operation)
-    .bind(&token.token)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(TokenClaim::Fresh) };
-    let same = row.try_get::<String, _>("parameters_hash")? == token.parameters_hash;
-    Ok(if same { TokenClaim::Replay(row.try_get("answer")?) } else { TokenClaim::Mismatch })
+/// Forgets the oldest tokens of an operation beyond the newest [`KEPT`] of the account. This is for
+/// operations whose answers are long and that a client may call as often as it likes, because what
+/// they make can be deleted again.
+pub(crate) fn keep_newest(connection: &Connection, token: Option<&ClientToken>) -> Result<()> {
+    let Some(token) = token else { return Ok(()) };
+    // With the plus SQLite sorts those of the operation, which are few, and does not walk over
+    // everybody's by their age.
+    rows::run(
+        connection,
+        "DELETE FROM client_tokens WHERE rowid IN (
+             SELECT rowid FROM client_tokens WHERE account = ? AND operation = ?
+             ORDER BY +created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+        params![token.account.as_str(), token.operation, KEPT],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn client_tokens_go_by_their_first_use() {
+        let store = Store::temporary().await.unwrap();
+        let now = Timestamp::now();
+        let token = ClientToken {
+            account: hearth_api::AccountId::from_stored("1"),
+            operation: "RunMicrovm",
+            token: "token".to_owned(),
+            parameters_hash: String::new(),
+            answer: "{}".to_owned(),
+        };
+        insert(&store.connection(), Some(&token)).unwrap();
+        store.sweep_client_tokens(now).await.unwrap();
+        assert_eq!(store.number("SELECT count(*) FROM client_tokens"), 1);
+        store.sweep_client_tokens(Timestamp::from_millis(now.as_millis() + 60_000)).await.unwrap();
+        assert_eq!(store.number("SELECT count(*) FROM client_tokens"), 0);
+    }
 }

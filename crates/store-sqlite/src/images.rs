@@ -1,314 +1,361 @@
 //! Rows of images, versions and builds.
 
+use async_trait::async_trait;
 use hearth_api::{
     AccountId, Architecture, BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState,
     ImageVersionStatus, Timestamp,
 };
 use hearth_records::{
-    BuildRecord, ClientToken, ImageRecord, ImageVersionRecord, InsertedImage, Quotas, TokenClaim,
+    BegunUpdate, BuildRecord, Change, ClientToken, ImageRecord, ImageVersionRecord, ImageVersions, Images,
+    InsertedImage, Quotas, Result as Recorded, TokenClaim,
 };
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Connection, Row, Transaction, params};
 
-use crate::client_tokens;
 use crate::quotas::of_image;
-use crate::{Result, Store, from_json, readable, to_json};
+use crate::rows::{json, moment, optional_json, parsed, to_json};
+use crate::writer::Durability;
+use crate::{Result, Store, client_tokens, image_changes, rows};
 
-impl Store {
-    /// Records a new image with its first version and build, together with its client token.
-    pub async fn insert_image(
+#[async_trait]
+impl ImageVersions for Store {
+    async fn image_version(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+    ) -> Recorded<Option<ImageVersionRecord>> {
+        let query = "SELECT * FROM image_versions WHERE arn = ? AND version = ?";
+        let key = (arn.to_string(), version.0);
+        self.read(|connection| rows::one(connection, query, key, version_record))
+    }
+
+    async fn image_versions(&self, arn: &ImageArn) -> Recorded<Vec<ImageVersionRecord>> {
+        let query = "SELECT * FROM image_versions WHERE arn = ? ORDER BY version DESC";
+        self.read(|connection| rows::all(connection, query, [arn.to_string()], version_record))
+    }
+}
+
+#[async_trait]
+impl Images for Store {
+    async fn insert_image(
         &self,
         image: &ImageRecord,
         version: &ImageVersionRecord,
         build: &BuildRecord,
         token: Option<ClientToken>,
         quotas: &Quotas,
-    ) -> Result<InsertedImage> {
-        // A repeat needs none.
-        let room = self.check_room();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
-        if claim != TokenClaim::Fresh {
-            return Ok(InsertedImage::Token(claim));
-        }
-        room?;
-        let exceeded = of_image(quotas, &mut transaction, &image.arn.account).await?;
-        let inserted = sqlx::query(
-            "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,
-                 created_at, updated_at, tags)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        )
-        .bind(image.arn.to_string())
-        .bind(image.arn.account.as_str())
-        .bind(image.arn.name.as_str())
-        .bind(&image.id)
-        .bind(image.state.as_str())
-        .bind(image.last_version.0)
-        .bind(image.latest_active_version.map(|version| version.0))
-        .bind(image.latest_failed_version.map(|version| version.0))
-        .bind(image.created_at.as_millis())
-        .bind(image.updated_at.as_millis())
-        .bind(to_json(&image.tags))
-        .execute(&mut *transaction)
-        .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(InsertedImage::NameTaken);
-        }
-        if let Some(quota) = exceeded {
-            return Ok(InsertedImage::QuotaExceeded(quota));
-        }
-        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
-        insert_version(&mut transaction, version).await?;
-        insert_build(&mut transaction, build).await?;
-        transaction.commit().await?;
-        Ok(InsertedImage::Inserted)
+    ) -> Recorded<InsertedImage> {
+        let (image, version, build, quotas) = (image.clone(), version.clone(), build.clone(), *quotas);
+        let room = self.room();
+        self.write(Durability::Disk, move |tx| {
+            insert(tx, (&image, &version, &build), token.as_ref(), &quotas, room)
+        })
+        .await
     }
 
-    /// One image.
-    pub async fn image(&self, arn: &ImageArn) -> Result<Option<ImageRecord>> {
-        let row = sqlx::query("SELECT * FROM images WHERE arn = ?")
-            .bind(arn.to_string())
-            .fetch_optional(&self.pool)
-            .await?;
-        row.as_ref().map(image_record).transpose()
+    async fn image(&self, arn: &ImageArn) -> Recorded<Option<ImageRecord>> {
+        let query = "SELECT * FROM images WHERE arn = ?";
+        self.read(|connection| rows::one(connection, query, [arn.to_string()], image_record))
     }
 
-    /// At most `limit` images of an account by name, behind the name `after`.
-    pub async fn images(
+    async fn images(
         &self,
         account: &AccountId,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<ImageRecord>> {
-        let rows = sqlx::query("SELECT * FROM images WHERE account = ? AND name > ? ORDER BY name LIMIT ?")
-            .bind(account.as_str())
-            .bind(after.unwrap_or(""))
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(image_record).collect()
+    ) -> Recorded<Vec<ImageRecord>> {
+        let query = "SELECT * FROM images WHERE account = ? AND name > ? ORDER BY name LIMIT ?";
+        let parameters = params![account.as_str(), after.unwrap_or(""), limit];
+        self.read(|connection| rows::all(connection, query, parameters, image_record))
     }
 
-    /// Every image, of all accounts.
-    pub async fn all_images(&self) -> Result<Vec<ImageRecord>> {
-        let rows = sqlx::query("SELECT * FROM images ORDER BY arn").fetch_all(&self.pool).await?;
-        rows.iter().map(image_record).collect()
+    async fn all_images(&self) -> Recorded<Vec<ImageRecord>> {
+        self.read(|connection| rows::all(connection, "SELECT * FROM images ORDER BY arn", [], image_record))
     }
 
-    /// Writes what the end of a build changes: of the build, its version and its image, all at
-    /// once, so that whoever sees one settled finds the others settled.
-    pub async fn finish_build(
+    async fn finish_build(
         &self,
         image: &ImageRecord,
         version: &ImageVersionRecord,
         build: &BuildRecord,
-    ) -> Result<()> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        update_build(&mut transaction, build).await?;
-        update_version(&mut transaction, version).await?;
-        update_image(&mut transaction, image).await?;
-        transaction.commit().await?;
-        Ok(())
+    ) -> Recorded<()> {
+        let (image, version, build) = (image.clone(), version.clone(), build.clone());
+        self.write(Durability::Disk, move |tx| {
+            update_build(tx, &build)?;
+            update_version(tx, &version)?;
+            update_image(tx, &image)
+        })
+        .await
     }
 
-    /// Writes what the begin of a build changes.
-    pub async fn begin_build(&self, version: &ImageVersionRecord, build: &BuildRecord) -> Result<()> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        update_build(&mut transaction, build).await?;
-        update_version(&mut transaction, version).await?;
-        transaction.commit().await?;
-        Ok(())
+    async fn begin_build(&self, version: &ImageVersionRecord, build: &BuildRecord) -> Recorded<()> {
+        let (version, build) = (version.clone(), build.clone());
+        self.write(Durability::Disk, move |tx| {
+            update_build(tx, &build)?;
+            update_version(tx, &version)
+        })
+        .await
     }
 
-    /// Removes an image with its versions and builds.
-    pub async fn delete_image(&self, arn: &ImageArn) -> Result<()> {
-        sqlx::query("DELETE FROM images WHERE arn = ?").bind(arn.to_string()).execute(&self.pool).await?;
-        Ok(())
+    async fn delete_image(&self, arn: &ImageArn) -> Recorded<()> {
+        let arn = arn.to_string();
+        self.write(Durability::Disk, move |tx| {
+            rows::run(tx, "DELETE FROM images WHERE arn = ?", [arn]).map(drop)
+        })
+        .await
     }
 
-    /// One version.
-    pub async fn image_version(
-        &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-    ) -> Result<Option<ImageVersionRecord>> {
-        let row = sqlx::query("SELECT * FROM image_versions WHERE arn = ? AND version = ?")
-            .bind(arn.to_string())
-            .bind(version.0)
-            .fetch_optional(&self.pool)
-            .await?;
-        row.as_ref().map(version_record).transpose()
+    async fn unfinished_deletions(&self) -> Recorded<Vec<(ImageArn, ImageVersion)>> {
+        let query = "SELECT arn, version FROM image_versions WHERE state = 'DELETING'";
+        let read =
+            |row: &Row<'_>| Ok((parsed(row, "arn", ImageArn::parse)?, ImageVersion(row.get("version")?)));
+        self.read(|connection| rows::all(connection, query, [], read))
     }
 
-    /// All versions of an image, newest first.
-    pub async fn image_versions(&self, arn: &ImageArn) -> Result<Vec<ImageVersionRecord>> {
-        let rows = sqlx::query("SELECT * FROM image_versions WHERE arn = ? ORDER BY version DESC")
-            .bind(arn.to_string())
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(version_record).collect()
+    async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Recorded<Vec<BuildRecord>> {
+        let query = "SELECT * FROM image_builds WHERE arn = ? AND version = ? ORDER BY created_at DESC, id";
+        let key = (arn.to_string(), version.0);
+        self.read(|connection| rows::all(connection, query, key, build_record))
     }
 
-    /// Every version that is being deleted, of all images.
-    pub async fn unfinished_deletions(&self) -> Result<Vec<(ImageArn, ImageVersion)>> {
-        let rows = sqlx::query("SELECT * FROM image_versions WHERE state = 'DELETING'").fetch_all(&self.pool);
-        let records = rows.await?.iter().map(version_record).collect::<Result<Vec<_>>>()?;
-        Ok(records.into_iter().map(|record| (record.arn, record.version)).collect())
-    }
-
-    /// All builds of a version, newest first.
-    pub async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Result<Vec<BuildRecord>> {
-        let rows = sqlx::query(
-            "SELECT * FROM image_builds WHERE arn = ? AND version = ? ORDER BY created_at DESC, id",
-        )
-        .bind(arn.to_string())
-        .bind(version.0)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(build_record).collect()
-    }
-
-    /// One build.
-    pub async fn build(
+    async fn build(
         &self,
         arn: &ImageArn,
         version: ImageVersion,
         id: &BuildId,
-    ) -> Result<Option<BuildRecord>> {
-        let row = sqlx::query("SELECT * FROM image_builds WHERE id = ? AND arn = ? AND version = ?")
-            .bind(id.as_str())
-            .bind(arn.to_string())
-            .bind(version.0)
-            .fetch_optional(&self.pool)
-            .await?;
-        row.as_ref().map(build_record).transpose()
+    ) -> Recorded<Option<BuildRecord>> {
+        let query = "SELECT * FROM image_builds WHERE id = ? AND arn = ? AND version = ?";
+        let key = (id.as_str(), arn.to_string(), version.0);
+        self.read(|connection| rows::one(connection, query, key, build_record))
     }
 
-    /// Every build that is not over, of all accounts.
-    pub async fn unfinished_builds(&self) -> Result<Vec<BuildRecord>> {
-        let rows = sqlx::query("SELECT * FROM image_builds WHERE state IN ('PENDING', 'IN_PROGRESS')")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(build_record).collect()
+    async fn unfinished_builds(&self) -> Recorded<Vec<BuildRecord>> {
+        let query = "SELECT * FROM image_builds WHERE state IN ('PENDING', 'IN_PROGRESS')";
+        self.read(|connection| rows::all(connection, query, [], build_record))
+    }
+
+    async fn begin_update(
+        &self,
+        image: &ImageRecord,
+        version: &ImageVersionRecord,
+        build: &BuildRecord,
+        token: Option<ClientToken>,
+        quotas: &Quotas,
+    ) -> Recorded<BegunUpdate> {
+        let (image, version, build, quotas) = (image.clone(), version.clone(), build.clone(), *quotas);
+        let room = self.room();
+        self.write(Durability::Disk, move |tx| {
+            image_changes::begin_update(tx, (&image, &version, &build), token.as_ref(), &quotas, room)
+        })
+        .await
+    }
+
+    async fn set_version_status(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+        status: ImageVersionStatus,
+        now: Timestamp,
+    ) -> Recorded<Change> {
+        let arn = arn.clone();
+        self.write(Durability::Disk, move |tx| {
+            image_changes::set_version_status(tx, &arn, version, status, now)
+        })
+        .await
+    }
+
+    async fn begin_version_deletion(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+        now: Timestamp,
+    ) -> Recorded<Change> {
+        let arn = arn.clone();
+        self.write(Durability::Disk, move |tx| image_changes::begin_version_deletion(tx, &arn, version, now))
+            .await
+    }
+
+    async fn finish_version_deletion(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+        now: Timestamp,
+    ) -> Recorded<()> {
+        let arn = arn.clone();
+        self.write(Durability::Disk, move |tx| image_changes::finish_version_deletion(tx, &arn, version, now))
+            .await
+    }
+
+    async fn begin_image_deletion(&self, arn: &ImageArn, now: Timestamp) -> Recorded<Change> {
+        let arn = arn.clone();
+        self.write(Durability::Disk, move |tx| image_changes::begin_image_deletion(tx, &arn, now)).await
     }
 }
 
-async fn update_image(connection: &mut sqlx::SqliteConnection, image: &ImageRecord) -> Result<()> {
-    sqlx::query(
+fn insert(
+    tx: &Transaction<'_>,
+    (image, version, build): (&ImageRecord, &ImageVersionRecord, &BuildRecord),
+    token: Option<&ClientToken>,
+    quotas: &Quotas,
+    room: Result<()>,
+) -> Result<InsertedImage> {
+    let claim = client_tokens::look_up(tx, token)?;
+    if claim != TokenClaim::Fresh {
+        return Ok(InsertedImage::Token(claim));
+    }
+    // A repeat needs none.
+    room?;
+    let arn = image.arn.to_string();
+    if rows::value(tx, "SELECT EXISTS (SELECT 1 FROM images WHERE arn = ?)", [&arn])? {
+        return Ok(InsertedImage::NameTaken);
+    }
+    if let Some(quota) = of_image(quotas, tx, &image.arn.account)? {
+        return Ok(InsertedImage::QuotaExceeded(quota));
+    }
+    client_tokens::insert(tx, token)?;
+    client_tokens::keep_newest(tx, token)?;
+    rows::run(
+        tx,
+        "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,
+             created_at, updated_at, tags)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            arn,
+            image.arn.account.as_str(),
+            image.arn.name.as_str(),
+            image.id,
+            image.state.as_str(),
+            image.last_version.0,
+            image.latest_active_version.map(|version| version.0),
+            image.latest_failed_version.map(|version| version.0),
+            image.created_at.as_millis(),
+            image.updated_at.as_millis(),
+            to_json(&image.tags),
+        ],
+    )?;
+    insert_version(tx, version)?;
+    insert_build(tx, build)?;
+    Ok(InsertedImage::Inserted)
+}
+
+fn update_image(tx: &Connection, image: &ImageRecord) -> Result<()> {
+    rows::run(
+        tx,
         "UPDATE images SET state = ?, latest_active = ?, latest_failed = ?, updated_at = ? WHERE arn = ?",
-    )
-    .bind(image.state.as_str())
-    .bind(image.latest_active_version.map(|version| version.0))
-    .bind(image.latest_failed_version.map(|version| version.0))
-    .bind(image.updated_at.as_millis())
-    .bind(image.arn.to_string())
-    .execute(connection)
-    .await?;
+        params![
+            image.state.as_str(),
+            image.latest_active_version.map(|version| version.0),
+            image.latest_failed_version.map(|version| version.0),
+            image.updated_at.as_millis(),
+            image.arn.to_string(),
+        ],
+    )?;
     Ok(())
 }
 
-async fn update_version(connection: &mut sqlx::SqliteConnection, version: &ImageVersionRecord) -> Result<()> {
-    sqlx::query(
+fn update_version(tx: &Connection, version: &ImageVersionRecord) -> Result<()> {
+    rows::run(
+        tx,
         "UPDATE image_versions SET state = ?, status = ?, app = ?, updated_at = ? WHERE arn = ? AND version = ?",
-    )
-    .bind(version.state.as_str())
-    .bind(version.status.as_str())
-    .bind(version.app.as_ref().map(to_json))
-    .bind(version.updated_at.as_millis())
-    .bind(version.arn.to_string())
-    .bind(version.version.0)
-    .execute(connection)
-    .await?;
+        params![
+            version.state.as_str(),
+            version.status.as_str(),
+            version.app.as_ref().map(to_json),
+            version.updated_at.as_millis(),
+            version.arn.to_string(),
+            version.version.0,
+        ],
+    )?;
     Ok(())
 }
 
-async fn update_build(connection: &mut sqlx::SqliteConnection, build: &BuildRecord) -> Result<()> {
-    sqlx::query("UPDATE image_builds SET state = ?, state_reason = ?, snapshot = ? WHERE id = ?")
-        .bind(build.state.as_str())
-        .bind(&build.state_reason)
-        .bind(build.snapshot.as_ref().map(to_json))
-        .bind(build.id.as_str())
-        .execute(connection)
-        .await?;
+fn update_build(tx: &Connection, build: &BuildRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "UPDATE image_builds SET state = ?, state_reason = ?, snapshot = ? WHERE id = ?",
+        params![
+            build.state.as_str(),
+            build.state_reason,
+            build.snapshot.as_ref().map(to_json),
+            build.id.as_str(),
+        ],
+    )?;
     Ok(())
 }
 
-pub(crate) async fn insert_version(
-    connection: &mut sqlx::SqliteConnection,
-    version: &ImageVersionRecord,
-) -> Result<()> {
-    sqlx::query(
+pub(crate) fn insert_version(tx: &Connection, version: &ImageVersionRecord) -> Result<()> {
+    rows::run(
+        tx,
         "INSERT INTO image_versions (arn, version, state, status, configuration, app, created_at, updated_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(version.arn.to_string())
-    .bind(version.version.0)
-    .bind(version.state.as_str())
-    .bind(version.status.as_str())
-    .bind(to_json(&version.configuration))
-    .bind(version.app.as_ref().map(to_json))
-    .bind(version.created_at.as_millis())
-    .bind(version.updated_at.as_millis())
-    .execute(connection)
-    .await?;
+        params![
+            version.arn.to_string(),
+            version.version.0,
+            version.state.as_str(),
+            version.status.as_str(),
+            to_json(&version.configuration),
+            version.app.as_ref().map(to_json),
+            version.created_at.as_millis(),
+            version.updated_at.as_millis(),
+        ],
+    )?;
     Ok(())
 }
 
-pub(crate) async fn insert_build(connection: &mut sqlx::SqliteConnection, build: &BuildRecord) -> Result<()> {
-    sqlx::query(
+pub(crate) fn insert_build(tx: &Connection, build: &BuildRecord) -> Result<()> {
+    rows::run(
+        tx,
         "INSERT INTO image_builds (id, arn, version, state, architecture, state_reason, snapshot, created_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(build.id.as_str())
-    .bind(build.arn.to_string())
-    .bind(build.version.0)
-    .bind(build.state.as_str())
-    .bind(build.architecture.as_str())
-    .bind(&build.state_reason)
-    .bind(build.snapshot.as_ref().map(to_json))
-    .bind(build.created_at.as_millis())
-    .execute(connection)
-    .await?;
+        params![
+            build.id.as_str(),
+            build.arn.to_string(),
+            build.version.0,
+            build.state.as_str(),
+            build.architecture.as_str(),
+            build.state_reason,
+            build.snapshot.as_ref().map(to_json),
+            build.created_at.as_millis(),
+        ],
+    )?;
     Ok(())
 }
 
-fn image_record(row: &SqliteRow) -> Result<ImageRecord> {
+fn image_record(row: &Row<'_>) -> Result<ImageRecord> {
     Ok(ImageRecord {
-        arn: readable("arn", row.try_get("arn")?, ImageArn::parse)?,
-        id: row.try_get("id")?,
-        state: readable("state", row.try_get("state")?, ImageState::parse)?,
-        last_version: ImageVersion(row.try_get("last_version")?),
-        latest_active_version: row.try_get::<Option<u32>, _>("latest_active")?.map(ImageVersion),
-        latest_failed_version: row.try_get::<Option<u32>, _>("latest_failed")?.map(ImageVersion),
-        created_at: Timestamp::from_millis(row.try_get("created_at")?),
-        updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
-        tags: from_json("tags", row.try_get("tags")?)?,
+        arn: parsed(row, "arn", ImageArn::parse)?,
+        id: row.get("id")?,
+        state: parsed(row, "state", ImageState::parse)?,
+        last_version: ImageVersion(row.get("last_version")?),
+        latest_active_version: row.get::<_, Option<u32>>("latest_active")?.map(ImageVersion),
+        latest_failed_version: row.get::<_, Option<u32>>("latest_failed")?.map(ImageVersion),
+        created_at: moment(row, "created_at")?,
+        updated_at: moment(row, "updated_at")?,
+        tags: json(row, "tags")?,
     })
 }
 
-fn version_record(row: &SqliteRow) -> Result<ImageVersionRecord> {
+fn version_record(row: &Row<'_>) -> Result<ImageVersionRecord> {
     Ok(ImageVersionRecord {
-        arn: readable("arn", row.try_get("arn")?, ImageArn::parse)?,
-        version: ImageVersion(row.try_get("version")?),
-        state: readable("state", row.try_get("state")?, ImageVersionState::parse)?,
-        status: readable("status", row.try_get("status")?, ImageVersionStatus::parse)?,
-        configuration: from_json("configuration", row.try_get("configuration")?)?,
-        app: row.try_get::<Option<String>, _>("app")?.map(|text| from_json("app", &text)).transpose()?,
-        created_at: Timestamp::from_millis(row.try_get("created_at")?),
-        updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
+        arn: parsed(row, "arn", ImageArn::parse)?,
+        version: ImageVersion(row.get("version")?),
+        state: parsed(row, "state", ImageVersionState::parse)?,
+        status: parsed(row, "status", ImageVersionStatus::parse)?,
+        configuration: json(row, "configuration")?,
+        app: optional_json(row, "app")?,
+        created_at: moment(row, "created_at")?,
+        updated_at: moment(row, "updated_at")?,
     })
 }
 
-fn build_record(row: &SqliteRow) -> Result<BuildRecord> {
-    let snapshot = row.try_get::<Option<String>, _>("snapshot")?;
+fn build_record(row: &Row<'_>) -> Result<BuildRecord> {
     Ok(BuildRecord {
-        arn: readable("arn", row.try_get("arn")?, ImageArn::parse)?,
-        version: ImageVersion(row.try_get("version")?),
-        id: BuildId::from_stored(row.try_get::<String, _>("id")?),
-        state: readable("state", row.try_get("state")?, BuildState::parse)?,
-        architecture: readable("architecture", row.try_get("architecture")?, Architecture::parse)?,
-        state_reason: row.try_get("state_reason")?,
-        snapshot: snapshot.map(|text| from_json("snapshot", &text)).transpose()?,
-        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        arn: parsed(row, "arn", ImageArn::parse)?,
+        version: ImageVersion(row.get("version")?),
+        id: BuildId::from_stored(row.get::<_, String>("id")?),
+        state: parsed(row, "state", BuildState::parse)?,
+        architecture: parsed(row, "architecture", Architecture::parse)?,
+        state_reason: row.get("state_reason")?,
+        snapshot: optional_json(row, "snapshot")?,
+        created_at: moment(row, "created_at")?,
     })
 }

@@ -1,14 +1,14 @@
 //! The records in SQLite, log streams with them, and the layout of the files beside; the
 //! only SQL of the project.
 //!
-//! Invariants: `MicrovmRecord.state` is written only through [`Store::update_microvm`], which
-//! the supervisor of that microVM alone calls; a `clientToken` and the row that it names are
-//! recorded in one transaction.
+//! Invariants: `MicrovmRecord.state` is written only through `update_microvm`, which the supervisor
+//! of that microVM alone calls; a `clientToken` and the row that it names are recorded in one
+//! transaction.
 //!
-//! Statements run on sqlx, which has threads of its own for them; what every poll reads runs on the
-//! caller's (`readers`) or is in memory already (`recent`).
+//! One connection writes, on a thread of its own (`writer`). What every poll reads is read on the
+//! caller's thread (`readers`) or is in memory already (`recent`).
 //!
-//! Reading order: this file, then one file per table family.
+//! Reading order: this file, `writer`, `readers`, then one file per table family.
 
 mod client_tokens;
 mod identities;
@@ -17,30 +17,30 @@ mod images;
 mod log_quotas;
 mod logs;
 mod microvms;
+mod migrations;
 mod network_connectors;
 mod quotas;
 mod readers;
 mod recent;
-mod records;
 mod reserve;
-mod retention;
+mod rows;
 mod tags;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hearth_records::{LogQuota, LogQuotas, LogRights};
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, SqliteConnection};
 
+use crate::rows::{from_json, to_json};
 use readers::Readers;
 use recent::RecentMicrovms;
 use reserve::MINIMUM_ROOM_MIB;
+use writer::{Syncing, Writer};
 
-/// How long a statement waits for another's lock. Who commits holds it until the disk has what was
-/// written, and on a disk that others keep busy that takes tens of seconds.
-const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -55,29 +55,43 @@ pub enum Error {
         path: String,
         /// Cause.
         #[source]
-        source: sqlx::Error,
+        source: rusqlite::Error,
     },
     /// There is no place for a temporary database.
     #[error("cannot make a directory for a temporary database")]
     Temporary(#[source] std::io::Error),
+    /// The thread that writes could not be started.
+    #[error("cannot start the thread that writes to the database")]
+    Thread(#[source] std::io::Error),
     /// The schema could not be brought up to date.
     #[error("cannot bring the database schema up to date")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] rusqlite::Error),
+    /// The schema is unknown.
+    #[error(
+        "a newer version of Hearth made this database (schema {version}): use that version or a later one"
+    )]
+    Newer {
+        /// The step of the schema that is unknown.
+        version: i64,
+    },
     /// A statement failed.
     #[error("a database statement failed")]
-    Statement(#[from] sqlx::Error),
-    /// A read on the caller's thread failed.
-    #[error("the database cannot be read")]
-    Read(#[source] rusqlite::Error),
+    Statement(#[from] rusqlite::Error),
+    /// A statement failed.
+    #[error("a database statement failed")]
+    LogStatement(#[from] sqlx::Error),
     /// The disk is nearly full, and what is left is for records.
     #[error("the disk has less than {MINIMUM_ROOM_MIB} MiB left, which are kept for records")]
     NoRoom,
     /// The account has as many log groups, or bytes in them, as it may have.
     #[error(transparent)]
     LogQuota(LogQuota),
-    /// The service is being stopped.
-    #[error("a change of the database was interrupted")]
-    Interrupted,
+    /// The database has been closed.
+    #[error("the database is closed")]
+    Closed,
+    /// A change panicked; nothing of it was written.
+    #[error("a change of the database panicked")]
+    Panicked,
     /// A stored value does not fit its type.
     #[error("the database holds an unreadable {column}: {value}")]
     Unreadable {
@@ -114,6 +128,7 @@ pub struct Store {
     log_quotas: LogQuotas,
     /// Without them nothing is written on anybody's behalf.
     log_rights: Option<Arc<dyn LogRights>>,
+    writer: Writer,
     readers: Readers,
     recent: RecentMicrovms,
     /// Where a temporary database is; goes with the last handle.
@@ -124,51 +139,48 @@ impl Store {
     /// Opens (or makes) the database file and brings its schema up to date, with room for
     /// records when the disk is full.
     pub async fn open(path: &Path) -> Result<Self> {
-        let durable = SqliteSynchronous::Full;
-        let store = Self::connect(path, 4, [durable, SqliteSynchronous::Normal], None).await?;
+        let store = Self::connect(path, Syncing::ByChange, None).await?;
         store.make_reserve().await?;
         Ok(store)
     }
 
-    /// The same for a file that nobody needs after a power failure: writing is faster.
+    /// Opens a file that nobody needs after a power failure: writing is faster.
     pub async fn open_for_a_bench(path: &Path) -> Result<Self> {
-        Self::connect(path, 4, [SqliteSynchronous::Off; 2], None).await
+        Self::connect(path, Syncing::Off, None).await
     }
 
     /// A database that lives as long as the handle; for tests.
     pub async fn temporary() -> Result<Self> {
         let directory = tempfile::tempdir().map_err(Error::Temporary)?;
         let path = directory.path().join("hearth.db");
-        Self::connect(&path, 1, [SqliteSynchronous::Off; 2], Some(Arc::new(directory))).await
+        Self::connect(&path, Syncing::Off, Some(Arc::new(directory))).await
     }
 
     async fn connect(
         path: &Path,
-        connections: u32,
-        [durable, relaxed]: [SqliteSynchronous; 2],
+        syncing: Syncing,
         directory: Option<Arc<tempfile::TempDir>>,
     ) -> Result<Self> {
-        let open_error = |source| Error::Open { path: path.display().to_string(), source };
-        // Alone: a pool opens several at once, and whoever finds another one at a new database
-        // cannot put it into WAL mode, nor waits for it (SQLITE_BUSY without the busy handler,
-        // sqlite3_busy_handler()).
-        let mut first = SqliteConnection::connect_with(&options(path, durable)).await.map_err(open_error)?;
-        sqlx::migrate!().run(&mut first).await.map_err(Error::Migrate)?;
-        let pool = pool(options(path, durable), connections).await.map_err(open_error)?;
-        let relaxed = if relaxed == durable {
-            pool.clone()
-        } else {
-            self::pool(options(path, relaxed), 2).await.map_err(open_error)?
+        let path: Arc<Path> = path.into();
+        let opening = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || Writer::open(&path, syncing)
+        });
+        let writer = opening.await.unwrap_or(Err(Error::Closed))?;
+        let [durable, relaxed] = match syncing {
+            Syncing::ByChange => [SqliteSynchronous::Full, SqliteSynchronous::Normal],
+            Syncing::Off => [SqliteSynchronous::Off; 2],
         };
-        let log_readers =
-            self::pool(options(path, durable), hearth_records::LOG_READERS).await.map_err(open_error)?;
-        first.close().await.map_err(open_error)?;
+        let pool = pool(options(&path, durable), 4).await?;
+        let relaxed = self::pool(options(&path, relaxed), 2).await?;
+        let log_readers = self::pool(options(&path, durable), hearth_records::LOG_READERS).await?;
         Ok(Self {
             pool,
             relaxed,
             log_readers,
-            path: path.into(),
-            readers: Readers::new(path.to_owned()),
+            writer,
+            readers: Readers::new(path.to_path_buf()),
+            path,
             recent: RecentMicrovms::new(),
             log_retention_days: None,
             log_quotas: LogQuotas::default(),
@@ -199,6 +211,7 @@ impl Store {
         self.log_readers.close().await;
         self.relaxed.close().await;
         self.pool.close().await;
+        self.writer.close().await;
     }
 }
 
@@ -225,34 +238,49 @@ async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<s
         .await
 }
 
-/// Turns stored text into a value, or says which column holds nonsense.
-fn readable<T>(column: &'static str, text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
-    parse(text).ok_or_else(|| Error::Unreadable { column, value: text.to_owned() })
-}
-
-/// Reads a JSON column.
-fn from_json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T> {
-    readable(column, text, |text| serde_json::from_str(text).ok())
-}
-
-/// Writes a JSON column.
-fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("records serialise: they hold no maps with non-text keys")
-}
-
+/// What tests need besides.
 #[cfg(test)]
 impl Store {
+    /// A connection of the test's own.
+    fn connection(&self) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(&self.path).unwrap();
+        rows::prepare(&connection).unwrap();
+        connection
+    }
+
+    fn execute(&self, statements: &str) {
+        self.connection().execute_batch(statements).unwrap();
+    }
+
+    /// The number that a query gives.
+    fn number(&self, query: &str) -> i64 {
+        self.readers.read(|connection| rows::value(connection, query, [])).unwrap()
+    }
+
+    /// Lets the file have so many pages: a disk that is full.
+    async fn limit_pages(&self, pages: i64) {
+        let limit = format!("PRAGMA max_page_count = {pages}");
+        let limit = move |tx: &rusqlite::Transaction<'_>| rows::value::<i64>(tx, &limit, []);
+        self.write(writer::Durability::Process, limit).await.unwrap();
+    }
+
     /// How SQLite would run a statement.
-    async fn plan(&self, statement: &str) -> String {
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
-        let rows = sqlx::query(explain).fetch_all(&self.pool).await.expect("the statement is valid");
-        rows.iter().map(|row| sqlx::Row::get::<String, _>(row, "detail")).collect::<Vec<_>>().join("; ")
+    fn plan(&self, statement: &str) -> String {
+        let explain = format!("EXPLAIN QUERY PLAN {statement}");
+        let connection = self.connection();
+        let mut explain = connection.prepare(&explain).unwrap();
+        let mut rows = explain.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get::<_, String>("detail").unwrap());
+        }
+        steps.join("; ")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hearth_api::Timestamp;
+    use hearth_records::{Identities as _, IdentityKind, IdentityRow, IdentityWrite};
 
     use super::*;
 
@@ -260,16 +288,15 @@ mod tests {
     async fn after_a_full_disk_the_next_transaction_begins() {
         let store = Store::temporary().await.unwrap();
         // Without the room that is kept inside.
-        sqlx::query("VACUUM").execute(&store.pool).await.unwrap();
-        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
-        let limit = format!("PRAGMA max_page_count = {}", pages + 4);
-        sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();
-        let append = async |text: String| {
+        store.execute("VACUUM");
+        store.limit_pages(store.number("PRAGMA page_count") + 4).await;
+        let put = async |value: String| {
             let account = hearth_api::AccountId::from_stored("1");
-            store.append_log(&account, "group", "stream", &[(Timestamp::from_millis(1), text)]).await
+            let row = IdentityRow { account, kind: IdentityKind::User, name: "ann".to_owned(), value };
+            store.write_identities(&[IdentityWrite::Put(row)]).await
         };
-        append("x".repeat(1 << 20)).await.unwrap_err();
-        append("fits".to_owned()).await.unwrap();
+        put("x".repeat(1 << 20)).await.unwrap_err();
+        put("fits".to_owned()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

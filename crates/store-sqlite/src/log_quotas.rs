@@ -5,7 +5,6 @@ use hearth_api::{AccountId, Timestamp};
 use hearth_records::{EVENT_OVERHEAD_BYTES, LogQuota, LogQuotas};
 use sqlx::SqliteConnection;
 
-use crate::quotas::number;
 use crate::{Error, Result};
 
 /// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the
@@ -101,4 +100,9 @@ pub(crate) async fn bytes_of(connection: &mut SqliteConnection, account: &Accoun
 pub(crate) async fn streams_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
     let query = "SELECT coalesce(sum(stream_count), 0) FROM log_groups WHERE account = ?";
     number(connection, query, account.as_str()).await
+}
+
+async fn number(connection: &mut SqliteConnection, query: &'static str, parameter: &str) -> Result<u64> {
+    let found: i64 = sqlx::query_scalar(query).bind(parameter).fetch_one(connection).await?;
+    Ok(u64::try_from(found).unwrap_or(0))
 }

@@ -4,18 +4,19 @@
 //! whoever reads it says what time it is. So nothing has to happen for a state to change, and
 //! nothing is lost by a restart.
 
+use async_trait::async_trait;
 use hearth_api::{AccountId, NetworkConnectorArn, NetworkConnectorState, NetworkConnectorVersion, Timestamp};
 use hearth_records::{
-    ClientToken, ConnectorPage, ConnectorUpdate, DeletedNetworkConnector, InsertedNetworkConnector,
-    NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Quotas, TokenClaim,
-    UpdatedNetworkConnector,
+    ClientToken, ConnectorPage, ConnectorUpdate, Connectors, DeletedNetworkConnector,
+    InsertedNetworkConnector, NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord,
+    Quotas, Result as Recorded, TokenClaim, UpdatedNetworkConnector,
 };
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Connection, Row, Transaction, params};
 
-use crate::client_tokens;
 use crate::quotas::{of_connector_version, of_network_connector};
-use crate::{Result, Store, from_json, readable, to_json};
+use crate::rows::{json, moment, optional_moment, parsed, readable, to_json};
+use crate::writer::Durability;
+use crate::{Result, Store, client_tokens, rows};
 
 mod gone;
 #[cfg(test)]
@@ -40,212 +41,230 @@ fn in_state(table: &str) -> String {
     )
 }
 
-impl Store {
-    /// Records a new connector with its first version, together with its client token.
-    pub async fn insert_network_connector(
+#[async_trait]
+impl Connectors for Store {
+    async fn insert_network_connector(
         &self,
         connector: &NetworkConnectorRecord,
         token: Option<ClientToken>,
         now: Timestamp,
         quotas: &Quotas,
-    ) -> Result<InsertedNetworkConnector> {
-        // A repeat needs none.
-        let room = self.check_room();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
-        if claim != TokenClaim::Fresh {
-            return Ok(InsertedNetworkConnector::Token(claim));
-        }
-        room?;
-        let name_exists: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM network_connectors
-             WHERE account = ? AND name = ? AND (gone_at IS NULL OR gone_at > ?))",
-        )
-        .bind(connector.arn.account.as_str())
-        .bind(&connector.name)
-        .bind(now.as_millis())
-        .fetch_one(&mut *transaction)
-        .await?;
-        if name_exists {
-            return Ok(InsertedNetworkConnector::NameTaken);
-        }
-        let account = &connector.arn.account;
-        if let Some(quota) = of_network_connector(quotas, &mut transaction, account, now).await? {
-            return Ok(InsertedNetworkConnector::QuotaExceeded(quota));
-        }
-        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
-        gone::forget_connectors(&mut transaction, account, now, quotas.network_connectors).await?;
-        sqlx::query(
-            "INSERT INTO network_connectors (arn, account, name, latest_version, tags, modified_at, active_at,
-                 updated, gone_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(connector.arn.to_string())
-        .bind(connector.arn.account.as_str())
-        .bind(&connector.name)
-        .bind(connector.latest.version)
-        .bind(to_json(&connector.tags))
-        .bind(connector.modified_at.as_millis())
-        .bind(connector.active_at.as_millis())
-        .bind(connector.updated.map(ConnectorUpdate::as_str))
-        .bind(connector.gone_at.map(Timestamp::as_millis))
-        .execute(&mut *transaction)
-        .await?;
-        insert_version(&mut transaction, &connector.latest).await?;
-        transaction.commit().await?;
-        Ok(InsertedNetworkConnector::Inserted)
+    ) -> Recorded<InsertedNetworkConnector> {
+        let (connector, quotas, room) = (connector.clone(), *quotas, self.room());
+        self.write(Durability::Disk, move |tx| insert(tx, &connector, token.as_ref(), now, &quotas, room))
+            .await
     }
 
-    /// One connector.
-    pub async fn network_connector(
+    async fn network_connector(
         &self,
         key: &NetworkConnectorKey<'_>,
         now: Timestamp,
-    ) -> Result<Option<NetworkConnectorRecord>> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+    ) -> Recorded<Option<NetworkConnectorRecord>> {
+        let query = format!(
             "{CONNECTOR} WHERE c.arn = ?2 OR (c.account = ?3 AND c.name = ?4 AND (c.gone_at IS NULL OR c.gone_at > ?1))
              ORDER BY c.arn = ?2 DESC LIMIT 1"
-        )))
-        .bind(now.as_millis())
-        .bind(key.arn.unqualified().to_string())
-        .bind(key.arn.account.as_str())
-        .bind(key.name)
-        .fetch_optional(&self.pool)
-        .await?;
-        row.as_ref().map(connector_record).transpose()
+        );
+        let arn = key.arn.unqualified().to_string();
+        let parameters = params![now.as_millis(), arn, key.arn.account.as_str(), key.name];
+        self.read(|connection| rows::one(connection, &query, parameters, connector_record))
     }
 
-    /// Connectors of an account that are not gone, by name.
-    pub async fn network_connectors(
+    async fn network_connectors(
         &self,
         account: &AccountId,
         page: &ConnectorPage<&str>,
-    ) -> Result<Vec<NetworkConnectorRecord>> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+    ) -> Recorded<Vec<NetworkConnectorRecord>> {
+        let query = format!(
             "{CONNECTOR} WHERE {} AND c.account = ?3 AND c.name > ?4 ORDER BY c.name LIMIT ?5",
             in_state("c")
-        )))
-        .bind(page.now.as_millis())
-        .bind(page.state.map(NetworkConnectorState::as_str))
-        .bind(account.as_str())
-        .bind(page.after.unwrap_or(""))
-        .bind(page.limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(connector_record).collect()
+        );
+        let parameters = params![
+            page.now.as_millis(),
+            page.state.map(NetworkConnectorState::as_str),
+            account.as_str(),
+            page.after.unwrap_or(""),
+            page.limit,
+        ];
+        self.read(|connection| rows::all(connection, &query, parameters, connector_record))
     }
 
-    /// One version of a connector, even if it is gone.
-    pub async fn network_connector_version(
+    async fn network_connector_version(
         &self,
         arn: &NetworkConnectorArn,
         version: NetworkConnectorVersion,
-    ) -> Result<Option<NetworkConnectorVersionRecord>> {
-        let row = sqlx::query("SELECT * FROM network_connector_versions WHERE arn = ? AND version = ?")
-            .bind(arn.unqualified().to_string())
-            .bind(version)
-            .fetch_optional(&self.pool)
-            .await?;
-        row.as_ref().map(version_record).transpose()
+    ) -> Recorded<Option<NetworkConnectorVersionRecord>> {
+        let query = "SELECT * FROM network_connector_versions WHERE arn = ? AND version = ?";
+        let key = (arn.unqualified().to_string(), version);
+        self.read(|connection| rows::one(connection, query, key, version_record))
     }
 
-    /// Versions of a connector that are not gone, newest first.
-    pub async fn network_connector_versions(
+    async fn network_connector_versions(
         &self,
         arn: &NetworkConnectorArn,
         page: &ConnectorPage<NetworkConnectorVersion>,
-    ) -> Result<Vec<NetworkConnectorVersionRecord>> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+    ) -> Recorded<Vec<NetworkConnectorVersionRecord>> {
+        let query = format!(
             "SELECT * FROM network_connector_versions AS v
              WHERE {} AND arn = ?3 AND (?4 IS NULL OR version < ?4) ORDER BY version DESC LIMIT ?5",
             in_state("v")
-        )))
-        .bind(page.now.as_millis())
-        .bind(page.state.map(NetworkConnectorState::as_str))
-        .bind(arn.unqualified().to_string())
-        .bind(page.after)
-        .bind(page.limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(version_record).collect()
+        );
+        let parameters = params![
+            page.now.as_millis(),
+            page.state.map(NetworkConnectorState::as_str),
+            arn.unqualified().to_string(),
+            page.after,
+            page.limit,
+        ];
+        self.read(|connection| rows::all(connection, &query, parameters, version_record))
     }
 
-    /// Writes the members of a connector that an update changes, and its latest version if that is
-    /// a new one. Nothing is written unless `former` is still the latest version.
-    pub async fn update_network_connector(
+    async fn update_network_connector(
         &self,
         connector: &NetworkConnectorRecord,
         former: NetworkConnectorVersion,
         token: Option<ClientToken>,
         quotas: &Quotas,
-    ) -> Result<UpdatedNetworkConnector> {
-        // A repeat needs none.
-        let room = self.check_room();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let claim = client_tokens::claim(&mut transaction, token.as_ref()).await?;
-        if claim != TokenClaim::Fresh {
-            return Ok(UpdatedNetworkConnector::Token(claim));
-        }
-        room?;
-        let written = sqlx::query(
-            "UPDATE network_connectors SET latest_version = ?, modified_at = ?, updated = ?
-             WHERE arn = ? AND latest_version = ? AND gone_at IS NULL",
-        )
-        .bind(connector.latest.version)
-        .bind(connector.modified_at.as_millis())
-        .bind(connector.updated.map(ConnectorUpdate::as_str))
-        .bind(connector.arn.to_string())
-        .bind(former)
-        .execute(&mut *transaction)
-        .await?;
-        if written.rows_affected() == 0 {
-            return Ok(UpdatedNetworkConnector::Changed);
-        }
-        client_tokens::keep_newest(&mut transaction, token.as_ref()).await?;
-        if connector.latest.version != former {
-            let (arn, now) = (&connector.arn, connector.modified_at);
-            if let Some(quota) = of_connector_version(quotas, &mut transaction, arn, now).await? {
-                return Ok(UpdatedNetworkConnector::QuotaExceeded(quota));
-            }
-            let kept = quotas.versions_per_network_connector;
-            gone::forget_versions(&mut transaction, arn, now, kept).await?;
-            insert_version(&mut transaction, &connector.latest).await?;
-        }
-        transaction.commit().await?;
-        Ok(UpdatedNetworkConnector::Updated)
+    ) -> Recorded<UpdatedNetworkConnector> {
+        let (connector, quotas, room) = (connector.clone(), *quotas, self.room());
+        self.write(Durability::Disk, move |tx| update(tx, &connector, former, token.as_ref(), &quotas, room))
+            .await
     }
 
-    /// Lets a connector and its versions, or with a qualified ARN that version alone, be gone at
-    /// `gone_at`, unless somebody refers to it. One that is to be gone already stays as it is.
-    pub async fn delete_network_connector(
+    async fn delete_network_connector(
         &self,
         arn: &NetworkConnectorArn,
         gone_at: Timestamp,
-    ) -> Result<DeletedNetworkConnector> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        if is_used(&mut transaction, arn).await? {
-            return Ok(DeletedNetworkConnector::InUse);
-        }
-        let (connector, version) = (arn.unqualified().to_string(), arn.version);
-        if version.is_none() {
-            sqlx::query("UPDATE network_connectors SET gone_at = ? WHERE arn = ? AND gone_at IS NULL")
-                .bind(gone_at.as_millis())
-                .bind(&connector)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        sqlx::query(
-            "UPDATE network_connector_versions SET gone_at = ?1
-             WHERE arn = ?2 AND (?3 IS NULL OR version = ?3) AND gone_at IS NULL",
-        )
-        .bind(gone_at.as_millis())
-        .bind(&connector)
-        .bind(version)
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(DeletedNetworkConnector::Deleted)
+    ) -> Recorded<DeletedNetworkConnector> {
+        let arn = arn.clone();
+        self.write(Durability::Disk, move |tx| delete(tx, &arn, gone_at)).await
     }
+
+    async fn sweep_network_connectors(&self, before: Timestamp) -> Recorded<bool> {
+        self.write_bulk(Durability::Disk, move |tx| gone::sweep(tx, before)).await
+    }
+}
+
+fn insert(
+    tx: &Transaction<'_>,
+    connector: &NetworkConnectorRecord,
+    token: Option<&ClientToken>,
+    now: Timestamp,
+    quotas: &Quotas,
+    room: Result<()>,
+) -> Result<InsertedNetworkConnector> {
+    let claim = client_tokens::look_up(tx, token)?;
+    if claim != TokenClaim::Fresh {
+        return Ok(InsertedNetworkConnector::Token(claim));
+    }
+    // A repeat needs none.
+    room?;
+    let (arn, account) = (&connector.arn, &connector.arn.account);
+    let name_exists: bool = rows::value(
+        tx,
+        "SELECT EXISTS (SELECT 1 FROM network_connectors
+         WHERE account = ? AND name = ? AND (gone_at IS NULL OR gone_at > ?))",
+        params![account.as_str(), connector.name, now.as_millis()],
+    )?;
+    if name_exists {
+        return Ok(InsertedNetworkConnector::NameTaken);
+    }
+    if let Some(quota) = of_network_connector(quotas, tx, account, now)? {
+        return Ok(InsertedNetworkConnector::QuotaExceeded(quota));
+    }
+    client_tokens::insert(tx, token)?;
+    client_tokens::keep_newest(tx, token)?;
+    gone::forget_connectors(tx, account, now, quotas.network_connectors)?;
+    rows::run(
+        tx,
+        "INSERT INTO network_connectors (arn, account, name, latest_version, tags, modified_at, active_at,
+             updated, gone_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            arn.to_string(),
+            account.as_str(),
+            connector.name,
+            connector.latest.version,
+            to_json(&connector.tags),
+            connector.modified_at.as_millis(),
+            connector.active_at.as_millis(),
+            connector.updated.map(ConnectorUpdate::as_str),
+            connector.gone_at.map(Timestamp::as_millis),
+        ],
+    )?;
+    insert_version(tx, &connector.latest)?;
+    Ok(InsertedNetworkConnector::Inserted)
+}
+
+fn update(
+    tx: &Transaction<'_>,
+    connector: &NetworkConnectorRecord,
+    former: NetworkConnectorVersion,
+    token: Option<&ClientToken>,
+    quotas: &Quotas,
+    room: Result<()>,
+) -> Result<UpdatedNetworkConnector> {
+    let claim = client_tokens::look_up(tx, token)?;
+    if claim != TokenClaim::Fresh {
+        return Ok(UpdatedNetworkConnector::Token(claim));
+    }
+    // A repeat needs none.
+    room?;
+    let (arn, now) = (&connector.arn, connector.modified_at);
+    let unchanged: bool = rows::value(
+        tx,
+        "SELECT EXISTS (SELECT 1 FROM network_connectors
+         WHERE arn = ? AND latest_version = ? AND gone_at IS NULL)",
+        params![arn.to_string(), former],
+    )?;
+    if !unchanged {
+        return Ok(UpdatedNetworkConnector::Changed);
+    }
+    let new_version = connector.latest.version != former;
+    if new_version && let Some(quota) = of_connector_version(quotas, tx, arn, now)? {
+        return Ok(UpdatedNetworkConnector::QuotaExceeded(quota));
+    }
+    client_tokens::insert(tx, token)?;
+    client_tokens::keep_newest(tx, token)?;
+    rows::run(
+        tx,
+        "UPDATE network_connectors SET latest_version = ?, modified_at = ?, updated = ? WHERE arn = ?",
+        params![
+            connector.latest.version,
+            connector.modified_at.as_millis(),
+            connector.updated.map(ConnectorUpdate::as_str),
+            arn.to_string(),
+        ],
+    )?;
+    if new_version {
+        gone::forget_versions(tx, arn, now, quotas.versions_per_network_connector)?;
+        insert_version(tx, &connector.latest)?;
+    }
+    Ok(UpdatedNetworkConnector::Updated)
+}
+
+fn delete(
+    tx: &Transaction<'_>,
+    arn: &NetworkConnectorArn,
+    gone_at: Timestamp,
+) -> Result<DeletedNetworkConnector> {
+    if is_used(tx, arn)? {
+        return Ok(DeletedNetworkConnector::InUse);
+    }
+    let (connector, version) = (arn.unqualified().to_string(), arn.version);
+    if version.is_none() {
+        rows::run(
+            tx,
+            "UPDATE network_connectors SET gone_at = ? WHERE arn = ? AND gone_at IS NULL",
+            params![gone_at.as_millis(), connector],
+        )?;
+    }
+    rows::run(
+        tx,
+        "UPDATE network_connector_versions SET gone_at = ?1
+         WHERE arn = ?2 AND (?3 IS NULL OR version = ?3) AND gone_at IS NULL",
+        params![gone_at.as_millis(), connector, version],
+    )?;
+    Ok(DeletedNetworkConnector::Deleted)
 }
 
 /// Whether a microVM that has not ended or an image version names exactly this ARN (`?1`) or one
@@ -267,60 +286,49 @@ const IS_USED: &str = "SELECT EXISTS (
 
 /// Whether somebody refers to a connector: to any version of it when the ARN is unqualified.
 /// Neither image versions nor microVMs have more than one egress connector.
-async fn is_used(connection: &mut sqlx::SqliteConnection, arn: &NetworkConnectorArn) -> Result<bool> {
+fn is_used(tx: &Connection, arn: &NetworkConnectorArn) -> Result<bool> {
     // Qualified ARNs lie between the unqualified one with a colon and with the
     // character that follows it.
     let versions = |end: char| arn.version.is_none().then(|| format!("{arn}{end}"));
-    Ok(sqlx::query_scalar(IS_USED)
-        .bind(arn.to_string())
-        .bind(versions(':'))
-        .bind(versions(';'))
-        .fetch_one(connection)
-        .await?)
+    rows::value(tx, IS_USED, (arn.to_string(), versions(':'), versions(';')))
 }
 
-async fn insert_version(
-    connection: &mut sqlx::SqliteConnection,
-    version: &NetworkConnectorVersionRecord,
-) -> Result<()> {
-    sqlx::query(
+fn insert_version(tx: &Connection, version: &NetworkConnectorVersionRecord) -> Result<()> {
+    rows::run(
+        tx,
         "INSERT INTO network_connector_versions (arn, version, configuration, operator_role, created_at, active_at,
              gone_at)
          VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(version.arn.to_string())
-    .bind(version.version)
-    .bind(to_json(&version.configuration))
-    .bind(&version.operator_role)
-    .bind(version.created_at.as_millis())
-    .bind(version.active_at.as_millis())
-    .bind(version.gone_at.map(Timestamp::as_millis))
-    .execute(connection)
-    .await?;
+        params![
+            version.arn.to_string(),
+            version.version,
+            to_json(&version.configuration),
+            version.operator_role,
+            version.created_at.as_millis(),
+            version.active_at.as_millis(),
+            version.gone_at.map(Timestamp::as_millis),
+        ],
+    )?;
     Ok(())
 }
 
-fn moment(row: &SqliteRow, column: &str) -> Result<Timestamp> {
-    Ok(Timestamp::from_millis(row.try_get(column)?))
-}
-
-fn connector_record(row: &SqliteRow) -> Result<NetworkConnectorRecord> {
-    let arn = readable("arn", row.try_get("arn")?, NetworkConnectorArn::parse)?;
-    let gone_at = row.try_get::<Option<i64>, _>("gone_at")?.map(Timestamp::from_millis);
-    let updated = row.try_get::<Option<String>, _>("updated")?;
+fn connector_record(row: &Row<'_>) -> Result<NetworkConnectorRecord> {
+    let arn = parsed(row, "arn", NetworkConnectorArn::parse)?;
+    let gone_at = optional_moment(row, "gone_at")?;
+    let updated = row.get::<_, Option<String>>("updated")?;
     Ok(NetworkConnectorRecord {
-        name: row.try_get("name")?,
-        tags: from_json("tags", row.try_get("tags")?)?,
+        name: row.get("name")?,
+        tags: json(row, "tags")?,
         modified_at: moment(row, "modified_at")?,
         active_at: moment(row, "active_at")?,
         updated: updated.map(|text| readable("updated", &text, ConnectorUpdate::parse)).transpose()?,
         gone_at,
-        latest_active: row.try_get("latest_active")?,
+        latest_active: row.get("latest_active")?,
         latest: NetworkConnectorVersionRecord {
             arn: arn.clone(),
-            version: row.try_get("latest_version")?,
-            configuration: from_json("configuration", row.try_get("configuration")?)?,
-            operator_role: row.try_get("operator_role")?,
+            version: row.get("latest_version")?,
+            configuration: json(row, "configuration")?,
+            operator_role: row.get("operator_role")?,
             created_at: moment(row, "version_created_at")?,
             active_at: moment(row, "version_active_at")?,
             gone_at,
@@ -329,14 +337,14 @@ fn connector_record(row: &SqliteRow) -> Result<NetworkConnectorRecord> {
     })
 }
 
-fn version_record(row: &SqliteRow) -> Result<NetworkConnectorVersionRecord> {
+fn version_record(row: &Row<'_>) -> Result<NetworkConnectorVersionRecord> {
     Ok(NetworkConnectorVersionRecord {
-        arn: readable("arn", row.try_get("arn")?, NetworkConnectorArn::parse)?,
-        version: row.try_get("version")?,
-        configuration: from_json("configuration", row.try_get("configuration")?)?,
-        operator_role: row.try_get("operator_role")?,
+        arn: parsed(row, "arn", NetworkConnectorArn::parse)?,
+        version: row.get("version")?,
+        configuration: json(row, "configuration")?,
+        operator_role: row.get("operator_role")?,
         created_at: moment(row, "created_at")?,
         active_at: moment(row, "active_at")?,
-        gone_at: row.try_get::<Option<i64>, _>("gone_at")?.map(Timestamp::from_millis),
+        gone_at: optional_moment(row, "gone_at")?,
     })
 }

@@ -1,8 +1,9 @@
 //! MicroVMs that were read lately, kept in memory: clients poll, and a record changes a
 //! few times in its life.
 //!
-//! A record is read through the cache and forgotten after every change of its row. A change runs to
-//! its end and is noticed here also when whoever asked for it has gone away.
+//! A record is read through the cache and forgotten after every change of its row, on the writer's
+//! thread: a change is noticed here even if its caller has gone away, and before its caller learns
+//! of its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,22 +59,8 @@ impl RecentMicrovms {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Makes a change of the row of `id`.
-    pub(crate) async fn change<T: Send + 'static>(
-        &self,
-        id: MicrovmId,
-        change: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let recent = self.clone();
-        let changing = tokio::spawn(async move {
-            let done = change.await;
-            recent.changed(&id);
-            done
-        });
-        changing.await.unwrap_or(Err(Error::Interrupted))
-    }
-
-    fn changed(&self, id: &MicrovmId) {
+    /// Forgets a record; after every change of its row.
+    pub(crate) fn changed(&self, id: &MicrovmId) {
         self.records.remove(id);
         self.changes.fetch_add(1, Ordering::Release);
     }
@@ -92,6 +79,9 @@ mod tests {
     use hearth_records::MicrovmSettings;
 
     use super::*;
+    use crate::Store;
+    use crate::writer::Durability;
+    use rusqlite::Transaction;
 
     fn record(state: MicrovmState) -> MicrovmRecord {
         let settings = MicrovmSettings {
@@ -134,12 +124,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_noticed_when_nobody_waits_for_it() {
-        let recent = RecentMicrovms::new();
-        let found = record(MicrovmState::Running);
+        let store = Store::temporary().await.unwrap();
+        let (recent, found) = (&store.recent, record(MicrovmState::Running));
         let id = found.id.clone();
         recent.get(&id, || Ok(Some(found))).unwrap();
-        let (proceed_tx, proceed_rx) = tokio::sync::oneshot::channel::<()>();
-        let change = recent.change(id.clone(), async { Ok(proceed_rx.await.is_ok()) });
+        let (proceed_tx, proceed_rx) = std::sync::mpsc::channel::<()>();
+        let change = move |_: &Transaction<'_>| Ok(proceed_rx.recv().is_ok());
+        let change = store.write_microvm(id.clone(), Durability::Disk, change);
         assert!(futures::FutureExt::now_or_never(change).is_none());
         let before = recent.changes();
         proceed_tx.send(()).unwrap();
@@ -147,5 +138,17 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(recent.get(&id, || Ok(None)).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_read_after_a_change_is_what_it_wrote() {
+        let store = Store::temporary().await.unwrap();
+        let found = record(MicrovmState::Running);
+        let before = store.recent.changes();
+        store.recent.get(&found.id, || Ok(Some(found.clone()))).unwrap();
+        let failed = store.write_microvm(found.id.clone(), Durability::Disk, |_| Err::<(), _>(Error::NoRoom));
+        failed.await.unwrap_err();
+        assert!(store.recent.changes() > before, "a change may be made although it is said to have failed");
+        assert!(store.recent.get(&found.id, || Ok(None)).unwrap().is_none());
     }
 }

@@ -5,7 +5,10 @@
 //! disk, whatever would use it up is refused: output of apps and builds, and all that clients make.
 //! What frees room, and what becomes of microVMs and builds that there are, is written.
 
-use crate::{Error, Result, Store};
+use rusqlite::{ErrorCode, Transaction};
+
+use crate::writer::{Durability, Urgency};
+use crate::{Error, Result, Store, rows};
 
 /// Bytes kept inside of the database: some ten thousand changes of microVMs.
 const RESERVE_BYTES: i64 = 8 << 20;
@@ -17,32 +20,31 @@ impl Store {
     /// disk it stays as it is.
     pub(crate) async fn make_reserve(&self) -> Result<()> {
         // Two transactions: pages that are used and freed by the same one are never written.
-        for statement in ["INSERT INTO reserve (bytes) VALUES (zeroblob(?))", "DELETE FROM reserve"] {
-            let done = sqlx::query(statement).bind(RESERVE_BYTES).execute(&self.relaxed).await;
-            match done {
+        let insert = format!("INSERT INTO reserve (bytes) VALUES (zeroblob({RESERVE_BYTES}))");
+        for statement in [insert, "DELETE FROM reserve".to_owned()] {
+            let make = move |tx: &Transaction<'_>| rows::run(tx, &statement, []);
+            match self.writer.write(Urgency::Record, Durability::Process, make, |_| ()).await {
                 Ok(_) => {}
-                Err(error) if is_full(&error) => {
+                Err(Error::Statement(error)) if is_full(&error) => {
                     tracing::warn!(path = %self.path.display(), "the disk is full: no room can be kept for records");
                     return Ok(());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
     /// [`Error::NoRoom`] when the disk is nearly full, and what is no record must not be written.
-    pub fn check_room(&self) -> Result<()> {
+    pub(crate) fn room(&self) -> Result<()> {
         // A file system that does not say what it has is not full.
         let found = hearth_snapshots::free_bytes(&self.path);
         if found.is_ok_and(|bytes| bytes < MINIMUM_ROOM_MIB << 20) { Err(Error::NoRoom) } else { Ok(()) }
     }
 }
 
-/// `SQLITE_FULL` (SQLite's result codes).
-fn is_full(error: &sqlx::Error) -> bool {
-    const SQLITE_FULL: &str = "13";
-    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some(SQLITE_FULL))
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 #[cfg(test)]
@@ -53,14 +55,16 @@ mod tests {
     async fn the_database_has_room_when_its_file_cannot_grow() {
         let store = Store::temporary().await.unwrap();
         store.make_reserve().await.unwrap();
-        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&store.pool).await.unwrap();
-        let limit = format!("PRAGMA max_page_count = {pages}");
-        sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&store.pool).await.unwrap();
+        let pages = store.number("PRAGMA page_count");
+        store.limit_pages(pages).await;
         let write = async |bytes: i64| {
-            sqlx::query("INSERT INTO reserve VALUES (zeroblob(?))").bind(bytes).execute(&store.pool).await
+            let insert = "INSERT INTO reserve VALUES (zeroblob(?))";
+            let insert = move |tx: &Transaction<'_>| rows::run(tx, insert, [bytes]);
+            store.writer.write(Urgency::Record, Durability::Disk, insert, |_| ()).await
         };
         write(RESERVE_BYTES / 2).await.unwrap();
-        assert!(is_full(&write(RESERVE_BYTES).await.unwrap_err()));
+        let refused = write(RESERVE_BYTES).await.unwrap_err();
+        assert!(matches!(&refused, Error::Statement(error) if is_full(error)), "{refused}");
         store.make_reserve().await.unwrap();
     }
 

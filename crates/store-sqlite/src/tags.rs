@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use hearth_api::Timestamp;
-use hearth_records::Taggable;
+use hearth_records::{Result as Recorded, Taggable, Tags};
 
-use crate::{Result, Store, from_json, to_json};
+use crate::rows::to_json;
+use crate::writer::Durability;
+use crate::{Store, rows};
 
 /// Table and ARN.
 fn row(resource: &Taggable) -> (&'static str, String) {
@@ -16,9 +19,9 @@ fn row(resource: &Taggable) -> (&'static str, String) {
     (table, resource.arn())
 }
 
-impl Store {
-    /// Tags of a resource; `None` when there is no such resource.
-    pub async fn tags(&self, resource: &Taggable) -> Result<Option<BTreeMap<String, String>>> {
+#[async_trait]
+impl Tags for Store {
+    async fn tags(&self, resource: &Taggable) -> Recorded<Option<BTreeMap<String, String>>> {
         let (table, arn) = row(resource);
         // Rows of connectors outlive them.
         let here = match resource {
@@ -26,31 +29,20 @@ impl Store {
             Taggable::NetworkConnector(_) => "(gone_at IS NULL OR gone_at > ?2)",
         };
         let query = format!("SELECT tags FROM {table} WHERE arn = ?1 AND {here}");
-        let tags: Option<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
-            .bind(arn)
-            .bind(Timestamp::now().as_millis())
-            .fetch_optional(&self.pool)
-            .await?;
-        tags.map(|tags| from_json("tags", &tags)).transpose()
+        let parameters = (arn, Timestamp::now().as_millis());
+        self.read(|connection| rows::one(connection, &query, parameters, |row| rows::json(row, "tags")))
     }
 
-    /// Replaces a resource's tags if they are still as they were `before`; false when they are not,
-    /// or when there is no such resource.
-    pub async fn replace_tags(
+    async fn replace_tags(
         &self,
         resource: &Taggable,
         before: &BTreeMap<String, String>,
         after: &BTreeMap<String, String>,
-    ) -> Result<bool> {
-        self.check_room()?;
+    ) -> Recorded<bool> {
+        self.room()?;
         let (table, arn) = row(resource);
         let update = format!("UPDATE {table} SET tags = ? WHERE arn = ? AND tags = ?");
-        let updated = sqlx::query(sqlx::AssertSqlSafe(update))
-            .bind(to_json(after))
-            .bind(arn)
-            .bind(to_json(before))
-            .execute(&self.pool)
-            .await?;
-        Ok(updated.rows_affected() == 1)
+        let parameters = (to_json(after), arn, to_json(before));
+        Ok(self.write(Durability::Disk, move |tx| rows::run(tx, &update, parameters)).await? == 1)
     }
 }

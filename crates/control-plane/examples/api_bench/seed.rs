@@ -1,7 +1,7 @@
 //! Records.
 
 use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
-use hearth_records::{MicrovmRecord, MicrovmSettings, Quotas};
+use hearth_records::{MicrovmRecord, MicrovmSettings, Microvms as _, Quotas};
 use hearth_store_sqlite::Store;
 
 use crate::CHANGES_PER_SECOND;

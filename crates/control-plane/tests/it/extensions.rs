@@ -2,6 +2,7 @@
 
 use hearth_api::{AccountId, MicrovmId, MicrovmState};
 use hearth_auth::TokenError;
+use hearth_records::Microvms as _;
 use http::StatusCode;
 use serde_json::{Value, json};
 

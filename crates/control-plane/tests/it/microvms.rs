@@ -1,6 +1,7 @@
 //! MicroVMs and their tokens.
 
 use hearth_api::{ImageVersionStatus, MicrovmState};
+use hearth_records::Microvms as _;
 use http::StatusCode;
 use serde_json::{Value, json};
 

@@ -1,7 +1,9 @@
 //! Network connectors: their operations, and who may name them.
 
 use hearth_api::{AccountId, NetworkConnectorArn, Timestamp};
-use hearth_records::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_records::{
+    Connectors as _, InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord,
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 

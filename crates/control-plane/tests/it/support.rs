@@ -22,7 +22,10 @@ use hearth_image_builder::{
     ImageBuilderConfig, Reader, Readers,
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Quotas};
+use hearth_records::{
+    BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings, Microvms as _,
+    Quotas,
+};
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
 use hearth_vmm::fake::FakeVmm;

@@ -1,7 +1,9 @@
 //! Later versions of an image: updates, activation, deletion.
 
 use hearth_api::{ImageVersion, ImageVersionState, MicrovmState};
-use hearth_records::{BegunUpdate, BuildRecord, Change, ImageVersionRecord, Quotas};
+use hearth_records::{
+    BegunUpdate, BuildRecord, Change, ImageVersionRecord, ImageVersions as _, Images as _, Quotas,
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 

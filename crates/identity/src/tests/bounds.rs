@@ -1,6 +1,6 @@
 //! What an account may take of what is there for all.
 
-use hearth_records::{IdentityKind, IdentityRow, IdentityWrite};
+use hearth_records::{Identities as _, IdentityKind, IdentityRow, IdentityWrite};
 
 use super::*;
 use crate::account::to_json;

@@ -1,6 +1,7 @@
 //! Builds that are under way: what they hold up, what is said of them, and what is left when their
 //! image is deleted.
 
+use hearth_records::Images as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 

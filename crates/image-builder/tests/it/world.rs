@@ -18,7 +18,8 @@ use hearth_image_builder::{
     ImageBuilderConfig, Reader,
 };
 use hearth_records::{
-    BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, InsertedImage, LogPosition, LogQuery, Quotas,
+    BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, Images as _, InsertedImage, LogPosition,
+    LogQuery, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;

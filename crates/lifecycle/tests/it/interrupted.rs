@@ -2,6 +2,7 @@
 //! point of a resume and of a suspend: what was suspended is suspended again, as it was; what ran
 //! is lost, and says so.
 
+use hearth_records::Microvms as _;
 use std::path::PathBuf;
 
 use hearth_api::{MicrovmId, MicrovmState};

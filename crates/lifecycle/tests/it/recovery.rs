@@ -6,6 +6,7 @@
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
 use hearth_lifecycle::recover::REASON_VMM_LOST;
+use hearth_records::Microvms as _;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 

@@ -18,7 +18,8 @@ use hearth_guest::{
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{
-    AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, Microvms, Quotas,
+    AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
+    Microvms, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;

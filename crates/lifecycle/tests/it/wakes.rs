@@ -1,6 +1,7 @@
 //! A wake that fails on a host leaves what sleeps as it was, whatever it died of
 //! before it answered.
 
+use hearth_records::Microvms as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

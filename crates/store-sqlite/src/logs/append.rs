@@ -33,7 +33,7 @@ impl Store {
         lines: &[(Timestamp, String)],
         progress: Option<(&MicrovmId, u64)>,
     ) -> Result<()> {
-        self.check_room()?;
+        self.room()?;
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
         check_output(&self.log_quotas, &mut transaction, account).await?;
         let ids = match stream_id(&mut transaction, account, group, stream).await? {
@@ -114,7 +114,7 @@ impl Store {
         stream: &str,
         events: &[(Timestamp, String)],
     ) -> Result<Found<()>> {
-        self.check_room()?;
+        self.room()?;
         let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
         check_events(&self.log_quotas, &mut transaction, account, events).await?;
         match stream_id(&mut transaction, account, group, stream).await? {

@@ -214,7 +214,7 @@ async fn counts_and_sweeps_look_at_one_account_only() {
         (sweep::EMPTY_STREAMS, "log_streams_by_use (group_id=? AND used_at<?)"),
         ("SELECT id FROM log_streams WHERE group_id = ? LIMIT ?", "log_streams_by_use (group_id=?)"),
     ] {
-        let plan = store.plan(statement).await;
+        let plan = store.plan(statement);
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}: {plan}");
     }
 }
@@ -225,22 +225,16 @@ async fn counts_and_sweeps_look_at_one_account_only() {
 async fn counts_of_a_database_of_before_are_made_right() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("hearth.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let all = sqlx::migrate!();
-    let before = all.iter().filter(|migration| migration.version < 12).cloned().collect::<Vec<_>>();
-    sqlx::migrate::Migrator { migrations: before.into(), ..sqlx::migrate!() }.run(&pool).await.unwrap();
-    sqlx::raw_sql(
+    let connection = crate::migrations::database_before(&path, 12);
+    connection.execute_batch(
         "INSERT INTO log_groups (id, account, name, created_at, stored_bytes) VALUES (1, '111111111111', 'group', 0, 28);
          INSERT INTO log_streams (id, group_id, name, created_at, last_event_at, stored_bytes, gone)
              VALUES (1, 1, 'there', 0, 5, 28, 0), (2, 1, 'empty', 0, NULL, 0, 0), (3, 1, 'gone', 0, 5, 500, 1);
          INSERT INTO log_events (group_id, stream_id, timestamp, ingested_at, message)
              VALUES (1, 1, 5, 5, 'ab'), (1, 3, 5, 5, 'half of it was removed');",
     )
-    .execute(&pool)
-    .await
     .unwrap();
-    pool.close().await;
+    drop(connection);
     let store = Store::open(&path).await.unwrap();
     assert_eq!(number(&store, "SELECT stream_count FROM log_groups").await, 3);
     assert!(!step(&store, &account(), LogSweep::DeletedStreams).await);

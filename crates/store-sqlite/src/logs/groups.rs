@@ -28,7 +28,7 @@ impl Store {
         name: &str,
         tags: &BTreeMap<String, String>,
     ) -> Result<bool> {
-        self.check_room()?;
+        self.room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if group_id(&mut transaction, account, name).await?.is_some() {
             return Ok(false);
@@ -54,7 +54,7 @@ impl Store {
         group: &str,
         stream: &str,
     ) -> Result<CreatedLogStream> {
-        self.check_room()?;
+        self.room()?;
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let group = match stream_id(&mut transaction, account, group, stream).await? {
             Ok(_) => return Ok(CreatedLogStream::Exists),
@@ -132,7 +132,7 @@ impl Store {
         before: &BTreeMap<String, String>,
         after: &BTreeMap<String, String>,
     ) -> Result<bool> {
-        self.check_room()?;
+        self.room()?;
         let update =
             "UPDATE log_groups SET tags = ? WHERE account = ? AND name = ? AND gone = 0 AND tags = ?";
         let updated = sqlx::query(update)

@@ -193,11 +193,11 @@ mod tests {
                 let query =
                     StreamQuery { account: &account, group: "g", order, descending, after, limit: 50 };
                 let range = NameRange::new("a", after.map(|after| after.name), descending);
-                let plan = store.plan(&streams_statement(&query, &range)).await;
+                let plan = store.plan(&streams_statement(&query, &range));
                 assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
             }
         }
-        let plan = store.plan(&groups_statement(&NameRange::new("a", Some("ab"), false))).await;
+        let plan = store.plan(&groups_statement(&NameRange::new("a", Some("ab"), false)));
         assert!(plan.ends_with("log_groups_by_name (account=? AND name>? AND name<?)"), "{plan}");
     }
 }

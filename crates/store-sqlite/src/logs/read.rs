@@ -207,13 +207,13 @@ mod tests {
                 "timestamp=? AND id>? AND id<?",
             ]) {
                 for order in [EventOrder::Oldest, EventOrder::Newest] {
-                    let plan = store.plan(&segment.statement(column, order)).await;
+                    let plan = store.plan(&segment.statement(column, order));
                     let expected = format!("SEARCH e USING INDEX {index} ({column}=? AND {bounds})");
                     assert!(plan.contains(&expected) && !plan.contains("TEMP B-TREE"), "{plan}");
                 }
             }
         }
-        let plan = store.plan(WRITTEN).await;
+        let plan = store.plan(WRITTEN);
         assert!(plan.starts_with("SEARCH e USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{plan}");
     }

@@ -236,21 +236,16 @@ async fn lines_survive_a_store_that_is_full_for_a_while() {
 async fn logs_of_a_database_of_before_accounts_belong_to_the_account_that_opens_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("hearth.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let all = sqlx::migrate!();
-    let before = all.iter().filter(|migration| migration.version < 5).cloned().collect::<Vec<_>>();
-    sqlx::migrate::Migrator { migrations: before.into(), ..sqlx::migrate!() }.run(&pool).await.unwrap();
-    sqlx::raw_sql(
-        "INSERT INTO log_groups VALUES ('group', 7);
+    let connection = crate::migrations::database_before(&path, 5);
+    connection
+        .execute_batch(
+            "INSERT INTO log_groups VALUES ('group', 7);
          INSERT INTO log_streams VALUES (3, 'group', 'a', 8, 20, 2);
          INSERT INTO log_events VALUES (11, 3, 0, 20, 'first'), (12, 3, 1, 20, 'zwölf');
          INSERT INTO client_tokens VALUES ('1', 'RunMicrovm', 'token', '', '');",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    pool.close().await;
+        )
+        .unwrap();
+    drop(connection);
     let store = Store::open(&path).await.unwrap();
     store.adopt_log_groups(&account()).await.unwrap();
     assert_eq!(messages(&store, Some("a")).await, ["first", "zwölf"]);

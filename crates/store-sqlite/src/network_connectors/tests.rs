@@ -1,11 +1,8 @@
 //! What one account's connectors cost everybody is bounded, on a database in memory.
 
 use super::*;
-use crate::Error;
 use hearth_records::{
-    ClientToken, DeletedNetworkConnector, IdentityKind, IdentityRow, IdentityWrite, InsertedNetworkConnector,
-    NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord, Quota, Quotas, Taggable,
-    TokenClaim, UpdatedNetworkConnector,
+    Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs, Quota, Taggable, Tags, Tokens,
 };
 
 fn at(millis: i64) -> Timestamp {
@@ -50,9 +47,8 @@ fn quotas(network_connectors: u32, versions_per_network_connector: u32) -> Quota
     Quotas { network_connectors, versions_per_network_connector, ..Quotas::default() }
 }
 
-async fn rows(store: &Store, table: &'static str) -> i64 {
-    let statement = format!("SELECT count(*) FROM {table}");
-    sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&store.pool).await.unwrap()
+fn rows(store: &Store, table: &str) -> i64 {
+    store.number(&format!("SELECT count(*) FROM {table}"))
 }
 
 /// The kind: nobody can use the last of anything, by making and deleting either.
@@ -75,8 +71,8 @@ async fn an_account_has_so_many_connectors_and_as_many_deleted_ones() {
             store.delete_network_connector(arn, at(2001 + n)).await.unwrap();
         }
     }
-    assert!(rows(&store, "network_connectors").await <= 2 + 2);
-    assert_eq!(rows(&store, "network_connectors").await, rows(&store, "network_connector_versions").await);
+    assert!(rows(&store, "network_connectors") <= 2 + 2);
+    assert_eq!(rows(&store, "network_connectors"), rows(&store, "network_connector_versions"));
     let key = NetworkConnectorKey { arn: made.last().unwrap(), name: None };
     let last = store.network_connector(&key, at(3000)).await.unwrap().unwrap();
     assert!(last.is_gone(at(3000)), "the last ones are remembered");
@@ -102,7 +98,7 @@ async fn a_connector_has_so_many_versions_and_as_many_deleted_ones() {
         let former = NetworkConnectorArn { version: Some(former), ..connector.arn.clone() };
         store.delete_network_connector(&former, at(2001 + n)).await.unwrap();
     }
-    assert!(rows(&store, "network_connector_versions").await <= 2 + 2);
+    assert!(rows(&store, "network_connector_versions") <= 2 + 2);
 }
 
 #[tokio::test]
@@ -111,10 +107,10 @@ async fn so_many_client_tokens_of_connectors_are_kept() {
     let fill = "WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 1499)
         INSERT INTO client_tokens (account, operation, token, parameters_hash, answer, created_at)
         SELECT '000000000000', 'CreateNetworkConnector', n, '', '{}', n FROM n";
-    sqlx::query(fill).execute(&store.pool).await.unwrap();
+    store.execute(fill);
     let quotas = Quotas::default();
     store.insert_network_connector(&record("a"), Some(token("new")), at(1000), &quotas).await.unwrap();
-    assert_eq!(rows(&store, "client_tokens").await, i64::from(client_tokens::KEPT));
+    assert_eq!(rows(&store, "client_tokens"), i64::from(client_tokens::KEPT));
     for (known, kept) in [("new", true), ("1499", true), ("501", true), ("500", false)] {
         let claim = store.client_token(&token(known)).await.unwrap();
         assert_eq!(claim != TokenClaim::Fresh, kept, "{known}");
@@ -133,17 +129,14 @@ async fn gone_connectors_and_versions_are_removed_after_a_while() {
         }
     }
     assert!(!store.sweep_network_connectors(at(5000)).await.unwrap());
-    assert_eq!(
-        (rows(&store, "network_connectors").await, rows(&store, "network_connector_versions").await),
-        (2, 2)
-    );
+    assert_eq!((rows(&store, "network_connectors"), rows(&store, "network_connector_versions")), (2, 2));
 }
 
 /// The kind: nobody waits for a walk over what everybody has.
 #[tokio::test]
 async fn who_refers_to_a_connector_is_found_by_an_index() {
     let store = Store::temporary().await.unwrap();
-    let plan = store.plan(IS_USED).await;
+    let plan = store.plan(IS_USED);
     assert!(!plan.contains("SCAN microvms") && !plan.contains("SCAN image_versions"), "{plan}");
     for (index, times) in [("INDEX microvms_by_connector", 2), ("INDEX image_versions_by_connector", 2)] {
         assert_eq!(plan.matches(index).count(), times, "{plan}");
@@ -152,7 +145,7 @@ async fn who_refers_to_a_connector_is_found_by_an_index() {
         (gone::GONE_CONNECTORS, "network_connectors_gone (gone_at<?)"),
         (gone::GONE_VERSIONS, "network_connector_versions_gone (gone_at<?)"),
     ] {
-        let plan = store.plan(statement).await;
+        let plan = store.plan(statement);
         assert!(plan.ends_with(index), "{plan}");
     }
 }
@@ -164,7 +157,7 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let quotas = Quotas::default();
     let connector = record("a");
     store.insert_network_connector(&connector, None, at(1000), &quotas).await.unwrap();
-    store.create_log_group(&account(), "g", &[].into()).await.unwrap();
+    Logs::create_log_group(&store, &account(), "g", &[].into()).await.unwrap();
     // Of procfs statvfs(3) says that it has no room at all.
     let full = Store { path: std::path::Path::new("/proc/self/stat").into(), ..store.clone() };
     let row =
@@ -175,13 +168,13 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
         full.insert_network_connector(&record("b"), None, at(1000), &quotas).await.err(),
         full.update_network_connector(&connector, 1, None, &quotas).await.err(),
         full.replace_tags(&tagged, &[].into(), &[].into()).await.err(),
-        full.create_log_group(&account(), "h", &[].into()).await.err(),
-        full.create_log_stream(&account(), "g", "s").await.err(),
-        full.replace_log_tags(&account(), "g", &[].into(), &[].into()).await.err(),
+        Logs::create_log_group(&full, &account(), "h", &[].into()).await.err(),
+        Logs::create_log_stream(&full, &account(), "g", "s").await.err(),
+        Logs::replace_log_tags(&full, &account(), "g", &[].into(), &[].into()).await.err(),
         full.write_identities(&[IdentityWrite::Put(row.clone())]).await.err(),
     ];
     for (number, refused) in refusals.iter().enumerate() {
-        assert!(matches!(refused, Some(Error::NoRoom)), "{number}: {refused:?}");
+        assert!(matches!(refused, Some(Error::NoRoom { .. })), "{number}: {refused:?}");
     }
     // What takes rights away is not, nor what makes room.
     store.write_identities(&[IdentityWrite::Put(row.clone())]).await.unwrap();
@@ -189,11 +182,11 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     full.write_identities(&[IdentityWrite::Put(inactive)]).await.unwrap();
     let longer = IdentityRow { value: "x".repeat(5000), ..row.clone() };
     let refused = full.write_identities(&[IdentityWrite::Put(longer)]).await;
-    assert!(matches!(refused, Err(Error::NoRoom)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::NoRoom { .. })), "{refused:?}");
     let gone = IdentityRow { kind: IdentityKind::GoneRole, ..row };
     full.write_identities(&[IdentityWrite::Put(gone)]).await.unwrap();
     full.write_identities(&[delete]).await.unwrap();
-    full.delete_log_group(&account(), "g").await.unwrap();
+    Logs::delete_log_group(&full, &account(), "g").await.unwrap();
     let deleted = full.delete_network_connector(&connector.arn, at(2000)).await.unwrap();
     assert_eq!(deleted, DeletedNetworkConnector::Deleted);
 }

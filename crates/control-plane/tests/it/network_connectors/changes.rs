@@ -1,7 +1,7 @@
 //! Updates, versions and deletion.
 
 use hearth_api::Timestamp;
-use hearth_records::{ConnectorUpdate, UpdatedNetworkConnector};
+use hearth_records::{ConnectorUpdate, Connectors as _, UpdatedNetworkConnector};
 use http::StatusCode;
 use serde_json::{Value, json};
 

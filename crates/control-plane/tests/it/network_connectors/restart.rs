@@ -2,7 +2,8 @@
 
 use hearth_api::{NetworkConnectorState, Timestamp};
 use hearth_records::{
-    ConnectorPage, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey, Quotas,
+    ConnectorPage, Connectors as _, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
+    Quotas,
 };
 use hearth_store_sqlite::Store;
 

@@ -1,6 +1,7 @@
 //! Who may name connectors, and what that means for them.
 
 use hearth_api::{ComputeResourceType, EndpointLabel, ImageArn, MicrovmId, MicrovmState, Timestamp};
+use hearth_records::{Connectors as _, Images as _, Microvms as _};
 use http::StatusCode;
 use serde_json::{Value, json};
 
