@@ -4,6 +4,7 @@
 //! `cargo run -p hearth-gateway --example neighbours -- DIRECTORY PORT`; access key
 //! and secret are `test`.
 
+use hearth_records::Logs as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -133,6 +133,7 @@ async fn paused(any: &mut bool, more: bool) {
 
 #[cfg(test)]
 mod tests {
+    use hearth_records::Logs as _;
     use std::convert::Infallible;
 
     use hearth_api::AccountId;

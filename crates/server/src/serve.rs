@@ -1,5 +1,6 @@
 //! `hearth serve`: puts the parts together, says that it is ready, and takes them apart again.
 
+use hearth_records::Logs as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;

@@ -3,12 +3,13 @@
 
 use hearth_api::{ImageArn, ImageState, ImageVersion, ImageVersionStatus, Timestamp};
 use hearth_records::{
-    BegunUpdate, BuildRecord, Change, ClientToken, ImageRecord, ImageVersionRecord, Quotas, TokenClaim,
+    BegunUpdate, BuildRecord, Change, ClientToken, ImageRecord, ImageVersionRecord, InsertedImage, Quotas,
+    TokenClaim,
 };
 use rusqlite::{Connection, Transaction, params};
 
-use crate::images::{insert_build, insert_version};
-use crate::quotas::of_version;
+use crate::image_rows::{insert_build, insert_image, insert_version};
+use crate::quotas::{of_image, of_version};
 use crate::{Result, client_tokens, rows};
 
 /// The newest version that can be launched; `NULL` when there is none.
@@ -16,6 +17,33 @@ const LATEST_ACTIVE: &str = "(SELECT max(version) FROM image_versions
     WHERE arn = images.arn AND state = 'SUCCESSFUL' AND status = 'ACTIVE')";
 const LATEST_FAILED: &str =
     "(SELECT max(version) FROM image_versions WHERE arn = images.arn AND state = 'FAILED')";
+
+pub(crate) fn insert(
+    tx: &Transaction<'_>,
+    (image, version, build): (&ImageRecord, &ImageVersionRecord, &BuildRecord),
+    token: Option<&ClientToken>,
+    quotas: &Quotas,
+    room: Result<()>,
+) -> Result<InsertedImage> {
+    let claim = client_tokens::look_up(tx, token)?;
+    if claim != TokenClaim::Fresh {
+        return Ok(InsertedImage::Token(claim));
+    }
+    // A repeat needs none.
+    room?;
+    if rows::value(tx, "SELECT EXISTS (SELECT 1 FROM images WHERE arn = ?)", [image.arn.to_string()])? {
+        return Ok(InsertedImage::NameTaken);
+    }
+    if let Some(quota) = of_image(quotas, tx, &image.arn.account)? {
+        return Ok(InsertedImage::QuotaExceeded(quota));
+    }
+    client_tokens::insert(tx, token)?;
+    client_tokens::keep_newest(tx, token)?;
+    insert_image(tx, image)?;
+    insert_version(tx, version)?;
+    insert_build(tx, build)?;
+    Ok(InsertedImage::Inserted)
+}
 
 pub(crate) fn begin_update(
     tx: &Transaction<'_>,

@@ -13,6 +13,7 @@
 mod client_tokens;
 mod identities;
 mod image_changes;
+mod image_rows;
 mod images;
 mod log_quotas;
 mod logs;
@@ -31,16 +32,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hearth_records::{LogQuota, LogQuotas, LogRights};
-use sqlx::Connection as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Semaphore;
 
-use crate::rows::{from_json, to_json};
 use readers::Readers;
 use recent::RecentMicrovms;
 use reserve::MINIMUM_ROOM_MIB;
 use writer::{Syncing, Writer};
-
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -77,9 +74,6 @@ pub enum Error {
     /// A statement failed.
     #[error("a database statement failed")]
     Statement(#[from] rusqlite::Error),
-    /// A statement failed.
-    #[error("a database statement failed")]
-    LogStatement(#[from] sqlx::Error),
     /// The disk is nearly full, and what is left is for records.
     #[error("the disk has less than {MINIMUM_ROOM_MIB} MiB left, which are kept for records")]
     NoRoom,
@@ -89,8 +83,8 @@ pub enum Error {
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,
-    /// A change panicked; nothing of it was written.
-    #[error("a change of the database panicked")]
+    /// A read or a change panicked, or the service is ending; nothing was written.
+    #[error("a read or a change of the database was broken off")]
     Panicked,
     /// A stored value does not fit its type.
     #[error("the database holds an unreadable {column}: {value}")]
@@ -115,13 +109,6 @@ impl From<Error> for hearth_records::Error {
 /// A handle on the database; clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// What it commits survives a power failure.
-    pool: sqlx::SqlitePool,
-    /// What it commits survives the death of any process; costs no wait for the disk.
-    relaxed: sqlx::SqlitePool,
-    /// Reads log groups, streams and events, of which a page may take long: nothing else waits
-    /// for these connections.
-    log_readers: sqlx::SqlitePool,
     path: Arc<Path>,
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
@@ -130,6 +117,8 @@ pub struct Store {
     log_rights: Option<Arc<dyn LogRights>>,
     writer: Writer,
     readers: Readers,
+    /// Places for reading pages of logs.
+    log_readers: Arc<Semaphore>,
     recent: RecentMicrovms,
     /// Where a temporary database is; goes with the last handle.
     _directory: Option<Arc<tempfile::TempDir>>,
@@ -167,17 +156,8 @@ impl Store {
             move || Writer::open(&path, syncing)
         });
         let writer = opening.await.unwrap_or(Err(Error::Closed))?;
-        let [durable, relaxed] = match syncing {
-            Syncing::ByChange => [SqliteSynchronous::Full, SqliteSynchronous::Normal],
-            Syncing::Off => [SqliteSynchronous::Off; 2],
-        };
-        let pool = pool(options(&path, durable), 4).await?;
-        let relaxed = self::pool(options(&path, relaxed), 2).await?;
-        let log_readers = self::pool(options(&path, durable), hearth_records::LOG_READERS).await?;
         Ok(Self {
-            pool,
-            relaxed,
-            log_readers,
+            log_readers: Arc::new(Semaphore::new(hearth_records::LOG_READERS as usize)),
             writer,
             readers: Readers::new(path.to_path_buf()),
             path,
@@ -208,34 +188,8 @@ impl Store {
     /// Closes all connections, writing what is pending.
     pub async fn close(&self) {
         self.readers.close();
-        self.log_readers.close().await;
-        self.relaxed.close().await;
-        self.pool.close().await;
         self.writer.close().await;
     }
-}
-
-fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(synchronous)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-}
-
-async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<sqlx::SqlitePool> {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .min_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        // A full disk ends a transaction by itself; sqlx then fails to roll it back, and
-        // goes on counting it.
-        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-        .connect_with(options)
-        .await
 }
 
 /// What tests need besides.

@@ -3,8 +3,9 @@
 
 use hearth_api::{AccountId, Timestamp};
 use hearth_records::{EVENT_OVERHEAD_BYTES, LogQuota, LogQuotas};
-use sqlx::SqliteConnection;
+use rusqlite::Connection;
 
+use crate::quotas::number;
 use crate::{Error, Result};
 
 /// Output of builds and microVMs may exceed bytes and streams by this part until the oldest of the
@@ -29,14 +30,10 @@ impl Maker {
 }
 
 /// Refuses another group.
-pub(crate) async fn check_group(
-    quotas: &LogQuotas,
-    connection: &mut SqliteConnection,
-    account: &AccountId,
-) -> Result<()> {
+pub(crate) fn check_group(quotas: &LogQuotas, connection: &Connection, account: &AccountId) -> Result<()> {
     let Some(limit) = quotas.groups else { return Ok(()) };
     let query = "SELECT count(*) FROM log_groups WHERE account = ?";
-    if number(connection, query, account.as_str()).await? < u64::from(limit) {
+    if number(connection, query, [account.as_str()])? < u64::from(limit) {
         Ok(())
     } else {
         Err(Error::LogQuota(LogQuota::Groups(limit)))
@@ -44,65 +41,47 @@ pub(crate) async fn check_group(
 }
 
 /// Refuses another stream.
-pub(crate) async fn check_stream(
+pub(crate) fn check_stream(
     quotas: &LogQuotas,
-    connection: &mut SqliteConnection,
+    connection: &Connection,
     account: &AccountId,
     maker: Maker,
 ) -> Result<()> {
     let Some(limit) = quotas.streams else { return Ok(()) };
-    let streams = streams_of(connection, account).await?;
+    let streams = streams_of(connection, account)?;
     if streams < maker.limit(limit.into()) { Ok(()) } else { Err(Error::LogQuota(LogQuota::Streams(limit))) }
 }
 
 /// Refuses events that do not fit.
-pub(crate) async fn check_events(
+pub(crate) fn check_events(
     quotas: &LogQuotas,
-    connection: &mut SqliteConnection,
+    connection: &Connection,
     account: &AccountId,
     events: &[(Timestamp, String)],
 ) -> Result<()> {
     let Some(limit) = quotas.bytes else { return Ok(()) };
     let more: u64 = events.iter().map(|(_, message)| message.len() as u64 + EVENT_OVERHEAD_BYTES).sum();
-    check_bytes(connection, account, limit.saturating_sub(more), limit).await
+    check_bytes(connection, account, limit.saturating_sub(more), limit)
 }
 
 /// Refuses output of an account that has far too much.
-pub(crate) async fn check_output(
-    quotas: &LogQuotas,
-    connection: &mut SqliteConnection,
-    account: &AccountId,
-) -> Result<()> {
+pub(crate) fn check_output(quotas: &LogQuotas, connection: &Connection, account: &AccountId) -> Result<()> {
     let Some(limit) = quotas.bytes else { return Ok(()) };
-    check_bytes(connection, account, Maker::Output.limit(limit), limit).await
+    check_bytes(connection, account, Maker::Output.limit(limit), limit)
 }
 
-async fn check_bytes(
-    connection: &mut SqliteConnection,
-    account: &AccountId,
-    most: u64,
-    limit: u64,
-) -> Result<()> {
-    if bytes_of(connection, account).await? <= most {
-        Ok(())
-    } else {
-        Err(Error::LogQuota(LogQuota::Bytes(limit)))
-    }
+fn check_bytes(connection: &Connection, account: &AccountId, most: u64, limit: u64) -> Result<()> {
+    if bytes_of(connection, account)? <= most { Ok(()) } else { Err(Error::LogQuota(LogQuota::Bytes(limit))) }
 }
 
 /// Bytes that an account has in its log groups.
-pub(crate) async fn bytes_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
+pub(crate) fn bytes_of(connection: &Connection, account: &AccountId) -> Result<u64> {
     let query = "SELECT coalesce(sum(stored_bytes), 0) FROM log_groups WHERE account = ?";
-    number(connection, query, account.as_str()).await
+    number(connection, query, [account.as_str()])
 }
 
 /// Streams that an account has in its log groups.
-pub(crate) async fn streams_of(connection: &mut SqliteConnection, account: &AccountId) -> Result<u64> {
+pub(crate) fn streams_of(connection: &Connection, account: &AccountId) -> Result<u64> {
     let query = "SELECT coalesce(sum(stream_count), 0) FROM log_groups WHERE account = ?";
-    number(connection, query, account.as_str()).await
-}
-
-async fn number(connection: &mut SqliteConnection, query: &'static str, parameter: &str) -> Result<u64> {
-    let found: i64 = sqlx::query_scalar(query).bind(parameter).fetch_one(connection).await?;
-    Ok(u64::try_from(found).unwrap_or(0))
+    number(connection, query, [account.as_str()])
 }

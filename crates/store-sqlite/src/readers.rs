@@ -3,14 +3,15 @@
 //!
 //! Handing a statement to another thread and its rows back costs several times what SQLite needs
 //! for a row. What is read here is small and mostly in memory, so it holds up the caller's thread
-//! for microseconds; in WAL mode no writer makes it wait.
+//! for microseconds; in WAL mode no writer makes it wait. Pages of logs may take longer: they are
+//! read on threads for blocking work.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{Result, Store, rows};
+use crate::{Error, Result, Store, rows};
 
 /// Connections kept for reuse; more are opened when more read at once.
 const KEPT: usize = 16;
@@ -21,6 +22,21 @@ impl Store {
     /// Reads on the caller's thread.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> hearth_records::Result<T> {
         Ok(self.readers.read(read)?)
+    }
+
+    /// Reads what may take long, when one of few places is free.
+    pub(crate) async fn read_logs<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> hearth_records::Result<T> {
+        let place = self.log_readers.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
+        let readers = self.readers.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let found = readers.read(read);
+            drop(place);
+            found
+        });
+        Ok(reading.await.unwrap_or(Err(Error::Panicked))?)
     }
 }
 
@@ -77,7 +93,6 @@ impl Readers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
     use rusqlite::TransactionBehavior;
 
     #[tokio::test]

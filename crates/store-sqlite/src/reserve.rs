@@ -49,6 +49,8 @@ fn is_full(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hearth_records::Logs as _;
+
     use super::*;
 
     #[tokio::test]
@@ -78,9 +80,9 @@ mod tests {
         let account = hearth_api::AccountId::from_stored("1");
         let line = [(hearth_api::Timestamp::from_millis(1), "line".to_owned())];
         let refused = store.append_log(&account, "group", "stream", &line).await.unwrap_err();
-        assert!(matches!(refused, Error::NoRoom), "{refused}");
+        assert!(matches!(refused, hearth_records::Error::NoRoom { .. }), "{refused}");
         let refused = store.put_log_events(&account, "group", "stream", &line).await.unwrap_err();
-        assert!(matches!(refused, Error::NoRoom), "{refused}");
+        assert!(matches!(refused, hearth_records::Error::NoRoom { .. }), "{refused}");
     }
 
     #[tokio::test]

@@ -67,8 +67,8 @@ impl Store {
         Ok(self.writer.write(Urgency::Record, durability, change, |_| ()).await?)
     }
 
-    /// Makes a change of the row of a microVM, which is forgotten in memory before the caller learns
-    /// of its end.
+    /// Makes a change of the row of a microVM, which is forgotten in memory before the caller
+    /// learns of its end.
     pub(crate) async fn write_microvm<T: Send + 'static>(
         &self,
         id: MicrovmId,

@@ -10,7 +10,7 @@ use crate::workspace::Package;
 
 /// Dependencies that no code names, with the crate whose they are: they turn features on that some
 /// tests' dependencies want, so that nothing is compiled once more for these.
-const UNNAMED: [(&str, &str); 2] = [("server", "either"), ("server", "zerocopy")];
+const UNNAMED: [(&str, &str); 1] = [("server", "zerocopy")];
 
 pub(super) fn check(tree: &Tree, packages: &[Package]) -> Vec<String> {
     let unused = packages.iter().flat_map(|package| of_package(tree, package));

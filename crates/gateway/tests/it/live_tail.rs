@@ -1,5 +1,6 @@
 //! StartLiveTail.
 
+use hearth_records::Logs as _;
 use std::time::Duration;
 
 use axum::body::Body;

@@ -1,6 +1,7 @@
 //! CloudWatch Logs: reading.
 
 use hearth_api::{AccountId, Timestamp};
+use hearth_records::Logs as _;
 use http::StatusCode;
 use serde_json::{Value, json};
 

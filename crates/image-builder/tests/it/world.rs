@@ -19,7 +19,7 @@ use hearth_image_builder::{
 };
 use hearth_records::{
     BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, Images as _, InsertedImage, LogPosition,
-    LogQuery, Quotas,
+    LogQuery, Logs as _, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hearth_api::MicrovmState;
-use hearth_records::{EventOrder, LogPosition, LogQuery, MicrovmRecord};
+use hearth_records::{EventOrder, LogPosition, LogQuery, Logs as _, MicrovmRecord};
 
 use crate::support::{DEADLINE, World};
 

@@ -1,175 +1,100 @@
 //! Writing events.
 
 use hearth_api::{AccountId, MicrovmId, Timestamp};
-use hearth_records::{EVENT_OVERHEAD_BYTES, Found, LogActions, LogDestination, MissingLog, WrittenFor};
-use sqlx::{Sqlite, SqliteConnection, SqliteTransaction};
+use hearth_records::{EVENT_OVERHEAD_BYTES, Found, LogQuotas};
+use rusqlite::{Connection, params};
 
+use super::groups::insert_stream;
 use super::{group_id, stream_id};
 use crate::log_quotas::{Maker, check_events, check_group, check_output, check_stream};
-use crate::{Result, Store};
+use crate::{Result, rows};
 
-/// Rows of one INSERT statement.
-const ROWS: usize = 500;
+/// Lines of a build or a microVM.
+pub(super) struct Output {
+    pub(super) account: AccountId,
+    pub(super) group: String,
+    pub(super) stream: String,
+    pub(super) lines: Vec<(Timestamp, String)>,
+    /// How far a microVM's output has been written with them.
+    pub(super) progress: Option<(MicrovmId, u64)>,
+}
 
-impl Store {
-    /// Appends lines in order, making the group and stream when they do not exist. A new group gets
-    /// the retention of [`Store::with_log_retention`].
-    pub async fn append_log(
+impl Output {
+    /// Appends the lines in order, making the group and stream when they do not exist.
+    pub(super) fn append(
         &self,
-        account: &AccountId,
-        group: &str,
-        stream: &str,
-        lines: &[(Timestamp, String)],
+        tx: &Connection,
+        quotas: &LogQuotas,
+        retention_days: Option<u32>,
     ) -> Result<()> {
-        self.append_output(account, group, stream, lines, None).await
-    }
-
-    /// The same; with them it is recorded how far a microVM's output has been written.
-    pub(crate) async fn append_output(
-        &self,
-        account: &AccountId,
-        group: &str,
-        stream: &str,
-        lines: &[(Timestamp, String)],
-        progress: Option<(&MicrovmId, u64)>,
-    ) -> Result<()> {
-        self.room()?;
-        let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
-        check_output(&self.log_quotas, &mut transaction, account).await?;
-        let ids = match stream_id(&mut transaction, account, group, stream).await? {
+        check_output(quotas, tx, &self.account)?;
+        let ids = match stream_id(tx, &self.account, &self.group, &self.stream)? {
             Ok(ids) => ids,
-            Err(_) => self.make_stream(&mut transaction, account, group, stream).await?,
+            Err(_) => self.make_stream(tx, quotas, retention_days)?,
         };
-        if let Some((microvm, position)) = progress {
-            sqlx::query("UPDATE microvms SET output_position = ? WHERE id = ?")
-                .bind(position as i64)
-                .bind(microvm.as_str())
-                .execute(&mut *transaction)
-                .await?;
+        if let Some((microvm, position)) = &self.progress {
+            let update = "UPDATE microvms SET output_position = ? WHERE id = ?";
+            rows::run(tx, update, (*position as i64, microvm.as_str()))?;
         }
-        append(transaction, ids, lines).await
+        append(tx, ids, &self.lines)
     }
 
-    /// Makes a stream for output, and its group where that is missing too; their ids.
-    async fn make_stream(
+    /// Makes the stream, and its group where that is missing too; their ids.
+    fn make_stream(
         &self,
-        connection: &mut SqliteConnection,
-        account: &AccountId,
-        group: &str,
-        stream: &str,
+        tx: &Connection,
+        quotas: &LogQuotas,
+        retention_days: Option<u32>,
     ) -> Result<(i64, i64)> {
-        let now = Timestamp::now().as_millis();
-        let group = if let Some(id) = group_id(connection, account, group).await? {
+        let group = if let Some(id) = group_id(tx, &self.account, &self.group)? {
             id
         } else {
-            check_group(&self.log_quotas, connection, account).await?;
-            let made = sqlx::query(
-                "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)",
-            )
-            .bind(account.as_str())
-            .bind(group)
-            .bind(now)
-            .bind(self.log_retention_days)
-            .execute(&mut *connection)
-            .await?;
-            made.last_insert_rowid()
+            check_group(quotas, tx, &self.account)?;
+            let insert =
+                "INSERT INTO log_groups (account, name, created_at, retention_days) VALUES (?, ?, ?, ?)";
+            let now = Timestamp::now().as_millis();
+            rows::run(tx, insert, (self.account.as_str(), &self.group, now, retention_days))?;
+            tx.last_insert_rowid()
         };
-        check_stream(&self.log_quotas, connection, account, Maker::Output).await?;
-        let made = sqlx::query("INSERT INTO log_streams (group_id, name, created_at) VALUES (?, ?, ?)")
-            .bind(group)
-            .bind(stream)
-            .bind(now)
-            .execute(connection)
-            .await?;
-        Ok((group, made.last_insert_rowid()))
-    }
-
-    /// Whether output may be written to its destination now, or why not. The service's own
-    /// streams need no permission.
-    pub async fn may_write_log(
-        &self,
-        destination: &LogDestination,
-    ) -> Result<std::result::Result<(), String>> {
-        if destination.written_for == WrittenFor::Service {
-            return Ok(Ok(()));
-        }
-        let mut connection = self.pool.acquire().await?;
-        let LogDestination { account, group, stream, .. } = destination;
-        let found = stream_id(&mut connection, account, group, stream).await?;
-        drop(connection);
-        let actions =
-            LogActions { create_group: found == Err(MissingLog::Group), create_stream: found.is_err() };
-        let tags = self.log_group(account, group).await?.map(|group| group.tags).unwrap_or_default();
-        Ok(match &self.log_rights {
-            Some(rights) => rights.may_write(destination, actions, &tags),
-            None => Err("nobody can tell who may".to_owned()),
-        })
-    }
-
-    /// Appends events to a stream that exists. They must be in the order of their times.
-    pub async fn put_log_events(
-        &self,
-        account: &AccountId,
-        group: &str,
-        stream: &str,
-        events: &[(Timestamp, String)],
-    ) -> Result<Found<()>> {
-        self.room()?;
-        let mut transaction = self.relaxed.begin_with("BEGIN IMMEDIATE").await?;
-        check_events(&self.log_quotas, &mut transaction, account, events).await?;
-        match stream_id(&mut transaction, account, group, stream).await? {
-            Ok(ids) => Ok(Ok(append(transaction, ids, events).await?)),
-            Err(missing) => Ok(Err(missing)),
-        }
+        check_stream(quotas, tx, &self.account, Maker::Output)?;
+        Ok((group, insert_stream(tx, group, &self.stream)?))
     }
 }
 
-async fn append(
-    mut transaction: SqliteTransaction<'_>,
-    (group, stream): (i64, i64),
+/// Appends events to a stream that exists.
+pub(super) fn put(
+    tx: &Connection,
+    quotas: &LogQuotas,
+    (account, group, stream): (&AccountId, &str, &str),
     events: &[(Timestamp, String)],
-) -> Result<()> {
+) -> Result<Found<()>> {
+    check_events(quotas, tx, account, events)?;
+    match stream_id(tx, account, group, stream)? {
+        Ok(ids) => Ok(Ok(append(tx, ids, events)?)),
+        Err(missing) => Ok(Err(missing)),
+    }
+}
+
+fn append(tx: &Connection, (group, stream): (i64, i64), events: &[(Timestamp, String)]) -> Result<()> {
     let now = Timestamp::now().as_millis();
-    for rows in events.chunks(ROWS) {
-        insert(&mut transaction, (group, stream), now, rows).await?;
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO log_events (group_id, stream_id, timestamp, ingested_at, message) VALUES (?, ?, ?, ?, ?)",
+    )?;
+    for (time, message) in events {
+        insert.execute((group, stream, time.as_millis(), now, message))?;
     }
     let bytes: u64 = events.iter().map(|(_, message)| message.len() as u64 + EVENT_OVERHEAD_BYTES).sum();
-    sqlx::query("UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?")
-        .bind(bytes as i64)
-        .bind(group)
-        .execute(&mut *transaction)
-        .await?;
+    let update = "UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?";
+    rows::run(tx, update, (bytes as i64, group))?;
     let times = || events.iter().map(|(time, _)| time.as_millis());
-    sqlx::query(
+    rows::run(
+        tx,
         "UPDATE log_streams SET stored_bytes = stored_bytes + ?1,
              first_event_at = min(coalesce(first_event_at, ?2), coalesce(?2, first_event_at)),
              last_event_at = max(coalesce(last_event_at, ?3), coalesce(?3, last_event_at)),
              last_ingested_at = ?4
          WHERE id = ?5",
-    )
-    .bind(bytes as i64)
-    .bind(times().min())
-    .bind(times().max())
-    .bind(now)
-    .bind(stream)
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-async fn insert(
-    connection: &mut SqliteConnection,
-    (group, stream): (i64, i64),
-    now: i64,
-    events: &[(Timestamp, String)],
-) -> Result<()> {
-    let mut query = sqlx::QueryBuilder::<Sqlite>::new(
-        "INSERT INTO log_events (group_id, stream_id, timestamp, ingested_at, message) ",
-    );
-    query.push_values(events, |mut row, (time, message)| {
-        row.push_bind(group).push_bind(stream).push_bind(time.as_millis()).push_bind(now).push_bind(message);
-    });
-    query.build().persistent(events.len() == ROWS).execute(connection).await?;
+        params![bytes as i64, times().min(), times().max(), now, stream],
+    )?;
     Ok(())
 }

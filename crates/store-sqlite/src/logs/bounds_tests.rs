@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
 use hearth_records::{
-    CreatedLogStream, EventOrder, LogPosition, LogQuery, LogQuota, LogQuotas, LogStreamRecord, LogSweep,
-    StreamOrder, StreamPosition, StreamQuery,
+    CreatedLogStream, Error, EventOrder, LogPosition, LogQuery, LogQuota, LogQuotas, LogStreamRecord,
+    LogSweep, StreamOrder, StreamPosition, StreamQuery,
 };
 
 use super::*;
-use crate::{Error, Store};
+use crate::Store;
 
 const GROUP: &str = "group";
 
@@ -29,12 +29,8 @@ async fn step(store: &Store, account: &AccountId, what: LogSweep) -> bool {
     store.sweep_logs(account, what, Timestamp::now(), None).await.unwrap()
 }
 
-async fn number(store: &Store, statement: &'static str) -> i64 {
-    sqlx::query_scalar(statement).fetch_one(&store.pool).await.unwrap()
-}
-
-async fn stored_bytes(store: &Store) -> i64 {
-    number(store, "SELECT sum(stored_bytes) FROM log_groups").await
+fn stored_bytes(store: &Store) -> i64 {
+    store.number("SELECT sum(stored_bytes) FROM log_groups")
 }
 
 /// Streams of the group by name, from behind `after`.
@@ -69,11 +65,11 @@ async fn bytes_of_a_deleted_stream_count_until_its_lines_are_removed() {
     store.delete_log_stream(&account(), GROUP, "a").await.unwrap().unwrap();
     assert!(matches!(put("b").await, Err(Error::LogQuota(LogQuota::Bytes(200_000)))));
     assert!(step(&store, &account(), LogSweep::DeletedStreams).await);
-    assert_eq!(stored_bytes(&store).await, 500 * 126, "as rows are removed");
+    assert_eq!(stored_bytes(&store), 500 * 126, "as rows are removed");
     assert!(!step(&store, &account(), LogSweep::DeletedStreams).await);
-    assert_eq!((stored_bytes(&store).await, number(&store, "SELECT count(*) FROM log_events").await), (0, 0));
+    assert_eq!((stored_bytes(&store), store.number("SELECT count(*) FROM log_events")), (0, 0));
     put("b").await.unwrap().unwrap();
-    assert_eq!(number(&store, "SELECT stream_count FROM log_groups").await, 1);
+    assert_eq!(store.number("SELECT stream_count FROM log_groups"), 1);
 }
 
 /// The kind: what is deleted goes before anything else gives way.
@@ -87,7 +83,7 @@ async fn lines_that_are_there_stay_while_deleted_ones_still_count() {
     let sweep =
         async |what| store.sweep_logs(&account(), what, Timestamp::now(), Some(20_000)).await.unwrap();
     while [sweep(LogSweep::DeletedStreams).await, sweep(LogSweep::ExcessEvents).await].contains(&true) {}
-    assert_eq!(number(&store, "SELECT count(*) FROM log_events").await, 100);
+    assert_eq!(store.number("SELECT count(*) FROM log_events"), 100);
 }
 
 /// The kind: one account's deletions hold up nobody's, and many small ones are as
@@ -102,19 +98,19 @@ async fn many_deleted_streams_and_groups_go_in_a_step() {
     for account in [&account(), &other] {
         store.append_log(account, GROUP, "a", &lines(2, 10)).await.unwrap();
     }
-    sqlx::query(make).execute(&store.pool).await.unwrap();
+    store.execute(make);
     store.delete_log_stream(&other, GROUP, "a").await.unwrap().unwrap();
     let gone = "SELECT count(*) FROM log_streams WHERE gone = 1";
     assert!(step(&store, &account(), LogSweep::DeletedStreams).await);
-    assert_eq!(number(&store, gone).await, 500 + 1, "a thousand at a time");
+    assert_eq!(store.number(gone), 500 + 1, "a thousand at a time");
     assert!(!step(&store, &other, LogSweep::DeletedStreams).await);
-    assert_eq!(number(&store, gone).await, 500, "the other account need not wait for the rest");
+    assert_eq!(store.number(gone), 500, "the other account need not wait for the rest");
     for n in 0..50 {
         store.create_log_group(&other, &n.to_string(), &BTreeMap::new()).await.unwrap();
         store.delete_log_group(&other, &n.to_string()).await.unwrap();
     }
     assert!(!step(&store, &other, LogSweep::DeletedGroups).await);
-    assert_eq!(number(&store, "SELECT count(*) FROM log_groups").await, 2);
+    assert_eq!(store.number("SELECT count(*) FROM log_groups"), 2);
     assert_eq!(store.accounts_with_logs().await.unwrap(), [account(), other]);
 }
 
@@ -236,11 +232,8 @@ async fn counts_of_a_database_of_before_are_made_right() {
     .unwrap();
     drop(connection);
     let store = Store::open(&path).await.unwrap();
-    assert_eq!(number(&store, "SELECT stream_count FROM log_groups").await, 3);
+    assert_eq!(store.number("SELECT stream_count FROM log_groups"), 3);
     assert!(!step(&store, &account(), LogSweep::DeletedStreams).await);
-    assert_eq!(
-        (stored_bytes(&store).await, number(&store, "SELECT stream_count FROM log_groups").await),
-        (28, 2)
-    );
+    assert_eq!((stored_bytes(&store), store.number("SELECT stream_count FROM log_groups")), (28, 2));
     assert_eq!(names(&store, StreamOrder::LastEvent, true, 1).await, ["there", "empty"]);
 }

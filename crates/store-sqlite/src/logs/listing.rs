@@ -1,65 +1,69 @@
 //! Listing groups and streams: every page is read from where it begins in an index.
 
-use hearth_api::{AccountId, Timestamp};
+use hearth_api::AccountId;
 use hearth_records::{LogGroupRecord, LogStreamRecord, StreamOrder, StreamQuery};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params};
 
 use super::group_id;
 use super::groups::group_record;
-use crate::{Result, Store};
+use crate::rows::{moment, optional_moment};
+use crate::{Result, rows};
 
-impl Store {
-    /// Streams of a group; nothing when there is no such group.
-    pub async fn log_streams(&self, query: &StreamQuery<'_>) -> Result<Option<Vec<LogStreamRecord>>> {
-        let mut connection = self.log_readers.acquire().await?;
-        let Some(group) = group_id(&mut connection, query.account, query.group).await? else {
-            return Ok(None);
-        };
+/// A page of the streams of a group.
+pub(super) struct Streams {
+    account: AccountId,
+    group: String,
+    statement: String,
+    bounds: [Value; 2],
+    limit: u32,
+}
+
+impl Streams {
+    pub(super) fn new(query: &StreamQuery<'_>) -> Self {
         let range = match query.order {
             StreamOrder::Name { prefix } => {
                 NameRange::new(prefix, query.after.map(|after| after.name), query.descending)
             }
             StreamOrder::LastEvent => NameRange::default(),
         };
-        let statement = sqlx::query(AssertSqlSafe(streams_statement(query, &range))).bind(group);
-        let statement = match query.order {
-            StreamOrder::Name { .. } => statement.bind(range.low).bind(range.high),
-            StreamOrder::LastEvent => statement
-                .bind(query.after.map(|after| after.millis))
-                .bind(query.after.map(|after| after.name.to_owned())),
+        let statement = streams_statement(query, &range);
+        let bounds = match query.order {
+            StreamOrder::Name { .. } => [range.low.into(), range.high.into()],
+            StreamOrder::LastEvent => [
+                query.after.map(|after| after.millis).into(),
+                query.after.map(|after| after.name.to_owned()).into(),
+            ],
         };
-        let rows = statement.bind(query.limit).fetch_all(&mut *connection).await?;
-        Ok(Some(rows.iter().map(|row| stream_record(row, query.group)).collect::<Result<_>>()?))
+        let (account, group) = (query.account.clone(), query.group.to_owned());
+        Self { account, group, statement, bounds, limit: query.limit }
     }
 
-    /// At most `limit` groups of an account behind the one named `after`, by name, whose names
-    /// begin with `prefix` and contain `pattern` in any case.
-    pub async fn log_groups(
-        &self,
-        account: &AccountId,
-        prefix: &str,
-        pattern: &str,
-        after: &str,
-        limit: u32,
-    ) -> Result<Vec<LogGroupRecord>> {
-        let range = NameRange::new(prefix, Some(after), false);
-        let rows = sqlx::query(AssertSqlSafe(groups_statement(&range)))
-            .bind(account.as_str())
-            .bind(range.low)
-            .bind(range.high)
-            .bind(pattern)
-            .bind(limit)
-            .fetch_all(&self.log_readers)
-            .await?;
-        rows.iter().map(group_record).collect()
+    /// Nothing when there is no such group.
+    pub(super) fn read(&self, connection: &Connection) -> Result<Option<Vec<LogStreamRecord>>> {
+        let Some(group) = group_id(connection, &self.account, &self.group)? else { return Ok(None) };
+        let [low, high] = &self.bounds;
+        let read = |row: &Row<'_>| stream_record(row, &self.group);
+        rows::all(connection, &self.statement, params![group, low, high, self.limit], read).map(Some)
     }
+}
+
+/// At most `limit` groups of an account in a range of names that contain `pattern` in any case.
+pub(super) fn groups(
+    connection: &Connection,
+    account: &AccountId,
+    range: &NameRange,
+    pattern: &str,
+    limit: u32,
+) -> Result<Vec<LogGroupRecord>> {
+    let parameters = params![account.as_str(), range.low, range.high, pattern, limit];
+    rows::all(connection, &groups_statement(range), parameters, group_record)
 }
 
 /// Between which names a page lies. SQLite walks an index only between bounds that
 /// are plain comparisons.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct NameRange {
+pub(super) struct NameRange {
     low: String,
     /// Whether `low` itself belongs to the page.
     with_low: bool,
@@ -69,7 +73,7 @@ struct NameRange {
 
 impl NameRange {
     /// Names that begin with `prefix` behind `after`, in ascending or `descending` order.
-    fn new(prefix: &str, after: Option<&str>, descending: bool) -> Self {
+    pub(super) fn new(prefix: &str, after: Option<&str>, descending: bool) -> Self {
         let (from, to) = if descending { (None, after) } else { (after, None) };
         let from = from.filter(|after| *after >= prefix);
         let end = behind_prefix(prefix);
@@ -128,17 +132,14 @@ fn groups_statement(range: &NameRange) -> String {
     )
 }
 
-fn stream_record(row: &SqliteRow, group: &str) -> Result<LogStreamRecord> {
-    let moment = |column: &str| -> Result<Option<Timestamp>> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
-    };
+fn stream_record(row: &Row<'_>, group: &str) -> Result<LogStreamRecord> {
     Ok(LogStreamRecord {
         group: group.to_owned(),
-        name: row.try_get("name")?,
-        created_at: Timestamp::from_millis(row.try_get("created_at")?),
-        first_event_at: moment("first_event_at")?,
-        last_event_at: moment("last_event_at")?,
-        last_ingested_at: moment("last_ingested_at")?,
+        name: row.get("name")?,
+        created_at: moment(row, "created_at")?,
+        first_event_at: optional_moment(row, "first_event_at")?,
+        last_event_at: optional_moment(row, "last_event_at")?,
+        last_ingested_at: optional_moment(row, "last_ingested_at")?,
     })
 }
 
@@ -147,6 +148,7 @@ mod tests {
     use hearth_records::StreamPosition;
 
     use super::*;
+    use crate::Store;
 
     #[test]
     fn a_prefix_is_a_range() {

@@ -1,22 +1,20 @@
 //! Reading events. No statement reads more than it is asked for, and no page is longer than
 //! [`PAGE_BYTES`].
 
-use futures::TryStreamExt as _;
-use futures::stream::BoxStream;
-use hearth_api::{AccountId, Timestamp};
+use hearth_api::AccountId;
 use hearth_records::{
     EVENT_OVERHEAD_BYTES, EventOrder, Found, LogEvent, LogPage, LogPosition, LogQuery, MissingLog,
 };
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use rusqlite::{Connection, Row, Rows, params};
 
 use super::{group_id, stream_id};
-use crate::{Result, Store};
+use crate::Result;
+use crate::rows::moment;
 
 /// Bytes of events after which a page ends (the service's pages have 1 MB).
 const PAGE_BYTES: u64 = 1 << 20;
 
-/// Ids that [`Store::log_events_written`] walks over at most.
+/// Ids that [`written`] walks over at most.
 const WRITTEN_EVENTS: i64 = 100_000;
 const WRITTEN: &str = "SELECT e.*, s.name AS stream_name, g.name AS group_name, s.gone
     FROM log_events AS e CROSS JOIN log_groups AS g ON g.id = e.group_id JOIN log_streams AS s ON s.id = e.stream_id
@@ -24,70 +22,51 @@ const WRITTEN: &str = "SELECT e.*, s.name AS stream_name, g.name AS group_name, 
       AND g.name IN (SELECT value FROM json_each(?4))
     ORDER BY e.id LIMIT ?5";
 
-impl Store {
-    /// A page of events of a group or stream.
-    pub async fn log_events(&self, query: &LogQuery<'_>) -> Result<Found<LogPage>> {
-        let mut connection = self.log_readers.acquire().await?;
-        let (column, id) = match query.stream {
-            None => match group_id(&mut connection, query.account, query.group).await? {
-                Some(group) => ("group_id", group),
-                None => return Ok(Err(MissingLog::Group)),
-            },
-            Some(stream) => match stream_id(&mut connection, query.account, query.group, stream).await? {
-                Ok((_, stream)) => ("stream_id", stream),
-                Err(missing) => return Ok(Err(missing)),
-            },
-        };
-        let mut page = LogPage::default();
-        for segment in segments(query) {
-            let statement = sqlx::query(AssertSqlSafe(segment.statement(column, query.order)))
-                .bind(query.group)
-                .bind(id)
-                .bind(segment.low)
-                .bind(segment.high)
-                .bind(segment.moment)
-                .bind(query.limit.saturating_sub(page.looked_at));
-            read_into(&mut page, statement.fetch(&mut *connection), query.limit).await?;
-            if page.full {
-                break;
-            }
+/// A page of events of a group or stream.
+pub(super) fn events(connection: &Connection, query: &LogQuery<'_>) -> Result<Found<LogPage>> {
+    let (column, id) = match query.stream {
+        None => match group_id(connection, query.account, query.group)? {
+            Some(group) => ("group_id", group),
+            None => return Ok(Err(MissingLog::Group)),
+        },
+        Some(stream) => match stream_id(connection, query.account, query.group, stream)? {
+            Ok((_, stream)) => ("stream_id", stream),
+            Err(missing) => return Ok(Err(missing)),
+        },
+    };
+    let mut page = LogPage::default();
+    for segment in segments(query) {
+        let left = query.limit.saturating_sub(page.looked_at);
+        let Segment { moment, low, high } = segment;
+        let mut statement = connection.prepare_cached(&segment.statement(column, query.order))?;
+        let rows = statement.query(params![query.group, id, low, high, moment, left])?;
+        read_into(&mut page, rows, query.limit)?;
+        if page.full {
+            break;
         }
-        if query.order == EventOrder::Newest {
-            page.events.reverse();
-        }
-        Ok(Ok(page))
     }
+    if query.order == EventOrder::Newest {
+        page.events.reverse();
+    }
+    Ok(Ok(page))
+}
 
-    /// The id of the newest event of all groups.
-    pub async fn newest_log_event(&self) -> Result<i64> {
-        Ok(sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM log_events")
-            .fetch_one(&self.log_readers)
-            .await?)
-    }
-
-    /// At most `limit` events of some groups of an account that were written behind the event
-    /// `after` up to `newest`, as they were written. When a great many have been written, to
-    /// whatever groups, only the first of them are looked at, and the page is full.
-    pub async fn log_events_written(
-        &self,
-        account: &AccountId,
-        groups: &[String],
-        (after, newest): (i64, i64),
-        limit: u32,
-    ) -> Result<LogPage> {
-        let last = newest.min(after.saturating_add(WRITTEN_EVENTS));
-        let rows = sqlx::query(WRITTEN)
-            .bind(after)
-            .bind(last)
-            .bind(account.as_str())
-            .bind(crate::to_json(&groups))
-            .bind(limit)
-            .fetch(&self.log_readers);
-        let mut page = LogPage::default();
-        read_into(&mut page, rows, limit).await?;
-        page.full |= last < newest;
-        Ok(page)
-    }
+/// Events of some groups (a JSON array of names) behind `after` up to `newest`, as they were
+/// written.
+pub(super) fn written(
+    connection: &Connection,
+    account: &AccountId,
+    groups: &str,
+    (after, newest): (i64, i64),
+    limit: u32,
+) -> Result<LogPage> {
+    let last = newest.min(after.saturating_add(WRITTEN_EVENTS));
+    let mut page = LogPage::default();
+    let mut statement = connection.prepare_cached(WRITTEN)?;
+    let rows = statement.query(params![after, last, account.as_str(), groups, limit])?;
+    read_into(&mut page, rows, limit)?;
+    page.full |= last < newest;
+    Ok(page)
 }
 
 /// A part of what lies between two positions. In an index that ends with the id of the row, SQLite
@@ -147,18 +126,14 @@ fn segments(query: &LogQuery<'_>) -> Vec<Segment> {
 }
 
 /// Adds rows to a page, until it has [`PAGE_BYTES`] or has looked at `limit` rows.
-async fn read_into(
-    page: &mut LogPage,
-    mut rows: BoxStream<'_, sqlx::Result<SqliteRow>>,
-    limit: u32,
-) -> Result<()> {
+fn read_into(page: &mut LogPage, mut rows: Rows<'_>, limit: u32) -> Result<()> {
     while page.bytes < PAGE_BYTES
-        && let Some(row) = rows.try_next().await?
+        && let Some(row) = rows.next()?
     {
-        let event = event(&row)?;
+        let event = event(row)?;
         page.looked_at += 1;
         page.last = Some(event.position());
-        if row.try_get::<i64, _>("gone")? == 0 {
+        if row.get::<_, i64>("gone")? == 0 {
             page.bytes += event.message.len() as u64 + EVENT_OVERHEAD_BYTES;
             page.events.push(event);
         }
@@ -167,20 +142,21 @@ async fn read_into(
     Ok(())
 }
 
-fn event(row: &SqliteRow) -> Result<LogEvent> {
+fn event(row: &Row<'_>) -> Result<LogEvent> {
     Ok(LogEvent {
-        id: row.try_get("id")?,
-        group: row.try_get("group_name")?,
-        stream: row.try_get("stream_name")?,
-        timestamp: Timestamp::from_millis(row.try_get("timestamp")?),
-        ingested_at: Timestamp::from_millis(row.try_get("ingested_at")?),
-        message: row.try_get("message")?,
+        id: row.get("id")?,
+        group: row.get("group_name")?,
+        stream: row.get("stream_name")?,
+        timestamp: moment(row, "timestamp")?,
+        ingested_at: moment(row, "ingested_at")?,
+        message: row.get("message")?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Store;
 
     const AT: fn(i64, i64) -> LogPosition = |millis, id| LogPosition { millis, id };
 

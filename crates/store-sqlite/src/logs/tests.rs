@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use hearth_api::{AccountId, Timestamp};
 use hearth_log_writer::LogWriter;
 use hearth_records::{
-    EventOrder, Found, LogDestination, LogPage, LogPosition, LogQuery, LogQuota, LogSweep, MissingLog,
+    Error, EventOrder, Found, LogDestination, LogPage, LogPosition, LogQuery, LogQuota, LogSweep, Logs as _,
+    MissingLog,
 };
 
 use crate::Store;
@@ -124,9 +125,7 @@ async fn what_is_deleted_is_gone_at_once_and_may_be_made_again() {
     store.append_log(&account(), GROUP, "a", &lines(&[8])).await.unwrap();
     sweep(&store, 0, None).await;
     assert_eq!(messages(&store, None).await, ["at 8"]);
-    let left: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM log_events").fetch_one(&store.pool).await.unwrap();
-    assert_eq!(left, 1);
+    assert_eq!(store.number("SELECT count(*) FROM log_events"), 1);
 }
 
 #[tokio::test]
@@ -204,21 +203,9 @@ async fn a_writer_keeps_order_and_gathers_lines() {
 async fn lines_survive_a_store_that_is_full_for_a_while() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("hearth.db")).await.unwrap();
-    let limit = async |pages: &str| {
-        // Every connection has its own limit.
-        let mut held = Vec::new();
-        for pool in [&store.pool, &store.pool, &store.pool, &store.pool, &store.relaxed, &store.relaxed] {
-            let mut connection = pool.acquire().await.unwrap();
-            let pages: i64 =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(pages)).fetch_one(&mut *connection).await.unwrap();
-            let statement = format!("PRAGMA max_page_count = {pages}");
-            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *connection).await.unwrap();
-            held.push(connection);
-        }
-    };
     // Without the room that is kept inside.
-    sqlx::query("VACUUM").execute(&store.pool).await.unwrap();
-    limit("PRAGMA page_count").await;
+    store.execute("VACUUM");
+    store.limit_pages(store.number("PRAGMA page_count")).await;
     let writer =
         LogWriter::start(Arc::new(store.clone()), LogDestination::own(account(), GROUP.into(), "a".into()));
     let long = "x".repeat(60_000);
@@ -227,7 +214,7 @@ async fn lines_survive_a_store_that_is_full_for_a_while() {
         store.append_log(&account(), GROUP, "b", &[(Timestamp::from_millis(1), long.clone())]).await.is_err()
     );
     writer.room().await.unwrap().send(vec!["after".to_owned()]);
-    limit("SELECT 1000000").await;
+    store.limit_pages(1_000_000).await;
     writer.flush().await;
     assert_eq!(messages(&store, Some("a")).await, [long, "after".to_owned()]);
 }
@@ -254,9 +241,7 @@ async fn logs_of_a_database_of_before_accounts_belong_to_the_account_that_opens_
     assert_eq!(messages(&store, None).await, ["first", "zwölf", "at 30"]);
     store.adopt_log_groups(&AccountId::from_stored("2")).await.unwrap();
     assert_eq!(messages(&store, None).await.len(), 3);
-    let used: i64 =
-        sqlx::query_scalar("SELECT created_at FROM client_tokens").fetch_one(&store.pool).await.unwrap();
-    assert!(used > 1_700_000_000_000);
+    assert!(store.number("SELECT created_at FROM client_tokens") > 1_700_000_000_000);
 }
 
 fn image() -> hearth_api::ImageArn {
@@ -337,17 +322,17 @@ async fn an_account_has_so_many_groups_and_bytes_and_no_more() {
     };
     assert!(make(&account(), "a").await.unwrap() && make(&account(), "b").await.unwrap());
     assert!(!make(&account(), "a").await.unwrap(), "that it exists is said first");
-    assert!(matches!(make(&account(), "c").await, Err(crate::Error::LogQuota(LogQuota::Groups(2)))));
+    assert!(matches!(make(&account(), "c").await, Err(Error::LogQuota(LogQuota::Groups(2)))));
     let line = |bytes: usize| [(Timestamp::now(), "x".repeat(bytes))];
     let refused = store.append_log(&account(), "c", "s", &line(1)).await;
-    assert!(matches!(refused, Err(crate::Error::LogQuota(LogQuota::Groups(2)))), "nor by output");
+    assert!(matches!(refused, Err(Error::LogQuota(LogQuota::Groups(2)))), "nor by output");
     assert!(make(&other, "c").await.unwrap(), "another account has its own");
 
     store.append_log(&account(), "a", "s", &line(6_000)).await.unwrap();
     store.create_log_stream(&account(), "b", "s").await.unwrap();
     let put = async |bytes| store.put_log_events(&account(), "b", "s", &line(bytes)).await;
     put(3_000).await.unwrap().unwrap();
-    assert!(matches!(put(1_000).await, Err(crate::Error::LogQuota(LogQuota::Bytes(10_000)))));
+    assert!(matches!(put(1_000).await, Err(Error::LogQuota(LogQuota::Bytes(10_000)))));
     store.append_log(&account(), "a", "s", &line(3_000)).await.unwrap();
     assert!(store.append_log(&account(), "a", "s", &line(1)).await.is_err(), "far too much");
     store.append_log(&other, "c", "s", &line(6_000)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use hearth_records::{
-    Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs, Quota, Taggable, Tags, Tokens,
+    Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs as _, Quota, Taggable, Tags, Tokens,
 };
 
 fn at(millis: i64) -> Timestamp {
@@ -157,7 +157,7 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let quotas = Quotas::default();
     let connector = record("a");
     store.insert_network_connector(&connector, None, at(1000), &quotas).await.unwrap();
-    Logs::create_log_group(&store, &account(), "g", &[].into()).await.unwrap();
+    store.create_log_group(&account(), "g", &[].into()).await.unwrap();
     // Of procfs statvfs(3) says that it has no room at all.
     let full = Store { path: std::path::Path::new("/proc/self/stat").into(), ..store.clone() };
     let row =
@@ -168,9 +168,9 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
         full.insert_network_connector(&record("b"), None, at(1000), &quotas).await.err(),
         full.update_network_connector(&connector, 1, None, &quotas).await.err(),
         full.replace_tags(&tagged, &[].into(), &[].into()).await.err(),
-        Logs::create_log_group(&full, &account(), "h", &[].into()).await.err(),
-        Logs::create_log_stream(&full, &account(), "g", "s").await.err(),
-        Logs::replace_log_tags(&full, &account(), "g", &[].into(), &[].into()).await.err(),
+        full.create_log_group(&account(), "h", &[].into()).await.err(),
+        full.create_log_stream(&account(), "g", "s").await.err(),
+        full.replace_log_tags(&account(), "g", &[].into(), &[].into()).await.err(),
         full.write_identities(&[IdentityWrite::Put(row.clone())]).await.err(),
     ];
     for (number, refused) in refusals.iter().enumerate() {
@@ -186,7 +186,7 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let gone = IdentityRow { kind: IdentityKind::GoneRole, ..row };
     full.write_identities(&[IdentityWrite::Put(gone)]).await.unwrap();
     full.write_identities(&[delete]).await.unwrap();
-    Logs::delete_log_group(&full, &account(), "g").await.unwrap();
+    full.delete_log_group(&account(), "g").await.unwrap();
     let deleted = full.delete_network_connector(&connector.arn, at(2000)).await.unwrap();
     assert_eq!(deleted, DeletedNetworkConnector::Deleted);
 }

@@ -1,0 +1,157 @@
+//! Rows of images, versions and builds, written and read.
+
+use hearth_api::{
+    Architecture, BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState,
+    ImageVersionStatus,
+};
+use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord};
+use rusqlite::{Connection, Row, params};
+
+use crate::rows::{json, moment, optional_json, parsed, to_json};
+use crate::{Result, rows};
+
+pub(crate) fn insert_image(tx: &Connection, image: &ImageRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "INSERT INTO images (arn, account, name, id, state, last_version, latest_active, latest_failed,
+             created_at, updated_at, tags)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            image.arn.to_string(),
+            image.arn.account.as_str(),
+            image.arn.name.as_str(),
+            image.id,
+            image.state.as_str(),
+            image.last_version.0,
+            image.latest_active_version.map(|version| version.0),
+            image.latest_failed_version.map(|version| version.0),
+            image.created_at.as_millis(),
+            image.updated_at.as_millis(),
+            to_json(&image.tags),
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn insert_version(tx: &Connection, version: &ImageVersionRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "INSERT INTO image_versions (arn, version, state, status, configuration, app, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            version.arn.to_string(),
+            version.version.0,
+            version.state.as_str(),
+            version.status.as_str(),
+            to_json(&version.configuration),
+            version.app.as_ref().map(to_json),
+            version.created_at.as_millis(),
+            version.updated_at.as_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn insert_build(tx: &Connection, build: &BuildRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "INSERT INTO image_builds (id, arn, version, state, architecture, state_reason, snapshot, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            build.id.as_str(),
+            build.arn.to_string(),
+            build.version.0,
+            build.state.as_str(),
+            build.architecture.as_str(),
+            build.state_reason,
+            build.snapshot.as_ref().map(to_json),
+            build.created_at.as_millis(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn update_image(tx: &Connection, image: &ImageRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "UPDATE images SET state = ?, latest_active = ?, latest_failed = ?, updated_at = ? WHERE arn = ?",
+        params![
+            image.state.as_str(),
+            image.latest_active_version.map(|version| version.0),
+            image.latest_failed_version.map(|version| version.0),
+            image.updated_at.as_millis(),
+            image.arn.to_string(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn update_version(tx: &Connection, version: &ImageVersionRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "UPDATE image_versions SET state = ?, status = ?, app = ?, updated_at = ? WHERE arn = ? AND version = ?",
+        params![
+            version.state.as_str(),
+            version.status.as_str(),
+            version.app.as_ref().map(to_json),
+            version.updated_at.as_millis(),
+            version.arn.to_string(),
+            version.version.0,
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn update_build(tx: &Connection, build: &BuildRecord) -> Result<()> {
+    rows::run(
+        tx,
+        "UPDATE image_builds SET state = ?, state_reason = ?, snapshot = ? WHERE id = ?",
+        params![
+            build.state.as_str(),
+            build.state_reason,
+            build.snapshot.as_ref().map(to_json),
+            build.id.as_str(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn image_record(row: &Row<'_>) -> Result<ImageRecord> {
+    Ok(ImageRecord {
+        arn: parsed(row, "arn", ImageArn::parse)?,
+        id: row.get("id")?,
+        state: parsed(row, "state", ImageState::parse)?,
+        last_version: ImageVersion(row.get("last_version")?),
+        latest_active_version: row.get::<_, Option<u32>>("latest_active")?.map(ImageVersion),
+        latest_failed_version: row.get::<_, Option<u32>>("latest_failed")?.map(ImageVersion),
+        created_at: moment(row, "created_at")?,
+        updated_at: moment(row, "updated_at")?,
+        tags: json(row, "tags")?,
+    })
+}
+
+pub(crate) fn version_record(row: &Row<'_>) -> Result<ImageVersionRecord> {
+    Ok(ImageVersionRecord {
+        arn: parsed(row, "arn", ImageArn::parse)?,
+        version: ImageVersion(row.get("version")?),
+        state: parsed(row, "state", ImageVersionState::parse)?,
+        status: parsed(row, "status", ImageVersionStatus::parse)?,
+        configuration: json(row, "configuration")?,
+        app: optional_json(row, "app")?,
+        created_at: moment(row, "created_at")?,
+        updated_at: moment(row, "updated_at")?,
+    })
+}
+
+pub(crate) fn build_record(row: &Row<'_>) -> Result<BuildRecord> {
+    Ok(BuildRecord {
+        arn: parsed(row, "arn", ImageArn::parse)?,
+        version: ImageVersion(row.get("version")?),
+        id: BuildId::from_stored(row.get::<_, String>("id")?),
+        state: parsed(row, "state", BuildState::parse)?,
+        architecture: parsed(row, "architecture", Architecture::parse)?,
+        state_reason: row.get("state_reason")?,
+        snapshot: optional_json(row, "snapshot")?,
+        created_at: moment(row, "created_at")?,
+    })
+}
