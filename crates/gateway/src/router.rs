@@ -126,7 +126,9 @@ fn unknown_operation(service: &str, request: &Request) -> Response {
     let body = serde_json::json!({ "message": message }).to_string();
     let mut response = respond(StatusCode::NOT_FOUND, "application/json", body);
     response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind.name()));
-    let id = uuid::Uuid::new_v4().to_string().parse().expect("invariant: a UUID is a header value");
+    let id = uuid::Uuid::new_v4().to_string();
+    tracing::debug!(id, service, %method, path, status = 404, "answered");
+    let id = id.parse().expect("invariant: a UUID is a header value");
     response.headers_mut().insert("x-amzn-requestid", id);
     response
 }
