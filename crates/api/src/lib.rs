@@ -7,6 +7,7 @@
 pub mod arn;
 pub mod endpoint;
 pub mod error;
+pub mod event;
 pub mod id;
 pub mod image;
 pub mod json;
@@ -18,6 +19,7 @@ pub mod visible;
 pub use arn::{ImageArn, Region, managed_base_image_arn, managed_connector_arn};
 pub use endpoint::*;
 pub use error::{Error, ErrorKind, MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
+pub use event::{EventItem, EventPage};
 pub use id::{AccountId, BuildId, EndpointLabel, ImageName, ImageVersion, MicrovmId};
 pub use image::*;
 pub use json::json_values;

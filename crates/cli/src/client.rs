@@ -81,7 +81,17 @@ impl Client {
 
     /// Calls an extension of Hearth's own, which has no parameters but those in its path.
     pub(crate) async fn extension(&self, method: Method, path: &str) -> anyhow::Result<Value> {
-        self.lambda(method, format!("{EXTENSION_VERSION}{path}"), String::new(), None).await
+        self.extension_with(method, path, String::new()).await
+    }
+
+    /// The same with parameters in the query, encoded.
+    pub(crate) async fn extension_with(
+        &self,
+        method: Method,
+        path: &str,
+        query: String,
+    ) -> anyhow::Result<Value> {
+        self.lambda(method, format!("{EXTENSION_VERSION}{path}"), query, None).await
     }
 
     async fn lambda(

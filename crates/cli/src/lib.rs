@@ -30,8 +30,8 @@ use clap::{Args, Subcommand};
 
 use client::Client;
 use commands::{
-    counters, curl, forward as forward_ports, image_build, image_delete, image_report, images as list_images,
-    logs as show_logs, ps, run as run_microvm, shell,
+    counters, curl, events, forward as forward_ports, image_build, image_delete, image_report,
+    images as list_images, logs as show_logs, ps, run as run_microvm, shell,
 };
 use commands::{state, token};
 use connection::ConnectionArgs;
@@ -48,6 +48,8 @@ pub enum Command {
     Run(Connected<run_microvm::RunArgs>),
     /// List microVMs
     Ps(Connected<ps::PsArgs>),
+    /// Print what has changed, and why
+    Events(Connected<events::EventsArgs>),
     /// Send an HTTP request to a microVM
     Curl(Connected<curl::CurlArgs>),
     /// Open a shell in a microVM that was launched with SHELL_INGRESS
@@ -121,6 +123,10 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ps(command) => {
             let (client, args) = command.open()?;
             ps::run(&client, &args).await
+        }
+        Command::Events(command) => {
+            let (client, args) = command.open()?;
+            events::run(&client, args).await
         }
         Command::Curl(command) => {
             let (client, args) = command.open()?;

@@ -1,11 +1,12 @@
 //! What operations are authorised on: each gets what its caller may act on.
 
 use hearth_api::{ImageArn, ImageName, ImageVersion};
-use hearth_records::{MicrovmRecord, Taggable};
+use hearth_records::{Actor, MicrovmRecord, Taggable};
 use hearth_service::{Asked, Error, Operation, Outcome, Run};
 
 use crate::config::Context;
 use crate::named_connectors::{NamedConnector, Which};
+use crate::watch::Watch;
 
 /// What an operation is authorised on, with its function, which gets just that.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,9 @@ pub enum Access {
     Tagged(Run<Context, Taggable>),
     /// A network connector to be made with `Tags`.
     NewConnector(Run<Context, ()>),
+    /// The image or network connector of each event: those that the caller may not see are left
+    /// out.
+    Events(Run<Context, Watch>),
     /// The network connector of `identifier`.
     Connector(Which, Run<Context, NamedConnector>),
 }
@@ -40,6 +44,7 @@ impl Access {
             Self::Microvm(_) => "the microVM's image",
             Self::Tagged(_) => "the image or network connector",
             Self::NewConnector(_) => "`network-connector:*`",
+            Self::Events(_) => "the image or network connector of each event",
             Self::Connector(..) => "the network connector",
         }
     }
@@ -88,6 +93,11 @@ impl Context {
                 let permit = self.may_tag(&asked, action, &self.any_connector(&asked)).await?;
                 run(self, asked.permitted(permit)?, ()).await
             }
+            Access::Events(run) => {
+                let watch = self.watch(&asked)?;
+                let permit = asked.needs_no_permission();
+                run(self, asked.permitted(permit)?, watch).await
+            }
             Access::Connector(which, run) => {
                 let (named, permit) = self.connector_of(&asked, action, which).await?;
                 run(self, asked.permitted(permit)?, named).await
@@ -110,4 +120,9 @@ impl Context {
 fn version_of(asked: &Asked, arn: &ImageArn) -> Result<ImageVersion, Error> {
     let text = asked.input().required("imageVersion");
     ImageVersion::parse(text).ok_or_else(|| crate::errors::version_not_found(arn, text))
+}
+
+/// Who asks, as the events of what follows name it.
+pub(crate) fn actor(call: &Asked) -> Actor {
+    Actor { principal: call.caller().author().arn, request_id: call.request_id().to_owned() }
 }

@@ -14,6 +14,7 @@ use hearth_service::throttle::Throttle;
 use crate::endpoints::Endpoints;
 use crate::rates::Rates;
 use crate::recent_pages::RecentPages;
+use crate::waiting::Waiting;
 
 /// Port that needs no mention in an endpoint.
 const HTTPS_PORT: u16 = 443;
@@ -70,6 +71,7 @@ pub struct Context {
     pub(crate) services: Services,
     pub(crate) throttle: Throttle,
     pub(crate) recent_pages: RecentPages,
+    pub(crate) waiting: Waiting,
     pub(crate) page_key: PageKey,
 }
 
@@ -79,6 +81,7 @@ impl Context {
         Self {
             throttle: config.rates.throttle(),
             recent_pages: RecentPages::new(),
+            waiting: Waiting::default(),
             page_key,
             config,
             services,

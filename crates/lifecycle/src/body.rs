@@ -7,14 +7,14 @@ use hearth_api::SizeClass;
 use hearth_guest::Guest;
 use hearth_guest::guest::{ask, describe_exit};
 use hearth_guest_protocol::{Reply, Request, chain};
-use hearth_records::{ImageVersionRecord, MicrovmRecord};
+use hearth_records::{Hook, ImageVersionRecord, MicrovmRecord, Reason};
 use hearth_vmm::{GuestStream, Vm};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::at_rest;
-use crate::hooks::{Hook, Hooks, run_body};
+use crate::hooks::{Hooks, run_body};
 use crate::ingress::HooksPort;
 use crate::machine::{Event, Failure, Step};
 use crate::output::OutputLog;
@@ -138,7 +138,7 @@ impl Body {
         let files = host.files.microvm(&record.id);
         let unreadable = |error| {
             tracing::error!(microvm = %record.id, %error, "the payload of the run hook could not be read");
-            Failure::Fatal("The MicroVM could not be launched: the payload of its run hook is lost.".into())
+            Failure::Fatal(Reason::PayloadLost)
         };
         let body = run_body(&record.id, &payload::read(&files).map_err(unreadable)?);
         let called = self.hook(Hook::Run, body, cut).await;
@@ -157,7 +157,7 @@ impl Body {
         if let Err(Failure::Fatal(reason) | Failure::Undone(reason)) =
             self.hook(Hook::Terminate, String::new(), cut).await
         {
-            tracing::warn!(microvm = %record.id, reason, "the terminate hook failed; the MicroVM ends all the same");
+            tracing::warn!(microvm = %record.id, %reason, "the terminate hook failed; the MicroVM ends all the same");
             return;
         }
         self.hear_last_words().await;
@@ -165,13 +165,13 @@ impl Body {
 
     async fn hook(&mut self, hook: Hook, body: String, cut: &CancellationToken) -> Result<(), Failure> {
         let Some(guest) = &self.guest else {
-            return Err(Failure::Fatal("The MicroVM had no guest to call a hook of.".into()));
+            return Err(Failure::Fatal(Reason::NoGuest));
         };
         let mut warm = self.running.as_ref().and_then(RunningMicrovm::take_warm);
         let called = tokio::select! {
             biased;
             called = self.hooks.call(hook, body, guest, &mut warm) => called,
-            () = cut.cancelled() => return Err(Failure::Fatal("The hook was cut short.".into())),
+            () = cut.cancelled() => return Err(Failure::Fatal(Reason::HookCutShort)),
         };
         match &called {
             Ok(()) => {
@@ -209,7 +209,7 @@ impl Body {
         self.drain(cut).await;
         self.end_life();
         let Some(guest) = self.guest.take() else {
-            return Err(Failure::Fatal("The MicroVM had no guest to suspend.".into()));
+            return Err(Failure::Fatal(Reason::NoGuest));
         };
         // What is not stored yet is read from the guest again.
         let _ = cut.run_until_cancelled(self.output.flush()).await;
@@ -261,6 +261,16 @@ impl Body {
         guest.leave();
     }
 
+    /// Gives up the guest of a microVM that has another owner, which may have it already.
+    pub(crate) async fn let_go(&mut self, leave: bool) {
+        self.end_life();
+        match self.guest.take() {
+            Some(guest) if leave => guest.leave(),
+            Some(guest) => guest.destroy().await,
+            None => {}
+        }
+    }
+
     fn end_life(&mut self) {
         if let Some(running) = self.running.take() {
             running.end();
@@ -286,9 +296,9 @@ async fn settled(watch: impl Future<Output = ()>) {
 }
 
 async fn watch_vmm(vm: Arc<dyn Vm>, exits_tx: mpsc::Sender<Event>) {
-    let reason = format!("The {}.", describe_exit(&vm.wait().await));
+    let how = describe_exit(&vm.wait().await);
     // Nobody listens any more when this life has ended already.
-    let _ = exits_tx.send(Event::VmmExited(reason)).await;
+    let _ = exits_tx.send(Event::VmmExited(how)).await;
 }
 
 async fn watch_container(vm: Arc<dyn Vm>, output: Arc<OutputLog>, exits_tx: mpsc::Sender<Event>) {

@@ -7,9 +7,10 @@ use hearth_api::{HookState, ImageConfiguration, MicrovmId};
 use hearth_guest::Guest;
 use hearth_guest::guest::{Error as GuestError, ask, describe_exit};
 use hearth_guest_protocol::{HookResult, Reply, Request, chain, client, hook_path};
+use hearth_records::{Hook, HookOutcome, Reason};
 use hearth_vmm::GuestStream;
 
-use crate::machine::{EnabledHooks, Failure, container_exit};
+use crate::machine::{EnabledHooks, Failure};
 
 /// When the image gives no timeout.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 1;
@@ -18,15 +19,6 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after a broken hook the end of the app may show, which is then the better reason. On a
 /// busy host the guest takes more than half a second to take a process down.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// A hook of a microVM's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    Run,
-    Resume,
-    Suspend,
-    Terminate,
-}
 
 /// The hooks of one image version.
 #[derive(Debug, Clone, Default)]
@@ -38,32 +30,20 @@ pub(crate) struct Hooks {
     terminate: Option<Duration>,
 }
 
-impl Hook {
-    fn path(self) -> String {
-        hook_path(&self.name().to_lowercase())
-    }
+/// Where the app answers a hook.
+fn path(hook: Hook) -> String {
+    hook_path(&hook.name().to_lowercase())
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Run => "Run",
-            Self::Resume => "Resume",
-            Self::Suspend => "Suspend",
-            Self::Terminate => "Terminate",
-        }
-    }
-
-    /// `stateReason` after this outcome; `None` is success. Only 200 is.
-    fn failure(self, result: HookResult) -> Option<String> {
-        let what = match result {
-            HookResult::Status { code: 200 } => return None,
-            HookResult::Status { code } => format!("returned HTTP status {code}"),
-            HookResult::Refused => "connection was refused".to_owned(),
-            HookResult::TimedOut => "timed out".to_owned(),
-            HookResult::Broken => "failed".to_owned(),
-        };
-        let advice = "Please check your hook endpoint and application logs for more details.";
-        Some(format!("{} lifecycle hook {what}. {advice}", self.name()))
-    }
+/// What was wrong with this outcome; `None` is success. Only 200 is.
+fn failure(result: HookResult) -> Option<HookOutcome> {
+    Some(match result {
+        HookResult::Status { code: 200 } => return None,
+        HookResult::Status { code } => HookOutcome::Status(code),
+        HookResult::Refused => HookOutcome::Refused,
+        HookResult::TimedOut => HookOutcome::TimedOut,
+        HookResult::Broken => HookOutcome::Broken,
+    })
 }
 
 impl Hooks {
@@ -113,7 +93,7 @@ impl Hooks {
     ) -> Result<(), Failure> {
         let timeout = self.timeout(hook);
         let timeout_ms = timeout.as_millis() as u64;
-        let request = Request::Hook { port: self.port, path: hook.path(), body, timeout_ms };
+        let request = Request::Hook { port: self.port, path: path(hook), body, timeout_ms };
         let answer = converse(guest, &request, warm.take(), timeout + AGENT_PATIENCE);
         let result = match guest.while_it_runs(answer).await {
             Ok((result, stream)) => {
@@ -121,20 +101,21 @@ impl Hooks {
                 result
             }
             Err(GuestError::Ended(_)) => {
-                return Err(Failure::Fatal(format!("The {}.", describe_exit(&guest.vm().wait().await))));
+                let how = describe_exit(&guest.vm().wait().await);
+                return Err(Failure::Fatal(Reason::VmmEnded { how }));
             }
             Err(error) => {
                 tracing::warn!(?hook, error = %chain(&error), "a hook could not be called");
                 HookResult::Broken
             }
         };
-        let Some(reason) = hook.failure(result) else { return Ok(()) };
+        let Some(outcome) = failure(result) else { return Ok(()) };
         if matches!(result, HookResult::Refused | HookResult::Broken)
             && let Ok(Reply::Exited { code }) = ask(guest.vm(), &Request::WaitExit, EXIT_PATIENCE).await
         {
-            return Err(Failure::Fatal(container_exit(code)));
+            return Err(Failure::Fatal(Reason::AppEnded { code }));
         }
-        Err(Failure::Fatal(reason))
+        Err(Failure::Fatal(Reason::HookFailed { hook, outcome }))
     }
 }
 
@@ -182,10 +163,11 @@ mod tests {
             (Hook::Suspend, HookResult::TimedOut, "Suspend lifecycle hook timed out."),
             (Hook::Terminate, HookResult::Broken, "Terminate lifecycle hook failed."),
         ] {
-            assert_eq!(hook.failure(result), Some(format!("{sentence} {end}")));
+            let outcome = failure(result).unwrap();
+            assert_eq!(Reason::HookFailed { hook, outcome }.to_string(), format!("{sentence} {end}"));
         }
-        assert_eq!(Hook::Resume.failure(HookResult::Status { code: 200 }), None);
-        assert_eq!(Hook::Resume.path(), "/aws/lambda-microvms/runtime/v1/resume");
+        assert_eq!(failure(HookResult::Status { code: 200 }), None);
+        assert_eq!(path(Hook::Resume), "/aws/lambda-microvms/runtime/v1/resume");
     }
 
     #[test]

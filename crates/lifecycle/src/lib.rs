@@ -4,13 +4,14 @@
 //! published, then acted upon; a step that has begun ends before the next begins; whatever a
 //! microVM holds is released before its row says TERMINATED.
 //!
-//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `body` (what it holds), `steps`
-//! (what a step does), `at_rest` (its files), `hooks`, [`registry`] (the way in), `lost` (ends
-//! without a supervisor).
+//! Reading order: [`machine`] (pure), [`supervisor`] (the task), `front` (what it answers and
+//! writes), `body` (what it holds), `steps` (what a step does), `at_rest` (its files), `hooks`,
+//! [`registry`] (the way in), `lost` (ends without a supervisor).
 
 mod at_rest;
 mod body;
 pub mod clock;
+mod front;
 mod hooks;
 mod ingress;
 mod lost;

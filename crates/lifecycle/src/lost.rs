@@ -6,25 +6,23 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::Guest;
-use hearth_records::MicrovmRecord;
+use hearth_records::{Actor, Cause, MicrovmRecord, Origin, Reason};
 use tokio::sync::{mpsc, watch};
 
-use crate::machine::{Event, Machine, Phase, REASON_SUCCESS, Step};
+use crate::machine::{Event, Machine, Phase, Step};
 use crate::published::Published;
+use crate::records::Unwritten;
 use crate::registry::{READ_PAUSE, Refusal, Registry};
 
 /// How long after its record a new microVM is handed over at the latest.
 const HANDOVER: Duration = Duration::from_secs(1);
 
-/// `stateReason` of a microVM whose supervisor was lost.
-const REASON_SUPERVISOR_LOST: &str = "The service has failed while it was driving the MicroVM.";
-
 impl Registry {
     /// Terminates a microVM; success also when it has ended already. One that nobody drives,
     /// because its supervisor was lost or it could not be looked at when the service started, is
     /// ended by what its record says.
-    pub async fn terminate(self: &Arc<Self>, id: &MicrovmId) -> Result<(), Refusal> {
-        match self.request(id, Event::Terminate).await {
+    pub async fn terminate(self: &Arc<Self>, id: &MicrovmId, actor: Option<Actor>) -> Result<(), Refusal> {
+        match self.request(id, Event::Terminate, actor.clone()).await {
             Err(Refusal::Terminated) => {}
             other => return other,
         }
@@ -37,13 +35,17 @@ impl Registry {
             tokio::time::sleep(HANDOVER).await;
         }
         if self.knows(id) {
-            return self.request(id, Event::Terminate).await.or_else(|refusal| match refusal {
+            return self.request(id, Event::Terminate, actor).await.or_else(|refusal| match refusal {
                 Refusal::Terminated => Ok(()),
                 other => Err(other),
             });
         }
-        let (record, machine, step) = self.ending(record, REASON_SUCCESS).await;
-        self.supervise(record, None, machine, Some(step));
+        let origin = Origin { cause: Cause::Api, actor };
+        let Some(record) = self.ending(record, Reason::Success, &origin).await else {
+            return Err(Refusal::Internal);
+        };
+        let step = Step::Terminate(Reason::Success);
+        self.supervise(record, None, Machine::found(Phase::Terminating), Some(step), origin);
         Ok(())
     }
 
@@ -66,39 +68,44 @@ impl Registry {
             let Some(entry) = entries.get_mut(id) else { return };
             (entry.messages_tx, entry.published_rx) = (messages_tx, published_rx);
         }
-        let (record, machine, step) = self.ending(record, REASON_SUPERVISOR_LOST).await;
-        let run = self.clone().drive((record, None), machine, Some(step), messages_rx, publish);
+        let (reason, origin) = (Reason::SupervisorLost, Origin::of(Cause::Host));
+        let Some(record) = self.ending(record, reason.clone(), &origin).await else { return };
+        let (machine, step) = (Machine::found(Phase::Terminating), Step::Terminate(reason));
+        let run = self.clone().drive((record, None), machine, Some(step), messages_rx, publish, origin);
         if let Err(error) = tokio::spawn(run).await {
             tracing::error!(microvm = %id, %error, "a lost microVM could not be ended; it can be terminated again");
         }
     }
 
-    /// Where a microVM without a guest is ended from.
-    async fn ending(&self, mut record: MicrovmRecord, reason: &str) -> (MicrovmRecord, Machine, Step) {
-        record.generation += 1;
-        record.state = MicrovmState::Terminating;
-        record.state_reason = Some(reason.to_owned());
-        record.suspended_at = None;
-        if let Err(error) = self.host().records.microvms.update_microvm(&record).await {
+    /// The record of a microVM without a guest that is to be ended; nothing if it is no longer this
+    /// registry's to end.
+    async fn ending(&self, was: MicrovmRecord, reason: Reason, origin: &Origin) -> Option<MicrovmRecord> {
+        let mut to = was.clone();
+        to.generation += 1;
+        (to.state, to.phase) = (MicrovmState::Terminating, Phase::Terminating);
+        to.reason = Some(reason);
+        to.suspended_at = None;
+        match self.host().records.change(&was, &to, origin).await {
+            Ok(()) => Some(to),
             // Its end is written until that succeeds.
-            tracing::error!(microvm = %record.id, %error, "the record could not be written");
+            Err(Unwritten::Failed) => Some(was),
+            Err(Unwritten::Stale(_)) => None,
         }
-        (record, Machine::found(Phase::Terminating), Step::Terminate(reason.to_owned()))
     }
 
     /// Nothing can be done with a microVM whose image version is gone.
-    pub(crate) async fn end_without_version(&self, mut record: MicrovmRecord, guest: Option<Guest>) {
-        let reason = record.state_reason.take().filter(|_| record.state == MicrovmState::Terminating);
-        let reason =
-            reason.unwrap_or_else(|| "The image version of the MicroVM no longer exists.".to_owned());
-        tracing::error!(microvm = %record.id, reason);
-        self.host().release(&record, guest).await;
-        record.generation += 1;
-        record.state = MicrovmState::Terminated;
-        record.state_reason = Some(reason);
-        record.terminated_at = Some(self.host().clock.wall());
-        while let Err(error) = self.host().records.microvms.update_microvm(&record).await {
-            tracing::error!(microvm = %record.id, %error, "the record could not be written");
+    pub(crate) async fn end_without_version(&self, was: MicrovmRecord, guest: Option<Guest>) {
+        let reason = was.reason.clone().filter(|_| was.state == MicrovmState::Terminating);
+        let reason = reason.unwrap_or(Reason::NoImageVersion);
+        tracing::error!(microvm = %was.id, %reason);
+        self.host().release(&was, guest).await;
+        let mut to = was.clone();
+        to.generation += 1;
+        (to.state, to.phase) = (MicrovmState::Terminated, Phase::Terminated);
+        to.reason = Some(reason);
+        to.terminated_at = Some(self.host().clock.wall());
+        let origin = Origin::of(Cause::Host);
+        while let Err(Unwritten::Failed) = self.host().records.change(&was, &to, &origin).await {
             if self.tasks.is_closed() {
                 return;
             }

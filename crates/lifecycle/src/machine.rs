@@ -6,10 +6,12 @@
 //! of hooks are passed only when the image has the hook enabled.
 
 use hearth_api::MicrovmState;
+pub use hearth_records::Phase;
+use hearth_records::Reason;
 
 mod vocabulary;
 
-pub use vocabulary::{Decision, DenyReason, EnabledHooks, Event, Failure, IdleAction, Phase, Step};
+pub use vocabulary::{Decision, DenyReason, EnabledHooks, Event, Failure, IdleAction, Step};
 
 /// What follows when the current step ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,16 +19,8 @@ enum Next {
     Nothing,
     Resume,
     Suspend,
-    Terminate(String),
+    Terminate(Reason),
 }
-
-/// `stateReason` of a microVM that ended because it was asked to (recorded from the service).
-pub const REASON_SUCCESS: &str = "Success.";
-/// `stateReason` of a microVM whose time was over (recorded from the service, also for
-/// the suspended time).
-pub const REASON_LIFETIME: &str = "MicroVM exceeded maximum lifetime.";
-/// `stateReason` of a microVM that was being launched when the service was stopped.
-pub const REASON_STOPPED_IN_LAUNCH: &str = "The service was stopped while the MicroVM was being launched.";
 
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,23 +67,34 @@ impl Machine {
         }
     }
 
+    /// Why it will end when the step under way is over, if it will.
+    pub fn ends_for(&self) -> Option<&Reason> {
+        match &self.next {
+            Next::Terminate(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Takes an event.
     pub fn on(&mut self, event: Event) -> Decision {
         match event {
             Event::Suspend => self.on_suspend(),
             Event::Resume | Event::Traffic => self.on_resume(),
-            Event::Terminate => self.terminate(REASON_SUCCESS),
+            Event::Terminate => self.terminate(&Reason::Success),
             Event::Idle(IdleAction::Suspend) if self.phase == Phase::Running => self.begin_suspend(),
             Event::Idle(IdleAction::Terminate) if self.phase == Phase::Running => {
-                self.terminate(REASON_LIFETIME)
+                self.terminate(&Reason::LifetimeOver)
             }
-            Event::SuspendedTooLong if self.phase == Phase::Suspended => self.terminate(REASON_LIFETIME),
+            Event::SuspendedTooLong if self.phase == Phase::Suspended => {
+                self.terminate(&Reason::LifetimeOver)
+            }
             Event::Idle(_) | Event::SuspendedTooLong | Event::Leave => Decision::Ignore,
-            Event::MaximumDuration => self.terminate(REASON_LIFETIME),
+            Event::MaximumDuration => self.terminate(&Reason::LifetimeOver),
             Event::StepDone => self.on_step_done(),
             Event::StepFailed(failure) => self.on_step_failed(failure),
-            Event::VmmExited(reason) => self.on_exit(reason),
-            Event::ContainerExited(code) => self.on_exit(container_exit(code)),
+            Event::VmmExited(how) => self.on_exit(Reason::VmmEnded { how }),
+            Event::ContainerExited(code) => self.on_exit(Reason::AppEnded { code }),
+            Event::Unsuspended => self.on_exit(Reason::StoppedUnsuspended),
             Event::Shutdown => self.on_shutdown(),
         }
     }
@@ -132,18 +137,18 @@ impl Machine {
         }
     }
 
-    fn terminate(&mut self, reason: &str) -> Decision {
+    fn terminate(&mut self, reason: &Reason) -> Decision {
         match self.phase {
             _ if self.is_ending() => Decision::Ignore,
             Phase::Running if self.hooks.terminate => {
-                self.next = Next::Terminate(reason.to_owned());
-                self.begin(Phase::TerminateHook, Step::TerminateHook(reason.to_owned()))
+                self.next = Next::Terminate(reason.clone());
+                self.begin(Phase::TerminateHook, Step::TerminateHook(reason.clone()))
             }
             phase if phase.is_step() => {
-                self.next = Next::Terminate(reason.to_owned());
+                self.next = Next::Terminate(reason.clone());
                 Decision::CutShort
             }
-            _ => self.release(reason.to_owned()),
+            _ => self.release(reason.clone()),
         }
     }
 
@@ -160,7 +165,7 @@ impl Machine {
         }
     }
 
-    fn release(&mut self, reason: String) -> Decision {
+    fn release(&mut self, reason: Reason) -> Decision {
         self.begin(Phase::Terminating, Step::Terminate(reason))
     }
 
@@ -205,7 +210,7 @@ impl Machine {
     }
 
     /// The VM or its app is gone, or a hook has failed, whatever was being done with it.
-    fn on_exit(&mut self, reason: String) -> Decision {
+    fn on_exit(&mut self, reason: Reason) -> Decision {
         match self.phase {
             // The step under way ends by itself, and there is nothing to add to its reason.
             Phase::TerminateHook | Phase::Terminating | Phase::Terminated | Phase::Suspended => {
@@ -221,7 +226,7 @@ impl Machine {
     fn on_shutdown(&mut self) -> Decision {
         match self.phase {
             Phase::Running => self.begin_suspend(),
-            Phase::Launching | Phase::RunHook => self.terminate(REASON_STOPPED_IN_LAUNCH),
+            Phase::Launching | Phase::RunHook => self.terminate(&Reason::StoppedInLaunch),
             Phase::Resuming | Phase::ResumeHook if self.next == Next::Nothing => {
                 self.next = Next::Suspend;
                 Decision::Ignore
@@ -243,11 +248,6 @@ impl Machine {
             _ => Decision::Changed,
         }
     }
-}
-
-/// `stateReason` of a microVM whose app has ended (recorded from the service).
-pub(crate) fn container_exit(code: i32) -> String {
-    format!("Container Stopped with Exit Code: {code}")
 }
 
 #[cfg(test)]

@@ -10,20 +10,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_api::{MicrovmState, Timestamp};
+use hearth_api::{MicrovmId, MicrovmState, Timestamp};
 use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
-use hearth_records::MicrovmRecord;
+use hearth_records::{Cause, MicrovmRecord, NodeId, Origin, Reason};
 use hearth_snapshots::MicrovmFiles;
 
 use crate::at_rest::{has_diverged, own_manifest, put_back};
 use crate::hooks::Hooks;
-use crate::machine::{EnabledHooks, Phase, REASON_LIFETIME, REASON_SUCCESS, Step};
+use crate::machine::{EnabledHooks, Phase, Step};
+use crate::records::Unwritten;
 use crate::registry::Registry;
-
-/// `stateReason` of a microVM whose VMM was gone when the service started again: killed, or
-/// the host was restarted.
-pub const REASON_VMM_LOST: &str = "The virtual machine monitor ended while the service was not running.";
 
 /// Between two attempts to write a record.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -89,7 +86,7 @@ enum Verdict {
     /// It is SUSPENDED.
     Suspended,
     /// It is released; its record may say why already.
-    Terminate(Option<String>),
+    Terminate(Option<Reason>),
 }
 
 /// The table of docs/lifecycle.md.
@@ -107,11 +104,8 @@ fn verdict(finding: &Finding) -> Verdict {
             }
             _ => Verdict::LaunchAgain,
         },
-        (_, GuestFound::Refused(reason)) => {
-            let reason = format!("The MicroVM could not be taken over by the service: {reason}.");
-            Verdict::Terminate(Some(reason))
-        }
-        (_, GuestFound::Gone) => Verdict::Terminate(Some(REASON_VMM_LOST.to_owned())),
+        (_, GuestFound::Refused(why)) => Verdict::Terminate(Some(Reason::NotTakenOver { why: why.clone() })),
+        (_, GuestFound::Gone) => Verdict::Terminate(Some(Reason::VmmLost)),
         (MicrovmState::Pending, _) if finding.has_snapshot => Verdict::FinishResume,
         (MicrovmState::Pending | MicrovmState::Running, _) => Verdict::TakeOver,
         // The app is told first; a guest that is paused already was told.
@@ -125,23 +119,37 @@ fn verdict(finding: &Finding) -> Verdict {
 }
 
 /// Looks at every microVM that has not ended, and takes over the guests that still run.
-pub async fn find(registry: &Arc<Registry>) -> Result<Recovery, hearth_records::Error> {
+pub async fn find(registry: &Arc<Registry>) -> hearth_records::Result<Recovery> {
     let host = registry.host();
-    let records = host.records.microvms.microvms_alive().await?;
+    let mut records = host.records.microvms.microvms_alive().await?;
     let alive = records.iter().map(|record| record.id.to_string()).collect();
+    // Those of other nodes are their business; nobody has claimed those of an older version.
+    records.retain(|record| record.owner.node == host.node || record.owner.node == NodeId::nobody());
     // Side by side: one that does not answer must not hold up the others.
     let looking = records.into_iter().map(|record| look(registry.clone(), record)).map(tokio::spawn);
     let mut found = Vec::new();
     for looked in looking.collect::<Vec<_>>() {
         // A panic in there was logged by the runtime. The record and its files stay
         // until the next start.
-        found.extend(looked.await);
+        found.extend(looked.await.ok().flatten());
     }
     Ok(Recovery { found, alive })
 }
 
-async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
+/// Takes one microVM over from whichever node has it, and goes on with what there is of it here.
+/// False when it has ended, or somebody else was faster.
+pub async fn take_over(registry: &Arc<Registry>, id: &MicrovmId) -> hearth_records::Result<bool> {
+    let Some(record) = registry.host().records.microvms.microvm(id).await? else { return Ok(false) };
+    if record.state == MicrovmState::Terminated {
+        return Ok(false);
+    }
+    let Some(mut found) = look(registry.clone(), record).await else { return Ok(false) };
+    Ok(found.go_on_or_leave(registry).await)
+}
+
+async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
     let host = registry.host();
+    let record = claim(&registry, record).await?;
     let own = host.files.microvm(&record.id);
     // Without its version it is ended by its supervisor.
     let version =
@@ -170,7 +178,14 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Found {
     };
     let verdict = verdict(&finding);
     tracing::info!(microvm = %record.id, ?finding, ?verdict, "found");
-    Found { record, guest, verdict }
+    Some(Found { record, guest, verdict })
+}
+
+/// From here on no earlier process of this node changes the record any more. Nothing if another
+/// node has it meanwhile.
+async fn claim(registry: &Registry, record: MicrovmRecord) -> Option<MicrovmRecord> {
+    let owner = record.owner.succeeded_by(registry.node().clone());
+    write(registry, record, |record| record.owner = owner).await
 }
 
 impl Recovery {
@@ -182,8 +197,8 @@ impl Recovery {
 
     /// Goes on with every microVM, and removes the files of all others.
     pub async fn finish(mut self, registry: &Arc<Registry>) {
-        for found in std::mem::take(&mut self.found) {
-            found.go_on(registry).await;
+        for mut found in std::mem::take(&mut self.found) {
+            found.go_on_or_leave(registry).await;
         }
         sweep(&registry.host().files.microvms(), |id| self.alive.contains(id));
     }
@@ -199,29 +214,35 @@ impl Drop for Recovery {
 }
 
 impl Found {
-    async fn go_on(self, registry: &Arc<Registry>) {
-        let Self { mut record, guest, verdict } = self;
+    /// False if somebody else has claimed it.
+    async fn go_on_or_leave(&mut self, registry: &Arc<Registry>) -> bool {
+        let went_on = self.go_on(registry).await.is_some();
+        if let Some(guest) = self.guest.take() {
+            // A later process of this node has claimed it meanwhile.
+            guest.leave();
+        }
+        went_on
+    }
+
+    /// Nothing if somebody else has claimed it; its guest is still here then.
+    async fn go_on(&mut self, registry: &Arc<Registry>) -> Option<()> {
+        let (mut record, verdict) = (self.record.clone(), self.verdict.clone());
         let host = registry.host();
         let keeps_guest =
             !matches!(verdict, Verdict::LaunchAgain | Verdict::ResumeAgain | Verdict::Suspended);
-        let guest = match guest {
-            Some(guest) if !keeps_guest => {
-                guest.destroy().await;
-                None
-            }
-            guest => guest,
-        };
+        if let Some(guest) = self.guest.take_if(|_| !keeps_guest) {
+            guest.destroy().await;
+        }
         let (phase, step) = match verdict {
             Verdict::TakeOver => {
                 // It may have been killed between a failed suspend and the continuation.
-                if let Some(guest) = &guest
+                if let Some(guest) = &self.guest
                     && let Err(error) = guest.vm().resume().await
                 {
                     tracing::error!(microvm = %record.id, error = %chain(&error), "a guest does not run on");
                 }
                 if record.state != MicrovmState::Running {
-                    change(&mut record, MicrovmState::Running);
-                    write(registry, &record).await;
+                    record = write(registry, record, |record| enter(record, Phase::Running)).await?;
                 }
                 (Phase::Running, None)
             }
@@ -235,44 +256,61 @@ impl Found {
             }
             Verdict::Suspended => {
                 if record.state != MicrovmState::Suspended {
-                    change(&mut record, MicrovmState::Suspended);
-                    record.suspended_at = Some(host.clock.wall());
-                    write(registry, &record).await;
+                    let now = host.clock.wall();
+                    let enter = |record: &mut MicrovmRecord| {
+                        enter(record, Phase::Suspended);
+                        record.suspended_at = Some(now);
+                    };
+                    record = write(registry, record, enter).await?;
                 }
                 (Phase::Suspended, None)
             }
             Verdict::Terminate(reason) => {
-                let reason = reason.or_else(|| record.state_reason.clone());
-                let reason = reason.unwrap_or_else(|| reason_to_end(&record, host.clock.wall()).to_owned());
-                tracing::warn!(microvm = %record.id, reason, "is ended");
-                change(&mut record, MicrovmState::Terminating);
-                record.state_reason = Some(reason.clone());
-                record.suspended_at = None;
-                write(registry, &record).await;
+                let reason = reason.or_else(|| record.reason.clone());
+                let reason = reason.unwrap_or_else(|| reason_to_end(&record, host.clock.wall()));
+                tracing::warn!(microvm = %record.id, %reason, "is ended");
+                let enter = |record: &mut MicrovmRecord| {
+                    enter(record, Phase::Terminating);
+                    record.reason = Some(reason.clone());
+                    record.suspended_at = None;
+                };
+                record = write(registry, record, enter).await?;
                 (Phase::Terminating, Some(Step::Terminate(reason)))
             }
         };
-        registry.take(record, guest, phase, step);
+        registry.take(record, self.guest.take(), phase, step);
+        Some(())
     }
 }
 
-async fn write(registry: &Registry, record: &MicrovmRecord) {
-    // What is published next must be what the row says.
-    while let Err(error) = registry.host().records.microvms.update_microvm(record).await {
-        tracing::error!(microvm = %record.id, %error, "the record could not be written");
-        tokio::time::sleep(WRITE_PAUSE).await;
+/// Changes the record, again and again if it must: what is published next must be what it says.
+/// Nothing if somebody else has changed it.
+async fn write(
+    registry: &Registry,
+    was: MicrovmRecord,
+    change: impl FnOnce(&mut MicrovmRecord),
+) -> Option<MicrovmRecord> {
+    let mut to = was.clone();
+    to.generation += 1;
+    change(&mut to);
+    let origin = Origin::of(Cause::Host);
+    loop {
+        match registry.host().records.change(&was, &to, &origin).await {
+            Ok(()) => return Some(to),
+            Err(Unwritten::Failed) => tokio::time::sleep(WRITE_PAUSE).await,
+            Err(Unwritten::Stale(_)) => return None,
+        }
     }
 }
 
-fn change(record: &mut MicrovmRecord, state: MicrovmState) {
-    record.generation += 1;
-    record.state = state;
+fn enter(record: &mut MicrovmRecord, phase: Phase) {
+    (record.phase, record.state) = (phase, phase.public_state());
 }
 
 /// Why a microVM was being ended during another step: that is recorded only when the step is over.
-fn reason_to_end(record: &MicrovmRecord, now: Timestamp) -> &'static str {
+fn reason_to_end(record: &MicrovmRecord, now: Timestamp) -> Reason {
     let end = record.started_at.as_millis() + i64::from(record.settings.maximum_duration_in_seconds) * 1000;
-    if now.as_millis() >= end { REASON_LIFETIME } else { REASON_SUCCESS }
+    if now.as_millis() >= end { Reason::LifetimeOver } else { Reason::Success }
 }
 
 /// Removes what a launch has made, but not what it is to tell the app.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::{Guest, GuestFactory};
-use hearth_records::MicrovmRecord;
+use hearth_records::{Actor, Cause, MicrovmRecord, NodeId, Origin};
 use hearth_snapshots::Files;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, HostClock};
+use crate::front::Message;
 use crate::hooks::Hooks;
 use crate::ingress::{HooksPort, Ingress};
 use crate::machine::{DenyReason, Event, Machine, Phase, Step};
@@ -19,7 +20,7 @@ use crate::payload;
 use crate::published::{Endpoint, Published, RunningMicrovm, Unreachable};
 use crate::records::Records;
 use crate::steps::{Host, SharedHost, remove_directory};
-use crate::supervisor::{Message, Supervisor};
+use crate::supervisor::Supervisor;
 
 /// Longest wait of a request for a microVM that is being launched or resumed.
 const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -30,6 +31,8 @@ pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
 /// What a registry needs.
 #[derive(Debug)]
 pub struct RegistryConfig {
+    /// The node of which this is the registry.
+    pub node: NodeId,
     /// Where the records are.
     pub records: Records,
     /// Starts guests.
@@ -81,12 +84,17 @@ impl Registry {
 
     /// The same with a clock of one's own.
     pub fn with_clock(config: RegistryConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let RegistryConfig { records, guests, files, vmm_overhead_mib, hooks_port } = config;
+        let RegistryConfig { node, records, guests, files, vmm_overhead_mib, hooks_port } = config;
         Arc::new(Self {
-            host: Arc::new(Host { records, clock, guests, files, vmm_overhead_mib, hooks_port }),
+            host: Arc::new(Host { node, records, clock, guests, files, vmm_overhead_mib, hooks_port }),
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// The node whose microVMs these are.
+    pub fn node(&self) -> &NodeId {
+        &self.host.node
     }
 
     /// Keeps the payload of the run hook until the hook has been called. Due before the microVM is
@@ -101,8 +109,9 @@ impl Registry {
     }
 
     /// Launches a microVM whose row has been recorded as PENDING; returns at once.
-    pub fn launch(self: &Arc<Self>, record: MicrovmRecord) {
-        self.supervise(record, None, Machine::launching(), Some(Step::Launch));
+    pub fn launch(self: &Arc<Self>, record: MicrovmRecord, actor: Option<Actor>) {
+        let origin = Origin { cause: Cause::Api, actor };
+        self.supervise(record, None, Machine::launching(), Some(Step::Launch), origin);
     }
 
     /// Takes charge of a microVM that was found in this phase, with its guest if it has one, and
@@ -114,7 +123,8 @@ impl Registry {
         phase: Phase,
         first: Option<Step>,
     ) {
-        self.supervise(record, guest, Machine::found(phase), first);
+        let origin = Origin::of(Cause::Host);
+        self.supervise(record, guest, Machine::found(phase), first, origin);
     }
 
     /// Reserves what a VMM holds that an earlier server left and that could not be ended.
@@ -132,6 +142,7 @@ impl Registry {
         guest: Option<Guest>,
         machine: Machine,
         first: Option<Step>,
+        origin: Origin,
     ) {
         let (messages_tx, messages_rx) = mpsc::channel(64);
         let (publish, published_rx) =
@@ -151,7 +162,7 @@ impl Registry {
         }
         let registry = self.clone();
         self.tasks.spawn(async move {
-            let run = registry.clone().drive((record, guest), machine, first, messages_rx, publish);
+            let run = registry.clone().drive((record, guest), machine, first, messages_rx, publish, origin);
             if let Err(error) = tokio::spawn(run).await {
                 tracing::error!(microvm = %id, %error, "the supervisor failed; its microVM is ended");
                 registry.clone().end_lost(&id).await;
@@ -175,6 +186,7 @@ impl Registry {
         first: Option<Step>,
         messages_rx: mpsc::Receiver<Message>,
         publish: watch::Sender<Published>,
+        origin: Origin,
     ) {
         let host = &self.host;
         let version = loop {
@@ -198,19 +210,26 @@ impl Registry {
             tracing::error!(microvm = %record.id, %error, "the output position could not be read");
             None
         });
-        let supervisor =
-            Supervisor::new(host.clone(), machine, (record, guest), version, position, messages_rx, publish);
+        let supervisor = Supervisor::new(
+            host.clone(),
+            (machine, origin),
+            (record, guest),
+            version,
+            position,
+            messages_rx,
+            publish,
+        );
         supervisor.run(first).await;
     }
 
     /// Suspends a microVM; done when the request is accepted, or when it is suspended already.
-    pub async fn suspend(&self, id: &MicrovmId) -> Result<(), Refusal> {
-        self.request(id, Event::Suspend).await
+    pub async fn suspend(&self, id: &MicrovmId, actor: Option<Actor>) -> Result<(), Refusal> {
+        self.request(id, Event::Suspend, actor).await
     }
 
     /// Resumes a microVM; done when the request is accepted, or when it is running already.
-    pub async fn resume(&self, id: &MicrovmId) -> Result<(), Refusal> {
-        self.request(id, Event::Resume).await
+    pub async fn resume(&self, id: &MicrovmId, actor: Option<Actor>) -> Result<(), Refusal> {
+        self.request(id, Event::Resume, actor).await
     }
 
     pub(crate) async fn recorded(&self, id: &MicrovmId) -> Result<Option<MicrovmRecord>, Refusal> {
@@ -220,11 +239,17 @@ impl Registry {
         })
     }
 
-    pub(crate) async fn request(&self, id: &MicrovmId, event: Event) -> Result<(), Refusal> {
+    pub(crate) async fn request(
+        &self,
+        id: &MicrovmId,
+        event: Event,
+        actor: Option<Actor>,
+    ) -> Result<(), Refusal> {
         let event_needs_supervisor = event != Event::Terminate;
         if let Some(entry) = self.entry(id) {
             let (verdict_tx, verdict_rx) = oneshot::channel();
-            if entry.messages_tx.send((event, Some(verdict_tx))).await.is_ok()
+            let message = Message { event, actor, verdict_tx: Some(verdict_tx) };
+            if entry.messages_tx.send(message).await.is_ok()
                 && let Ok(verdict) = verdict_rx.await
             {
                 return verdict.map_err(|reason| match reason {
@@ -299,7 +324,7 @@ impl Registry {
         };
         for entry in entries {
             // A closed channel means that the supervisor has finished already.
-            let _ = entry.messages_tx.send((event.clone(), None)).await;
+            let _ = entry.messages_tx.send(event.clone().into()).await;
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -338,7 +363,7 @@ async fn wake(entry: Entry) -> Result<RunningMicrovm, Unreachable> {
             }
             MicrovmState::Suspended | MicrovmState::Suspending => {
                 failed_before.get_or_insert(published.failed_resumes);
-                if messages_tx.send((Event::Traffic, None)).await.is_err() {
+                if messages_tx.send(Event::Traffic.into()).await.is_err() {
                     return Err(Unreachable::Terminated);
                 }
             }

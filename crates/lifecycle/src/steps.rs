@@ -7,7 +7,7 @@ use hearth_api::{SizeClass, reaches_internet};
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
-use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord};
+use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Reason};
 use hearth_snapshots::Files;
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
@@ -24,6 +24,7 @@ use crate::records::Records;
 /// What every supervisor works with.
 #[derive(Debug)]
 pub(crate) struct Host {
+    pub(crate) node: NodeId,
     pub(crate) records: Records,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guests: GuestFactory,
@@ -61,7 +62,7 @@ impl Host {
         };
         started.map_err(|error| {
             tracing::warn!(microvm = %record.id, error = %chain(&error), "a launch failed");
-            Failure::Fatal(format!("The MicroVM could not be launched: {}.", chain(&error)))
+            Failure::Fatal(Reason::NotLaunched { why: chain(&error) })
         })
     }
 
@@ -76,13 +77,13 @@ impl Host {
         let manifest = own_manifest(&own);
         if !manifest.exists() {
             // The driver would take it for a first launch, and begin with the image's memory.
-            let reason = format!("The MicroVM could not be resumed: {} is missing.", manifest.display());
-            return Err(Failure::Fatal(reason));
+            let why = format!("{} is missing", manifest.display());
+            return Err(Failure::Fatal(Reason::NotResumed { why }));
         }
         // A copy that an earlier resume has left is what the disk was before.
         if own.kept.exists() && !put_back(&own) {
-            let reason = "The MicroVM could not be resumed: its disk could not be put back.";
-            return Err(Failure::Undone(reason.to_owned()));
+            let why = "its disk could not be put back".to_owned();
+            return Err(Failure::Undone(Reason::NotResumed { why }));
         }
         // While QEMU starts, which works on the disk only when the guest runs.
         let keeping = keep_disk(&own);
@@ -104,7 +105,7 @@ impl Host {
     /// Whether the microVM can be resumed later, after this one did not succeed.
     fn not_resumed(&self, record: &MicrovmRecord, error: &GuestError) -> Failure {
         tracing::warn!(microvm = %record.id, error = %chain(error), "a resume failed");
-        let reason = format!("The MicroVM could not be resumed: {}.", chain(error));
+        let reason = Reason::NotResumed { why: chain(error) };
         let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
             || has_diverged(&self.files.microvm(&record.id));
         if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
@@ -261,12 +262,10 @@ impl Host {
         if let Err(error) = mark_diverged(&self.files.microvm(&record.id)) {
             tracing::error!(microvm = %record.id, %error, "a service that is killed now may fall back to a snapshot");
         }
-        let reason = chain(&error);
+        let why = chain(&error);
         let failure = match guest.vm().resume().await {
-            Ok(()) => {
-                Failure::Undone(format!("The MicroVM could not be suspended and keeps running: {reason}."))
-            }
-            Err(_) => Failure::Fatal(format!("The MicroVM was lost while it was being suspended: {reason}.")),
+            Ok(()) => Failure::Undone(Reason::RunsOn { why }),
+            Err(_) => Failure::Fatal(Reason::LostInSuspend { why }),
         };
         Err((guest, failure))
     }
@@ -329,7 +328,7 @@ pub(crate) fn remove_directory(directory: &Path) {
 }
 
 fn fatal(action: &str, error: &dyn std::error::Error) -> Failure {
-    Failure::Fatal(format!("The MicroVM could not be launched: cannot {action}: {}.", chain(error)))
+    Failure::Fatal(Reason::NotLaunched { why: format!("cannot {action}: {}", chain(error)) })
 }
 
 /// Shared by the supervisor and its steps.

@@ -9,11 +9,15 @@
 
 mod connectors;
 mod error;
+mod events;
 mod identities;
 mod images;
 mod logs;
 mod microvms;
+mod owner;
+mod phase;
 mod quotas;
+mod reason;
 mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -21,15 +25,19 @@ mod tokens;
 
 pub use connectors::*;
 pub use error::{Error, Result};
+pub use events::*;
 pub use identities::*;
 pub use images::*;
 pub use logs::*;
 pub use microvms::*;
+pub use owner::*;
+pub use phase::*;
 pub use quotas::*;
+pub use reason::*;
 pub use tags::*;
 pub use tokens::*;
 
 /// Everything that is recorded.
-pub trait Records: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs {}
+pub trait Records: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs + Events {}
 
-impl<T: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs> Records for T {}
+impl<T: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs + Events> Records for T {}

@@ -10,8 +10,12 @@ use hearth_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::events::{Actor, NewEvent, Origin, Resource, What};
 use crate::logs::{Author, LogDestination, WrittenFor};
+use crate::owner::{NodeId, Owner, Written};
+use crate::phase::Phase;
 use crate::quotas::{Quota, Quotas};
+use crate::reason::Reason;
 use crate::tokens::{ClientToken, TokenClaim};
 
 /// A microVM.
@@ -27,10 +31,15 @@ pub struct MicrovmRecord {
     pub image_version: ImageVersion,
     /// Public state.
     pub state: MicrovmState,
-    /// Counts the writes of this row.
+    /// Where it is in its life. A step of it may be on its way to another end already, which the
+    /// state shows.
+    pub phase: Phase,
+    /// Counts the changes of this record.
     pub generation: u64,
+    /// Who drives it.
+    pub owner: Owner,
     /// Why it is in this state, where that needs saying.
-    pub state_reason: Option<String>,
+    pub reason: Option<Reason>,
     /// First label of the endpoint's host name.
     pub endpoint_label: EndpointLabel,
     /// Start, set at creation.
@@ -77,6 +86,11 @@ impl MicrovmRecord {
         LogDestination::new(logging, self.account.clone(), &self.image_arn, stream, written_for)
     }
 
+    /// `stateReason`, in English.
+    pub fn state_reason(&self) -> Option<String> {
+        self.reason.as_ref().map(ToString::to_string)
+    }
+
     /// What lists show of it.
     pub fn summary(&self) -> MicrovmSummary {
         MicrovmSummary {
@@ -88,12 +102,48 @@ impl MicrovmRecord {
         }
     }
 
-    /// A new microVM: PENDING, started now, with an id and an endpoint of its own.
+    /// The event of the change from `was` to this.
+    pub fn changed_from(&self, was: &Self, origin: Origin, at: Timestamp) -> NewEvent {
+        let (what, from, to) = if self.owner == was.owner {
+            (What::State, was.phase.as_str().into(), self.phase.as_str().into())
+        } else {
+            (What::Owner, was.owner.node.to_string().into(), self.owner.node.to_string().into())
+        };
+        NewEvent { what, from: Some(from), to: Some(to), ..self.appeared(origin, at) }
+    }
+
+    /// The event of its tokens being revoked so many times.
+    pub fn revoked(&self, times: u64, actor: &Actor, at: Timestamp) -> NewEvent {
+        NewEvent {
+            what: What::Tokens,
+            from: Some((times - 1).to_string().into()),
+            to: Some(times.to_string().into()),
+            reason: None,
+            ..self.appeared(Origin::api(actor.clone()), at)
+        }
+    }
+
+    /// The event of its being there.
+    pub fn appeared(&self, origin: Origin, at: Timestamp) -> NewEvent {
+        NewEvent {
+            at,
+            account: self.account.clone(),
+            resource: Resource::Microvm(self.id.clone(), self.image_arn.clone()),
+            what: What::State,
+            from: None,
+            to: Some(self.phase.as_str().into()),
+            reason: self.reason.clone(),
+            origin,
+        }
+    }
+
+    /// A new microVM of this node: PENDING, started now, with an id and an endpoint of its own.
     pub fn pending(
         account: AccountId,
         image_arn: ImageArn,
         image_version: ImageVersion,
         settings: MicrovmSettings,
+        node: NodeId,
     ) -> Self {
         Self {
             id: MicrovmId::new(),
@@ -101,8 +151,10 @@ impl MicrovmRecord {
             image_arn,
             image_version,
             state: MicrovmState::Pending,
+            phase: Phase::Launching,
             generation: 0,
-            state_reason: None,
+            owner: Owner::first(node),
+            reason: None,
             endpoint_label: EndpointLabel::new(),
             started_at: Timestamp::now(),
             suspended_at: None,
@@ -175,6 +227,7 @@ pub trait Microvms: Send + Sync + fmt::Debug {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedMicrovm>;
@@ -183,12 +236,18 @@ pub trait Microvms: Send + Sync + fmt::Debug {
     /// the database for as long as this gives the same number.
     fn microvm_changes(&self) -> u64;
 
-    /// Writes the members of a microVM that change during its life.
-    async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()>;
+    /// Writes the members of a microVM that change during its life, together with the event of the
+    /// change, if the record still is what it `was`: of that generation, and of that owner.
+    async fn change_microvm(
+        &self,
+        was: &MicrovmRecord,
+        to: &MicrovmRecord,
+        origin: &Origin,
+    ) -> Result<Written<MicrovmRecord>>;
 
     /// Counts a revocation of the tokens of a microVM; how many there have been then, `None`
     /// without such a microVM. It is on the disk when this returns.
-    async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>>;
+    async fn revoke_tokens(&self, id: &MicrovmId, actor: &Actor) -> Result<Option<u64>>;
 
     /// How many times the tokens of each microVM have been revoked, of those that have not ended
     /// and where they have been at all.
@@ -209,7 +268,7 @@ pub trait Microvms: Send + Sync + fmt::Debug {
         limit: u32,
     ) -> Result<Vec<MicrovmSummary>>;
 
-    /// Every microVM that has not ended, of all accounts.
+    /// Every microVM that has not ended, of all accounts and owners.
     async fn microvms_alive(&self) -> Result<Vec<MicrovmRecord>>;
 
     /// [`crate::Error::NoRoom`] when the disk is nearly full, and what is no record of something

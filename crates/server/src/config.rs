@@ -156,11 +156,14 @@ pub(crate) struct LogsConfig {
 /// `[retention]`: how long records are kept; 0 is for ever.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the unit is part of a setting's name")]
 pub(crate) struct RetentionConfig {
     /// Days from a microVM's end.
     pub(crate) terminated_days: u32,
     /// Days from the first use of a client token.
     pub(crate) client_token_days: u32,
+    /// Days from an event.
+    pub(crate) event_days: u32,
 }
 
 impl Default for LogsConfig {
@@ -171,7 +174,7 @@ impl Default for LogsConfig {
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { terminated_days: 30, client_token_days: 7 }
+        Self { terminated_days: 30, client_token_days: 7, event_days: 90 }
     }
 }
 

@@ -19,6 +19,7 @@ mod endpoints;
 mod env;
 mod forwarded;
 mod log_filter;
+mod node;
 mod open_files;
 mod owned;
 mod pulls;

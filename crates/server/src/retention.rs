@@ -29,6 +29,7 @@ pub(crate) struct Limits {
     group_bytes: Option<u64>,
     terminated_days: Option<u32>,
     client_token_days: Option<u32>,
+    event_days: Option<u32>,
 }
 
 impl Limits {
@@ -38,6 +39,7 @@ impl Limits {
             group_bytes: Some(config.logs.maximum_group_mib << 20).filter(|bytes| *bytes > 0),
             terminated_days: days(config.retention.terminated_days),
             client_token_days: days(config.retention.client_token_days),
+            event_days: days(config.retention.event_days),
         }
     }
 }
@@ -115,6 +117,9 @@ async fn round(store: &dyn Records, limits: Limits, now: Timestamp) -> hearth_re
     }
     if let Some(days) = limits.terminated_days {
         paused(&mut any, store.sweep_ended_microvms(ago(days)).await?).await;
+    }
+    if let Some(days) = limits.event_days {
+        paused(&mut any, store.sweep_events(ago(days)).await?).await;
     }
     if let Some(days) = limits.client_token_days {
         paused(&mut any, store.sweep_client_tokens(ago(days)).await?).await;

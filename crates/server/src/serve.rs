@@ -216,6 +216,7 @@ async fn start_on(
         endings: hearth_guest::Endings::default(),
     };
     let registry = Registry::new(RegistryConfig {
+        node: crate::node::id(data_dir)?,
         records: hearth_lifecycle::records::Records::all_in(store.clone()),
         guests: guests.clone(),
         files: files.clone(),

@@ -61,6 +61,11 @@ impl Asked {
         &self.caller
     }
 
+    /// The id that the answer names.
+    pub fn request_id(&self) -> &str {
+        &self.record.id
+    }
+
     /// Members of the request.
     pub fn input(&self) -> &Input {
         &self.input

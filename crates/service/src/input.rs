@@ -25,6 +25,11 @@ impl Input {
         self.0.get(name)?.as_u64()?.try_into().ok()
     }
 
+    /// A number from 0 up that may be a large one, if it was sent.
+    pub fn large_number(&self, name: &str) -> Option<u64> {
+        self.0.get(name)?.as_u64()
+    }
+
     /// Whether a boolean was sent and is true.
     pub fn flag(&self, name: &str) -> bool {
         self.0.get(name).and_then(Value::as_bool) == Some(true)

@@ -20,16 +20,16 @@ use crate::wire::{Received, Wire};
 pub(crate) async fn serve<A: Api, W: Wire<A>>(api: Arc<A>, mut wire: W, request: Request) -> Response {
     let id = uuid::Uuid::new_v4().to_string();
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
-    let record = Record::new(A::SIGNING_NAME);
+    let record = Record::new(id, A::SIGNING_NAME);
     let done = call(api, &mut wire, request, &record).instrument(span.clone());
     let outcome = AssertUnwindSafe(done).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::broke_off("a panic, which was logged")));
     let (mut response, cause) = match outcome {
-        Ok((operation, answer)) => (wire.answer(operation, answer, &id), None),
-        Err(error) => (wire.refuse(&error, &id), error.into_cause()),
+        Ok((operation, answer)) => (wire.answer(operation, answer, &record.id), None),
+        Err(error) => (wire.refuse(&error, &record.id), error.into_cause()),
     };
     span.in_scope(|| record.log(response.status(), cause.as_deref()));
-    let id = HeaderValue::from_str(&id).expect("invariant: a UUID is a header value");
+    let id = HeaderValue::from_str(&record.id).expect("invariant: a UUID is a header value");
     response.headers_mut().insert("x-amzn-requestid", id);
     response
 }

@@ -9,6 +9,8 @@ use http::StatusCode;
 /// What is known of a call so far.
 #[derive(Debug)]
 pub(crate) struct Record {
+    /// The request's id.
+    pub(crate) id: String,
     service: &'static str,
     began: Instant,
     operation: OnceLock<&'static str>,
@@ -18,8 +20,9 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(service: &'static str) -> Arc<Self> {
+    pub(crate) fn new(id: String, service: &'static str) -> Arc<Self> {
         Arc::new(Self {
+            id,
             service,
             began: Instant::now(),
             operation: OnceLock::new(),

@@ -87,6 +87,10 @@ impl<A: Api> Wire<A> for RestJson<A> {
                     named.map(|(_, value)| Value::from(value))
                 }
                 Location::Query => query_value(&query, member),
+                Location::Header => {
+                    let sent = received.parts.headers.get(member.name);
+                    sent.and_then(|value| value.to_str().ok()).map(Value::from)
+                }
             };
             input.remove(member.name);
             input.extend(sent.map(|value| (member.name.to_owned(), value)));

@@ -66,6 +66,8 @@ pub enum Location {
     Path,
     /// In the query; a list's name is repeated.
     Query,
+    /// In a header.
+    Header,
 }
 
 /// A member of a structure.
@@ -102,6 +104,11 @@ pub const fn path(name: &'static str, shape: &'static Shape) -> Member {
 /// A member of the query that may be left out.
 pub const fn query(name: &'static str, shape: &'static Shape) -> Member {
     Member { name, shape, required: false, location: Location::Query }
+}
+
+/// A member in a header that may be left out.
+pub const fn header(name: &'static str, shape: &'static Shape) -> Member {
+    Member { name, shape, required: false, location: Location::Header }
 }
 
 /// A text of these lengths in characters.

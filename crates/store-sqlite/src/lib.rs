@@ -1,9 +1,8 @@
 //! The records in SQLite, log streams with them, and the layout of the files beside; the
 //! only SQL of the project.
 //!
-//! Invariants: `MicrovmRecord.state` is written only through `update_microvm`, which the supervisor
-//! of that microVM alone calls; a `clientToken` and the row that it names are recorded in one
-//! transaction.
+//! Invariants: a change of a microVM names what it saw, and its event is written in the same
+//! transaction; a `clientToken` and the row that it names are recorded in one transaction.
 //!
 //! One connection writes, on a thread of its own (`writer`). What every poll reads is read on the
 //! caller's thread (`readers`) or is in memory already (`recent`).
@@ -11,6 +10,7 @@
 //! Reading order: this file, `writer`, `readers`, then one file per table family.
 
 mod client_tokens;
+mod events;
 mod identities;
 mod image_changes;
 mod image_rows;
@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hearth_records::{LogQuota, LogQuotas, LogRights};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use readers::Readers;
 use recent::RecentMicrovms;
@@ -120,6 +120,8 @@ pub struct Store {
     /// Places for reading pages of logs.
     log_readers: Arc<Semaphore>,
     recent: RecentMicrovms,
+    /// Told of every change of a record: there may be an event.
+    changed: watch::Sender<()>,
     /// Where a temporary database is; goes with the last handle.
     _directory: Option<Arc<tempfile::TempDir>>,
 }
@@ -162,6 +164,7 @@ impl Store {
             readers: Readers::new(path.to_path_buf()),
             path,
             recent: RecentMicrovms::new(),
+            changed: watch::Sender::new(()),
             log_retention_days: None,
             log_quotas: LogQuotas::default(),
             log_rights: None,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hearth_api::{AccountId, EndpointLabel, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 use hearth_records::{
-    ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms, Quotas, TokenClaim,
+    Actor, Cause, ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms,
+    NodeId, Origin, Owner, Phase, Quotas, TokenClaim, Written,
 };
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
+use crate::events::tell;
 use crate::quotas::of_microvm;
 use crate::rows::{STEP, from_json, moment, optional_moment, readable, text, to_json};
 use crate::writer::{Durability, Urgency};
@@ -17,8 +19,8 @@ use crate::{Result, Store, client_tokens, rows};
 /// The columns of a record: not `*`, for which SQLite computes the generated one.
 macro_rules! record_columns {
     () => {
-        "id, account, image_arn, image_version, state, generation, state_reason, endpoint_label, started_at, \
-         suspended_at, terminated_at, settings, token_revocations"
+        "id, account, image_arn, image_version, state, generation, reason, endpoint_label, started_at, \
+         suspended_at, terminated_at, settings, token_revocations, phase, owner_node, owner_epoch"
     };
 }
 
@@ -27,12 +29,19 @@ impl Microvms for Store {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> hearth_records::Result<InsertedMicrovm> {
         let (record, quotas) = (record.clone(), *quotas);
+        let origin = Origin { cause: Cause::Api, actor: actor.cloned() };
+        let event = record.appeared(origin, Timestamp::now());
         self.write_microvm(record.id.clone(), Durability::Disk, move |tx| {
-            insert(tx, &record, token.as_ref(), &quotas)
+            let inserted = insert(tx, &record, token.as_ref(), &quotas)?;
+            if inserted == InsertedMicrovm::Inserted {
+                tell(tx, &event)?;
+            }
+            Ok(inserted)
         })
         .await
     }
@@ -41,23 +50,38 @@ impl Microvms for Store {
         self.recent.changes()
     }
 
-    async fn update_microvm(&self, record: &MicrovmRecord) -> hearth_records::Result<()> {
+    async fn change_microvm(
+        &self,
+        was: &MicrovmRecord,
+        to: &MicrovmRecord,
+        origin: &Origin,
+    ) -> hearth_records::Result<Written<MicrovmRecord>> {
         // What runs does not survive a power failure, so its row need not: nobody waits for the
         // disk to be told of it.
-        let durability = match record.state {
+        let durability = match to.state {
             MicrovmState::Pending | MicrovmState::Running | MicrovmState::Suspending => Durability::Process,
             _ => Durability::Disk,
         };
-        let record = record.clone();
-        self.write_microvm(record.id.clone(), durability, move |tx| update(tx, &record)).await
+        let event = to.changed_from(was, origin.clone(), Timestamp::now());
+        let (was, to) = ((was.generation, was.owner.clone()), to.clone());
+        self.write_microvm(to.id.clone(), durability, move |tx| {
+            if update(tx, &was, &to)? == 0 {
+                return Ok(Written::Stale(one_of(tx, &to.id)?.map(Box::new)));
+            }
+            tell(tx, &event)?;
+            Ok(Written::Yes)
+        })
+        .await
     }
 
-    async fn revoke_tokens(&self, id: &MicrovmId) -> hearth_records::Result<Option<u64>> {
-        let query = "UPDATE microvms SET token_revocations = token_revocations + 1 WHERE id = ?
-             RETURNING token_revocations";
-        let revoked = id.clone();
+    async fn revoke_tokens(&self, id: &MicrovmId, actor: &Actor) -> hearth_records::Result<Option<u64>> {
+        let statement = "UPDATE microvms SET token_revocations = token_revocations + 1 WHERE id = ?";
+        let (revoked, actor) = (id.clone(), actor.clone());
         self.write_microvm(id.clone(), Durability::Disk, move |tx| {
-            rows::one(tx, query, [revoked.as_str()], |row| Ok(row.get::<_, i64>(0)? as u64))
+            rows::run(tx, statement, [revoked.as_str()])?;
+            let Some(record) = one_of(tx, &revoked)? else { return Ok(None) };
+            tell(tx, &record.revoked(record.token_revocations, &actor, Timestamp::now()))?;
+            Ok(Some(record.token_revocations))
         })
         .await
     }
@@ -79,8 +103,7 @@ impl Microvms for Store {
     }
 
     async fn microvm(&self, id: &MicrovmId) -> hearth_records::Result<Option<MicrovmRecord>> {
-        let query = concat!("SELECT ", record_columns!(), " FROM microvms WHERE id = ?");
-        let read = || self.readers.read(|connection| rows::one(connection, query, [id.as_str()], record));
+        let read = || self.readers.read(|connection| one_of(connection, id));
         Ok(self.recent.get(id, read)?.map(Arc::unwrap_or_clone))
     }
 
@@ -154,9 +177,9 @@ fn insert(
     client_tokens::insert(tx, token)?;
     rows::run(
         tx,
-        "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, state_reason,
-             endpoint_label, started_at, suspended_at, terminated_at, settings)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, reason,
+             endpoint_label, started_at, suspended_at, terminated_at, settings, phase, owner_node, owner_epoch)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             record.id.as_str(),
             record.account.as_str(),
@@ -164,32 +187,47 @@ fn insert(
             record.image_version.0,
             record.state.as_str(),
             record.generation as i64,
-            record.state_reason,
+            record.reason.as_ref().map(to_json),
             record.endpoint_label.as_str(),
             record.started_at.as_millis(),
             record.suspended_at.map(Timestamp::as_millis),
             record.terminated_at.map(Timestamp::as_millis),
             to_json(&record.settings),
+            record.phase.as_str(),
+            record.owner.node.as_str(),
+            record.owner.epoch as i64,
         ],
     )?;
     Ok(InsertedMicrovm::Inserted)
 }
 
-fn update(tx: &Transaction<'_>, record: &MicrovmRecord) -> Result<()> {
+/// Writes a row if it still has this generation and owner; how many rows were written.
+fn update(tx: &Transaction<'_>, (generation, owner): &(u64, Owner), to: &MicrovmRecord) -> Result<usize> {
     rows::run(
         tx,
-        "UPDATE microvms SET state = ?, generation = ?, state_reason = ?, suspended_at = ?, terminated_at = ?
-         WHERE id = ?",
+        "UPDATE microvms SET state = ?, phase = ?, generation = ?, owner_node = ?, owner_epoch = ?, reason = ?,
+             suspended_at = ?, terminated_at = ?
+         WHERE id = ? AND generation = ? AND owner_node = ? AND owner_epoch = ?",
         params![
-            record.state.as_str(),
-            record.generation as i64,
-            record.state_reason,
-            record.suspended_at.map(Timestamp::as_millis),
-            record.terminated_at.map(Timestamp::as_millis),
-            record.id.as_str(),
+            to.state.as_str(),
+            to.phase.as_str(),
+            to.generation as i64,
+            to.owner.node.as_str(),
+            to.owner.epoch as i64,
+            to.reason.as_ref().map(to_json),
+            to.suspended_at.map(Timestamp::as_millis),
+            to.terminated_at.map(Timestamp::as_millis),
+            to.id.as_str(),
+            *generation as i64,
+            owner.node.as_str(),
+            owner.epoch as i64,
         ],
-    )?;
-    Ok(())
+    )
+}
+
+fn one_of(connection: &Connection, id: &MicrovmId) -> Result<Option<MicrovmRecord>> {
+    let query = concat!("SELECT ", record_columns!(), " FROM microvms WHERE id = ?");
+    rows::one(connection, query, [id.as_str()], record)
 }
 
 /// A query for a page, in a form for which SQLite takes the index that leads to the wanted records
@@ -220,13 +258,15 @@ fn record(row: &Row<'_>) -> Result<MicrovmRecord> {
         image_version: ImageVersion(row.get(3)?),
         state: readable("state", text(row, 4)?, MicrovmState::parse)?,
         generation: row.get::<_, i64>(5)? as u64,
-        state_reason: row.get(6)?,
+        reason: row.get::<_, Option<String>>(6)?.map(|text| from_json("reason", &text)).transpose()?,
         endpoint_label: EndpointLabel::from_stored(row.get::<_, String>(7)?),
         started_at: moment(row, 8)?,
         suspended_at: optional_moment(row, 9)?,
         terminated_at: optional_moment(row, 10)?,
         settings: from_json("settings", text(row, 11)?)?,
         token_revocations: row.get::<_, i64>(12)? as u64,
+        phase: readable("phase", text(row, 13)?, Phase::parse)?,
+        owner: Owner { node: NodeId::from_stored(text(row, 14)?), epoch: row.get::<_, i64>(15)? as u64 },
     })
 }
 
@@ -242,7 +282,44 @@ fn summary(row: &Row<'_>) -> Result<MicrovmSummary> {
 
 #[cfg(test)]
 mod tests {
+    use hearth_api::{BuildState, ImageConfiguration, ImageState, ImageVersionState};
+    use hearth_records::testing::Subject;
+    use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, Images as _};
+
     use super::*;
+
+    async fn launchable(store: &Store) -> (ImageArn, ImageVersion) {
+        let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
+        let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
+            "baseImageArn": "a", "buildRoleArn": "b", "codeArtifact": { "uri": "c" },
+        }))
+        .unwrap();
+        let version = ImageVersion::FIRST;
+        let now = Timestamp::now();
+        let pending = ImageVersionRecord::pending(arn.clone(), version, configuration, now);
+        let image = ImageRecord {
+            arn: arn.clone(),
+            id: "id".to_owned(),
+            state: ImageState::Created,
+            last_version: version,
+            latest_active_version: Some(version),
+            latest_failed_version: None,
+            created_at: now,
+            updated_at: now,
+            tags: [].into(),
+        };
+        let successful = ImageVersionRecord { state: ImageVersionState::Successful, ..pending };
+        let build = BuildRecord { state: BuildState::Successful, ..BuildRecord::pending(&successful) };
+        store.insert_image(&image, &successful, &build, None, &Quotas::default()).await.unwrap();
+        (arn, version)
+    }
+
+    #[tokio::test]
+    async fn microvms_conform() {
+        let store = Store::temporary().await.unwrap();
+        let version = launchable(&store).await;
+        Subject { microvms: Arc::new(store), version }.conforms().await;
+    }
 
     #[tokio::test]
     async fn a_page_costs_the_same_whatever_else_is_recorded() {

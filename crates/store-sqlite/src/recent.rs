@@ -96,7 +96,13 @@ mod tests {
         };
         let image = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
         let account = AccountId::from_stored("000000000000");
-        let pending = MicrovmRecord::pending(account, image, ImageVersion::FIRST, settings);
+        let pending = MicrovmRecord::pending(
+            account,
+            image,
+            ImageVersion::FIRST,
+            settings,
+            hearth_records::NodeId::nobody(),
+        );
         MicrovmRecord { state, ..pending }
     }
 

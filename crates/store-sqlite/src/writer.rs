@@ -64,7 +64,9 @@ impl Store {
         durability: Durability,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> hearth_records::Result<T> {
-        Ok(self.writer.write(Urgency::Record, durability, change, |_| ()).await?)
+        let changed = self.changed.clone();
+        let then = move |_: &Result<T>| changed.send_replace(());
+        Ok(self.writer.write(Urgency::Record, durability, change, then).await?)
     }
 
     /// Makes a change of the row of a microVM, which is forgotten in memory before the caller
@@ -75,8 +77,11 @@ impl Store {
         durability: Durability,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> hearth_records::Result<T> {
-        let recent = self.recent.clone();
-        let then = move |_: &Result<T>| recent.changed(&id);
+        let (recent, changed) = (self.recent.clone(), self.changed.clone());
+        let then = move |_: &Result<T>| {
+            recent.changed(&id);
+            changed.send_replace(());
+        };
         Ok(self.writer.write(Urgency::Record, durability, change, then).await?)
     }
 

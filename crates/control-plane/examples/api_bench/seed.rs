@@ -1,7 +1,7 @@
 //! Records.
 
 use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
-use hearth_records::{MicrovmRecord, MicrovmSettings, Microvms as _, Quotas};
+use hearth_records::{Cause, MicrovmRecord, MicrovmSettings, Microvms as _, Origin, Quotas, Written};
 use hearth_store_sqlite::Store;
 
 use crate::CHANGES_PER_SECOND;
@@ -31,7 +31,7 @@ pub(crate) async fn fill(api: &Api, size: usize) -> Seeded {
         let image = if number < RARE { &rare } else { &common };
         let alive = number % ALIVE_OF == 0 && number / ALIVE_OF < MOST_ALIVE;
         let record = record(image, number, alive);
-        api.store.insert_microvm(&record, None, &quotas()).await.unwrap();
+        api.store.insert_microvm(&record, None, None, &quotas()).await.unwrap();
         identifiers.push(record.id.to_string());
     }
     let last_page = last_page(api).await;
@@ -54,7 +54,13 @@ fn record(image: &ImageArn, number: usize, alive: bool) -> MicrovmRecord {
         egress_network_connectors: vec![hearth_api::managed_connector_arn(REGION, "INTERNET_EGRESS")],
     };
     let account = AccountId::from_stored(ACCOUNT);
-    let pending = MicrovmRecord::pending(account, image.clone(), ImageVersion::FIRST, settings);
+    let pending = MicrovmRecord::pending(
+        account,
+        image.clone(),
+        ImageVersion::FIRST,
+        settings,
+        hearth_records::NodeId::from_stored("node"),
+    );
     let at = |millis: usize| Timestamp::from_millis(BEGIN_MILLIS + millis as i64);
     MicrovmRecord {
         state: if alive { MicrovmState::Running } else { MicrovmState::Terminated },
@@ -70,8 +76,10 @@ pub(crate) async fn change(store: Store, id: String) {
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(1000 / CHANGES_PER_SECOND));
     loop {
         ticks.tick().await;
+        let was = record.clone();
         record.generation += 1;
-        store.update_microvm(&record).await.unwrap();
+        let written = store.change_microvm(&was, &record, &Origin::of(Cause::Host)).await.unwrap();
+        assert_eq!(written, Written::Yes);
     }
 }
 

@@ -14,6 +14,7 @@ mod get_microvm_image_build;
 mod get_microvm_image_version;
 mod idempotency;
 mod image_configuration;
+mod list_events;
 mod list_managed_microvm_image_versions;
 mod list_managed_microvm_images;
 mod list_microvm_image_builds;
@@ -40,7 +41,7 @@ use crate::config::Context;
 use crate::errors;
 
 /// The operations of `lambda-microvms`, our extensions, and tags.
-static OPERATIONS: [&Operation<Context>; 28] = [
+static OPERATIONS: [&Operation<Context>; 29] = [
     &create_microvm_image::OPERATION,
     &get_microvm_image::OPERATION,
     &list_microvm_images::OPERATION,
@@ -69,6 +70,7 @@ static OPERATIONS: [&Operation<Context>; 28] = [
     &get_endpoint_counters::OPERATION,
     &revoke_microvm_auth_tokens::OPERATION,
     &rotate_endpoint_token_keys::OPERATION,
+    &list_events::OPERATION,
 ];
 
 /// The whole table.

@@ -6,7 +6,7 @@ use hearth_records::MicrovmRecord;
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
 use super::on;
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::arns::microvm_not_found;
 use crate::config::Context;
 use crate::rates;
@@ -22,9 +22,9 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
 .as_action("CreateMicrovmAuthToken")
 .rated(rates::AUTH_TOKEN);
 
-async fn run(context: &Context, _: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
+async fn run(context: &Context, call: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
     let services = &context.services;
-    let revoked = services.store.revoke_tokens(&id).await?;
+    let revoked = services.store.revoke_tokens(&id, &actor(&call)).await?;
     let revocations = revoked.ok_or_else(|| microvm_not_found(&id))?;
     // The record says so already, so tokens that are made meanwhile are good.
     services.token_keys.revoke(&id, revocations, jiff::Timestamp::now().as_second());

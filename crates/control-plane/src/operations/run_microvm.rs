@@ -4,7 +4,9 @@
 use hearth_api::{
     HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, RunMicrovmRequest,
 };
-use hearth_records::{ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings};
+use hearth_records::{
+    Actor, ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings,
+};
 use hearth_service::shape::{Member, Shape, optional, required, secret};
 use hearth_service::validate::violation;
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
@@ -12,7 +14,7 @@ use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_j
 use super::idempotency::{client_token, replay};
 use super::refusals::customer_managed_key;
 use super::{on, views};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
 use crate::connectors::{egress, ingress};
@@ -89,14 +91,22 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     context.authorize_pass_connectors(&call, &settings.egress_network_connectors).await?;
     context.check_connectors(&call.caller().account, &settings.egress_network_connectors).await?;
     context.check_capacity()?;
-    let record = MicrovmRecord::pending(call.caller().account.clone(), arn, version.version, settings);
+    let record = MicrovmRecord::pending(
+        call.caller().account.clone(),
+        arn,
+        version.version,
+        settings,
+        context.services.registry.node().clone(),
+    );
     context.authorize_logging(&call, &record).await?;
     let answer = to_json(&views::microvm(context, &record));
     let token = client_token(&call.caller().account, NAMED, token, &request, &answer);
-    let inserted = insert(context, &record, token, request.run_hook_payload.as_deref()).await?;
+    let actor = actor(&call);
+    let payload = request.run_hook_payload.as_deref();
+    let inserted = insert(context, (&record, payload), &actor, token).await?;
     let answer = match inserted {
         InsertedMicrovm::Inserted => {
-            context.services.registry.launch(record);
+            context.services.registry.launch(record, Some(actor));
             answer
         }
         InsertedMicrovm::VersionGone => {
@@ -114,9 +124,9 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
 /// payload too. A payload without a record is removed, here or by the next start of the server.
 async fn insert(
     context: &Context,
-    record: &MicrovmRecord,
+    (record, payload): (&MicrovmRecord, Option<&str>),
+    actor: &Actor,
     token: Option<ClientToken>,
-    payload: Option<&str>,
 ) -> Result<InsertedMicrovm, Error> {
     let registry = &context.services.registry;
     if let Some(payload) = payload
@@ -125,7 +135,8 @@ async fn insert(
         registry.discard_payload(&record.id);
         return Err(Error::failed("the payload of a run hook could not be written", &error));
     }
-    let inserted = context.services.store.insert_microvm(record, token, &context.config.quotas).await;
+    let inserted =
+        context.services.store.insert_microvm(record, Some(actor), token, &context.config.quotas).await;
     if payload.is_some() && !matches!(inserted, Ok(InsertedMicrovm::Inserted)) {
         registry.discard_payload(&record.id);
     }

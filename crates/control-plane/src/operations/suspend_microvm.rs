@@ -5,7 +5,7 @@ use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
 use super::on;
 use super::refusals::translate;
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::config::Context;
 use crate::rates;
 use crate::shapes::MICROVM_ONLY;
@@ -19,7 +19,8 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
 )
 .rated(rates::SUSPEND);
 
-async fn run(context: &Context, _: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
-    context.services.registry.suspend(&id).await.map_err(|refusal| translate(refusal, &id))?;
+async fn run(context: &Context, call: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
+    let asked = context.services.registry.suspend(&id, Some(actor(&call))).await;
+    asked.map_err(|refusal| translate(refusal, &id))?;
     Ok(Answer::Nothing)
 }

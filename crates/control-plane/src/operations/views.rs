@@ -88,7 +88,7 @@ pub(crate) fn microvm(context: &Context, record: &MicrovmRecord) -> MicrovmDescr
         maximum_duration_in_seconds: settings.maximum_duration_in_seconds,
         started_at: record.started_at,
         terminated_at: record.terminated_at,
-        state_reason: record.state_reason.clone(),
+        state_reason: record.state_reason(),
         termination_reason_code: (),
         ingress_network_connectors: settings.ingress_network_connectors.clone(),
         egress_network_connectors: settings.egress_network_connectors.clone(),

@@ -139,6 +139,7 @@ impl Api {
         };
         let files = Files::new(directory.path());
         let registry = Registry::new(RegistryConfig {
+            node: hearth_records::NodeId::from_stored("node"),
             records: hearth_lifecycle::records::Records::all_in(Arc::new(store.clone())),
             guests: guests.clone(),
             files: files.clone(),
@@ -257,9 +258,15 @@ impl Api {
             state,
             terminated_at: ended.then(|| Timestamp::from_millis(1_700_000_001_000)),
             started_at: Timestamp::from_millis(1_700_000_000_000),
-            ..MicrovmRecord::pending(AccountId::from_stored(ACCOUNT), image, ImageVersion::FIRST, settings)
+            ..MicrovmRecord::pending(
+                AccountId::from_stored(ACCOUNT),
+                image,
+                ImageVersion::FIRST,
+                settings,
+                hearth_records::NodeId::from_stored("node"),
+            )
         };
-        self.store.insert_microvm(&record, None, &Quotas::default()).await.unwrap();
+        self.store.insert_microvm(&record, None, None, &Quotas::default()).await.unwrap();
         record.id
     }
 

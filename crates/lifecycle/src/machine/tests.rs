@@ -15,15 +15,19 @@ fn running() -> Machine {
 }
 
 fn undone() -> Event {
-    Event::StepFailed(Failure::Undone("no space".into()))
+    Event::StepFailed(Failure::Undone(said("no space")))
 }
 
-fn fatal(reason: &str) -> Event {
-    Event::StepFailed(Failure::Fatal(reason.into()))
+fn said(text: &str) -> Reason {
+    Reason::Said { text: text.to_owned() }
 }
 
-fn terminate(reason: &str) -> Decision {
-    Decision::Begin(Step::Terminate(reason.into()))
+fn fatal(text: &str) -> Event {
+    Event::StepFailed(Failure::Fatal(said(text)))
+}
+
+fn terminate(reason: Reason) -> Decision {
+    Decision::Begin(Step::Terminate(reason))
 }
 
 #[test]
@@ -37,7 +41,7 @@ fn a_life_with_one_sleep() {
     assert_eq!(machine.public_state(), MicrovmState::Suspended);
     assert_eq!(machine.on(Event::Traffic), Decision::Begin(Step::Resume));
     assert_eq!(machine.on(Event::StepDone), Decision::Changed);
-    assert_eq!(machine.on(Event::Terminate), terminate(REASON_SUCCESS));
+    assert_eq!(machine.on(Event::Terminate), terminate(Reason::Success));
     assert_eq!(machine.on(Event::StepDone), Decision::Changed);
     assert_eq!(machine.public_state(), MicrovmState::Terminated);
     assert_eq!(machine.on(Event::Terminate), Decision::Ignore);
@@ -61,11 +65,11 @@ fn a_life_with_all_hooks() {
     assert_eq!(machine.on(Event::StepDone), Decision::Changed);
     assert_eq!(
         machine.on(Event::MaximumDuration),
-        Decision::Begin(Step::TerminateHook(REASON_LIFETIME.into()))
+        Decision::Begin(Step::TerminateHook(Reason::LifetimeOver))
     );
     assert_eq!(machine.public_state(), MicrovmState::Terminating);
     assert_eq!(machine.on(Event::Terminate), Decision::Ignore);
-    assert_eq!(machine.on(fatal("it said no")), terminate(REASON_LIFETIME));
+    assert_eq!(machine.on(fatal("it said no")), terminate(Reason::LifetimeOver));
 }
 
 #[test]
@@ -83,14 +87,14 @@ fn a_hook_that_fails_ends_the_microvm_without_another_hook() {
             machine.on(Event::Resume);
             machine.on(Event::StepDone);
         }
-        assert_eq!(machine.on(fatal("it said no")), terminate("it said no"));
+        assert_eq!(machine.on(fatal("it said no")), terminate(said("it said no")));
     }
 }
 
 #[test]
 fn only_what_runs_is_told_of_its_end() {
     let mut machine = Machine::suspended().with_hooks(ALL_HOOKS);
-    assert_eq!(machine.on(Event::Terminate), terminate(REASON_SUCCESS));
+    assert_eq!(machine.on(Event::Terminate), terminate(Reason::Success));
     for gone in [Event::ContainerExited(3), Event::VmmExited("gone".into())] {
         let mut machine = running().with_hooks(ALL_HOOKS);
         assert!(matches!(machine.on(gone), Decision::Begin(Step::Terminate(_))));
@@ -109,7 +113,7 @@ fn a_termination_cuts_every_step_short() {
             assert_eq!(machine.on(Event::Terminate), Decision::CutShort);
             assert_eq!(machine.public_state(), MicrovmState::Terminating);
             assert_eq!(machine.on(Event::MaximumDuration), Decision::Ignore, "the first reason stays");
-            assert_eq!(machine.on(event), terminate(REASON_SUCCESS));
+            assert_eq!(machine.on(event), terminate(Reason::Success));
         }
     }
 }
@@ -139,5 +143,5 @@ fn a_shutdown_suspends_what_runs_and_ends_what_is_being_launched() {
     assert_eq!(running().on(Event::Shutdown), Decision::Begin(Step::Suspend));
     let mut launching = Machine::launching();
     assert_eq!(launching.on(Event::Shutdown), Decision::CutShort);
-    assert_eq!(launching.on(Event::StepDone), terminate(REASON_STOPPED_IN_LAUNCH));
+    assert_eq!(launching.on(Event::StepDone), terminate(Reason::StoppedInLaunch));
 }

@@ -1,68 +1,7 @@
 //! What goes into the machine and what comes out.
 
 use hearth_api::MicrovmState;
-
-/// Where a microVM is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Being restored from the image's snapshot.
-    Launching,
-    /// The guest runs; its app is being told so by the run hook.
-    RunHook,
-    /// Answers at its endpoint.
-    Running,
-    /// The app is being told that it will be suspended.
-    SuspendHook,
-    /// Being written to disk.
-    Suspending,
-    /// On disk only.
-    Suspended,
-    /// Being restored from its own snapshot.
-    Resuming,
-    /// The guest runs again; its app is being told so by the resume hook.
-    ResumeHook,
-    /// The app is being told that it will be ended.
-    TerminateHook,
-    /// Being released.
-    Terminating,
-    /// Gone.
-    Terminated,
-}
-
-impl Phase {
-    /// Every phase, in the order of a life.
-    pub const ALL: [Self; 11] = [
-        Self::Launching,
-        Self::RunHook,
-        Self::Running,
-        Self::SuspendHook,
-        Self::Suspending,
-        Self::Suspended,
-        Self::Resuming,
-        Self::ResumeHook,
-        Self::TerminateHook,
-        Self::Terminating,
-        Self::Terminated,
-    ];
-
-    /// Whether a step is under way in it.
-    pub fn is_step(self) -> bool {
-        !matches!(self, Self::Running | Self::Suspended | Self::Terminated)
-    }
-
-    /// What GetMicrovm shows in it. The enum of the API has no RESUMING: the service
-    /// shows PENDING then.
-    pub fn public_state(self) -> MicrovmState {
-        match self {
-            Self::Launching | Self::RunHook | Self::Resuming | Self::ResumeHook => MicrovmState::Pending,
-            Self::Running => MicrovmState::Running,
-            Self::SuspendHook | Self::Suspending => MicrovmState::Suspending,
-            Self::Suspended => MicrovmState::Suspended,
-            Self::TerminateHook | Self::Terminating => MicrovmState::Terminating,
-            Self::Terminated => MicrovmState::Terminated,
-        }
-    }
-}
+use hearth_records::{Cause, Reason};
 
 /// Which hooks the image wants called during a life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,12 +38,14 @@ pub enum Event {
     StepDone,
     /// The step that was begun has failed.
     StepFailed(Failure),
-    /// The VMM process ended by itself.
+    /// The VMM process ended by itself, like this.
     VmmExited(String),
     /// The app's first process ended with this code.
     ContainerExited(i32),
     /// The service is being stopped, and nothing shall go on running.
     Shutdown,
+    /// The service is being stopped, and the suspend has failed.
+    Unsuspended,
     /// The service is being stopped; what runs goes on and waits for its successor.
     Leave,
 }
@@ -119,7 +60,31 @@ impl Event {
                 | Self::VmmExited(_)
                 | Self::ContainerExited(_)
                 | Self::Shutdown
+                | Self::Unsuspended
         )
+    }
+
+    /// What has set going what it sets going; nothing where that is what began the step.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        Some(match self {
+            Self::Suspend | Self::Resume | Self::Terminate => Cause::Api,
+            Self::Traffic => Cause::Traffic,
+            Self::Idle(_) => Cause::Idle,
+            Self::SuspendedTooLong => Cause::SuspendedTooLong,
+            Self::MaximumDuration => Cause::Lifetime,
+            Self::StepDone => return None,
+            Self::StepFailed(Failure::Undone(reason) | Failure::Fatal(reason)) => match reason {
+                Reason::HookFailed { .. } => Cause::Hook,
+                Reason::AppEnded { .. } => Cause::AppExit,
+                Reason::VmmEnded { .. } => Cause::VmmExit,
+                // It was cut short by what has its own cause.
+                Reason::HookCutShort => return None,
+                _ => Cause::Host,
+            },
+            Self::VmmExited(_) => Cause::VmmExit,
+            Self::ContainerExited(_) => Cause::AppExit,
+            Self::Shutdown | Self::Unsuspended | Self::Leave => Cause::Operator,
+        })
     }
 }
 
@@ -136,9 +101,9 @@ pub enum IdleAction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The microVM is as it was before the step: still running, or still safe on disk.
-    Undone(String),
+    Undone(Reason),
     /// The microVM cannot go on.
-    Fatal(String),
+    Fatal(Reason),
 }
 
 /// A step that the supervisor performs.
@@ -157,9 +122,9 @@ pub enum Step {
     /// Call the resume hook.
     ResumeHook,
     /// Call the terminate hook; the reason goes into the record.
-    TerminateHook(String),
+    TerminateHook(Reason),
     /// Release everything; the reason goes into the record.
-    Terminate(String),
+    Terminate(Reason),
 }
 
 /// What the machine made of an event.

@@ -16,7 +16,7 @@ fn refused() -> GuestFound {
 }
 
 fn lost() -> Verdict {
-    Verdict::Terminate(Some(REASON_VMM_LOST.into()))
+    Verdict::Terminate(Some(Reason::VmmLost))
 }
 
 const ENDS: Verdict = Verdict::Terminate(None);
@@ -65,7 +65,8 @@ fn a_guest_that_is_lost_ends_the_microvm() {
         let Verdict::Terminate(Some(reason)) = find(state, true, true, &refused()) else {
             panic!("{state:?}: what cannot be taken over ends");
         };
-        assert_eq!(reason, "The MicroVM could not be taken over by the service: it is too new.");
+        let sentence = "The MicroVM could not be taken over by the service: it is too new.";
+        assert_eq!(reason.to_string(), sentence);
     }
     assert_eq!(find(Terminating, true, true, &refused()), ENDS);
     assert_eq!(find(Running, false, true, &GuestFound::Gone), lost());

@@ -48,9 +48,9 @@ async fn a_guest_without_this_way_costs_one_attempt_in_each_life() {
         assert_eq!(reached(&world, &id).await, "agent's port 80");
     }
     assert_eq!(tried(&world).len(), 1);
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, hearth_api::MicrovmState::Suspended).await;
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     world.wait_for(&id, hearth_api::MicrovmState::Running).await;
     assert_eq!(reached(&world, &id).await, "agent's port 80");
     assert_eq!(tried(&world).len(), 1);

@@ -56,7 +56,7 @@ async fn a_supervisor_that_panics_ends_its_vm_and_its_record_says_so() {
         let (id, other) = (world.running(Some(WAKES)).await, world.running(None).await);
         let running = world.registry.ensure_running(&id).await.unwrap();
         panic_in(&world, operation);
-        world.registry.suspend(&id).await.unwrap();
+        world.registry.suspend(&id, None).await.unwrap();
         if operation == FakeOperation::Kill {
             // The state is safe on disk by then, and ending the VMM is tried again.
             world.wait_for(&id, MicrovmState::Suspended).await;
@@ -64,14 +64,14 @@ async fn a_supervisor_that_panics_ends_its_vm_and_its_record_says_so() {
         }
         let ended = world.wait_for(&id, MicrovmState::Terminated).await;
         let reason = "The service has failed while it was driving the MicroVM.";
-        assert_eq!(ended.state_reason.as_deref(), Some(reason));
+        assert_eq!(ended.state_reason().as_deref(), Some(reason));
         assert!(ended.terminated_at.is_some());
         running.ended().await;
         assert!(world.vmm.vm(id.as_str()).is_none(), "its VM has ended");
         assert!(!world.files.microvm(&id).directory.exists());
-        assert_eq!(world.registry.terminate(&id).await, Ok(()));
+        assert_eq!(world.registry.terminate(&id, None).await, Ok(()));
         assert_eq!(world.record(&other).await.state, MicrovmState::Running, "nobody else is concerned");
-        world.registry.terminate(&other).await.unwrap();
+        world.registry.terminate(&other, None).await.unwrap();
         world.wait_for(&other, MicrovmState::Terminated).await;
         world.assert_released(&id);
     }
@@ -94,7 +94,7 @@ async fn what_a_vmm_that_cannot_be_ended_holds_is_given_to_nobody_until_it_has_e
     let id = world.running(None).await;
     let taken = uid(&world, &id);
     world.vmm.fail_next(FakeOperation::Kill, KILL_FAILED);
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Terminating).await;
     let other = world.running(None).await;
     assert!(world.vmm.vm(id.as_str()).is_some(), "it still runs");
@@ -115,14 +115,14 @@ async fn a_terminate_of_a_microvm_that_nobody_drives_is_done_and_not_only_said()
     world.registry.leave().await;
     // A service that could not look at it when it started.
     let registry = world.blind();
-    assert_eq!(registry.suspend(&id).await, Err(Refusal::Internal), "nothing is said to be done");
-    assert_eq!(registry.terminate(&id).await, Ok(()));
+    assert_eq!(registry.suspend(&id, None).await, Err(Refusal::Internal), "nothing is said to be done");
+    assert_eq!(registry.terminate(&id, None).await, Ok(()));
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("Success."));
+    assert_eq!(ended.state_reason().as_deref(), Some("Success."));
     assert!(!world.run_dir(&id).exists(), "what its record named was ended and removed");
     assert!(!world.files.microvm(&id).directory.exists());
-    assert_eq!(registry.terminate(&id).await, Ok(()));
-    assert_eq!(registry.terminate(&MicrovmId::new()).await, Err(Refusal::NotFound));
+    assert_eq!(registry.terminate(&id, None).await, Ok(()));
+    assert_eq!(registry.terminate(&MicrovmId::new(), None).await, Err(Refusal::NotFound));
 }
 
 #[tokio::test]
@@ -136,8 +136,8 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_published_nor_done()
     let before = world.record(&id).await;
 
     broken.store(true, Ordering::SeqCst);
-    assert_eq!(registry.suspend(&id).await, Err(Refusal::Internal));
-    assert_eq!(registry.terminate(&id).await, Err(Refusal::Internal));
+    assert_eq!(registry.suspend(&id, None).await, Err(Refusal::Internal));
+    assert_eq!(registry.terminate(&id, None).await, Err(Refusal::Internal));
     assert_eq!(world.record(&id).await, before);
     assert!(registry.endpoint(&id).unwrap().running.is_some(), "it runs, and is said to run");
     assert!(world.vmm.vm(id.as_str()).unwrap().is_running());
@@ -149,7 +149,7 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_published_nor_done()
     assert_eq!(world.record(&id).await, before);
     broken.store(false, Ordering::SeqCst);
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert!(ended.state_reason.unwrap().contains("status 137"));
+    assert!(ended.state_reason().unwrap().contains("status 137"));
     world.assert_released(&id);
 }
 
@@ -159,11 +159,11 @@ async fn a_launch_that_cannot_be_written_is_not_published_as_running() {
     let id = world.recorded(None).await;
     let broken = Arc::new(AtomicBool::new(true));
     let registry = world.with_records(unwritable(&world, &broken));
-    registry.launch(world.record(&id).await);
+    registry.launch(world.record(&id).await, None);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(world.vmm.vm(id.as_str()).is_some(), "its guest is there");
     assert!(registry.endpoint(&id).unwrap().running.is_none(), "and nobody gets it");
-    assert_eq!(registry.terminate(&id).await, Err(Refusal::Internal));
+    assert_eq!(registry.terminate(&id, None).await, Err(Refusal::Internal));
     broken.store(false, Ordering::SeqCst);
     world.wait_for(&id, MicrovmState::Running).await;
     registry.ensure_running(&id).await.unwrap();

@@ -19,7 +19,7 @@ async fn a_launch_that_fails_ends_with_a_reason() {
     world.vmm.fail_next(FakeOperation::Restore, no_space());
     let id = world.launch(None).await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    let reason = ended.state_reason.unwrap();
+    let reason = ended.state_reason().unwrap();
     assert!(reason.starts_with("The MicroVM could not be launched: no space left"), "{reason}");
     world.assert_released(&id);
 }
@@ -30,7 +30,7 @@ async fn a_missing_kvm_at_launch_names_itself() {
     world.vmm.fail_next(FakeOperation::Restore, Error::NoKvm(std::io::ErrorKind::NotFound.into()));
     let id = world.launch(None).await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    let reason = ended.state_reason.unwrap();
+    let reason = ended.state_reason().unwrap();
     let expected =
         "The MicroVM could not be launched: /dev/kvm cannot be opened, under which guests run here";
     assert!(reason.starts_with(expected) && reason.contains("entity not found"), "{reason}");
@@ -43,7 +43,7 @@ async fn a_full_disk_while_suspending_leaves_the_microvm_running() {
     let id = world.running(None).await;
     let before = world.record(&id).await.generation;
     world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
     let record = loop {
         let record = world.record(&id).await;
@@ -54,9 +54,9 @@ async fn a_full_disk_while_suspending_leaves_the_microvm_running() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     };
     assert_eq!(record.state, MicrovmState::Running);
-    assert!(record.state_reason.unwrap().contains("keeps running"));
+    assert!(record.state_reason().unwrap().contains("keeps running"));
     assert!(world.vmm.vm(id.as_str()).unwrap().is_running());
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
 }
 
@@ -69,13 +69,13 @@ async fn a_resume_that_fails_keeps_the_state_and_can_be_tried_again() {
         auto_resume_enabled: true,
     };
     let id = world.running(Some(wakes)).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     world.vmm.fail_next(FakeOperation::Restore, Error::TimedOut { command: "cont".to_owned(), seconds: 30 });
     assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
     let record = world.record(&id).await;
     assert_eq!(record.state, MicrovmState::Suspended);
-    assert!(record.state_reason.unwrap().starts_with("The MicroVM could not be resumed"));
+    assert!(record.state_reason().unwrap().starts_with("The MicroVM could not be resumed"));
     world.registry.ensure_running(&id).await.unwrap();
 }
 
@@ -83,14 +83,14 @@ async fn a_resume_that_fails_keeps_the_state_and_can_be_tried_again() {
 async fn a_damaged_snapshot_ends_the_microvm_and_says_which_file() {
     let world = World::new().await;
     let id = world.running(None).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     let damaged =
         Error::Damaged { path: PathBuf::from("/data/device-state"), detail: "bad checksum".to_owned() };
     world.vmm.fail_next(FakeOperation::Restore, damaged);
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert!(ended.state_reason.unwrap().contains("/data/device-state is damaged"));
+    assert!(ended.state_reason().unwrap().contains("/data/device-state is damaged"));
     world.assert_released(&id);
 }
 
@@ -101,7 +101,7 @@ async fn a_vmm_that_dies_ends_its_microvm_only() {
     let failed = ExitReason::Failed { status: 137, log_tail: "killed".to_owned() };
     world.vmm.vm(id.as_str()).unwrap().exit(failed);
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert!(ended.state_reason.unwrap().contains("ended unexpectedly (status 137)"));
+    assert!(ended.state_reason().unwrap().contains("ended unexpectedly (status 137)"));
     assert_eq!(world.record(&other).await.state, MicrovmState::Running);
 }
 
@@ -111,7 +111,7 @@ async fn the_end_of_the_app_ends_the_microvm_with_its_code() {
     let id = world.running(None).await;
     world.app_exit_tx.send_replace(Some(3));
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("Container Stopped with Exit Code: 3"));
+    assert_eq!(ended.state_reason().as_deref(), Some("Container Stopped with Exit Code: 3"));
     world.assert_released(&id);
 }
 
@@ -124,7 +124,7 @@ async fn a_stop_of_the_service_ends_what_cannot_be_suspended() {
     let ended = world.record(&id).await;
     assert_eq!(ended.state, MicrovmState::Terminated);
     assert_eq!(
-        ended.state_reason.as_deref(),
+        ended.state_reason().as_deref(),
         Some("The service was stopped and the MicroVM could not be suspended.")
     );
     world.assert_released(&id);
@@ -136,7 +136,7 @@ async fn a_guest_that_powers_itself_off_ends() {
     let id = world.running(None).await;
     world.vmm.vm(id.as_str()).unwrap().exit(ExitReason::Stopped);
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("The guest powered itself off."));
+    assert_eq!(ended.state_reason().as_deref(), Some("The guest powered itself off."));
     world.assert_released(&id);
 }
 
@@ -146,9 +146,9 @@ async fn a_guest_that_neither_sleeps_nor_goes_on_is_lost() {
     let id = world.running(None).await;
     world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
     world.vmm.fail_next(FakeOperation::Resume, Error::TimedOut { command: "cont".to_owned(), seconds: 30 });
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    let reason = ended.state_reason.unwrap();
+    let reason = ended.state_reason().unwrap();
     assert!(
         reason.starts_with("The MicroVM was lost while it was being suspended: no space left"),
         "{reason}"
@@ -165,7 +165,7 @@ async fn a_stop_of_the_service_ends_what_is_being_launched() {
     let ended = world.record(&id).await;
     assert_eq!(ended.state, MicrovmState::Terminated);
     let reason = "The service was stopped while the MicroVM was being launched.";
-    assert_eq!(ended.state_reason.as_deref(), Some(reason));
+    assert_eq!(ended.state_reason().as_deref(), Some(reason));
     world.assert_released(&id);
 }
 
@@ -174,8 +174,8 @@ async fn a_microvm_without_its_image_version_ends() {
     let world = World::new().await;
     let id = world.launch_version(hearth_api::ImageVersion(2)).await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("The image version of the MicroVM no longer exists."));
-    assert_eq!(world.registry.terminate(&id).await, Ok(()));
+    assert_eq!(ended.state_reason().as_deref(), Some("The image version of the MicroVM no longer exists."));
+    assert_eq!(world.registry.terminate(&id, None).await, Ok(()));
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_lost_payload_ends_the_launch() {
     std::fs::create_dir(&payload).unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     let reason = "The MicroVM could not be launched: the payload of its run hook is lost.";
-    assert_eq!(ended.state_reason.as_deref(), Some(reason));
+    assert_eq!(ended.state_reason().as_deref(), Some(reason));
     world.assert_released(&id);
     assert!(world.hooks.lock().unwrap().called.is_empty());
 }

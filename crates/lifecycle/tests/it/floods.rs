@@ -32,7 +32,7 @@ async fn until_it_is_heard(world: &World) {
 /// Everything can be done with it.
 async fn goes_on(world: &World, registry: &Registry, id: &MicrovmId) {
     registry.ensure_running(id).await.unwrap().connect(8080).await.unwrap();
-    registry.suspend(id).await.unwrap();
+    registry.suspend(id, None).await.unwrap();
     world.wait_for(id, MicrovmState::Suspended).await;
     world.flooding.store(false, Ordering::SeqCst);
     registry.ensure_running(id).await.unwrap();
@@ -46,14 +46,14 @@ async fn a_microvm_whose_guest_floods_is_suspended_woken_and_ended_and_others_go
     for _ in 0..2 {
         until_it_is_heard(&world).await;
         goes_on(&world, &world.registry, &neighbour).await;
-        world.registry.suspend(&id).await.unwrap();
+        world.registry.suspend(&id, None).await.unwrap();
         world.wait_for(&id, MicrovmState::Suspended).await;
         world.registry.ensure_running(&id).await.unwrap();
     }
     until_it_is_heard(&world).await;
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("Success."));
+    assert_eq!(ended.state_reason().as_deref(), Some("Success."));
     assert!(world.vmm.vm(id.as_str()).is_none() && !world.run_dir(&id).exists());
     assert_eq!(world.networks.load(Ordering::SeqCst), 1, "the neighbour's");
     goes_on(&world, &world.registry, &neighbour).await;
@@ -64,11 +64,11 @@ async fn a_guest_that_floods_its_hooks_delays_neither_suspend_nor_end() {
     let world = World::hooked(&["suspend", "terminate"], 3).await;
     let (suspended, neighbour) = flooded(&world).await;
     let terminated = world.running(Some(WAKES)).await;
-    world.registry.suspend(&suspended).await.unwrap();
+    world.registry.suspend(&suspended, None).await.unwrap();
     let ended = world.wait_for(&suspended, MicrovmState::Terminated).await;
-    let reason = ended.state_reason.unwrap();
+    let reason = ended.state_reason().unwrap();
     assert!(reason.starts_with("Suspend lifecycle hook failed."), "{reason}");
-    world.registry.terminate(&terminated).await.unwrap();
+    world.registry.terminate(&terminated, None).await.unwrap();
     world.wait_for(&terminated, MicrovmState::Terminated).await;
     goes_on(&world, &world.registry, &neighbour).await;
 }
@@ -80,7 +80,7 @@ async fn a_guest_that_floods_is_taken_over_and_ended_by_the_next_service() {
     until_it_is_heard(&world).await;
     world.registry.leave().await;
     let restarted = world.restarted().await;
-    restarted.terminate(&id).await.unwrap();
+    restarted.terminate(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Terminated).await;
     goes_on(&world, &restarted, &neighbour).await;
 }

@@ -34,7 +34,7 @@ fn assert_ended(answer: Result<RunningMicrovm, Unreachable>) {
 
 async fn ends_with(world: &World, id: &MicrovmId, reason: &str) {
     let ended = world.wait_for(id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some(reason));
+    assert_eq!(ended.state_reason().as_deref(), Some(reason));
     world.assert_released(id);
     assert!(!world.files.microvm(id).directory.exists());
 }
@@ -45,11 +45,11 @@ async fn each_hook_is_called_in_its_place_and_the_payload_goes_to_the_first() {
     let id = world.launch_with_payload("{\"key\": 1}").await;
     world.wait_for(&id, MicrovmState::Running).await;
     assert!(!world.files.microvm(&id).run_hook_payload.exists());
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Running).await;
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     ends_with(&world, &id, "Success.").await;
     let run = format!(r#"{{"microvmId":"{id}","runHookPayload":"{{\"key\": 1}}"}}"#);
     let expected = [("run", run.as_str()), ("suspend", ""), ("resume", ""), ("terminate", "")];
@@ -61,11 +61,11 @@ async fn each_hook_is_called_in_its_place_and_the_payload_goes_to_the_first() {
 async fn a_hook_that_is_not_enabled_is_not_called() {
     let world = World::hooked(&["suspend"], 60).await;
     let id = world.running(None).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Running).await;
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     ends_with(&world, &id, "Success.").await;
     assert_eq!(called(&world), ["suspend"]);
 }
@@ -85,7 +85,7 @@ async fn a_hook_that_fails_ends_the_microvm_with_its_sentence() {
             let id = world.launch(Some(WAKES)).await;
             if hook != "run" {
                 world.wait_for(&id, MicrovmState::Running).await;
-                world.registry.suspend(&id).await.unwrap();
+                world.registry.suspend(&id, None).await.unwrap();
             }
             if hook == "resume" {
                 world.wait_for(&id, MicrovmState::Suspended).await;
@@ -107,7 +107,7 @@ async fn the_answer_of_the_terminate_hook_does_not_matter() {
         let world = World::hooked(&ALL, 60).await;
         answer(&world, "terminate", Some(result));
         let id = world.running(None).await;
-        world.registry.terminate(&id).await.unwrap();
+        world.registry.terminate(&id, None).await.unwrap();
         ends_with(&world, &id, "Success.").await;
         assert_eq!(called(&world), ["run", "terminate"]);
     }
@@ -144,18 +144,18 @@ async fn a_termination_does_not_wait_for_the_step_it_cuts_short() {
         let id = world.launch_with_payload("secret").await;
         if hook != "run" {
             world.wait_for(&id, MicrovmState::Running).await;
-            world.registry.suspend(&id).await.unwrap();
+            world.registry.suspend(&id, None).await.unwrap();
         }
         if hook == "resume" {
             world.wait_for(&id, MicrovmState::Suspended).await;
-            world.registry.resume(&id).await.unwrap();
+            world.registry.resume(&id, None).await.unwrap();
         }
         if hook == "terminate" {
             world.wait_for(&id, MicrovmState::Suspended).await;
         } else {
             wait_for_call(&world, hook).await;
         }
-        world.registry.terminate(&id).await.unwrap();
+        world.registry.terminate(&id, None).await.unwrap();
         if hook != "terminate" {
             assert_ended(world.registry.ensure_running(&id).await);
         }
@@ -170,7 +170,7 @@ async fn the_end_of_the_app_or_the_vmm_in_a_hook_is_the_better_reason() {
     answer(&world, "suspend", Some(HookResult::Broken));
     let id = world.running(None).await;
     world.app_exit_tx.send_replace(Some(137));
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     ends_with(&world, &id, "Container Stopped with Exit Code: 137").await;
 
     let world = World::hooked(&ALL, 60).await;
@@ -188,9 +188,9 @@ async fn a_suspend_that_is_undone_after_its_hook_is_followed_by_the_resume_hook(
     let id = world.running(None).await;
     let full = hearth_vmm::Error::NoSpace { path: "/data/memory.0001.layer".into() };
     world.vmm.fail_next(FakeOperation::CreateSnapshot, full);
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     wait_for_call(&world, "resume").await;
     let record = world.wait_for(&id, MicrovmState::Running).await;
-    assert!(record.state_reason.unwrap().contains("keeps running"));
+    assert!(record.state_reason().unwrap().contains("keeps running"));
     assert_eq!(called(&world), ["run", "suspend", "resume"]);
 }

@@ -2,11 +2,10 @@
 //! point of a resume and of a suspend: what was suspended is suspended again, as it was; what ran
 //! is lost, and says so.
 
-use hearth_records::Microvms as _;
 use std::path::PathBuf;
 
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_lifecycle::recover::REASON_VMM_LOST;
+use hearth_records::Reason;
 use hearth_snapshots::MicrovmFiles;
 use hearth_vmm::ExitReason;
 use hearth_vmm::snapshot::{MANIFEST_FILE, sparse_digest};
@@ -22,7 +21,7 @@ fn mark(own: &MicrovmFiles) -> String {
 }
 
 async fn suspend(world: &World, id: &MicrovmId) {
-    world.registry.suspend(id).await.unwrap();
+    world.registry.suspend(id, None).await.unwrap();
     world.wait_for(id, MicrovmState::Suspended).await;
 }
 
@@ -44,9 +43,7 @@ fn files(own: &MicrovmFiles) -> Vec<(PathBuf, String)> {
 }
 
 async fn record_says(world: &World, id: &MicrovmId, state: MicrovmState) {
-    let mut record = world.record(id).await;
-    record.state = state;
-    world.store.update_microvm(&record).await.unwrap();
+    world.rewrite(id, |record| record.state = state).await;
 }
 
 /// The guest ran, and its VMM went with the service.
@@ -97,12 +94,12 @@ async fn a_resume_that_ended_with_the_host_leaves_the_microvm_suspended_as_it_wa
         // That the resume had begun is not synced: the record says what was acknowledged.
         let restarted = world.restarted().await;
         let record = world.record(&id).await;
-        assert_eq!(record.state, MicrovmState::Suspended, "{point}: {:?}", record.state_reason);
+        assert_eq!(record.state, MicrovmState::Suspended, "{point}: {:?}", record.state_reason());
         assert!(record.suspended_at.is_some(), "{point}");
         assert_eq!(files(&world.files.microvm(&id)), before, "{point}");
         world.assert_released(&id);
         restarted.ensure_running(&id).await.unwrap();
-        assert_eq!(world.record(&id).await.state_reason, None, "{point}");
+        assert_eq!(world.record(&id).await.state_reason(), None, "{point}");
     }
 }
 
@@ -118,7 +115,7 @@ async fn a_resume_that_ended_with_the_service_and_its_guest_is_begun_again() {
         world.wait_for(&id, MicrovmState::Running).await;
         let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
         assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1, "{point}");
-        restarted.suspend(&id).await.unwrap();
+        restarted.suspend(&id, None).await.unwrap();
         world.wait_for(&id, MicrovmState::Suspended).await;
         assert!(!own.kept.exists(), "{point}: a copy is of the snapshot that there is");
     }
@@ -143,7 +140,7 @@ async fn a_resume_can_be_taken_back_until_its_hook_has_answered() {
     let id = world.running(Some(WAKES)).await;
     suspend(&world, &id).await;
     world.hooks.lock().unwrap().answers.insert("resume", None);
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while world.hooks.lock().unwrap().called.is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "the hook is not called");
@@ -175,7 +172,7 @@ async fn a_suspend_whose_snapshot_was_not_whole_is_lost_with_the_host_and_says_s
             record_says(&world, &id, state).await;
             let _restarted = world.restarted().await;
             let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-            assert_eq!(ended.state_reason.as_deref(), Some(REASON_VMM_LOST), "{state:?}");
+            assert_eq!(ended.state_reason().as_deref(), Some(&*Reason::VmmLost.to_string()), "{state:?}");
             assert!(!own.directory.exists());
         }
     }

@@ -11,23 +11,23 @@ use crate::support::{WAKES, World};
 async fn a_microvm_runs_sleeps_wakes_and_ends() {
     let world = World::new().await;
     let id = world.running(None).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     let suspended = world.wait_for(&id, MicrovmState::Suspended).await;
     assert!(suspended.suspended_at.is_some());
     world.assert_released(&id);
-    world.registry.suspend(&id).await.unwrap();
-    world.registry.resume(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Running).await;
-    world.registry.resume(&id).await.unwrap();
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("Success."));
+    assert_eq!(ended.state_reason().as_deref(), Some("Success."));
     assert!(ended.terminated_at.is_some());
     world.assert_released(&id);
     assert!(!world.files.microvm(&id).directory.exists());
-    world.registry.terminate(&id).await.unwrap();
-    assert_eq!(world.registry.resume(&id).await, Err(Refusal::Terminated));
-    assert_eq!(world.registry.suspend(&MicrovmId::new()).await, Err(Refusal::NotFound));
+    world.registry.terminate(&id, None).await.unwrap();
+    assert_eq!(world.registry.resume(&id, None).await, Err(Refusal::Terminated));
+    assert_eq!(world.registry.suspend(&MicrovmId::new(), None).await, Err(Refusal::NotFound));
 }
 
 #[tokio::test]
@@ -37,9 +37,9 @@ async fn a_connector_of_the_account_gives_no_way_out_neither_at_the_launch_nor_a
     world.egresses.lock().unwrap().clear();
     let id = world.launch_with(None, vec![own]).await;
     world.wait_for(&id, MicrovmState::Running).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Running).await;
     assert_eq!(*world.egresses.lock().unwrap(), [Egress::None, Egress::None]);
     world.running(None).await;
@@ -50,7 +50,7 @@ async fn a_connector_of_the_account_gives_no_way_out_neither_at_the_launch_nor_a
 async fn many_requests_to_a_sleeping_microvm_cause_one_resume() {
     let world = World::new().await;
     let id = world.running(Some(WAKES)).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     let waiting = (0..20).map(|_| world.registry.ensure_running(&id));
     for answer in futures::future::join_all(waiting).await {
@@ -66,7 +66,7 @@ async fn traffic_does_not_wake_what_shall_not_be_woken() {
     let world = World::new().await;
     let id = world.running(None).await;
     let running = world.registry.ensure_running(&id).await.unwrap();
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     running.ended().await;
     assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Suspended);
@@ -84,7 +84,7 @@ async fn an_idle_microvm_is_suspended_and_ended_after_its_time() {
     let id = world.running(Some(policy)).await;
     world.wait_for(&id, MicrovmState::Suspended).await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some("MicroVM exceeded maximum lifetime."));
+    assert_eq!(ended.state_reason().as_deref(), Some("MicroVM exceeded maximum lifetime."));
     world.assert_released(&id);
 }
 
@@ -127,7 +127,7 @@ async fn an_endpoint_stays_that_of_its_microvm_when_it_has_ended() {
     let labels = [world.record(&id).await.endpoint_label, world.record(&other).await.endpoint_label];
     assert_eq!(*world.registry.endpoint(&id).unwrap().label, *labels[0].as_str());
     for ending in [&id, &other] {
-        world.registry.terminate(ending).await.unwrap();
+        world.registry.terminate(ending, None).await.unwrap();
         world.wait_for(ending, MicrovmState::Terminated).await;
         let [own, others] = &labels;
         assert!(world.registry.was_endpoint_of(own.as_str(), &id).await);
@@ -141,7 +141,7 @@ async fn a_terminate_during_a_launch_is_shown_at_once() {
     let world = World::new().await;
     world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(500));
     let id = world.launch(None).await;
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     assert_eq!(world.record(&id).await.state, MicrovmState::Terminating);
     world.wait_for(&id, MicrovmState::Terminated).await;
     world.assert_released(&id);

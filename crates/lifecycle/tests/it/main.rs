@@ -12,6 +12,8 @@ mod hooks;
 mod interrupted;
 mod life;
 mod output;
+mod owners;
+mod records;
 mod recovery;
 mod simulation;
 mod support;

@@ -42,10 +42,10 @@ async fn every_line_is_stored_once_over_suspend_and_resume() {
     let record = world.record(&id).await;
     world.output_tx.send_replace(text(&[(0, "one\ntw")]));
     wait_for_lines(&world, &record, &["one"]).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     world.output_tx.send_replace(text(&[(0, "one\ntw"), (6, "o\nthree\n")]));
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Running).await;
     wait_for_lines(&world, &record, &["one", "two", "three"]).await;
 }

@@ -5,8 +5,7 @@
 //! the files and the VMM.
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
-use hearth_lifecycle::recover::REASON_VMM_LOST;
-use hearth_records::Microvms as _;
+use hearth_records::{MicrovmRecord, Reason};
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 
@@ -14,14 +13,12 @@ use crate::support::{WAKES, World};
 
 /// Writes down what the service was doing with a microVM when it was killed.
 async fn killed_in(world: &World, id: &MicrovmId, state: MicrovmState) {
-    let mut record = world.record(id).await;
-    record.state = state;
-    world.store.update_microvm(&record).await.unwrap();
+    world.rewrite(id, |record| record.state = state).await;
 }
 
 async fn suspended(world: &World) -> MicrovmId {
     let id = world.running(Some(WAKES)).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     id
 }
@@ -44,15 +41,20 @@ async fn a_running_microvm_goes_on() {
     assert_eq!(world.record(&id).await, before, "nothing happened to it");
 
     let restarted = world.restarted().await;
-    assert_eq!(world.record(&id).await, before);
+    let claimed = MicrovmRecord {
+        generation: before.generation + 1,
+        owner: before.owner.succeeded_by(before.owner.node.clone()),
+        ..before
+    };
+    assert_eq!(world.record(&id).await, claimed, "only the owner is another process");
     restarted.ensure_running(&id).await.unwrap();
     assert_eq!(calls(&world, &id, FakeOperation::Restore), 1, "it is the same guest");
     // Everything can be done with it as before.
-    restarted.suspend(&id).await.unwrap();
+    restarted.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     world.assert_released(&id);
     restarted.ensure_running(&id).await.unwrap();
-    restarted.terminate(&id).await.unwrap();
+    restarted.terminate(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Terminated).await;
     world.assert_released(&id);
 }
@@ -76,7 +78,7 @@ async fn a_microvm_whose_vmm_has_gone_ends_and_says_why() {
     end_vm(&world, &id);
     let _restarted = world.restarted().await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    assert_eq!(ended.state_reason.as_deref(), Some(REASON_VMM_LOST));
+    assert_eq!(ended.state_reason().as_deref(), Some(&*Reason::VmmLost.to_string()));
     assert!(!world.files.microvm(&id).directory.exists());
 }
 
@@ -89,7 +91,7 @@ async fn what_cannot_be_taken_over_ends_and_says_why() {
     world.vmm.fail_next(FakeOperation::Adopt, Error::OtherFormat { path, found, known });
     let _restarted = world.restarted().await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-    let reason = ended.state_reason.unwrap();
+    let reason = ended.state_reason().unwrap();
     assert!(reason.starts_with("The MicroVM could not be taken over by the service: "), "{reason}");
     assert!(reason.contains("has format 2"), "{reason}");
 }
@@ -221,19 +223,24 @@ async fn hooks_of_interrupted_suspends_and_resumes_are_called_again() {
 async fn a_termination_is_finished_with_the_reason_it_had() {
     let world = World::new().await;
     for (reason, over, expected) in [
-        (Some("The guest powered itself off."), false, "The guest powered itself off."),
+        (
+            Some(Reason::VmmEnded { how: "guest powered itself off".to_owned() }),
+            false,
+            "The guest powered itself off.",
+        ),
         (None, false, "Success."),
         (None, true, "MicroVM exceeded maximum lifetime."),
     ] {
         let id = if over { world.recorded_long_ago().await } else { world.running(None).await };
         world.registry.leave().await;
-        let mut record = world.record(&id).await;
-        record.state = MicrovmState::Terminating;
-        record.state_reason = reason.map(str::to_owned);
-        world.store.update_microvm(&record).await.unwrap();
+        let rewrite = |record: &mut MicrovmRecord| {
+            record.state = MicrovmState::Terminating;
+            record.reason = reason;
+        };
+        world.rewrite(&id, rewrite).await;
         let _restarted = world.restarted().await;
         let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-        assert_eq!(ended.state_reason.as_deref(), Some(expected));
+        assert_eq!(ended.state_reason().as_deref(), Some(expected));
         assert!(ended.terminated_at.is_some_and(|at| at <= Timestamp::now()));
         assert!(world.vmm.vm(id.as_str()).is_none(), "a VM is left");
         assert!(!world.files.microvm(&id).directory.exists());

@@ -19,7 +19,7 @@ use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{
     AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
-    Microvms, Quotas,
+    Microvms, NodeId, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -35,6 +35,11 @@ const MEMORY_MIB: u32 = 1;
 /// An idle policy that nothing in a test waits for, but traffic wakes.
 pub(crate) const WAKES: IdlePolicy =
     IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
+
+/// The node of all worlds.
+fn node() -> NodeId {
+    NodeId::from_stored("node")
+}
 
 pub(crate) struct World {
     pub(crate) store: Store,
@@ -167,6 +172,7 @@ impl World {
         let config: Box<dyn Fn() -> RegistryConfig> = {
             let (store, guests, files) = (store.clone(), guests.clone(), files.clone());
             Box::new(move || RegistryConfig {
+                node: node(),
                 records: Records::all_in(Arc::new(store.clone())),
                 guests: guests.clone(),
                 files: files.clone(),
@@ -298,7 +304,7 @@ impl World {
         let keep = |id: &MicrovmId| self.registry.keep_payload(id, payload).unwrap();
         let record = self.insert(None, Vec::new(), Timestamp::now(), keep).await;
         let id = record.id.clone();
-        self.registry.launch(record);
+        self.registry.launch(record, None);
         id
     }
 
@@ -310,7 +316,7 @@ impl World {
     ) -> MicrovmId {
         let record = self.insert(idle_policy, egress_network_connectors, Timestamp::now(), |_| ()).await;
         let id = record.id.clone();
-        self.registry.launch(record);
+        self.registry.launch(record, None);
         id
     }
 
@@ -335,7 +341,7 @@ impl World {
         let mut record = self.insert(None, Vec::new(), Timestamp::now(), |_| ()).await;
         record.image_version = version;
         let id = record.id.clone();
-        self.registry.launch(record);
+        self.registry.launch(record, None);
         id
     }
 
@@ -357,10 +363,11 @@ impl World {
             egress_network_connectors,
         };
         let account = AccountId::from_stored("000000000000");
-        let mut record = MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings);
+        let mut record =
+            MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings, node());
         record.started_at = started_at;
         before(&record.id);
-        self.store.insert_microvm(&record, None, &Quotas::default()).await.unwrap();
+        self.store.insert_microvm(&record, None, None, &Quotas::default()).await.unwrap();
         record
     }
 
@@ -368,10 +375,6 @@ impl World {
         let id = self.launch(idle_policy).await;
         self.wait_for(&id, MicrovmState::Running).await;
         id
-    }
-
-    pub(crate) async fn record(&self, id: &MicrovmId) -> MicrovmRecord {
-        self.store.microvm(id).await.unwrap().unwrap()
     }
 
     /// Waits until the row says so, and returns it.

@@ -1,7 +1,6 @@
 //! A wake that fails on a host leaves what sleeps as it was, whatever it died of
 //! before it answered.
 
-use hearth_records::Microvms as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::support::{WAKES, World};
 /// A suspended microVM, and the digests of its files.
 async fn suspended(world: &World) -> (MicrovmId, Vec<(PathBuf, String)>) {
     let id = world.running(Some(WAKES)).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     let files = files(world, &id);
     assert!(files.len() >= 3, "{files:?}");
@@ -44,7 +43,7 @@ async fn copy_goes(world: &World, id: &MicrovmId) {
 /// Begins a wake whose guest writes to its disk and says nothing.
 async fn half_awake(world: &World, id: &MicrovmId) {
     world.silent.store(true, Ordering::SeqCst);
-    world.registry.resume(id).await.unwrap();
+    world.registry.resume(id, None).await.unwrap();
     let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
     while !world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running()) {
         assert!(tokio::time::Instant::now() < deadline, "it does not run");
@@ -63,7 +62,7 @@ async fn a_guest_that_dies_before_it_answers_leaves_its_microvm_suspended_as_it_
     let died = ExitReason::Failed { status: 0, log_tail: "Attempted to kill init!".to_owned() };
     world.vmm.vm(id.as_str()).unwrap().exit(died);
     let record = world.wait_for(&id, MicrovmState::Suspended).await;
-    let reason = record.state_reason.unwrap();
+    let reason = record.state_reason().unwrap();
     assert!(reason.starts_with("The MicroVM could not be resumed: the virtual machine monitor"), "{reason}");
     assert!(record.suspended_at.is_some());
     assert_eq!(files(&world, &id), before, "nothing was consumed and nothing is left");
@@ -71,7 +70,7 @@ async fn a_guest_that_dies_before_it_answers_leaves_its_microvm_suspended_as_it_
 
     world.silent.store(false, Ordering::SeqCst);
     world.registry.ensure_running(&id).await.unwrap();
-    assert_eq!(world.record(&id).await.state_reason, None);
+    assert_eq!(world.record(&id).await.state_reason(), None);
     copy_goes(&world, &id).await;
 }
 
@@ -86,9 +85,7 @@ async fn a_service_that_dies_in_a_wake_with_its_guest_finds_the_microvm_as_it_wa
     std::fs::copy(&own.overlay, &own.kept).unwrap();
     std::fs::write(&own.overlay, "other blocks").unwrap();
     std::fs::write(&own.diverged, "").unwrap();
-    let mut record = world.record(&id).await;
-    record.state = MicrovmState::Pending;
-    world.store.update_microvm(&record).await.unwrap();
+    world.rewrite(&id, |record| record.state = MicrovmState::Pending).await;
 
     // The wake was asked for, so that it is begun again, from what there was.
     let restarted = world.restarted().await;
@@ -96,7 +93,7 @@ async fn a_service_that_dies_in_a_wake_with_its_guest_finds_the_microvm_as_it_wa
     let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
     assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1);
     copy_goes(&world, &id).await;
-    restarted.terminate(&id).await.unwrap();
+    restarted.terminate(&id, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -109,10 +106,10 @@ async fn a_wake_that_cannot_happen_here_says_so_and_not_that_the_image_is_to_be_
         reason: "/dev/kvm cannot be opened".to_owned(),
     };
     world.vmm.fail_next(FakeOperation::Restore, other);
-    world.registry.resume(&id).await.unwrap();
+    world.registry.resume(&id, None).await.unwrap();
     let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
     let reason = loop {
-        if let Some(reason) = world.record(&id).await.state_reason {
+        if let Some(reason) = world.record(&id).await.state_reason() {
             break reason;
         }
         assert!(tokio::time::Instant::now() < deadline, "no reason is shown");
@@ -126,7 +123,7 @@ async fn a_wake_that_cannot_happen_here_says_so_and_not_that_the_image_is_to_be_
     assert_eq!(files(&world, &id), before);
     world.vmm.fail_next(FakeOperation::Restore, Error::MissingFeatures { features: "avx2".to_owned() });
     assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
-    let reason = world.record(&id).await.state_reason.unwrap();
+    let reason = world.record(&id).await.state_reason().unwrap();
     assert!(reason.contains("avx2"), "{reason}");
 }
 
@@ -135,7 +132,7 @@ async fn one_slow_connect_to_the_agent_does_not_decide_a_launch_or_a_wake() {
     let world = World::new().await;
     world.unheard.store(3, Ordering::SeqCst);
     let id = world.running(Some(WAKES)).await;
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     world.unheard.store(3, Ordering::SeqCst);
     world.registry.ensure_running(&id).await.unwrap();
@@ -150,15 +147,15 @@ async fn what_ran_under_another_accelerator_goes_on_and_sleeps_until_that_is_bac
     let restarted = world.restarted().await;
     restarted.ensure_running(&id).await.unwrap();
     assert!(world.vmm.vm(id.as_str()).unwrap().is_running(), "it goes on under its own");
-    assert_eq!(world.record(&id).await.state_reason, None);
+    assert_eq!(world.record(&id).await.state_reason(), None);
 
-    restarted.suspend(&id).await.unwrap();
+    restarted.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     let before = files(&world, &id);
     assert_eq!(restarted.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
     let record = world.record(&id).await;
     assert_eq!(record.state, MicrovmState::Suspended);
-    let reason = record.state_reason.unwrap();
+    let reason = record.state_reason().unwrap();
     for part in
         ["could not be resumed", "taken under fake", "runs guests under another", "HEARTH_ACCELERATOR=fake"]
     {
@@ -168,11 +165,11 @@ async fn what_ran_under_another_accelerator_goes_on_and_sleeps_until_that_is_bac
 
     world.vmm.fail_next(FakeOperation::Restore, Error::NoKvm(std::io::ErrorKind::NotFound.into()));
     assert_eq!(restarted.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
-    let reason = world.record(&id).await.state_reason.unwrap();
+    let reason = world.record(&id).await.state_reason().unwrap();
     assert!(reason.contains("/dev/kvm cannot be opened"), "{reason}");
     assert_eq!(files(&world, &id), before, "nor now");
 
     world.vmm.use_accelerator("fake");
     restarted.ensure_running(&id).await.unwrap();
-    assert_eq!(world.record(&id).await.state_reason, None);
+    assert_eq!(world.record(&id).await.state_reason(), None);
 }

@@ -34,7 +34,7 @@ async fn requests_are_held_however_often_their_microvm_is_suspended_meanwhile() 
     };
     let suspending = async {
         while suspends.load(Ordering::SeqCst) < SUSPENDS {
-            match world.registry.suspend(&id).await {
+            match world.registry.suspend(&id, None).await {
                 Ok(()) => drop(suspends.fetch_add(1, Ordering::SeqCst)),
                 Err(Refusal::Busy(MicrovmState::Pending)) => {}
                 Err(other) => panic!("{other:?}"),
@@ -54,7 +54,7 @@ async fn a_suspend_waits_for_a_request_under_way_and_holds_the_next() {
     let id = world.running(Some(WAKES)).await;
     let first = world.registry.ensure_running(&id).await.unwrap();
     let passing = first.enter().unwrap();
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspending).await;
     let next = world.registry.ensure_running(&id);
     tokio::pin!(next);
@@ -78,10 +78,10 @@ async fn a_termination_cuts_the_wait_of_a_suspend_short() {
     let id = world.running(Some(WAKES)).await;
     let running = world.registry.ensure_running(&id).await.unwrap();
     let _passing = running.enter().unwrap();
-    world.registry.suspend(&id).await.unwrap();
+    world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspending).await;
     let began = std::time::Instant::now();
-    world.registry.terminate(&id).await.unwrap();
+    world.registry.terminate(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Terminated).await;
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     world.assert_released(&id);

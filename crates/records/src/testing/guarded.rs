@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use hearth_api::{MicrovmId, Timestamp};
 
 use crate::{
-    ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms, Quotas, Result,
+    Actor, ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms, Origin,
+    Quotas, Result, Written,
 };
 
 /// Called before the record of a microVM is changed; what it refuses is not written.
@@ -39,23 +40,29 @@ impl Microvms for Guarded {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedMicrovm> {
-        self.inner.insert_microvm(record, token, quotas).await
+        self.inner.insert_microvm(record, actor, token, quotas).await
     }
 
     fn microvm_changes(&self) -> u64 {
         self.inner.microvm_changes()
     }
 
-    async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()> {
-        (self.before_write)(record).await?;
-        self.inner.update_microvm(record).await
+    async fn change_microvm(
+        &self,
+        was: &MicrovmRecord,
+        to: &MicrovmRecord,
+        origin: &Origin,
+    ) -> Result<Written<MicrovmRecord>> {
+        (self.before_write)(to).await?;
+        self.inner.change_microvm(was, to, origin).await
     }
 
-    async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>> {
-        self.inner.revoke_tokens(id).await
+    async fn revoke_tokens(&self, id: &MicrovmId, actor: &Actor) -> Result<Option<u64>> {
+        self.inner.revoke_tokens(id, actor).await
     }
 
     async fn token_revocations(&self) -> Result<Vec<(MicrovmId, u64)>> {

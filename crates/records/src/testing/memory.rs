@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 
 use crate::{
-    ClientToken, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter, MicrovmRecord,
-    MicrovmSummary, Microvms, Quota, Quotas, Result, TokenClaim,
+    Actor, Cause, ClientToken, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter,
+    MicrovmRecord, MicrovmSummary, Microvms, NewEvent, Origin, Quota, Quotas, Result, TokenClaim, Written,
 };
 
 /// MicroVMs in memory, of versions that can always be launched.
@@ -18,6 +18,7 @@ pub struct MemoryRecords {
     versions: Vec<ImageVersionRecord>,
     microvms: Mutex<BTreeMap<MicrovmId, MicrovmRecord>>,
     tokens: Mutex<Vec<ClientToken>>,
+    events: Mutex<Vec<NewEvent>>,
     changes: AtomicU64,
 }
 
@@ -46,11 +47,14 @@ impl MemoryRecords {
         self.microvms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a microVM, if there is one of this id.
-    fn change<T>(&self, id: &MicrovmId, change: impl FnOnce(&mut MicrovmRecord) -> T) -> Option<T> {
-        let changed = self.microvms().get_mut(id).map(change);
+    /// Every event, the oldest first.
+    pub fn events(&self) -> Vec<NewEvent> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell(&self, event: NewEvent) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         self.changes.fetch_add(1, Ordering::Release);
-        changed
     }
 
     fn claim(&self, token: Option<ClientToken>) -> TokenClaim {
@@ -77,6 +81,7 @@ impl Microvms for MemoryRecords {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedMicrovm> {
@@ -100,7 +105,8 @@ impl Microvms for MemoryRecords {
             return Ok(InsertedMicrovm::QuotaExceeded(Quota::Memory));
         }
         microvms.insert(record.id.clone(), record.clone());
-        self.changes.fetch_add(1, Ordering::Release);
+        let origin = Origin { cause: Cause::Api, actor: actor.cloned() };
+        self.tell(record.appeared(origin, Timestamp::now()));
         Ok(InsertedMicrovm::Inserted)
     }
 
@@ -108,16 +114,30 @@ impl Microvms for MemoryRecords {
         self.changes.load(Ordering::Acquire)
     }
 
-    async fn update_microvm(&self, record: &MicrovmRecord) -> Result<()> {
-        self.change(&record.id, |known| *known = record.clone());
-        Ok(())
+    async fn change_microvm(
+        &self,
+        was: &MicrovmRecord,
+        to: &MicrovmRecord,
+        origin: &Origin,
+    ) -> Result<Written<MicrovmRecord>> {
+        let mut microvms = self.microvms();
+        match microvms.get_mut(&to.id) {
+            Some(known) if known.generation == was.generation && known.owner == was.owner => {
+                let token_revocations = known.token_revocations;
+                *known = MicrovmRecord { token_revocations, ..to.clone() };
+            }
+            known => return Ok(Written::Stale(known.map(|known| Box::new(known.clone())))),
+        }
+        self.tell(to.changed_from(was, origin.clone(), Timestamp::now()));
+        Ok(Written::Yes)
     }
 
-    async fn revoke_tokens(&self, id: &MicrovmId) -> Result<Option<u64>> {
-        Ok(self.change(id, |known| {
-            known.token_revocations += 1;
-            known.token_revocations
-        }))
+    async fn revoke_tokens(&self, id: &MicrovmId, actor: &Actor) -> Result<Option<u64>> {
+        let mut microvms = self.microvms();
+        let Some(known) = microvms.get_mut(id) else { return Ok(None) };
+        known.token_revocations += 1;
+        self.tell(known.revoked(known.token_revocations, actor, Timestamp::now()));
+        Ok(Some(known.token_revocations))
     }
 
     async fn token_revocations(&self) -> Result<Vec<(MicrovmId, u64)>> {

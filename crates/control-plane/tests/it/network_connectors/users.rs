@@ -1,7 +1,7 @@
 //! Who may name connectors, and what that means for them.
 
 use hearth_api::{ComputeResourceType, EndpointLabel, ImageArn, MicrovmId, MicrovmState, Timestamp};
-use hearth_records::{Connectors as _, Images as _, Microvms as _};
+use hearth_records::{Cause, Connectors as _, Images as _, Microvms as _, Origin, Written};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -87,10 +87,12 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     record.id = MicrovmId::new();
     record.endpoint_label = EndpointLabel::new();
     record.settings.egress_network_connectors = vec![format!("{arn}:1")];
-    api.store.insert_microvm(&record, None, &quotas).await.unwrap();
+    api.store.insert_microvm(&record, None, None, &quotas).await.unwrap();
     assert_eq!(call(&api, "DELETE", "/vpc", Value::Null).await.status, StatusCode::CONFLICT);
+    let was = record.clone();
     record.state = MicrovmState::Terminated;
-    api.store.update_microvm(&record).await.unwrap();
+    let written = api.store.change_microvm(&was, &record, &Origin::of(Cause::Host)).await.unwrap();
+    assert_eq!(written, Written::Yes);
     assert_eq!(call(&api, "DELETE", "/vpc", Value::Null).await.status, StatusCode::ACCEPTED);
 }
 

@@ -21,8 +21,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("`maximumDurationInSeconds` over", Event::MaximumDuration),
         ("the app or the VMM ends by itself ²", Event::ContainerExited(1)),
         ("the step succeeds", Event::StepDone),
-        ("the step fails, nothing lost", Event::StepFailed(Failure::Undone("undone".into()))),
-        ("the step fails for good", Event::StepFailed(Failure::Fatal("fatal".into()))),
+        ("the step fails, nothing lost", Event::StepFailed(Failure::Undone(Reason::NoGuest))),
+        ("the step fails for good", Event::StepFailed(Failure::Fatal(Reason::NoGuest))),
         ("the server stops, and suspends", Event::Shutdown),
         ("the server stops, and leaves", Event::Leave),
     ]
@@ -31,7 +31,7 @@ fn events() -> Vec<(&'static str, Event)> {
 /// A machine in this phase with nothing waiting.
 fn machine_in(phase: Phase, hooks: EnabledHooks) -> Machine {
     let next = match phase {
-        Phase::TerminateHook => Next::Terminate(REASON_SUCCESS.into()),
+        Phase::TerminateHook => Next::Terminate(Reason::Success),
         _ => Next::Nothing,
     };
     Machine { phase, next, hooks }

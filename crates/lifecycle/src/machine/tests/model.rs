@@ -18,7 +18,7 @@ struct Host {
     released: u32,
     /// What the record says, and why.
     recorded: MicrovmState,
-    reason: Option<String>,
+    reason: Option<Reason>,
     hooks: EnabledHooks,
 }
 
@@ -217,7 +217,7 @@ impl Host {
         } else {
             self.machine.phase = Phase::Terminated;
             self.recorded = MicrovmState::Terminated;
-            self.reason = Some("the service was lost".into());
+            self.reason = Some(Reason::SupervisorLost);
             self.released += 1;
         }
     }

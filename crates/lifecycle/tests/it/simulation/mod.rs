@@ -56,9 +56,9 @@ async fn user(world: Arc<World>, registry: Arc<Registry>, id: MicrovmId, hooked:
         // Whatever is refused: that the microVM is true to its record is looked at in the end.
         let _ = match random.random_range(0..100) {
             0..60 => request(&registry, &id, hooked).await.is_ok(),
-            60..80 => registry.suspend(&id).await.is_ok(),
-            80..95 => registry.resume(&id).await.is_ok(),
-            95..98 => registry.terminate(&id).await.is_ok(),
+            60..80 => registry.suspend(&id, None).await.is_ok(),
+            80..95 => registry.resume(&id, None).await.is_ok(),
+            95..98 => registry.terminate(&id, None).await.is_ok(),
             _ => world.vmm.vm(id.as_str()).is_some_and(|vm| {
                 vm.exit(ExitReason::Failed { status: 139, log_tail: String::new() });
                 true
@@ -112,14 +112,14 @@ fn settle(world: &Arc<World>) {
         for record in world.records.all() {
             if record.state == MicrovmState::Suspended {
                 // It may be taken by a timer at this very moment.
-                let _ = registry.resume(&record.id).await;
+                let _ = registry.resume(&record.id, None).await;
             }
         }
         tokio::time::sleep(Duration::from_secs(30)).await;
         let [running, ..] = world.audit();
         assert!(running > suspended / 2, "{running} of {suspended} woke");
         for record in world.records.all() {
-            registry.terminate(&record.id).await.unwrap();
+            registry.terminate(&record.id, None).await.unwrap();
         }
         tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
         assert_eq!(world.audit(), [0, 0, MICROVMS as usize]);
@@ -144,11 +144,11 @@ fn thousands_live_for_days_whatever_goes_wrong() {
 async fn whole_life(world: &World, registry: &Arc<Registry>, hooked: bool) -> MicrovmId {
     let id = world.launch(registry, hooked, Some(WAKES), 28_800);
     let _ = request(registry, &id, hooked).await;
-    let _ = registry.suspend(&id).await;
+    let _ = registry.suspend(&id, None).await;
     tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
     let _ = request(registry, &id, hooked).await;
     // One that could not be written down is refused, and asked for again.
-    while registry.terminate(&id).await.is_err() {
+    while registry.terminate(&id, None).await.is_err() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
@@ -163,7 +163,7 @@ fn struck(hooked: bool, place: u32, fault: Fault) -> bool {
         let terminate_when_told = async {
             world.faults.terminate.notified().await;
             for record in world.records.all() {
-                registry.terminate(&record.id).await.unwrap();
+                registry.terminate(&record.id, None).await.unwrap();
             }
             std::future::pending::<()>().await;
         };
@@ -183,7 +183,7 @@ fn struck(hooked: bool, place: u32, fault: Fault) -> bool {
         tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
         let [_, suspended, _] = world.audit();
         for record in world.records.all() {
-            registry.terminate(&record.id).await.unwrap();
+            registry.terminate(&record.id, None).await.unwrap();
         }
         tokio::time::sleep(LONGER_THAN_ANY_STEP).await;
         assert_eq!(world.audit(), [0, 0, 1], "{fault:?} at {place}, {suspended} suspended");

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use hearth_api::MicrovmState;
-use hearth_records::testing::{BeforeWrite, Guarded, MemoryRecords};
+use hearth_api::{ImageArn, ImageVersion, MicrovmState};
+use hearth_records::testing::{BeforeWrite, Guarded, MemoryRecords, Subject};
 use hearth_records::{Error, Microvms as _};
 
 use super::faults::{Faults, Site};
+use super::world::version;
 
 /// What a service sees of `memory`, with faults.
 pub(super) fn faulty(memory: &Arc<MemoryRecords>, faults: &Arc<Faults>) -> Arc<Guarded> {
@@ -24,4 +25,11 @@ pub(super) fn faulty(memory: &Arc<MemoryRecords>, faults: &Arc<Faults>) -> Arc<G
         })
     });
     Guarded::new(memory.clone(), before_write)
+}
+
+#[tokio::test]
+async fn records_in_memory_conform() {
+    let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
+    let microvms = Arc::new(MemoryRecords::new(vec![version(&arn)]));
+    Subject { microvms, version: (arn, ImageVersion::FIRST) }.conforms().await;
 }

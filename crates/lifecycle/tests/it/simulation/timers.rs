@@ -37,7 +37,7 @@ async fn launch(
 fn lifetime_is_over(world: &World, id: &MicrovmId) -> bool {
     let record = world.records.get(id).unwrap();
     let over = record.state == MicrovmState::Terminated;
-    assert_eq!(record.state_reason.as_deref(), over.then_some("MicroVM exceeded maximum lifetime."));
+    assert_eq!(record.state_reason().as_deref(), over.then_some("MicroVM exceeded maximum lifetime."));
     over
 }
 
@@ -93,8 +93,8 @@ fn timers_survive_a_restart_and_a_wall_clock_that_was_set_back() {
     let (id, other) = world.service(async |registry: Arc<Registry>| {
         let id = launch(&world, &registry, Some(PATIENT), 24 * HOUR).await;
         let other = launch(&world, &registry, None, 6 * HOUR).await;
-        registry.suspend(&id).await.unwrap();
-        registry.suspend(&other).await.unwrap();
+        registry.suspend(&id, None).await.unwrap();
+        registry.suspend(&other, None).await.unwrap();
         hours(3).await;
         (id, other)
     });

@@ -15,7 +15,7 @@ use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::testing::MemoryRecords;
-use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings};
+use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
 use hearth_vmm::fake::FakeVmm;
@@ -155,6 +155,7 @@ impl World {
         let result = runtime.block_on(async {
             self.clock.epoch.lock().unwrap().0 = Some(tokio::time::Instant::now());
             let config = RegistryConfig {
+                node: node(),
                 records: Records {
                     microvms: faulty(&self.records, &self.faults),
                     images: self.records.clone(),
@@ -202,14 +203,14 @@ impl World {
         };
         let account = AccountId::from_stored("000000000000");
         let arn = self.images[usize::from(hooked)].clone();
-        let mut record = MicrovmRecord::pending(account, arn, ImageVersion::FIRST, settings);
+        let mut record = MicrovmRecord::pending(account, arn, ImageVersion::FIRST, settings, node());
         record.started_at = self.clock.wall();
         if hooked {
             registry.keep_payload(&record.id, "payload").unwrap();
         }
         let id = record.id.clone();
         self.records.put(record.clone());
-        registry.launch(record);
+        registry.launch(record, None);
         id
     }
 
@@ -237,7 +238,7 @@ impl World {
                     let left =
                         std::fs::read_dir(&files.directory).map(|left| left.flatten().collect::<Vec<_>>());
                     assert!(vm.is_none() && left.is_err(), "not released: {vm:?}, {left:?}, {record:?}");
-                    assert!(record.state_reason.is_some() && record.terminated_at.is_some(), "{record:?}");
+                    assert!(record.state_reason().is_some() && record.terminated_at.is_some(), "{record:?}");
                 }
                 _ => panic!("it does not come to rest: {record:?}"),
             }
@@ -252,6 +253,11 @@ impl World {
     }
 }
 
+/// The node of all services.
+fn node() -> NodeId {
+    NodeId::from_stored("node")
+}
+
 /// A place for logs, which are off; one for all worlds. It cannot be opened on a paused clock.
 fn unused_store() -> Store {
     static STORE: OnceLock<Store> = OnceLock::new();
@@ -262,7 +268,8 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
 }
 
-fn version(arn: &ImageArn) -> ImageVersionRecord {
+/// A version that can be launched, with hooks if its name says so.
+pub(super) fn version(arn: &ImageArn) -> ImageVersionRecord {
     let enabled = arn.name.as_str() == "hooked";
     let state = if enabled { "ENABLED" } else { "DISABLED" };
     let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
