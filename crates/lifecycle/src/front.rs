@@ -225,7 +225,7 @@ impl Front {
         if to.state == MicrovmState::Terminated {
             to.terminated_at = Some(now);
         }
-        let written = self.host.records.change(&self.record, &to, &self.origin).await;
+        let written = self.host.change(&self.record, &to, &self.origin).await;
         match &written {
             Ok(()) => self.record = to,
             Err(Unwritten::Stale(now)) => {

@@ -30,6 +30,10 @@ impl Registry {
         if record.state == MicrovmState::Terminated {
             return Ok(());
         }
+        if record.owner.node != *self.node() {
+            tracing::error!(microvm = %id, owner = %record.owner.node, "another node's microVM is its to end");
+            return Err(Refusal::Internal);
+        }
         if record.state == MicrovmState::Pending && !self.knows(id) {
             // It may have been recorded a moment ago, and is handed over in the next.
             tokio::time::sleep(HANDOVER).await;
@@ -85,7 +89,7 @@ impl Registry {
         (to.state, to.phase) = (MicrovmState::Terminating, Phase::Terminating);
         to.reason = Some(reason);
         to.suspended_at = None;
-        match self.host().records.change(&was, &to, origin).await {
+        match self.host().change(&was, &to, origin).await {
             Ok(()) => Some(to),
             // Its end is written until that succeeds.
             Err(Unwritten::Failed) => Some(was),
@@ -105,7 +109,7 @@ impl Registry {
         to.reason = Some(reason);
         to.terminated_at = Some(self.host().clock.wall());
         let origin = Origin::of(Cause::Host);
-        while let Err(Unwritten::Failed) = self.host().records.change(&was, &to, &origin).await {
+        while let Err(Unwritten::Failed) = self.host().change(&was, &to, &origin).await {
             if self.tasks.is_closed() {
                 return;
             }

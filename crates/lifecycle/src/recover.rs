@@ -136,11 +136,11 @@ pub async fn find(registry: &Arc<Registry>) -> hearth_records::Result<Recovery> 
     Ok(Recovery { found, alive })
 }
 
-/// Takes one microVM over from whichever node has it, and goes on with what there is of it here.
-/// False when it has ended, or somebody else was faster.
+/// Takes a suspended microVM over from whichever node has it; its files must be here. False when it
+/// is not suspended, or somebody else was faster.
 pub async fn take_over(registry: &Arc<Registry>, id: &MicrovmId) -> hearth_records::Result<bool> {
     let Some(record) = registry.host().records.microvms.microvm(id).await? else { return Ok(false) };
-    if record.state == MicrovmState::Terminated {
+    if record.phase != Phase::Suspended || registry.knows(id) && record.owner.node == *registry.node() {
         return Ok(false);
     }
     let Some(mut found) = look(registry.clone(), record).await else { return Ok(false) };

@@ -7,7 +7,7 @@ use hearth_api::{SizeClass, reaches_internet};
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
-use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Reason};
+use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason};
 use hearth_snapshots::Files;
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
@@ -19,7 +19,7 @@ use crate::at_rest::{
 use crate::clock::Clock;
 use crate::ingress::HooksPort;
 use crate::machine::Failure;
-use crate::records::Records;
+use crate::records::{Records, Unwritten};
 
 /// What every supervisor works with.
 #[derive(Debug)]
@@ -41,6 +41,19 @@ pub(crate) struct Started {
 }
 
 impl Host {
+    /// Changes a microVM of this node, if its record still is what it `was`.
+    pub(crate) async fn change(
+        &self,
+        was: &MicrovmRecord,
+        to: &MicrovmRecord,
+        origin: &Origin,
+    ) -> Result<(), Unwritten> {
+        if was.owner.node != self.node {
+            return Err(Unwritten::Stale(Some(Box::new(was.clone()))));
+        }
+        self.records.change(was, to, origin).await
+    }
+
     /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the
     /// directory, which the termination removes.
     pub(crate) async fn launch(

@@ -17,5 +17,6 @@ mod records;
 mod recovery;
 mod simulation;
 mod support;
+mod two_writers;
 mod wakes;
 mod waking;

@@ -1,11 +1,28 @@
 //! Records of a world, also such as nobody would have written.
 
-use hearth_api::MicrovmId;
-use hearth_records::{Cause, MicrovmRecord, Microvms as _, Origin, Written};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::World;
+use hearth_api::{MicrovmId, MicrovmState};
+use hearth_guest::UidPool;
+use hearth_lifecycle::Registry;
+use hearth_records::{Cause, MicrovmRecord, Microvms as _, NodeId, Origin, Written};
+use hearth_vmm::fake::FakeVmm;
+
+use crate::support::{DEADLINE, World};
 
 impl World {
+    /// A registry of another node on the same records and files, with VMs of its own.
+    pub(crate) fn beside(&self, node: &str) -> (Arc<Registry>, Arc<FakeVmm>) {
+        let vmm = Arc::new(FakeVmm::new());
+        let mut config = self.config();
+        config.node = NodeId::from_stored(node);
+        config.guests.vmm = vmm.clone();
+        config.guests.uids = UidPool::new(200_000);
+        config.guests.run_root = config.guests.run_root.with_file_name(node);
+        (Registry::new(config), vmm)
+    }
+
     /// Writes into a record what nobody would have written in a test.
     pub(crate) async fn rewrite(&self, id: &MicrovmId, change: impl FnOnce(&mut MicrovmRecord)) {
         let was = self.record(id).await;
@@ -18,5 +35,18 @@ impl World {
 
     pub(crate) async fn record(&self, id: &MicrovmId) -> MicrovmRecord {
         self.store.microvm(id).await.unwrap().unwrap()
+    }
+
+    /// Waits until the row says so, and returns it.
+    pub(crate) async fn wait_for(&self, id: &MicrovmId, state: MicrovmState) -> MicrovmRecord {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let record = self.record(id).await;
+            if record.state == state {
+                return record;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{state:?} was not reached: {record:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

@@ -205,9 +205,14 @@ impl World {
         world
     }
 
+    /// What a registry of this world is made with.
+    pub(crate) fn config(&self) -> RegistryConfig {
+        (self.config)()
+    }
+
     /// A registry that has looked at nothing yet.
     pub(crate) fn blind(&self) -> Arc<Registry> {
-        Registry::new((self.config)())
+        Registry::new(self.config())
     }
 
     /// A registry whose records can be made to fail.
@@ -375,19 +380,6 @@ impl World {
         let id = self.launch(idle_policy).await;
         self.wait_for(&id, MicrovmState::Running).await;
         id
-    }
-
-    /// Waits until the row says so, and returns it.
-    pub(crate) async fn wait_for(&self, id: &MicrovmId, state: MicrovmState) -> MicrovmRecord {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        loop {
-            let record = self.record(id).await;
-            if record.state == state {
-                return record;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{state:?} was not reached: {record:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 
     /// Nothing of the microVM is left on the host.
