@@ -84,7 +84,7 @@ impl Client {
         self.extension_with(method, path, String::new()).await
     }
 
-    /// The same with parameters in the query, encoded.
+    /// Calls an extension of Hearth's own with this query; its names and values are encoded.
     pub(crate) async fn extension_with(
         &self,
         method: Method,

@@ -9,15 +9,17 @@ use hearth_image_builder::ImageBuilder;
 use hearth_lifecycle::Registry;
 use hearth_records::{Quotas, Records};
 use hearth_service::pages::PageKey;
+use hearth_service::places::Places;
 use hearth_service::throttle::Throttle;
 
 use crate::endpoints::Endpoints;
 use crate::rates::Rates;
 use crate::recent_pages::RecentPages;
-use crate::waiting::Waiting;
 
 /// Port that needs no mention in an endpoint.
 const HTTPS_PORT: u16 = 443;
+/// Requests of an account that may wait for events at a time.
+const WAITING: u32 = 64;
 
 /// Settings of the operator.
 #[derive(Debug, Clone)]
@@ -71,7 +73,8 @@ pub struct Context {
     pub(crate) services: Services,
     pub(crate) throttle: Throttle,
     pub(crate) recent_pages: RecentPages,
-    pub(crate) waiting: Waiting,
+    /// Requests that wait for events.
+    pub(crate) waiting: Arc<Places>,
     pub(crate) page_key: PageKey,
 }
 
@@ -81,7 +84,7 @@ impl Context {
         Self {
             throttle: config.rates.throttle(),
             recent_pages: RecentPages::new(),
-            waiting: Waiting::default(),
+            waiting: Places::new(WAITING),
             page_key,
             config,
             services,

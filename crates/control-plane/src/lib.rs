@@ -22,7 +22,6 @@ mod pages;
 mod rates;
 mod recent_pages;
 mod shapes;
-mod waiting;
 mod watch;
 
 use std::sync::Arc;

@@ -10,11 +10,11 @@ use futures::Stream;
 use hearth_api::{ErrorKind, EventItem, EventPage};
 use hearth_identity::{Caller, Identities};
 use hearth_records::{Event, EventQuery, EventStart, Records, Resource, Taggable};
+use hearth_service::places::Place;
 use hearth_service::{Asked, Error, to_json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Context;
-use crate::waiting::{Place, WAITING};
 
 /// IAM action; it is asked about the image or network connector of each event.
 const ACTION: &str = "lambda:ListEvents";
@@ -46,7 +46,8 @@ impl Context {
         let last_seen = input.get("last-event-id").and_then(|id| id.parse().ok());
         let after = last_seen.or_else(|| input.large_number("after"));
         let place = self.waiting.take(&asked.caller().account).ok_or_else(|| {
-            let message = format!("{WAITING} requests of the account wait for events already.");
+            let waiting = self.waiting.limit();
+            let message = format!("{waiting} requests of the account wait for events already.");
             Error::new(ErrorKind::Throttling, message)
         })?;
         Ok(Watch {
@@ -82,11 +83,11 @@ impl Watch {
             let found = self.store.events(&query).await?;
             let last = found.last().map(|event| event.sequence);
             let is_full = found.len() == self.limit as usize;
-            let next_after = match (self.start, last) {
-                (_, Some(last)) if is_full => last,
-                (EventStart::After(after), last) => newest.max(after).max(last.unwrap_or_default()),
-                (EventStart::Last, last) => newest.max(last.unwrap_or_default()),
+            let seen = match self.start {
+                EventStart::After(after) => after.max(last.unwrap_or_default()),
+                EventStart::Last => last.unwrap_or_default(),
             };
+            let next_after = if is_full { seen } else { seen.max(newest) };
             let events = self.visible(found).await?;
             self.start = EventStart::After(next_after);
             let waits = events.is_empty() && Instant::now() < end;

@@ -212,10 +212,9 @@ impl Front {
 
     /// Writes what the machine says, if this still is the owner.
     async fn persist(&mut self, reason: Option<Reason>) -> Result<(), Unwritten> {
-        let mut to = self.record.clone();
-        to.generation += 1;
+        let mut to = self.record.entering(self.machine.phase());
+        // It may be on its way to another end already.
         to.state = self.machine.public_state();
-        to.phase = self.machine.phase();
         to.reason = reason;
         let now = self.host.clock.wall();
         to.suspended_at = match to.state {

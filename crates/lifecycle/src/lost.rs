@@ -30,10 +30,6 @@ impl Registry {
         if record.state == MicrovmState::Terminated {
             return Ok(());
         }
-        if record.owner.node != *self.node() {
-            tracing::error!(microvm = %id, owner = %record.owner.node, "another node's microVM is its to end");
-            return Err(Refusal::Internal);
-        }
         if record.state == MicrovmState::Pending && !self.knows(id) {
             // It may have been recorded a moment ago, and is handed over in the next.
             tokio::time::sleep(HANDOVER).await;
@@ -44,7 +40,7 @@ impl Registry {
                 other => Err(other),
             });
         }
-        let origin = Origin { cause: Cause::Api, actor };
+        let origin = Origin::api(actor);
         let Some(record) = self.ending(record, Reason::Success, &origin).await else {
             return Err(Refusal::Internal);
         };
@@ -84,9 +80,7 @@ impl Registry {
     /// The record of a microVM without a guest that is to be ended; nothing if it is no longer this
     /// registry's to end.
     async fn ending(&self, was: MicrovmRecord, reason: Reason, origin: &Origin) -> Option<MicrovmRecord> {
-        let mut to = was.clone();
-        to.generation += 1;
-        (to.state, to.phase) = (MicrovmState::Terminating, Phase::Terminating);
+        let mut to = was.entering(Phase::Terminating);
         to.reason = Some(reason);
         to.suspended_at = None;
         match self.host().change(&was, &to, origin).await {
@@ -103,9 +97,7 @@ impl Registry {
         let reason = reason.unwrap_or(Reason::NoImageVersion);
         tracing::error!(microvm = %was.id, %reason);
         self.host().release(&was, guest).await;
-        let mut to = was.clone();
-        to.generation += 1;
-        (to.state, to.phase) = (MicrovmState::Terminated, Phase::Terminated);
+        let mut to = was.entering(Phase::Terminated);
         to.reason = Some(reason);
         to.terminated_at = Some(self.host().clock.wall());
         let origin = Origin::of(Cause::Host);

@@ -15,10 +15,10 @@ use hearth_api::MicrovmId;
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{Reply, Request};
 use hearth_log_writer::{LineBuffer, LogWriter};
+use hearth_rate::Bucket;
 use hearth_records::{LogDestination, Logs};
 use hearth_vmm::Vm;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// How long a suspend waits for the last lines to be stored.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,32 +29,14 @@ const QUIET: Duration = Duration::from_millis(500);
 /// Lines of one microVM that are stored within a second in the long run. Storing one costs some 10
 /// µs of CPU time, and output is one of many things that a host has to do. What does not fit waits
 /// in the guest, and the newest of it is kept.
-const LINES_PER_SECOND: u32 = 5_000;
+const LINES_PER_SECOND: u64 = 5_000;
 
 /// Lines that may come at once.
-const LINES_AT_ONCE: u32 = 50_000;
+const LINES_AT_ONCE: u64 = 50_000;
 
-/// When what has been stored would have come at the long-run pace.
-#[derive(Debug)]
-struct Pace(Instant);
-
-impl Pace {
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Waits after so many lines until more may come.
-    async fn wait(&mut self, lines: usize) {
-        let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-        let now = Instant::now();
-        self.0 = self.0.max(now) + taken_by(lines);
-        tokio::time::sleep((self.0 - now).saturating_sub(taken_by(LINES_AT_ONCE))).await;
-    }
-}
-
-/// The time of so many lines at the long-run pace.
-fn taken_by(lines: u32) -> Duration {
-    Duration::from_secs(1) * lines / LINES_PER_SECOND
+/// The pace at which lines are stored.
+fn pace() -> Bucket {
+    Bucket::with_burst(LINES_PER_SECOND, LINES_AT_ONCE)
 }
 
 /// Where a microVM's output goes, and how far it has been written.
@@ -151,7 +133,7 @@ impl OutputLog {
         let mut expected = self.position.load(Ordering::Relaxed);
         let connection = vm.connect_guest().await.map_err(ClientError::Connection)?;
         let mut replies = Replies::request(connection, &Request::Output { from: expected }).await?;
-        let (mut buffer, mut pace) = (LineBuffer::default(), Pace::new());
+        let (mut buffer, pace) = (LineBuffer::default(), pace());
         while let Some(reply) = replies.next().await? {
             let Reply::Output { position, data, .. } = reply else { continue };
             let Some(room) = writer.room().await else { return Ok(()) };
@@ -166,7 +148,8 @@ impl OutputLog {
             let count = lines.len();
             room.send_until(lines, complete);
             self.position.store(complete, Ordering::Relaxed);
-            pace.wait(count).await;
+            // Until more may come.
+            tokio::time::sleep(pace.debit(count as u64)).await;
         }
         // The end of both streams: what has no end of line now gets none any more.
         if !buffer.is_empty()
@@ -185,25 +168,28 @@ fn missing(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn who_prints_without_end_is_slowed_down_and_a_long_traceback_is_not() {
-        let (began, mut pace) = (Instant::now(), Pace::new());
+        let (began, pace) = (Instant::now(), pace());
+        let stored = async |lines: u64| tokio::time::sleep(pace.debit(lines)).await;
         for _ in 0..10 {
-            pace.wait(LINES_AT_ONCE as usize / 10).await;
+            stored(LINES_AT_ONCE / 10).await;
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
         for _ in 0..100 {
-            pace.wait(LINES_PER_SECOND as usize / 10).await;
+            stored(LINES_PER_SECOND / 10).await;
         }
         assert!((9..=10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
         // Who has been silent for long may say much again, but not more than before.
         tokio::time::advance(Duration::from_secs(1000)).await;
         let again = Instant::now();
-        pace.wait(LINES_AT_ONCE as usize).await;
+        stored(LINES_AT_ONCE).await;
         assert_eq!(again.elapsed(), Duration::ZERO);
-        pace.wait(LINES_PER_SECOND as usize).await;
+        stored(LINES_PER_SECOND).await;
         assert_eq!(again.elapsed(), Duration::from_secs(1));
     }
 }

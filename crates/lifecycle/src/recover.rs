@@ -185,7 +185,8 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
 /// node has it meanwhile.
 async fn claim(registry: &Registry, record: MicrovmRecord) -> Option<MicrovmRecord> {
     let owner = record.owner.succeeded_by(registry.node().clone());
-    write(registry, record, |record| record.owner = owner).await
+    let claimed = MicrovmRecord { generation: record.generation + 1, owner, ..record.clone() };
+    write(registry, &record, claimed).await
 }
 
 impl Recovery {
@@ -242,7 +243,7 @@ impl Found {
                     tracing::error!(microvm = %record.id, error = %chain(&error), "a guest does not run on");
                 }
                 if record.state != MicrovmState::Running {
-                    record = write(registry, record, |record| enter(record, Phase::Running)).await?;
+                    record = write(registry, &record, record.entering(Phase::Running)).await?;
                 }
                 (Phase::Running, None)
             }
@@ -256,12 +257,9 @@ impl Found {
             }
             Verdict::Suspended => {
                 if record.state != MicrovmState::Suspended {
-                    let now = host.clock.wall();
-                    let enter = |record: &mut MicrovmRecord| {
-                        enter(record, Phase::Suspended);
-                        record.suspended_at = Some(now);
-                    };
-                    record = write(registry, record, enter).await?;
+                    let suspended_at = Some(host.clock.wall());
+                    let to = MicrovmRecord { suspended_at, ..record.entering(Phase::Suspended) };
+                    record = write(registry, &record, to).await?;
                 }
                 (Phase::Suspended, None)
             }
@@ -269,12 +267,12 @@ impl Found {
                 let reason = reason.or_else(|| record.reason.clone());
                 let reason = reason.unwrap_or_else(|| reason_to_end(&record, host.clock.wall()));
                 tracing::warn!(microvm = %record.id, %reason, "is ended");
-                let enter = |record: &mut MicrovmRecord| {
-                    enter(record, Phase::Terminating);
-                    record.reason = Some(reason.clone());
-                    record.suspended_at = None;
+                let to = MicrovmRecord {
+                    reason: Some(reason.clone()),
+                    suspended_at: None,
+                    ..record.entering(Phase::Terminating)
                 };
-                record = write(registry, record, enter).await?;
+                record = write(registry, &record, to).await?;
                 (Phase::Terminating, Some(Step::Terminate(reason)))
             }
         };
@@ -285,26 +283,15 @@ impl Found {
 
 /// Changes the record, again and again if it must: what is published next must be what it says.
 /// Nothing if somebody else has changed it.
-async fn write(
-    registry: &Registry,
-    was: MicrovmRecord,
-    change: impl FnOnce(&mut MicrovmRecord),
-) -> Option<MicrovmRecord> {
-    let mut to = was.clone();
-    to.generation += 1;
-    change(&mut to);
+async fn write(registry: &Registry, was: &MicrovmRecord, to: MicrovmRecord) -> Option<MicrovmRecord> {
     let origin = Origin::of(Cause::Host);
     loop {
-        match registry.host().records.change(&was, &to, &origin).await {
+        match registry.host().records.change(was, &to, &origin).await {
             Ok(()) => return Some(to),
             Err(Unwritten::Failed) => tokio::time::sleep(WRITE_PAUSE).await,
             Err(Unwritten::Stale(_)) => return None,
         }
     }
-}
-
-fn enter(record: &mut MicrovmRecord, phase: Phase) {
-    (record.phase, record.state) = (phase, phase.public_state());
 }
 
 /// Why a microVM was being ended during another step: that is recorded only when the step is over.

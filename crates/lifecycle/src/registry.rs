@@ -110,7 +110,7 @@ impl Registry {
 
     /// Launches a microVM whose row has been recorded as PENDING; returns at once.
     pub fn launch(self: &Arc<Self>, record: MicrovmRecord, actor: Option<Actor>) {
-        let origin = Origin { cause: Cause::Api, actor };
+        let origin = Origin::api(actor);
         self.supervise(record, None, Machine::launching(), Some(Step::Launch), origin);
     }
 

@@ -49,6 +49,7 @@ impl Host {
         origin: &Origin,
     ) -> Result<(), Unwritten> {
         if was.owner.node != self.node {
+            tracing::error!(microvm = %was.id, owner = %was.owner.node, "a microVM is another node's to change");
             return Err(Unwritten::Stale(Some(Box::new(was.clone()))));
         }
         self.records.change(was, to, origin).await

@@ -30,6 +30,7 @@ use hearth_api::AccountId;
 use hearth_identity::Identities;
 use hearth_records::{self as records, MissingLog};
 use hearth_service::pages::PageKey;
+use hearth_service::places::Places;
 use hearth_service::{Error, Exception};
 
 use self::access::GroupArn;
@@ -47,7 +48,7 @@ pub struct Logs {
     identities: Arc<Identities>,
     region: String,
     page_key: PageKey,
-    live_tails: Arc<live_tail::Places>,
+    live_tails: Arc<Places>,
     turns: Arc<turns::Turns>,
 }
 
@@ -60,7 +61,7 @@ impl Logs {
         page_key: PageKey,
         live_tail_sessions: u32,
     ) -> Arc<Self> {
-        let live_tails = live_tail::Places::new(live_tail_sessions);
+        let live_tails = Places::new(live_tail_sessions);
         let turns = turns::Turns::new();
         Arc::new(Self { store, identities, region: region.to_owned(), page_key, live_tails, turns })
     }

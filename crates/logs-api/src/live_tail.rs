@@ -1,7 +1,6 @@
 //! StartLiveTail: new events, once a second, until the client goes or three hours have passed.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use hearth_api::AccountId;
 use hearth_identity::Caller;
 use hearth_records::{LogEvent, MissingLog};
+use hearth_service::places::Place;
 use hearth_service::{Answer, Call, Error, Outcome, to_json};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -44,7 +44,7 @@ impl Logs {
             groups.push(name);
         }
         let place = self.live_tails.take(account).ok_or_else(|| {
-            let limit = self.live_tails.limit;
+            let limit = self.live_tails.limit();
             let message = format!("The account has {limit} Live Tail sessions already.");
             Error::new(crate::exception("LimitExceededException"), message)
         })?;
@@ -104,48 +104,6 @@ struct Session {
     logs: Logs,
     caller: Caller,
     _place: Place,
-}
-
-/// Sessions of each account.
-#[derive(Debug)]
-pub(super) struct Places {
-    /// How many an account may have at the same time.
-    limit: u32,
-    taken: Mutex<HashMap<AccountId, u32>>,
-}
-
-/// A session's place; given back when dropped.
-struct Place {
-    places: Arc<Places>,
-    account: AccountId,
-}
-
-impl Places {
-    pub(super) fn new(limit: u32) -> Arc<Self> {
-        Arc::new(Self { limit, taken: Mutex::default() })
-    }
-
-    fn take(self: &Arc<Self>, account: &AccountId) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(account.clone()).or_default();
-        if self.limit > 0 && *count >= self.limit {
-            return None;
-        }
-        *count += 1;
-        Some(Place { places: self.clone(), account: account.clone() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.account) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.account);
-            }
-        }
-    }
 }
 
 /// The next message, and the session unless that was its last.

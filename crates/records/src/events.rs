@@ -164,8 +164,8 @@ impl Origin {
     }
 
     /// What a call has asked for.
-    pub fn api(actor: Actor) -> Self {
-        Self { cause: Cause::Api, actor: Some(actor) }
+    pub fn api(actor: Option<Actor>) -> Self {
+        Self { cause: Cause::Api, actor }
     }
 }
 

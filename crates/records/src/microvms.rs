@@ -102,6 +102,12 @@ impl MicrovmRecord {
         }
     }
 
+    /// What it becomes with a change that brings it into this phase.
+    #[must_use]
+    pub fn entering(&self, phase: Phase) -> Self {
+        Self { generation: self.generation + 1, phase, state: phase.public_state(), ..self.clone() }
+    }
+
     /// The event of the change from `was` to this.
     pub fn changed_from(&self, was: &Self, origin: Origin, at: Timestamp) -> NewEvent {
         let (what, from, to) = if self.owner == was.owner {
@@ -119,7 +125,7 @@ impl MicrovmRecord {
             from: Some((times - 1).to_string().into()),
             to: Some(times.to_string().into()),
             reason: None,
-            ..self.appeared(Origin::api(actor.clone()), at)
+            ..self.appeared(Origin::api(Some(actor.clone())), at)
         }
     }
 

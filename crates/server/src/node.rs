@@ -1,10 +1,12 @@
 //! The name of this node in the records: made at the first start, kept in the data directory.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
 use hearth_records::NodeId;
+
+use crate::data_dir::write_private;
 
 const FILE: &str = "node";
 
@@ -18,14 +20,7 @@ pub(crate) fn id(data_dir: &Path) -> anyhow::Result<NodeId> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let id = uuid::Uuid::new_v4().to_string();
-    let mut file = tempfile::NamedTempFile::new_in(data_dir).context("cannot write the node's name")?;
-    writeln!(file, "{id}")
-        .and_then(|()| file.as_file().sync_all())
-        .context("cannot write the node's name")?;
-    file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::File::open(data_dir)
-        .and_then(|directory| directory.sync_all())
-        .with_context(|| format!("cannot sync {}", data_dir.display()))?;
+    write_private(&path, &id)?;
     Ok(NodeId::from_stored(id))
 }
 

@@ -21,6 +21,7 @@ mod misread;
 pub mod operation;
 pub mod pages;
 mod pipeline;
+pub mod places;
 pub mod query;
 mod record;
 pub mod rest_json;

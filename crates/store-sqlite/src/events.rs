@@ -141,7 +141,7 @@ mod tests {
             from: None,
             to: Some(to.into()),
             reason: Some(hearth_records::Reason::AppEnded { code: 3 }),
-            origin: Origin::api(Actor { principal: "p".to_owned(), request_id: "r".to_owned() }),
+            origin: Origin::api(Some(Actor { principal: "p".to_owned(), request_id: "r".to_owned() })),
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hearth_api::{AccountId, EndpointLabel, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 use hearth_records::{
-    Actor, Cause, ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms,
-    NodeId, Origin, Owner, Phase, Quotas, TokenClaim, Written,
+    Actor, ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms, NodeId,
+    Origin, Owner, Phase, Quotas, TokenClaim, Written,
 };
 use rusqlite::{Connection, Row, Transaction, params};
 
@@ -34,7 +34,7 @@ impl Microvms for Store {
         quotas: &Quotas,
     ) -> hearth_records::Result<InsertedMicrovm> {
         let (record, quotas) = (record.clone(), *quotas);
-        let origin = Origin { cause: Cause::Api, actor: actor.cloned() };
+        let origin = Origin::api(actor.cloned());
         let event = record.appeared(origin, Timestamp::now());
         self.write_microvm(record.id.clone(), Durability::Disk, move |tx| {
             let inserted = insert(tx, &record, token.as_ref(), &quotas)?;

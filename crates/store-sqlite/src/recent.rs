@@ -76,7 +76,7 @@ impl RecentMicrovms {
 mod tests {
     use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmState};
 
-    use hearth_records::MicrovmSettings;
+    use hearth_records::testing::settings;
 
     use super::*;
     use crate::Store;
@@ -84,23 +84,13 @@ mod tests {
     use rusqlite::Transaction;
 
     fn record(state: MicrovmState) -> MicrovmRecord {
-        let settings = MicrovmSettings {
-            minimum_memory_mib: 512,
-            execution_role_arn: None,
-            idle_policy: None,
-            maximum_duration_in_seconds: 60,
-            logging: None,
-            run_by: None,
-            ingress_network_connectors: Vec::new(),
-            egress_network_connectors: Vec::new(),
-        };
         let image = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
         let account = AccountId::from_stored("000000000000");
         let pending = MicrovmRecord::pending(
             account,
             image,
             ImageVersion::FIRST,
-            settings,
+            settings(),
             hearth_records::NodeId::nobody(),
         );
         MicrovmRecord { state, ..pending }

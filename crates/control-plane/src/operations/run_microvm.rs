@@ -120,8 +120,8 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     Ok(Answer::text(answer))
 }
 
-/// Records the microVM, after the payload of its run hook: whoever finds the record finds the
-/// payload too. A payload without a record is removed, here or by the next start of the server.
+/// Records the microVM, after the payload of its run hook, so that no record is without its
+/// payload. A payload without a record is removed, here or by the next start of the server.
 async fn insert(
     context: &Context,
     (record, payload): (&MicrovmRecord, Option<&str>),

@@ -17,6 +17,7 @@ use hearth_guest::{
 };
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_records::testing::settings;
 use hearth_records::{
     AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
     Microvms, NodeId, Quotas,
@@ -359,13 +360,10 @@ impl World {
     ) -> MicrovmRecord {
         let settings = MicrovmSettings {
             minimum_memory_mib: 2048,
-            execution_role_arn: None,
             idle_policy,
             maximum_duration_in_seconds: 28_800,
-            logging: None,
-            run_by: None,
-            ingress_network_connectors: Vec::new(),
             egress_network_connectors,
+            ..settings()
         };
         let account = AccountId::from_stored("000000000000");
         let mut record =

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmState, Timestamp};
 
+use super::settings;
 use crate::{
     Actor, Cause, ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSettings, Microvms,
     NodeId, Origin, Owner, Phase, Quota, Quotas, Reason, TokenClaim, Written,
@@ -35,19 +36,9 @@ impl Subject {
     }
 
     fn pending(&self, account: &str) -> MicrovmRecord {
-        let settings = MicrovmSettings {
-            minimum_memory_mib: 512,
-            execution_role_arn: None,
-            idle_policy: None,
-            maximum_duration_in_seconds: 60,
-            logging: None,
-            run_by: None,
-            ingress_network_connectors: Vec::new(),
-            egress_network_connectors: Vec::new(),
-        };
         let (arn, version) = self.version.clone();
         let account = AccountId::from_stored(account);
-        MicrovmRecord::pending(account, arn, version, settings, NodeId::from_stored("a"))
+        MicrovmRecord::pending(account, arn, version, settings(), NodeId::from_stored("a"))
     }
 
     async fn inserted(&self, account: &str) -> MicrovmRecord {
@@ -70,14 +61,14 @@ impl Subject {
         let record = self.inserted("1").await;
         assert_eq!((record.state, record.phase), (MicrovmState::Pending, Phase::Launching));
         let before = self.microvms.microvm_changes();
-        let mut to = next(&record, Phase::Suspended);
+        let mut to = record.entering(Phase::Suspended);
         to.reason = Some(Reason::RunsOn { why: "no room".to_owned() });
         to.suspended_at = Some(Timestamp::from_millis(5));
         assert_eq!(self.change(&record, &to).await, Written::Yes);
         assert_eq!(self.read(&record).await, to);
         assert!(self.microvms.microvm_changes() > before);
         assert!(self.microvms.microvms_alive().await.unwrap().contains(&to));
-        let ended = next(&to, Phase::Terminated);
+        let ended = to.entering(Phase::Terminated);
         assert_eq!(self.change(&to, &ended).await, Written::Yes);
         let alive = self.microvms.microvms_alive().await.unwrap();
         assert!(alive.iter().all(|other| other.id != record.id));
@@ -118,24 +109,24 @@ impl Subject {
 
     async fn a_stale_writer_gets_the_record_back(&self) {
         let was = self.inserted("1").await;
-        let to = next(&was, Phase::Running);
+        let to = was.entering(Phase::Running);
         assert_eq!(self.change(&was, &to).await, Written::Yes);
-        let late = next(&was, Phase::Terminating);
+        let late = was.entering(Phase::Terminating);
         assert_eq!(self.change(&was, &late).await, Written::Stale(Some(Box::new(to.clone()))));
         assert_eq!(self.read(&was).await, to);
         let unknown = self.pending("1");
-        assert_eq!(self.change(&unknown, &next(&unknown, Phase::Running)).await, Written::Stale(None));
+        assert_eq!(self.change(&unknown, &unknown.entering(Phase::Running)).await, Written::Stale(None));
     }
 
     async fn who_takes_over_shuts_the_former_owner_out(&self) {
         let was = self.inserted("1").await;
         for node in ["b", "a", "a"] {
             let former = self.read(&was).await;
-            let mut claimed = next(&former, former.phase);
+            let mut claimed = former.entering(former.phase);
             claimed.owner = former.owner.succeeded_by(NodeId::from_stored(node));
             assert_eq!(self.change(&former, &claimed).await, Written::Yes);
             // Even if it knows the generation.
-            let mut blind = next(&claimed, Phase::Running);
+            let mut blind = claimed.entering(Phase::Running);
             blind.owner = former.owner.clone();
             let seen = MicrovmRecord { owner: former.owner, ..claimed.clone() };
             assert_eq!(self.change(&seen, &blind).await, Written::Stale(Some(Box::new(claimed))));
@@ -148,7 +139,7 @@ impl Subject {
         let won = futures::future::join_all((0..20).map(|number| {
             let (was, subject) = (was.clone(), self);
             async move {
-                let mut to = next(&was, Phase::Running);
+                let mut to = was.entering(Phase::Running);
                 to.reason = Some(Reason::AppEnded { code: number });
                 (subject.change(&was, &to).await == Written::Yes).then_some(to)
             }
@@ -162,7 +153,7 @@ impl Subject {
         let was = self.inserted("1").await;
         let actor = Actor { principal: "p".to_owned(), request_id: "r".to_owned() };
         assert_eq!(self.microvms.revoke_tokens(&was.id, &actor).await.unwrap(), Some(1));
-        let to = next(&was, Phase::Running);
+        let to = was.entering(Phase::Running);
         assert_eq!(self.change(&was, &to).await, Written::Yes);
         assert_eq!(self.microvms.revoke_tokens(&was.id, &actor).await.unwrap(), Some(2));
         assert_eq!(self.read(&was).await.token_revocations, 2);
@@ -199,7 +190,7 @@ impl Subject {
         let (old, new, alive) =
             (self.inserted("1").await, self.inserted("1").await, self.inserted("1").await);
         for (record, at) in [(&old, 1000), (&new, 3000)] {
-            let mut ended = next(record, Phase::Terminated);
+            let mut ended = record.entering(Phase::Terminated);
             ended.terminated_at = Some(Timestamp::from_millis(at));
             assert_eq!(self.change(record, &ended).await, Written::Yes);
         }
@@ -208,9 +199,4 @@ impl Subject {
         self.read(&new).await;
         self.read(&alive).await;
     }
-}
-
-/// The record after it has come into this phase.
-fn next(was: &MicrovmRecord, phase: Phase) -> MicrovmRecord {
-    MicrovmRecord { generation: was.generation + 1, phase, state: phase.public_state(), ..was.clone() }
 }

@@ -8,17 +8,17 @@ use async_trait::async_trait;
 use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 
 use crate::{
-    Actor, Cause, ClientToken, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter,
-    MicrovmRecord, MicrovmSummary, Microvms, NewEvent, Origin, Quota, Quotas, Result, TokenClaim, Written,
+    Actor, ClientToken, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter, MicrovmRecord,
+    MicrovmSummary, Microvms, Origin, Quota, Quotas, Result, TokenClaim, Written,
 };
 
-/// MicroVMs in memory, of versions that can always be launched.
+/// MicroVMs in memory, of versions that can always be launched. Nobody reads events of them, so
+/// none are kept.
 #[derive(Debug, Default)]
 pub struct MemoryRecords {
     versions: Vec<ImageVersionRecord>,
     microvms: Mutex<BTreeMap<MicrovmId, MicrovmRecord>>,
     tokens: Mutex<Vec<ClientToken>>,
-    events: Mutex<Vec<NewEvent>>,
     changes: AtomicU64,
 }
 
@@ -47,13 +47,7 @@ impl MemoryRecords {
         self.microvms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every event, the oldest first.
-    pub fn events(&self) -> Vec<NewEvent> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn tell(&self, event: NewEvent) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -81,7 +75,7 @@ impl Microvms for MemoryRecords {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
-        actor: Option<&Actor>,
+        _: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedMicrovm> {
@@ -105,8 +99,7 @@ impl Microvms for MemoryRecords {
             return Ok(InsertedMicrovm::QuotaExceeded(Quota::Memory));
         }
         microvms.insert(record.id.clone(), record.clone());
-        let origin = Origin { cause: Cause::Api, actor: actor.cloned() };
-        self.tell(record.appeared(origin, Timestamp::now()));
+        self.changed();
         Ok(InsertedMicrovm::Inserted)
     }
 
@@ -118,7 +111,7 @@ impl Microvms for MemoryRecords {
         &self,
         was: &MicrovmRecord,
         to: &MicrovmRecord,
-        origin: &Origin,
+        _: &Origin,
     ) -> Result<Written<MicrovmRecord>> {
         let mut microvms = self.microvms();
         match microvms.get_mut(&to.id) {
@@ -128,15 +121,15 @@ impl Microvms for MemoryRecords {
             }
             known => return Ok(Written::Stale(known.map(|known| Box::new(known.clone())))),
         }
-        self.tell(to.changed_from(was, origin.clone(), Timestamp::now()));
+        self.changed();
         Ok(Written::Yes)
     }
 
-    async fn revoke_tokens(&self, id: &MicrovmId, actor: &Actor) -> Result<Option<u64>> {
+    async fn revoke_tokens(&self, id: &MicrovmId, _: &Actor) -> Result<Option<u64>> {
         let mut microvms = self.microvms();
         let Some(known) = microvms.get_mut(id) else { return Ok(None) };
         known.token_revocations += 1;
-        self.tell(known.revoked(known.token_revocations, actor, Timestamp::now()));
+        self.changed();
         Ok(Some(known.token_revocations))
     }
 
@@ -191,7 +184,7 @@ impl Microvms for MemoryRecords {
     async fn sweep_ended_microvms(&self, before: Timestamp) -> Result<bool> {
         let ended = |record: &MicrovmRecord| record.terminated_at.is_some_and(|at| at < before);
         self.microvms().retain(|_, record| !ended(record));
-        self.changes.fetch_add(1, Ordering::Release);
+        self.changed();
         Ok(false)
     }
 }

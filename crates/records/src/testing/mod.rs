@@ -9,3 +9,19 @@ mod memory;
 pub use conformance::Subject;
 pub use guarded::{BeforeWrite, Guarded};
 pub use memory::MemoryRecords;
+
+use crate::MicrovmSettings;
+
+/// The least that a caller of RunMicrovm can fix: 512 MiB for a minute, and nothing else.
+pub fn settings() -> MicrovmSettings {
+    MicrovmSettings {
+        minimum_memory_mib: 512,
+        execution_role_arn: None,
+        idle_policy: None,
+        maximum_duration_in_seconds: 60,
+        logging: None,
+        run_by: None,
+        ingress_network_connectors: Vec::new(),
+        egress_network_connectors: Vec::new(),
+    }
+}

@@ -14,7 +14,7 @@ use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Li
 use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
-use hearth_records::testing::MemoryRecords;
+use hearth_records::testing::{MemoryRecords, settings};
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -193,13 +193,10 @@ impl World {
     ) -> MicrovmId {
         let settings = MicrovmSettings {
             minimum_memory_mib: 2048,
-            execution_role_arn: None,
             idle_policy,
             maximum_duration_in_seconds: maximum_seconds,
             logging: Some(Logging::Disabled {}),
-            run_by: None,
-            ingress_network_connectors: Vec::new(),
-            egress_network_connectors: Vec::new(),
+            ..settings()
         };
         let account = AccountId::from_stored("000000000000");
         let arn = self.images[usize::from(hooked)].clone();
