@@ -1,5 +1,6 @@
 //! Network connectors and their versions, and the states that follow from them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,6 +11,8 @@ use hearth_api::{
 };
 
 use crate::error::Result;
+use crate::events::{Actor, NewEvent, Origin, Resource, What};
+use crate::owner::Written;
 use crate::quotas::{Quota, Quotas};
 use crate::tokens::{ClientToken, TokenClaim};
 
@@ -18,6 +21,8 @@ use crate::tokens::{ClientToken, TokenClaim};
 pub struct NetworkConnectorRecord {
     /// ARN without a version: the key.
     pub arn: NetworkConnectorArn,
+    /// Counts the changes of this record and of its versions, but for its tags.
+    pub generation: u64,
     /// Name.
     pub name: String,
     /// Tags.
@@ -103,6 +108,61 @@ impl NetworkConnectorRecord {
     }
 }
 
+/// The events of changes. Nothing is written when time passes, so what a change leads to by itself
+/// is told together with it: the time of such an event is when it will be so.
+impl NetworkConnectorRecord {
+    /// It is there, and ACTIVE soon.
+    pub fn appeared(&self, actor: Option<&Actor>, now: Timestamp) -> Vec<NewEvent> {
+        let (first, active) = (self.state(now).as_str(), NetworkConnectorState::Active.as_str());
+        let mut events = vec![self.event((What::State, None, Some(first.into())), actor, now)];
+        if self.state(now) == NetworkConnectorState::Pending {
+            let change = (What::State, Some(first.into()), Some(active.into()));
+            events.push(self.event(change, actor, self.active_at));
+        }
+        events
+    }
+
+    /// It has another latest version than it had, or still the same.
+    pub fn updated_from(&self, was: &Self, actor: Option<&Actor>, now: Timestamp) -> NewEvent {
+        let [was, is] = [was, self].map(|record| Some(record.latest.version.to_string().into()));
+        self.event((What::Version, was, is), actor, now)
+    }
+
+    /// It is deleted, and gone soon.
+    pub fn deleted(&self, actor: Option<&Actor>, now: Timestamp, gone_at: Timestamp) -> [NewEvent; 2] {
+        let (was, deleting) = (self.state(now).as_str(), NetworkConnectorState::Deleting.as_str());
+        [
+            self.event((What::State, Some(was.into()), Some(deleting.into())), actor, now),
+            self.event((What::State, Some(deleting.into()), None), actor, gone_at),
+        ]
+    }
+
+    /// One of its versions is deleted, and gone soon.
+    pub fn version_deleted(
+        &self,
+        version: NetworkConnectorVersion,
+        actor: Option<&Actor>,
+        gone_at: Timestamp,
+    ) -> NewEvent {
+        self.event((What::Version, Some(version.to_string().into()), None), actor, gone_at)
+    }
+
+    fn event(&self, (what, from, to): WhatFromTo, actor: Option<&Actor>, at: Timestamp) -> NewEvent {
+        NewEvent {
+            at,
+            account: self.arn.account.clone(),
+            resource: Resource::NetworkConnector(self.arn.clone()),
+            what,
+            from,
+            to,
+            reason: None,
+            origin: Origin::api(actor.cloned()),
+        }
+    }
+}
+
+type WhatFromTo = (What, Option<Cow<'static, str>>, Option<Cow<'static, str>>);
+
 impl NetworkConnectorVersionRecord {
     /// Its state at this time.
     pub fn state(&self, now: Timestamp) -> NetworkConnectorState {
@@ -141,10 +201,8 @@ pub enum InsertedNetworkConnector {
 /// What became of an update of a network connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpdatedNetworkConnector {
-    /// The rows are written.
-    Updated,
-    /// The connector is no longer what the caller took it for.
-    Changed,
+    /// The rows are written, or the connector is no longer what it was.
+    Written(Written<NetworkConnectorRecord>),
     /// The connector has as many versions as it may have.
     QuotaExceeded(Quota),
     /// The client token was used before.
@@ -152,10 +210,10 @@ pub enum UpdatedNetworkConnector {
 }
 
 /// What became of a deletion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeletedNetworkConnector {
-    /// It will be gone.
-    Deleted,
+    /// It will be gone, or the connector is no longer what it was.
+    Written(Written<NetworkConnectorRecord>),
     /// A microVM that has not ended or an image version refers to it.
     InUse,
 }
@@ -185,10 +243,12 @@ pub struct ConnectorPage<K> {
 /// Network connectors, as they are kept.
 #[async_trait]
 pub trait Connectors: Send + Sync + fmt::Debug {
-    /// Records a new connector with its first version, together with its client token.
+    /// Records a new connector with its first version, together with its client token and its
+    /// events.
     async fn insert_network_connector(
         &self,
         connector: &NetworkConnectorRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         now: Timestamp,
         quotas: &Quotas,
@@ -223,20 +283,26 @@ pub trait Connectors: Send + Sync + fmt::Debug {
     ) -> Result<Vec<NetworkConnectorVersionRecord>>;
 
     /// Writes the members of a connector that an update changes, and its latest version if that is
-    /// a new one. Nothing is written unless `former` is still the latest version.
+    /// a new one, together with the event, if the connector still is what it `was`.
     async fn update_network_connector(
         &self,
-        connector: &NetworkConnectorRecord,
-        former: NetworkConnectorVersion,
+        was: &NetworkConnectorRecord,
+        to: &NetworkConnectorRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
+        now: Timestamp,
         quotas: &Quotas,
     ) -> Result<UpdatedNetworkConnector>;
 
-    /// Lets a connector and its versions, or with a qualified ARN that version alone, be gone at
-    /// `gone_at`, unless somebody refers to it. One that is to be gone already stays as it is.
+    /// Lets a connector and its versions, or that version alone, be gone at `gone_at`, unless
+    /// somebody refers to it, if the connector still is what it `was`. One that is to be gone
+    /// already stays as it is.
     async fn delete_network_connector(
         &self,
-        arn: &NetworkConnectorArn,
+        was: &NetworkConnectorRecord,
+        version: Option<NetworkConnectorVersion>,
+        actor: Option<&Actor>,
+        now: Timestamp,
         gone_at: Timestamp,
     ) -> Result<DeletedNetworkConnector>;
 

@@ -46,22 +46,28 @@ pub struct NewEvent {
 pub enum What {
     /// Its state, for a microVM its phase.
     State,
+    /// Whether a version of an image may be launched.
+    Status,
     /// Who drives it.
     Owner,
     /// Which tokens of its endpoint are good: how often they have been revoked.
     Tokens,
+    /// Its latest version, or that one of its versions is there no more.
+    Version,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::State, Self::Owner, Self::Tokens];
+    pub const ALL: [Self; 5] = [Self::State, Self::Status, Self::Owner, Self::Tokens, Self::Version];
 
     /// Spelling in events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::State => "STATE",
+            Self::Status => "STATUS",
             Self::Owner => "OWNER",
             Self::Tokens => "TOKENS",
+            Self::Version => "VERSION",
         }
     }
 }
@@ -119,6 +125,8 @@ pub enum Cause {
     AppExit,
     /// The end of the VMM.
     VmmExit,
+    /// What a build has found.
+    Build,
     /// A failure of the host or of the service, or its start.
     Host,
     /// The operator has stopped the service.
@@ -127,7 +135,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Api,
         Self::Traffic,
         Self::Idle,
@@ -136,6 +144,7 @@ impl Cause {
         Self::Hook,
         Self::AppExit,
         Self::VmmExit,
+        Self::Build,
         Self::Host,
         Self::Operator,
     ];
@@ -151,6 +160,7 @@ impl Cause {
             Self::Hook => "HOOK",
             Self::AppExit => "APP_EXIT",
             Self::VmmExit => "VMM_EXIT",
+            Self::Build => "BUILD",
             Self::Host => "HOST",
             Self::Operator => "OPERATOR",
         }

@@ -46,6 +46,17 @@ impl Owner {
         Self { node, epoch: 1 }
     }
 
+    /// Nobody yet.
+    pub fn nobody() -> Self {
+        Self { node: NodeId::nobody(), epoch: 0 }
+    }
+
+    /// Whether this node may claim what is owned so when it starts: its own, of an earlier process,
+    /// and what nobody has claimed since an older version.
+    pub fn is_left_to(&self, node: &NodeId) -> bool {
+        self.node == *node || self.node == NodeId::nobody()
+    }
+
     /// The owner after this one.
     #[must_use]
     pub fn succeeded_by(&self, node: NodeId) -> Self {

@@ -1,10 +1,11 @@
-//! Why a microVM is in its state. What it says in English is made only where it is shown.
+//! Why a microVM or a build is in its state. What it says in English is made only where it is
+//! shown.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a microVM is in its state.
+/// Why a microVM or a build is in its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Reason {
@@ -70,6 +71,11 @@ pub enum Reason {
     StoppedUnsuspended,
     /// What drove it has failed.
     SupervisorLost,
+    /// Its build has failed.
+    BuildFailed {
+        /// Code and sentence, as the build's record has them.
+        why: String,
+    },
     /// What an earlier version of the service has recorded.
     Said {
         /// The sentence.
@@ -153,6 +159,7 @@ impl fmt::Display for Reason {
             Self::StoppedInLaunch => "The service was stopped while the MicroVM was being launched.",
             Self::StoppedUnsuspended => "The service was stopped and the MicroVM could not be suspended.",
             Self::SupervisorLost => "The service has failed while it was driving the MicroVM.",
+            Self::BuildFailed { why } => why,
             Self::Said { text } => text,
         };
         formatter.write_str(sentence)

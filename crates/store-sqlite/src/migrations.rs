@@ -54,6 +54,7 @@ pub(crate) const ALL: &[Migration] = migrations![
     11 "token_revocations" "0011",
     12 "counted_and_found" "0012",
     13 "owners_and_events" "0013",
+    14 "generations" "0014",
 ];
 
 /// Makes the steps that a database has not had, each in a transaction.

@@ -7,17 +7,18 @@
 use async_trait::async_trait;
 use hearth_api::{AccountId, NetworkConnectorArn, NetworkConnectorState, NetworkConnectorVersion, Timestamp};
 use hearth_records::{
-    ClientToken, ConnectorPage, ConnectorUpdate, Connectors, DeletedNetworkConnector,
+    Actor, ClientToken, ConnectorPage, ConnectorUpdate, Connectors, DeletedNetworkConnector,
     InsertedNetworkConnector, NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord,
-    Quotas, Result as Recorded, TokenClaim, UpdatedNetworkConnector,
+    Quotas, Result as Recorded, UpdatedNetworkConnector, Written,
 };
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Row, params};
 
-use crate::quotas::{of_connector_version, of_network_connector};
-use crate::rows::{json, moment, optional_moment, parsed, readable, to_json};
+use crate::events::tell;
+use crate::rows::{json, moment, optional_moment, parsed, readable};
 use crate::writer::Durability;
-use crate::{Result, Store, client_tokens, rows};
+use crate::{Result, Store, rows};
 
+mod changes;
 mod gone;
 #[cfg(test)]
 mod tests;
@@ -46,13 +47,21 @@ impl Connectors for Store {
     async fn insert_network_connector(
         &self,
         connector: &NetworkConnectorRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         now: Timestamp,
         quotas: &Quotas,
     ) -> Recorded<InsertedNetworkConnector> {
         let (connector, quotas, room) = (connector.clone(), *quotas, self.room());
-        self.write(Durability::Disk, move |tx| insert(tx, &connector, token.as_ref(), now, &quotas, room))
-            .await
+        let events = connector.appeared(actor, now);
+        self.write(Durability::Disk, move |tx| {
+            let inserted = changes::insert(tx, &connector, token.as_ref(), now, &quotas, room)?;
+            if inserted == InsertedNetworkConnector::Inserted {
+                events.iter().try_for_each(|event| tell(tx, event))?;
+            }
+            Ok(inserted)
+        })
+        .await
     }
 
     async fn network_connector(
@@ -120,23 +129,39 @@ impl Connectors for Store {
 
     async fn update_network_connector(
         &self,
-        connector: &NetworkConnectorRecord,
-        former: NetworkConnectorVersion,
+        was: &NetworkConnectorRecord,
+        to: &NetworkConnectorRecord,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
+        now: Timestamp,
         quotas: &Quotas,
     ) -> Recorded<UpdatedNetworkConnector> {
-        let (connector, quotas, room) = (connector.clone(), *quotas, self.room());
-        self.write(Durability::Disk, move |tx| update(tx, &connector, former, token.as_ref(), &quotas, room))
-            .await
+        let event = to.updated_from(was, actor, now);
+        let (was, to, quotas, room) = (was.clone(), to.clone(), *quotas, self.room());
+        let updated = UpdatedNetworkConnector::Written(Written::Yes);
+        self.write(Durability::Disk, move |tx| {
+            let outcome = changes::update(tx, &was, &to, token.as_ref(), now, &quotas, room)?;
+            if outcome == updated {
+                tell(tx, &event)?;
+            }
+            Ok(outcome)
+        })
+        .await
     }
 
     async fn delete_network_connector(
         &self,
-        arn: &NetworkConnectorArn,
+        was: &NetworkConnectorRecord,
+        version: Option<NetworkConnectorVersion>,
+        actor: Option<&Actor>,
+        now: Timestamp,
         gone_at: Timestamp,
     ) -> Recorded<DeletedNetworkConnector> {
-        let arn = arn.clone();
-        self.write(Durability::Disk, move |tx| delete(tx, &arn, gone_at)).await
+        let (was, actor) = (was.clone(), actor.cloned());
+        self.write(Durability::Disk, move |tx| {
+            changes::delete(tx, &was, version, actor.as_ref(), now, gone_at)
+        })
+        .await
     }
 
     async fn sweep_network_connectors(&self, before: Timestamp) -> Recorded<bool> {
@@ -144,179 +169,12 @@ impl Connectors for Store {
     }
 }
 
-fn insert(
-    tx: &Transaction<'_>,
-    connector: &NetworkConnectorRecord,
-    token: Option<&ClientToken>,
-    now: Timestamp,
-    quotas: &Quotas,
-    room: Result<()>,
-) -> Result<InsertedNetworkConnector> {
-    let claim = client_tokens::look_up(tx, token)?;
-    if claim != TokenClaim::Fresh {
-        return Ok(InsertedNetworkConnector::Token(claim));
-    }
-    // A repeat needs none.
-    room?;
-    let (arn, account) = (&connector.arn, &connector.arn.account);
-    let name_exists: bool = rows::value(
-        tx,
-        "SELECT EXISTS (SELECT 1 FROM network_connectors
-         WHERE account = ? AND name = ? AND (gone_at IS NULL OR gone_at > ?))",
-        params![account.as_str(), connector.name, now.as_millis()],
-    )?;
-    if name_exists {
-        return Ok(InsertedNetworkConnector::NameTaken);
-    }
-    if let Some(quota) = of_network_connector(quotas, tx, account, now)? {
-        return Ok(InsertedNetworkConnector::QuotaExceeded(quota));
-    }
-    client_tokens::insert(tx, token)?;
-    client_tokens::keep_newest(tx, token)?;
-    gone::forget_connectors(tx, account, now, quotas.network_connectors)?;
-    rows::run(
-        tx,
-        "INSERT INTO network_connectors (arn, account, name, latest_version, tags, modified_at, active_at,
-             updated, gone_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        params![
-            arn.to_string(),
-            account.as_str(),
-            connector.name,
-            connector.latest.version,
-            to_json(&connector.tags),
-            connector.modified_at.as_millis(),
-            connector.active_at.as_millis(),
-            connector.updated.map(ConnectorUpdate::as_str),
-            connector.gone_at.map(Timestamp::as_millis),
-        ],
-    )?;
-    insert_version(tx, &connector.latest)?;
-    Ok(InsertedNetworkConnector::Inserted)
-}
-
-fn update(
-    tx: &Transaction<'_>,
-    connector: &NetworkConnectorRecord,
-    former: NetworkConnectorVersion,
-    token: Option<&ClientToken>,
-    quotas: &Quotas,
-    room: Result<()>,
-) -> Result<UpdatedNetworkConnector> {
-    let claim = client_tokens::look_up(tx, token)?;
-    if claim != TokenClaim::Fresh {
-        return Ok(UpdatedNetworkConnector::Token(claim));
-    }
-    // A repeat needs none.
-    room?;
-    let (arn, now) = (&connector.arn, connector.modified_at);
-    let unchanged: bool = rows::value(
-        tx,
-        "SELECT EXISTS (SELECT 1 FROM network_connectors
-         WHERE arn = ? AND latest_version = ? AND gone_at IS NULL)",
-        params![arn.to_string(), former],
-    )?;
-    if !unchanged {
-        return Ok(UpdatedNetworkConnector::Changed);
-    }
-    let new_version = connector.latest.version != former;
-    if new_version && let Some(quota) = of_connector_version(quotas, tx, arn, now)? {
-        return Ok(UpdatedNetworkConnector::QuotaExceeded(quota));
-    }
-    client_tokens::insert(tx, token)?;
-    client_tokens::keep_newest(tx, token)?;
-    rows::run(
-        tx,
-        "UPDATE network_connectors SET latest_version = ?, modified_at = ?, updated = ? WHERE arn = ?",
-        params![
-            connector.latest.version,
-            connector.modified_at.as_millis(),
-            connector.updated.map(ConnectorUpdate::as_str),
-            arn.to_string(),
-        ],
-    )?;
-    if new_version {
-        gone::forget_versions(tx, arn, now, quotas.versions_per_network_connector)?;
-        insert_version(tx, &connector.latest)?;
-    }
-    Ok(UpdatedNetworkConnector::Updated)
-}
-
-fn delete(
-    tx: &Transaction<'_>,
-    arn: &NetworkConnectorArn,
-    gone_at: Timestamp,
-) -> Result<DeletedNetworkConnector> {
-    if is_used(tx, arn)? {
-        return Ok(DeletedNetworkConnector::InUse);
-    }
-    let (connector, version) = (arn.unqualified().to_string(), arn.version);
-    if version.is_none() {
-        rows::run(
-            tx,
-            "UPDATE network_connectors SET gone_at = ? WHERE arn = ? AND gone_at IS NULL",
-            params![gone_at.as_millis(), connector],
-        )?;
-    }
-    rows::run(
-        tx,
-        "UPDATE network_connector_versions SET gone_at = ?1
-         WHERE arn = ?2 AND (?3 IS NULL OR version = ?3) AND gone_at IS NULL",
-        params![gone_at.as_millis(), connector, version],
-    )?;
-    Ok(DeletedNetworkConnector::Deleted)
-}
-
-/// Whether a microVM that has not ended or an image version names exactly this ARN (`?1`) or one
-/// between `?2` and `?3`.
-const IS_USED: &str = "SELECT EXISTS (
-        SELECT 1 FROM microvms
-        WHERE state <> 'TERMINATED' AND json_extract(settings, '$.egressNetworkConnectors[0]') = ?1)
-    OR EXISTS (
-        SELECT 1 FROM microvms
-        WHERE state <> 'TERMINATED' AND json_extract(settings, '$.egressNetworkConnectors[0]') > ?2
-          AND json_extract(settings, '$.egressNetworkConnectors[0]') < ?3)
-    OR EXISTS (
-        SELECT 1 FROM image_versions
-        WHERE json_extract(configuration, '$.egressNetworkConnectors[0]') = ?1)
-    OR EXISTS (
-        SELECT 1 FROM image_versions
-        WHERE json_extract(configuration, '$.egressNetworkConnectors[0]') > ?2
-          AND json_extract(configuration, '$.egressNetworkConnectors[0]') < ?3)";
-
-/// Whether somebody refers to a connector: to any version of it when the ARN is unqualified.
-/// Neither image versions nor microVMs have more than one egress connector.
-fn is_used(tx: &Connection, arn: &NetworkConnectorArn) -> Result<bool> {
-    // Qualified ARNs lie between the unqualified one with a colon and with the
-    // character that follows it.
-    let versions = |end: char| arn.version.is_none().then(|| format!("{arn}{end}"));
-    rows::value(tx, IS_USED, (arn.to_string(), versions(':'), versions(';')))
-}
-
-fn insert_version(tx: &Connection, version: &NetworkConnectorVersionRecord) -> Result<()> {
-    rows::run(
-        tx,
-        "INSERT INTO network_connector_versions (arn, version, configuration, operator_role, created_at, active_at,
-             gone_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
-        params![
-            version.arn.to_string(),
-            version.version,
-            to_json(&version.configuration),
-            version.operator_role,
-            version.created_at.as_millis(),
-            version.active_at.as_millis(),
-            version.gone_at.map(Timestamp::as_millis),
-        ],
-    )?;
-    Ok(())
-}
-
 fn connector_record(row: &Row<'_>) -> Result<NetworkConnectorRecord> {
     let arn = parsed(row, "arn", NetworkConnectorArn::parse)?;
     let gone_at = optional_moment(row, "gone_at")?;
     let updated = row.get::<_, Option<String>>("updated")?;
     Ok(NetworkConnectorRecord {
+        generation: row.get::<_, i64>("generation")? as u64,
         name: row.get("name")?,
         tags: json(row, "tags")?,
         modified_at: moment(row, "modified_at")?,

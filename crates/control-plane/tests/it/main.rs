@@ -6,6 +6,7 @@
 
 mod authentication;
 mod authorization;
+mod events;
 mod extensions;
 mod hang_ups;
 mod images;

@@ -63,7 +63,7 @@ async fn recorded(api: &Api, name: &str, active_at: i64, gone_at: Option<i64>) -
     let record = record(name, active_at, gone_at);
     let now = Timestamp::from_millis(1000);
     let quotas = hearth_records::Quotas::default();
-    let inserted = api.store.insert_network_connector(&record, None, now, &quotas).await.unwrap();
+    let inserted = api.store.insert_network_connector(&record, None, None, now, &quotas).await.unwrap();
     assert_eq!(inserted, InsertedNetworkConnector::Inserted);
     record.arn.id
 }
@@ -73,6 +73,7 @@ fn record(name: &str, active_at: i64, gone_at: Option<i64>) -> NetworkConnectorR
     let at = Timestamp::from_millis;
     NetworkConnectorRecord {
         arn: arn.clone(),
+        generation: 0,
         name: name.to_owned(),
         tags: [("team".to_owned(), "a".to_owned())].into(),
         modified_at: at(1000),

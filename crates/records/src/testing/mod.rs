@@ -3,10 +3,13 @@
 
 #[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
 mod conformance;
+#[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
+mod connectors;
 mod guarded;
 mod memory;
 
 pub use conformance::Subject;
+pub use connectors::connectors_conform;
 pub use guarded::{BeforeWrite, Guarded};
 pub use memory::MemoryRecords;
 

@@ -1,8 +1,11 @@
 //! What one account's connectors cost everybody is bounded, on a database in memory.
 
+use super::changes::IS_USED;
 use super::*;
+use crate::client_tokens;
 use hearth_records::{
-    Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs as _, Quota, Taggable, Tags, Tokens,
+    ClientToken, Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs as _, Quota, Taggable,
+    Tags, TokenClaim, Tokens,
 };
 
 fn at(millis: i64) -> Timestamp {
@@ -18,6 +21,7 @@ fn record(name: &str) -> NetworkConnectorRecord {
     let configuration = r#"{"VpcEgressConfiguration":{"SubnetIds":["subnet-1"]}}"#;
     NetworkConnectorRecord {
         arn: arn.clone(),
+        generation: 0,
         name: name.to_owned(),
         tags: [].into(),
         modified_at: at(1000),
@@ -51,6 +55,16 @@ fn rows(store: &Store, table: &str) -> i64 {
     store.number(&format!("SELECT count(*) FROM {table}"))
 }
 
+async fn found(store: &Store, arn: &NetworkConnectorArn, now: Timestamp) -> NetworkConnectorRecord {
+    let key = NetworkConnectorKey { arn, name: None };
+    store.network_connector(&key, now).await.unwrap().unwrap()
+}
+
+async fn deleted(store: &Store, was: &NetworkConnectorRecord, version: Option<u32>, gone_at: i64) {
+    let written = store.delete_network_connector(was, version, None, at(gone_at - 1), at(gone_at));
+    assert_eq!(written.await.unwrap(), DeletedNetworkConnector::Written(Written::Yes));
+}
+
 /// The kind: nobody can use the last of anything, by making and deleting either.
 #[tokio::test]
 async fn an_account_has_so_many_connectors_and_as_many_deleted_ones() {
@@ -61,20 +75,19 @@ async fn an_account_has_so_many_connectors_and_as_many_deleted_ones() {
         let now = at(2000 + n);
         for name in ["a", "b"] {
             let record = record(name);
-            let inserted = store.insert_network_connector(&record, None, now, &quotas).await.unwrap();
+            let inserted = store.insert_network_connector(&record, None, None, now, &quotas).await.unwrap();
             assert_eq!(inserted, InsertedNetworkConnector::Inserted);
             made.push(record.arn);
         }
-        let refused = store.insert_network_connector(&record("c"), None, now, &quotas).await.unwrap();
+        let refused = store.insert_network_connector(&record("c"), None, None, now, &quotas).await.unwrap();
         assert_eq!(refused, InsertedNetworkConnector::QuotaExceeded(Quota::NetworkConnectors));
         for arn in made.iter().rev().take(2) {
-            store.delete_network_connector(arn, at(2001 + n)).await.unwrap();
+            deleted(&store, &found(&store, arn, now).await, None, 2001 + n).await;
         }
     }
     assert!(rows(&store, "network_connectors") <= 2 + 2);
     assert_eq!(rows(&store, "network_connectors"), rows(&store, "network_connector_versions"));
-    let key = NetworkConnectorKey { arn: made.last().unwrap(), name: None };
-    let last = store.network_connector(&key, at(3000)).await.unwrap().unwrap();
+    let last = found(&store, made.last().unwrap(), at(3000)).await;
     assert!(last.is_gone(at(3000)), "the last ones are remembered");
 }
 
@@ -83,20 +96,25 @@ async fn a_connector_has_so_many_versions_and_as_many_deleted_ones() {
     let store = Store::temporary().await.unwrap();
     let quotas = quotas(10, 2);
     let mut connector = record("a");
-    store.insert_network_connector(&connector, None, at(1000), &quotas).await.unwrap();
+    store.insert_network_connector(&connector, None, None, at(1000), &quotas).await.unwrap();
     for n in 0..10 {
-        let former = connector.latest.version;
-        connector.modified_at = at(2000 + n);
-        connector.latest.version += 1;
-        let updated = store.update_network_connector(&connector, former, None, &quotas).await.unwrap();
-        assert_eq!(updated, UpdatedNetworkConnector::Updated);
-        let mut next = connector.clone();
-        next.latest.version += 1;
-        let refused =
-            store.update_network_connector(&next, next.latest.version - 1, None, &quotas).await.unwrap();
-        assert_eq!(refused, UpdatedNetworkConnector::QuotaExceeded(Quota::VersionsPerNetworkConnector));
-        let former = NetworkConnectorArn { version: Some(former), ..connector.arn.clone() };
-        store.delete_network_connector(&former, at(2001 + n)).await.unwrap();
+        let now = at(2000 + n);
+        let next = |was: &NetworkConnectorRecord| {
+            let mut to = was.clone();
+            to.latest.version += 1;
+            to.generation += 1;
+            to
+        };
+        let (was, former) = (connector.clone(), connector.latest.version);
+        connector = next(&was);
+        let updated = store.update_network_connector(&was, &connector, None, None, now, &quotas);
+        assert_eq!(updated.await.unwrap(), UpdatedNetworkConnector::Written(Written::Yes));
+        let third = next(&connector);
+        let refused = store.update_network_connector(&connector, &third, None, None, now, &quotas);
+        let full = UpdatedNetworkConnector::QuotaExceeded(Quota::VersionsPerNetworkConnector);
+        assert_eq!(refused.await.unwrap(), full);
+        deleted(&store, &connector, Some(former), 2001 + n).await;
+        connector.generation += 1;
     }
     assert!(rows(&store, "network_connector_versions") <= 2 + 2);
 }
@@ -109,7 +127,7 @@ async fn so_many_client_tokens_of_connectors_are_kept() {
         SELECT '000000000000', 'CreateNetworkConnector', n, '', '{}', n FROM n";
     store.execute(fill);
     let quotas = Quotas::default();
-    store.insert_network_connector(&record("a"), Some(token("new")), at(1000), &quotas).await.unwrap();
+    store.insert_network_connector(&record("a"), None, Some(token("new")), at(1000), &quotas).await.unwrap();
     assert_eq!(rows(&store, "client_tokens"), i64::from(client_tokens::KEPT));
     for (known, kept) in [("new", true), ("1499", true), ("501", true), ("500", false)] {
         let claim = store.client_token(&token(known)).await.unwrap();
@@ -123,9 +141,9 @@ async fn gone_connectors_and_versions_are_removed_after_a_while() {
     let quotas = Quotas::default();
     for (name, gone_at) in [("early", Some(4000)), ("late", Some(6000)), ("there", None)] {
         let record = record(name);
-        store.insert_network_connector(&record, None, at(1000), &quotas).await.unwrap();
+        store.insert_network_connector(&record, None, None, at(1000), &quotas).await.unwrap();
         if let Some(gone_at) = gone_at {
-            store.delete_network_connector(&record.arn, at(gone_at)).await.unwrap();
+            deleted(&store, &record, None, gone_at).await;
         }
     }
     assert!(!store.sweep_network_connectors(at(5000)).await.unwrap());
@@ -156,7 +174,7 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let store = Store::temporary().await.unwrap();
     let quotas = Quotas::default();
     let connector = record("a");
-    store.insert_network_connector(&connector, None, at(1000), &quotas).await.unwrap();
+    store.insert_network_connector(&connector, None, None, at(1000), &quotas).await.unwrap();
     store.create_log_group(&account(), "g", &[].into()).await.unwrap();
     // Of procfs statvfs(3) says that it has no room at all.
     let full = Store { path: std::path::Path::new("/proc/self/stat").into(), ..store.clone() };
@@ -165,8 +183,8 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let delete = IdentityWrite::Delete { account: account(), kind: IdentityKind::User, name: "ann".into() };
     let tagged = Taggable::NetworkConnector(connector.arn.clone());
     let refusals = [
-        full.insert_network_connector(&record("b"), None, at(1000), &quotas).await.err(),
-        full.update_network_connector(&connector, 1, None, &quotas).await.err(),
+        full.insert_network_connector(&record("b"), None, None, at(1000), &quotas).await.err(),
+        full.update_network_connector(&connector, &connector, None, None, at(1000), &quotas).await.err(),
         full.replace_tags(&tagged, &[].into(), &[].into()).await.err(),
         full.create_log_group(&account(), "h", &[].into()).await.err(),
         full.create_log_stream(&account(), "g", "s").await.err(),
@@ -187,6 +205,11 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     full.write_identities(&[IdentityWrite::Put(gone)]).await.unwrap();
     full.write_identities(&[delete]).await.unwrap();
     full.delete_log_group(&account(), "g").await.unwrap();
-    let deleted = full.delete_network_connector(&connector.arn, at(2000)).await.unwrap();
-    assert_eq!(deleted, DeletedNetworkConnector::Deleted);
+    deleted(&full, &connector, None, 2000).await;
+}
+
+#[tokio::test]
+async fn connectors_conform() {
+    let store = Store::temporary().await.unwrap();
+    hearth_records::testing::connectors_conform(&store, record).await;
 }

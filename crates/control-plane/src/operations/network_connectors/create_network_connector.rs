@@ -7,7 +7,7 @@ use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb, to_json};
 
 use super::shapes::{CLIENT_TOKEN, CONFIGURATION, NAME, ROLE};
 use super::{CONNECTORS, answering, conflict, first_answer, invalid, now, requirements, settled, views};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
 use crate::operations::idempotency::client_token;
@@ -45,6 +45,7 @@ async fn run(context: &Context, call: Call) -> Outcome {
     let now = now();
     let connector = NetworkConnectorRecord {
         arn: arn.clone(),
+        generation: 0,
         name: request.name.clone(),
         tags,
         modified_at: now,
@@ -67,7 +68,7 @@ async fn run(context: &Context, call: Call) -> Outcome {
     let inserted = context
         .services
         .store
-        .insert_network_connector(&connector, token, now, &context.config.quotas)
+        .insert_network_connector(&connector, Some(&actor(&call)), token, now, &context.config.quotas)
         .await?;
     let answer = match inserted {
         InsertedNetworkConnector::Inserted => answer,

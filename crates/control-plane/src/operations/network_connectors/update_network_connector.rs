@@ -4,14 +4,14 @@ use hearth_api::{
     NetworkConnectorState, NetworkConnectorUpdateStatus, Timestamp, UpdateNetworkConnectorRequest,
 };
 use hearth_records::{
-    ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector,
+    ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord, UpdatedNetworkConnector, Written,
 };
 use hearth_service::shape::{Member, optional};
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
 use super::shapes::{CLIENT_TOKEN, CONFIGURATION, IDENTIFIER, ROLE};
 use super::{CONNECTOR, answering, conflict, first_answer, requirements, settled, views};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
 use crate::named_connectors::{NamedConnector, Which};
@@ -35,13 +35,13 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
 );
 
 async fn run(context: &Context, call: Call, named: NamedConnector) -> Outcome {
-    let NamedConnector { record: connector, now, .. } = named;
+    let NamedConnector { record: mut connector, now, .. } = named;
     let mut request: UpdateNetworkConnectorRequest = call.read()?;
     let token = request.client_token.take();
     let store = &context.services.store;
-    let token = |answer: &str| {
-        client_token(&call.caller().account, NAMED, token.clone(), &(&connector.arn, &request), answer)
-    };
+    let arn = connector.arn.clone();
+    let token =
+        |answer: &str| client_token(&call.caller().account, NAMED, token.clone(), &(&arn, &request), answer);
     // A repeated call gets its answer although its first one is in progress.
     if let Some(token) = token("")
         && let Some(answer) = first_answer(store.client_token(&token).await?)?
@@ -49,26 +49,33 @@ async fn run(context: &Context, call: Call, named: NamedConnector) -> Outcome {
         return Ok(Answer::text(answer));
     }
     if let Some(role) = &request.operator_role {
-        context.authorize_pass_role(&call, role, &connector.arn.to_string())?;
+        context.authorize_pass_role(&call, role, &arn.to_string())?;
     }
     check_state(&connector, now)?;
-    let changed = change(&connector, &request, now)?;
-    let answer = to_json(&views::updated(&changed, now));
-    let written = store
-        .update_network_connector(&changed, connector.latest.version, token(&answer), &context.config.quotas)
-        .await?;
-    let answer = match written {
-        UpdatedNetworkConnector::Updated => answer,
-        UpdatedNetworkConnector::Changed => {
-            let message = format!("The network connector {} was changed by another request.", connector.arn);
-            return Err(conflict(message));
+    let (actor, quotas) = (actor(&call), &context.config.quotas);
+    loop {
+        let changed = change(&connector, &request, now)?;
+        let answer = to_json(&views::updated(&changed, now));
+        let token = token(&answer);
+        let updated = store.update_network_connector(&connector, &changed, Some(&actor), token, now, quotas);
+        match updated.await? {
+            UpdatedNetworkConnector::Written(Written::Yes) => return Ok(Answer::text(answer)),
+            // A version that nobody needs was deleted, or an update changed nothing.
+            UpdatedNetworkConnector::Written(Written::Stale(Some(known)))
+                if known.latest == connector.latest =>
+            {
+                connector = *known;
+            }
+            UpdatedNetworkConnector::Written(Written::Stale(_)) => {
+                let message = format!("The network connector {arn} was changed by another request.");
+                return Err(conflict(message));
+            }
+            UpdatedNetworkConnector::QuotaExceeded(quota) => return Err(quota_exceeded(quota, quotas)),
+            UpdatedNetworkConnector::Token(claim) => {
+                return Ok(Answer::text(first_answer(claim)?.unwrap_or(answer)));
+            }
         }
-        UpdatedNetworkConnector::QuotaExceeded(quota) => {
-            return Err(quota_exceeded(quota, &context.config.quotas));
-        }
-        UpdatedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
-    };
-    Ok(Answer::text(answer))
+    }
 }
 
 fn check_state(connector: &NetworkConnectorRecord, now: Timestamp) -> Result<(), Error> {
@@ -93,7 +100,7 @@ fn change(
     request: &UpdateNetworkConnectorRequest,
     now: Timestamp,
 ) -> Result<NetworkConnectorRecord, Error> {
-    let former = &connector.latest;
+    let (former, generation) = (&connector.latest, connector.generation + 1);
     let configuration = match request.configuration.clone() {
         Some(mut configuration) => {
             requirements::complete(&mut configuration)?;
@@ -103,7 +110,11 @@ fn change(
     };
     let operator_role = request.operator_role.clone().unwrap_or_else(|| former.operator_role.clone());
     if configuration == former.configuration && operator_role == former.operator_role {
-        return Ok(NetworkConnectorRecord { updated: Some(ConnectorUpdate::NoChange), ..connector.clone() });
+        return Ok(NetworkConnectorRecord {
+            updated: Some(ConnectorUpdate::NoChange),
+            generation,
+            ..connector.clone()
+        });
     }
     let latest = NetworkConnectorVersionRecord {
         arn: connector.arn.clone(),
@@ -115,6 +126,7 @@ fn change(
         gone_at: None,
     };
     Ok(NetworkConnectorRecord {
+        generation,
         modified_at: now,
         updated: Some(ConnectorUpdate::NewVersion),
         latest,

@@ -1,7 +1,7 @@
 //! Updates, versions and deletion.
 
 use hearth_api::Timestamp;
-use hearth_records::{ConnectorUpdate, Connectors as _, UpdatedNetworkConnector};
+use hearth_records::{ConnectorUpdate, Connectors as _, UpdatedNetworkConnector, Written};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -114,19 +114,17 @@ async fn what_is_not_active_or_being_updated_is_left_alone() {
     let deleting = recorded(&api, "deleting", 2000, Some(NEVER)).await;
     let quotas = hearth_records::Quotas::default();
     let mut updating = record("updating", 2000, None);
-    api.store.insert_network_connector(&updating, None, Timestamp::from_millis(1000), &quotas).await.unwrap();
+    api.store
+        .insert_network_connector(&updating, None, None, Timestamp::from_millis(1000), &quotas)
+        .await
+        .unwrap();
+    let was = updating.clone();
     updating.updated = Some(ConnectorUpdate::NewVersion);
     updating.latest.version = 2;
     updating.latest.active_at = Timestamp::from_millis(NEVER);
-    assert_eq!(
-        api.store.update_network_connector(&updating, 1, None, &quotas).await.unwrap(),
-        UpdatedNetworkConnector::Updated
-    );
-    assert_eq!(
-        api.store.update_network_connector(&updating, 1, None, &quotas).await.unwrap(),
-        UpdatedNetworkConnector::Changed,
-        "somebody else was faster"
-    );
+    let now = Timestamp::from_millis(2000);
+    let updated = api.store.update_network_connector(&was, &updating, None, None, now, &quotas);
+    assert_eq!(updated.await.unwrap(), UpdatedNetworkConnector::Written(Written::Yes));
     let arn = connector_arn(&updating.arn.id);
     for (method, id, expected) in [
         (

@@ -3,7 +3,7 @@
 use hearth_api::{NetworkConnectorState, Timestamp};
 use hearth_records::{
     ConnectorPage, Connectors as _, DeletedNetworkConnector, InsertedNetworkConnector, NetworkConnectorKey,
-    Quotas,
+    Quotas, Written,
 };
 use hearth_store_sqlite::Store;
 
@@ -17,7 +17,7 @@ async fn states_go_on_over_a_restart() {
     let arn = record.arn.clone();
     let key = NetworkConnectorKey { arn: &arn, name: None };
     let store = Store::open(&file).await.unwrap();
-    let inserted = store.insert_network_connector(&record, None, at(1000), &quotas).await.unwrap();
+    let inserted = store.insert_network_connector(&record, None, None, at(1000), &quotas).await.unwrap();
     assert_eq!(inserted, InsertedNetworkConnector::Inserted);
     assert_eq!(store.network_connector(&key, at(1999)).await.unwrap().as_ref(), Some(&record));
     assert_eq!(record.state(at(1999)), NetworkConnectorState::Pending);
@@ -27,8 +27,8 @@ async fn states_go_on_over_a_restart() {
     let found = store.network_connector(&key, at(2000)).await.unwrap().unwrap();
     assert_eq!((found.state(at(2000)), found.latest_active), (NetworkConnectorState::Active, Some(1)));
     assert_eq!(found.tags, record.tags);
-    let deleted = store.delete_network_connector(&arn, at(4000)).await.unwrap();
-    assert_eq!(deleted, DeletedNetworkConnector::Deleted);
+    let deleted = store.delete_network_connector(&found, None, None, at(3000), at(4000)).await.unwrap();
+    assert_eq!(deleted, DeletedNetworkConnector::Written(Written::Yes));
     store.close().await;
 
     let store = Store::open(&file).await.unwrap();
@@ -43,6 +43,9 @@ async fn states_go_on_over_a_restart() {
     for (now, expected) in
         [(3999, InsertedNetworkConnector::NameTaken), (4000, InsertedNetworkConnector::Inserted)]
     {
-        assert_eq!(store.insert_network_connector(&next, None, at(now), &quotas).await.unwrap(), expected);
+        assert_eq!(
+            store.insert_network_connector(&next, None, None, at(now), &quotas).await.unwrap(),
+            expected
+        );
     }
 }

@@ -22,7 +22,7 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     web.latest.configuration.vpc_egress_configuration.associated_compute_resource_types =
         Some(vec![ComputeResourceType::WebFunction]);
     let (now, quotas) = (Timestamp::from_millis(1000), hearth_records::Quotas::default());
-    api.store.insert_network_connector(&web, None, now, &quotas).await.unwrap();
+    api.store.insert_network_connector(&web, None, None, now, &quotas).await.unwrap();
     let web = web.arn.to_string();
     let pending = connector_arn(&recorded(&api, "pending", NEVER, None).await);
     let deleting = connector_arn(&recorded(&api, "deleting", 2000, Some(NEVER)).await);
