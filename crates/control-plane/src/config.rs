@@ -6,7 +6,7 @@ use hearth_api::{AccountId, EndpointLabel};
 use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
-use hearth_lifecycle::Registry;
+use hearth_node::Node;
 use hearth_records::{Quotas, Records};
 use hearth_service::pages::PageKey;
 use hearth_service::places::Places;
@@ -54,8 +54,8 @@ pub struct ControlPlaneConfig {
 pub struct Services {
     /// Database.
     pub store: Arc<dyn Records>,
-    /// MicroVMs that have not ended.
-    pub registry: Arc<Registry>,
+    /// Drives microVMs.
+    pub node: Arc<dyn Node>,
     /// Image builds.
     pub image_builder: Arc<ImageBuilder>,
     /// Who calls, and what they may do.

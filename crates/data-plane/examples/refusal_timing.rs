@@ -87,7 +87,7 @@ fn cases(world: &World) -> Vec<Case> {
     let ended = MicrovmId::new();
     let of_ended = world.issue(&Claims { microvm: ended.clone(), ..claims });
     let records = [ended, MicrovmId::new()].into_iter().zip(ENDED.map(str::to_owned));
-    world.backend.ended.lock().unwrap().extend(records);
+    world.node.ended.lock().unwrap().extend(records);
     let flipped = |at: usize| {
         let mut token = good.clone().into_bytes();
         token[at] = if token[at] == b'A' { b'B' } else { b'A' };

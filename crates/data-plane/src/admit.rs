@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use hearth_api::MicrovmId;
 use hearth_auth::{TokenError, TokenKind};
-use hearth_lifecycle::{Endpoint, Ingress};
+use hearth_node::{Endpoint, Ingress, Node};
 use http::{HeaderMap, HeaderName};
 
-use crate::backend::Backend;
 use crate::refusal::Refusal;
 use crate::route::DEFAULT_PORT;
 use crate::shared::Shared;
@@ -58,20 +57,20 @@ pub(crate) fn token<'a>(headers: &'a HeaderMap, offer: &Offer<'a>) -> Option<&'a
 /// The token is judged by itself first. Which host was asked is only ever compared with that of the
 /// token's own microVM: hosts that exist and hosts that do not take the same way, and an unknown
 /// host costs no look at the database.
-pub(crate) async fn admit<B: Backend>(
+pub(crate) async fn admit<N: Node>(
     token: Option<&str>,
     label: Option<&str>,
     port: Option<u16>,
     now_seconds: i64,
-    shared: &Shared<B>,
-) -> Result<Admitted<B::App>, Refusal> {
+    shared: &Shared<N>,
+) -> Result<Admitted<N::Life>, Refusal> {
     let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::TokenMissing)?;
     let claims = shared.opened.open(&shared.keys, token).map_err(|error| match error {
         TokenError::Malformed => Refusal::TokenMissing,
         _ => Refusal::TokenRejected,
     })?;
     let label = label.filter(|_| claims.is_valid_at(now_seconds)).ok_or(Refusal::TokenRejected)?;
-    let found = shared.backend.endpoint(&claims.microvm);
+    let found = shared.node.endpoint(&claims.microvm);
     let is_alive = found.is_some();
     let (is_endpoint, ingress, running) = if let Some(Endpoint { label: its, ingress, running }) = found {
         (*its == *label, ingress, running)
@@ -97,9 +96,9 @@ pub(crate) async fn admit<B: Backend>(
 }
 
 /// Reads the disk, which is not for the threads that serve connections.
-async fn has_been_endpoint_of<B: Backend>(label: &str, microvm: &MicrovmId, shared: &Shared<B>) -> bool {
-    let (backend, label, microvm) = (Arc::clone(&shared.backend), label.to_owned(), microvm.clone());
-    let looking = async move { backend.was_endpoint_of(&label, &microvm).await };
+async fn has_been_endpoint_of<N: Node>(label: &str, microvm: &MicrovmId, shared: &Shared<N>) -> bool {
+    let (node, label, microvm) = (Arc::clone(&shared.node), label.to_owned(), microvm.clone());
+    let looking = async move { node.was_endpoint_of(&label, &microvm).await };
     // It fails when the server ends.
     shared.server.spawn(looking).await.unwrap_or(false)
 }

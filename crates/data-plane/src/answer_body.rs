@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hearth_lifecycle::Passing;
+use hearth_node::Passing;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 

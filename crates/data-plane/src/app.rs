@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use hearth_node::{Destination, Life};
 use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer_body::AnswerBody;
 use crate::app_port::AppPort;
-use crate::backend::RunningApp;
 use crate::counted::Counted;
 use crate::http1::{Driver, Http1Connection, Kept};
 use crate::http2::{Stream, Streams};
@@ -75,10 +75,10 @@ impl On {
 }
 
 /// A fresh connection to an app.
-enum Upstream<R: RunningApp> {
-    Plain(Counted<R>),
+enum Upstream<L: Life> {
+    Plain(Counted<L>),
     /// In a box, as it is many times larger.
-    Tls(Box<AppTls<Counted<R>>>),
+    Tls(Box<AppTls<Counted<L>>>),
 }
 
 /// Why a request got no answer from the app.
@@ -113,9 +113,9 @@ impl AppConnections {
     }
 
     /// A connection to an app: one that is there, or a fresh one.
-    pub(crate) async fn connect<R: RunningApp>(
+    pub(crate) async fn connect<L: Life>(
         &self,
-        running: &R,
+        running: &L,
         target: Target<'_>,
         stop: &Stop,
     ) -> Result<AppConnection, Refusal> {
@@ -131,16 +131,16 @@ impl AppConnections {
         Box::pin(self.reconnect(running, place, target, stop)).await
     }
 
-    async fn stream<R: RunningApp>(&self, running: &R, port: u16) -> Result<Counted<R>, Refusal> {
+    async fn stream<L: Life>(&self, running: &L, port: u16) -> Result<Counted<L>, Refusal> {
         let usage = self.usages.of(running.id(), running.vcpus());
         let permit = usage.app_connection().await?;
         let stream = connect(running, port).await?;
         Ok(Counted::new(stream, running.clone(), usage, permit))
     }
 
-    async fn reconnect<R: RunningApp>(
+    async fn reconnect<L: Life>(
         &self,
-        running: &R,
+        running: &L,
         place: AppPort,
         target: Target<'_>,
         stop: &Stop,
@@ -165,9 +165,9 @@ impl AppConnections {
     }
 
     /// A fresh connection, or a stream on one; whether that was used before.
-    async fn open<R: RunningApp>(
+    async fn open<L: Life>(
         &self,
-        running: &R,
+        running: &L,
         place: &AppPort,
         layer: Option<Layer>,
         target: Target<'_>,
@@ -214,11 +214,11 @@ impl AppConnections {
     /// section 9.2.2) and has no body. So it is, once, with a fresh connection on which nothing
     /// could be sent. The same request is sent again with TLS when the first answer of a port
     /// shows that it wants that.
-    pub(crate) async fn send<R: RunningApp>(
+    pub(crate) async fn send<L: Life>(
         &self,
         connection: AppConnection,
         mut request: Request<AppBody>,
-        running: &R,
+        running: &L,
         target: Target<'_>,
         stop: &Stop,
     ) -> Result<Response<AnswerBody>, Box<Failure>> {
@@ -277,7 +277,7 @@ impl AppConnections {
     }
 
     /// Whether a port whose first answer is none of plain HTTP speaks TLS.
-    async fn wants_tls<R: RunningApp>(&self, running: &R, place: &AppPort, target: Target<'_>) -> bool {
+    async fn wants_tls<L: Life>(&self, running: &L, place: &AppPort, target: Target<'_>) -> bool {
         let probe = async {
             let stream = self.stream(running, place.port()).await.ok()?;
             self.tls.probe(stream, target.authority.host()).await
@@ -306,8 +306,8 @@ impl AppConnections {
     }
 }
 
-async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<R::Stream, Refusal> {
-    running.connect(port).await.map_err(|error| {
+async fn connect<L: Life>(running: &L, port: u16) -> Result<L::Stream, Refusal> {
+    running.connect(Destination::App(port)).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             return Refusal::PortDenied;
         }
@@ -322,9 +322,9 @@ async fn connect<R: RunningApp>(running: &R, port: u16) -> Result<R::Stream, Ref
 }
 
 /// Opens a connection; it ends with the microVM's life.
-async fn open_http1<R: RunningApp>(
+async fn open_http1<L: Life>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    running: &R,
+    running: &L,
     stop: &Stop,
 ) -> Result<Http1Connection, Refusal> {
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -335,9 +335,9 @@ async fn open_http1<R: RunningApp>(
 }
 
 /// Opens a connection for many requests and serves it until the microVM's life ends.
-async fn open_http2<R: RunningApp>(
+async fn open_http2<L: Life>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    running: &R,
+    running: &L,
     stop: &Stop,
 ) -> Result<hyper::client::conn::http2::SendRequest<AppBody>, Refusal> {
     let tasks = Tasks::default();
@@ -379,7 +379,7 @@ async fn over(ended: impl Future<Output = ()>, stop: Stop) {
 }
 
 /// Whether the microVM's life is over, by which its connections were cut.
-pub(crate) fn has_ended<R: RunningApp>(running: &R) -> bool {
+pub(crate) fn has_ended<L: Life>(running: &L) -> bool {
     std::pin::pin!(running.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
@@ -389,7 +389,7 @@ fn was_refused(error: &hyper::Error) -> bool {
 }
 
 /// An app that closes the connection or answers in another protocol is as good as none.
-fn refusal_of<R: RunningApp>(error: &hyper::Error, running: &R) -> Refusal {
+fn refusal_of<L: Life>(error: &hyper::Error, running: &L) -> Refusal {
     if has_ended(running) {
         return Refusal::MicrovmUnreachable;
     }

@@ -1,8 +1,7 @@
 //! Where connections to apps lead.
 
 use hearth_api::MicrovmId;
-
-use crate::backend::RunningApp;
+use hearth_node::Life;
 
 /// A port of an app, in one life of its microVM: where a connection leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -13,7 +12,7 @@ pub(crate) struct AppPort {
 }
 
 impl AppPort {
-    pub(crate) fn new<R: RunningApp>(running: &R, port: u16) -> Self {
+    pub(crate) fn new<L: Life>(running: &L, port: u16) -> Self {
         Self { microvm: running.id().clone(), generation: running.generation(), port }
     }
 

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hearth_api::MicrovmId;
+use hearth_node::{Life as _, Node};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Busy;
-use crate::backend::{Backend, RunningApp as _};
 use crate::control_frames::PING_BYTES;
 use crate::limits::{Counting, Usage};
 use crate::places::Place;
@@ -56,8 +56,8 @@ impl Client {
     }
 
     /// A request has shown a good token for a microVM that has not ended.
-    pub(crate) fn prove<B: Backend>(&self, microvm: &MicrovmId, shared: &Shared<B>) -> Result<(), Refusal> {
-        self.place.prove(microvm, || shared.backend.account(microvm).unwrap_or_else(|| "".into()))
+    pub(crate) fn prove<N: Node>(&self, microvm: &MicrovmId, shared: &Shared<N>) -> Result<(), Refusal> {
+        self.place.prove(microvm, || shared.node.account(microvm).unwrap_or_else(|| "".into()))
     }
 
     /// A request is under way, until this is dropped.
@@ -91,15 +91,15 @@ impl Client {
     }
 
     /// It is there, and wants what it uses to stay awake; that wakes nothing.
-    pub(crate) fn pinged<B: Backend>(&self, shared: &Shared<B>) {
-        let endpoint = self.microvm.get().and_then(|microvm| shared.backend.endpoint(microvm));
+    pub(crate) fn pinged<N: Node>(&self, shared: &Shared<N>) {
+        let endpoint = self.microvm.get().and_then(|microvm| shared.node.endpoint(microvm));
         if let Some(running) = endpoint.and_then(|endpoint| endpoint.running) {
             running.traffic(PING_BYTES);
         }
     }
 
     /// Counts a request to a microVM, and with the first one the connection.
-    pub(crate) fn count<B: Backend>(&self, running: &B::App, shared: &Shared<B>) -> Result<(), Refusal> {
+    pub(crate) fn count<N: Node>(&self, running: &N::Life, shared: &Shared<N>) -> Result<(), Refusal> {
         count(&self.counting, || shared.usages.of(running.id(), running.vcpus()))
     }
 }

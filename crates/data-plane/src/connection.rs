@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hearth_node::Node;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,7 +19,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::abandoned::Abandoned;
-use crate::backend::Backend;
 use crate::client::Client;
 use crate::control_frames::ControlFrames;
 use crate::head::HEAD_BYTES_MAX;
@@ -60,7 +60,7 @@ pub(crate) struct Accepted {
 }
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shared: Arc<Shared<B>>) {
+pub(crate) async fn serve<N: Node>(accepted: Accepted, tls: TlsAcceptor, shared: Arc<Shared<N>>) {
     let Accepted { stream, address, pause, place, from_source, on_worker } = accepted;
     let (now, needed) = (shared.stop.now.clone(), place.needed());
     let served = async {
@@ -101,10 +101,10 @@ pub(crate) async fn serve<B: Backend>(accepted: Accepted, tls: TlsAcceptor, shar
     }
 }
 
-async fn serve_http1<B: Backend>(
+async fn serve_http1<N: Node>(
     stream: TlsStream<TcpStream>,
     client: Arc<Client>,
-    shared: Arc<Shared<B>>,
+    shared: Arc<Shared<N>>,
 ) -> hyper::Result<()> {
     let hung_up = client.hung_up();
     let service = service_fn(|request| {
@@ -129,10 +129,10 @@ async fn serve_http1<B: Backend>(
     connection.await
 }
 
-async fn serve_http2<B: Backend>(
+async fn serve_http2<N: Node>(
     stream: TlsStream<TcpStream>,
     client: Arc<Client>,
-    shared: Arc<Shared<B>>,
+    shared: Arc<Shared<N>>,
 ) -> hyper::Result<()> {
     let hung_up = client.hung_up();
     // Counts the requests; what is open holds a clone.

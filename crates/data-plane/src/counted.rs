@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hearth_node::Life;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::backend::RunningApp;
 use crate::limits::{AppPermit, Usage};
 
 /// A connection to an app that reports every byte in either direction as traffic.
@@ -18,9 +18,9 @@ use crate::limits::{AppPermit, Usage};
 /// may have answered before the request was complete, and the answer is still to be read. That
 /// there is none shows there.
 #[derive(Debug)]
-pub(crate) struct Counted<R: RunningApp> {
-    stream: R::Stream,
-    running: R,
+pub(crate) struct Counted<L: Life> {
+    stream: L::Stream,
+    running: L,
     usage: Arc<Usage>,
     takes_more: bool,
     /// The right to be one of the connections that there may be.
@@ -49,8 +49,8 @@ impl Rest {
     }
 }
 
-impl<R: RunningApp> Counted<R> {
-    pub(crate) fn new(stream: R::Stream, running: R, usage: Arc<Usage>, permit: AppPermit) -> Self {
+impl<L: Life> Counted<L> {
+    pub(crate) fn new(stream: L::Stream, running: L, usage: Arc<Usage>, permit: AppPermit) -> Self {
         Self {
             stream,
             running,
@@ -86,7 +86,7 @@ impl<R: RunningApp> Counted<R> {
     }
 }
 
-impl<R: RunningApp> AsyncRead for Counted<R> {
+impl<L: Life> AsyncRead for Counted<L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -102,7 +102,7 @@ impl<R: RunningApp> AsyncRead for Counted<R> {
     }
 }
 
-impl<R: RunningApp> AsyncWrite for Counted<R> {
+impl<L: Life> AsyncWrite for Counted<L> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

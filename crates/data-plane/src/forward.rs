@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hearth_lifecycle::Passing;
+use hearth_node::{Life as _, Node, Passing};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
@@ -11,7 +11,6 @@ use http_body_util::Full;
 use crate::admit::PROXY_AUTH;
 use crate::answer_body::AnswerBody;
 use crate::app::Failure;
-use crate::backend::{Backend, RunningApp as _};
 use crate::call::Call;
 use crate::client::Client;
 use crate::reach::{Reached, Way};
@@ -61,12 +60,12 @@ pub(crate) fn wanted<T>(request: &Request<T>, switch: &Switch) -> Wanted {
 }
 
 /// Sends `request` on a connection to the app. The bodies are streamed both ways.
-pub(crate) async fn forward<B: Backend>(
+pub(crate) async fn forward<N: Node>(
     mut request: Request<AppBody>,
     route: Route,
-    (way, reached): (Way<'_, B>, Reached<B::App>),
+    (way, reached): (Way<'_, N>, Reached<N::Life>),
     call: &Call,
-    shared: &Shared<B>,
+    shared: &Shared<N>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let client_version = request.version();
     let Route { switch, subprotocols, client: connection_of_client } = route;
@@ -114,11 +113,11 @@ pub(crate) async fn forward<B: Backend>(
 }
 
 /// Sends a request in another life, as long as nothing of it has reached the app.
-async fn send_again<B: Backend>(
+async fn send_again<N: Node>(
     mut failure: Box<Failure>,
-    mut way: Way<'_, B>,
-    shared: &Shared<B>,
-) -> Result<(Response<AnswerBody>, B::App, Passing), Refusal> {
+    mut way: Way<'_, N>,
+    shared: &Shared<N>,
+) -> Result<(Response<AnswerBody>, N::Life, Passing), Refusal> {
     loop {
         let unsent = failure.unsent.take().filter(|_| failure.refusal == Refusal::MicrovmUnreachable);
         let request = unsent.ok_or(failure.refusal)?;

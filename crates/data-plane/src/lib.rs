@@ -24,7 +24,6 @@ mod admit;
 mod answer_body;
 mod app;
 mod app_port;
-mod backend;
 mod call;
 mod client;
 mod connection;
@@ -66,7 +65,6 @@ mod workers;
 
 pub use access_log::AccessLog;
 pub use activity::{Activity, Busy};
-pub use backend::{Backend, RunningApp};
 pub use call::Observation;
 pub use counters::Counters;
 pub use limits::MicrovmLimits;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hearth_node::Node;
 use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -10,7 +11,6 @@ use uuid::Uuid;
 
 use crate::admit::{Admitted, SHELL_PORT, admit, token};
 use crate::answer_body::AnswerBody;
-use crate::backend::Backend;
 use crate::call::{Call, Observed, OpenStream};
 use crate::client::Client;
 use crate::forward::{Route, forward, wanted};
@@ -32,11 +32,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 pub(crate) type Answer = Response<Observed<AnswerBody>>;
 
 /// Answers a request of a client.
-pub(crate) async fn answer<B: Backend>(
+pub(crate) async fn answer<N: Node>(
     request: Request<Incoming>,
     client: &Arc<Client>,
     open: Option<OpenStream>,
-    shared: &Shared<B>,
+    shared: &Shared<N>,
 ) -> Answer {
     let mut request_id = request_id();
     let call = shared.observation.begin(&request, &request_id, client.address, (open, client.busy()));
@@ -78,12 +78,12 @@ fn request_id() -> HeaderValue {
     HeaderValue::from_str(text).expect("invariant: a UUID is visible ASCII")
 }
 
-async fn pass<B: Backend>(
+async fn pass<N: Node>(
     mut request: Request<AppBody>,
     client: &Arc<Client>,
     request_id: &HeaderValue,
     call: &Call,
-    shared: &Shared<B>,
+    shared: &Shared<N>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     head::check(request.headers(), request.version())?;
     let switch = Switch::of(&request)?;

@@ -8,11 +8,10 @@
 use std::time::Duration;
 
 use hearth_api::MicrovmId;
-use hearth_lifecycle::Passing;
+use hearth_node::{Life, Node, Passing};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::AppConnection;
-use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
 use crate::client::Client;
 use crate::refusal::Refusal;
@@ -32,12 +31,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Where a request goes, and whose it is.
 #[derive(Debug)]
-pub(crate) struct Way<'request, B: Backend> {
+pub(crate) struct Way<'request, N: Node> {
     microvm: &'request MicrovmId,
     target: Target<'request>,
     client: &'request Client,
     call: &'request Call,
-    shared: &'request Shared<B>,
+    shared: &'request Shared<N>,
     is_counted: bool,
     /// When it is given up, once it had to wait.
     until: Option<Instant>,
@@ -45,19 +44,19 @@ pub(crate) struct Way<'request, B: Backend> {
 
 /// The app can be sent the request.
 #[derive(Debug)]
-pub(crate) struct Reached<R> {
-    pub(crate) running: R,
+pub(crate) struct Reached<L> {
+    pub(crate) running: L,
     /// A suspend waits as long as this is held.
     pub(crate) passing: Passing,
     pub(crate) connection: AppConnection,
 }
 
-impl<'request, B: Backend> Way<'request, B> {
+impl<'request, N: Node> Way<'request, N> {
     pub(crate) fn new(
         microvm: &'request MicrovmId,
         target: Target<'request>,
         (client, call): (&'request Client, &'request Call),
-        shared: &'request Shared<B>,
+        shared: &'request Shared<N>,
     ) -> Self {
         Self { microvm, target, client, call, shared, is_counted: false, until: None }
     }
@@ -67,7 +66,7 @@ impl<'request, B: Backend> Way<'request, B> {
     }
 
     /// Connects to the app; `running` is the microVM if it was found running.
-    pub(crate) async fn reach(&mut self, running: Option<B::App>) -> Result<Reached<B::App>, Refusal> {
+    pub(crate) async fn reach(&mut self, running: Option<N::Life>) -> Result<Reached<N::Life>, Refusal> {
         if let Some(running) = running
             && let Some(passing) = running.enter()
         {
@@ -83,12 +82,12 @@ impl<'request, B: Backend> Way<'request, B> {
     }
 
     /// Waits for the microVM and connects to its app, as often as it takes.
-    pub(crate) async fn wake(&mut self) -> Result<Reached<B::App>, Refusal> {
+    pub(crate) async fn wake(&mut self) -> Result<Reached<N::Life>, Refusal> {
         let until = *self.until.get_or_insert_with(|| Instant::now() + WAIT_MAX);
         timeout_at(until, self.keep_trying()).await.unwrap_or(Err(Refusal::MicrovmUnreachable))
     }
 
-    async fn keep_trying(&mut self) -> Result<Reached<B::App>, Refusal> {
+    async fn keep_trying(&mut self) -> Result<Reached<N::Life>, Refusal> {
         let mut pause = PAUSE_MIN;
         loop {
             let waiting = self.shared.waiting.wait(self.microvm, &self.shared.stop);
@@ -103,7 +102,7 @@ impl<'request, B: Backend> Way<'request, B> {
         }
     }
 
-    async fn try_once(&mut self, woken: Woken<B::App>) -> Result<Reached<B::App>, Refusal> {
+    async fn try_once(&mut self, woken: Woken<N::Life>) -> Result<Reached<N::Life>, Refusal> {
         let Woken { running, on_its_way, place } = woken;
         let passing = running.enter().ok_or(Refusal::MicrovmUnreachable)?;
         self.count(&running).await?;
@@ -121,7 +120,7 @@ impl<'request, B: Backend> Way<'request, B> {
     }
 
     /// Counts the request with its microVM, once.
-    async fn count(&mut self, running: &B::App) -> Result<(), Refusal> {
+    async fn count(&mut self, running: &N::Life) -> Result<(), Refusal> {
         if std::mem::replace(&mut self.is_counted, true) {
             return Ok(());
         }
@@ -135,7 +134,7 @@ impl<'request, B: Backend> Way<'request, B> {
     }
 
     /// Waits until the microVM may have one more.
-    async fn wait_to_be_counted(&self, running: &B::App) -> Result<(), Refusal> {
+    async fn wait_to_be_counted(&self, running: &N::Life) -> Result<(), Refusal> {
         let until = Instant::now() + PATIENCE;
         loop {
             sleep(COUNT_PAUSE).await;

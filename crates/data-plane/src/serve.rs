@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_auth::{OpenedTokens, TokenKeys};
+use hearth_node::Node;
 use rustls::server::ResolvesServerCert;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::AppConnections;
-use crate::backend::Backend;
 use crate::call::Observation;
 use crate::connection::{self, Accepted};
 use crate::handshakes::Handshakes;
@@ -76,12 +76,12 @@ pub struct DataPlane {
 impl DataPlane {
     /// Serves the listeners with the certificate that `certificate` has at the time of each
     /// handshake. Must be called on the runtime on which microVMs are waited for.
-    pub fn start<B: Backend>(
+    pub fn start<N: Node>(
         listeners: Vec<TcpListener>,
         hosts: EndpointHosts,
         certificate: Arc<dyn ResolvesServerCert>,
         keys: Arc<TokenKeys>,
-        backend: Arc<B>,
+        node: Arc<N>,
         observation: Arc<Observation>,
         config: DataPlaneConfig,
     ) -> Result<Self, StartError> {
@@ -89,12 +89,12 @@ impl DataPlane {
         let stop = Stop::default();
         let usages = Arc::new(Usages::new(config.microvm_limits, config.app_connections));
         let server = Handle::current();
-        let waiting = Arc::new(Waiting::new(Arc::clone(&backend), server.clone()));
+        let waiting = Arc::new(Waiting::new(Arc::clone(&node), server.clone()));
         let (workers, threads) = config.workers.start(&server).map_err(StartError::Workers)?;
         let apps = AppConnections::new(Arc::clone(&usages), workers.len())?;
         let opened = OpenedTokens::default();
         let of_all = Shared {
-            backend,
+            node,
             hosts,
             keys,
             opened,
@@ -154,10 +154,10 @@ impl DataPlane {
     }
 }
 
-async fn accept<B: Backend>(
+async fn accept<N: Node>(
     listener: TcpListener,
     tls: TlsAcceptor,
-    workers: Arc<[(Worker, Arc<Shared<B>>)]>,
+    workers: Arc<[(Worker, Arc<Shared<N>>)]>,
     stop: Stop,
     places: Places,
     sources: Sources,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hearth_auth::{OpenedTokens, TokenKeys};
+use hearth_node::Node;
 use tokio::runtime::Handle;
 
 use crate::app::AppConnections;
-use crate::backend::Backend;
 use crate::call::Observation;
 use crate::limits::Usages;
 use crate::route::EndpointHosts;
@@ -16,26 +16,26 @@ use crate::wake::Waiting;
 /// What the connections of one worker share. Each worker has a copy of its own: what is counted for
 /// every request, such as references to this, is then not written to by several CPUs.
 #[derive(Debug)]
-pub(crate) struct Shared<B: Backend> {
-    pub(crate) backend: Arc<B>,
+pub(crate) struct Shared<N: Node> {
+    pub(crate) node: Arc<N>,
     pub(crate) hosts: EndpointHosts,
     pub(crate) keys: Arc<TokenKeys>,
     /// Tokens that were seen before.
     pub(crate) opened: OpenedTokens,
     pub(crate) apps: AppConnections,
     pub(crate) usages: Arc<Usages>,
-    pub(crate) waiting: Arc<Waiting<B>>,
+    pub(crate) waiting: Arc<Waiting<N>>,
     pub(crate) observation: Arc<Observation>,
     /// The server's own runtime.
     pub(crate) server: Handle,
     pub(crate) stop: Stop,
 }
 
-impl<B: Backend> Shared<B> {
+impl<N: Node> Shared<N> {
     /// The copy of a worker.
     pub(crate) fn of_worker(&self, worker: usize) -> Self {
         Self {
-            backend: Arc::clone(&self.backend),
+            node: Arc::clone(&self.node),
             hosts: self.hosts.clone(),
             keys: Arc::clone(&self.keys),
             opened: OpenedTokens::default(),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth_api::MicrovmId;
-use hearth_guest_protocol::client::{ClientError, Shell};
+use hearth_guest_protocol::client::{self, ClientError, Shell};
 use hearth_guest_protocol::{ShellSpec, Terminal, chain};
+use hearth_node::{Destination, Life, Node};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -16,7 +17,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admit::Found;
 use crate::app::has_ended;
-use crate::backend::{Backend, RunningApp};
 use crate::call::Call;
 use crate::client::Client;
 use crate::reach::{PAUSE_MIN, WAIT_MAX};
@@ -54,12 +54,12 @@ pub(crate) struct Handshake {
 ///
 /// Nothing but a WebSocket is served here. Plain HTTP finds nothing that answers, as
 /// on the service.
-pub(crate) async fn open<B: Backend, T>(
+pub(crate) async fn open<N: Node, T>(
     mut request: Request<T>,
     handshake: Handshake,
-    Found { microvm, ingress, is_alive, running }: Found<B::App>,
+    Found { microvm, ingress, is_alive, running }: Found<N::Life>,
     (client, call): (&Arc<Client>, &Call),
-    shared: &Shared<B>,
+    shared: &Shared<N>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut response = accept(&request, &handshake.switch).ok_or(Refusal::AppUnreachable)?;
     if !matches!(request.uri().path(), "/" | "/shell") {
@@ -90,13 +90,13 @@ pub(crate) async fn open<B: Backend, T>(
 
 /// Starts a shell, again when the microVM was suspended meanwhile, and once more when its
 /// agent has not answered.
-async fn start_in_any_life<B: Backend>(
-    mut running: B::App,
+async fn start_in_any_life<N: Node>(
+    mut running: N::Life,
     microvm: &MicrovmId,
     spec: &ShellSpec,
     call: &Call,
-    shared: &Shared<B>,
-) -> Result<(B::App, Shell<<B::App as RunningApp>::Shell>), Refusal> {
+    shared: &Shared<N>,
+) -> Result<(N::Life, Shell<<N::Life as Life>::Stream>), Refusal> {
     let (began, mut tries_left) = (Instant::now(), 1);
     loop {
         let passing = running.enter();
@@ -111,18 +111,18 @@ async fn start_in_any_life<B: Backend>(
         }
         tries_left -= i32::from(!is_of_next_life);
         sleep(PAUSE_MIN).await;
-        let found = shared.backend.endpoint(microvm).and_then(|endpoint| endpoint.running);
+        let found = shared.node.endpoint(microvm).and_then(|endpoint| endpoint.running);
         running = reach(found, microvm, call, shared).await?;
     }
 }
 
 /// Waits for the microVM if it is not running.
-async fn reach<B: Backend>(
-    running: Option<B::App>,
+async fn reach<N: Node>(
+    running: Option<N::Life>,
     microvm: &MicrovmId,
     call: &Call,
-    shared: &Shared<B>,
-) -> Result<B::App, Refusal> {
+    shared: &Shared<N>,
+) -> Result<N::Life, Refusal> {
     match running {
         Some(running) => Ok(running),
         None => Ok(call.waking(shared.waiting.wait(microvm, &shared.stop)).await?.running),
@@ -130,11 +130,11 @@ async fn reach<B: Backend>(
 }
 
 /// Starts a shell in a microVM.
-async fn start<R: RunningApp>(running: R, spec: &ShellSpec) -> Result<(R, Shell<R::Shell>), Refusal> {
+async fn start<L: Life>(running: L, spec: &ShellSpec) -> Result<(L, Shell<L::Stream>), Refusal> {
     let opened = tokio::select! {
         biased;
         () = running.ended() => return Err(Refusal::MicrovmUnreachable),
-        opened = timeout(START_TIMEOUT, running.open_shell(spec)) => opened,
+        opened = timeout(START_TIMEOUT, open_shell(&running, spec)) => opened,
     };
     match opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
         Ok(shell) => Ok((running, shell)),
@@ -146,6 +146,10 @@ async fn start<R: RunningApp>(running: R, spec: &ShellSpec) -> Result<(R, Shell<
             })
         }
     }
+}
+
+async fn open_shell<L: Life>(running: &L, spec: &ShellSpec) -> Result<Shell<L::Stream>, ClientError> {
+    client::open_shell(running.connect(Destination::Agent).await?, spec).await
 }
 
 /// The answer to a WebSocket's opening handshake (RFC 6455, section 4.2.1; RFC 8441, section 5);

@@ -6,6 +6,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use hearth_guest_protocol::client::{Shell, ShellReader, ShellWriter};
 use hearth_guest_protocol::{FromShell, SHELL_PAYLOAD_BYTES, ToShell};
+use hearth_node::Life;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 use uuid::Uuid;
 
-use crate::backend::RunningApp;
 use crate::call::{Call, Metered};
 
 /// Longest message of a client, in bytes; a longer one ends the session with close code 1009.
@@ -62,10 +62,10 @@ enum End {
 
 /// Carries a shell's bytes until it ends, the client goes or the microVM's life ends. What was
 /// started in the shell ends with it.
-pub(crate) async fn serve<R: RunningApp>(
+pub(crate) async fn serve<L: Life>(
     upgrade: OnUpgrade,
-    (mut writer, mut reader): Shell<R::Shell>,
-    running: &R,
+    (mut writer, mut reader): Shell<L::Stream>,
+    running: &L,
     dialect: Dialect,
     call: &Call,
 ) {
@@ -120,10 +120,10 @@ impl End {
 }
 
 /// From the shell to the client, which slows the shell down if it does not keep up.
-async fn print<R: RunningApp>(
-    reader: &mut ShellReader<R::Shell>,
+async fn print<L: Life>(
+    reader: &mut ShellReader<L::Stream>,
     to_client: &mut SplitSink<Client, Message>,
-    running: &R,
+    running: &L,
 ) -> End {
     let greeting = serde_json::json!({ "type": "session_init", "session_id": Uuid::new_v4() });
     if to_client.send(Message::text(greeting.to_string())).await.is_err() {
@@ -152,10 +152,10 @@ async fn print<R: RunningApp>(
 }
 
 /// From the client to the shell. While the shell takes no more, nothing is read.
-async fn type_in<R: RunningApp>(
+async fn type_in<L: Life>(
     from_client: &mut SplitStream<Client>,
-    writer: &mut ShellWriter<R::Shell>,
-    running: &R,
+    writer: &mut ShellWriter<L::Stream>,
+    running: &L,
     dialect: Dialect,
 ) -> End {
     loop {

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_api::MicrovmId;
-use hearth_lifecycle::Unreachable;
+use hearth_node::{Node, Unreachable};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::backend::Backend;
 use crate::refusal::Refusal;
 use crate::stop::Stop;
 
@@ -25,24 +24,24 @@ const AT_ONCE: usize = 4;
 /// How long the next one waits for an answer to those before it.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-type Outcome<R> = Result<R, Unreachable>;
+type Outcome<L> = Result<L, Unreachable>;
 
 /// The waiting requests of all microVMs.
-pub(crate) struct Waiting<B: Backend> {
-    backend: Arc<B>,
+pub(crate) struct Waiting<N: Node> {
+    node: Arc<N>,
     /// Where they are woken: not where connections are served.
     server: Handle,
-    queues: Arc<Queues<B::App>>,
+    queues: Arc<Queues<N::Life>>,
 }
 
 /// Those that wait for one microVM, in order of arrival.
-type WaitQueue<R> = VecDeque<oneshot::Sender<Turn<R>>>;
+type WaitQueue<L> = VecDeque<oneshot::Sender<Turn<L>>>;
 
-type Queues<R> = Mutex<HashMap<MicrovmId, WaitQueue<R>>>;
+type Queues<L> = Mutex<HashMap<MicrovmId, WaitQueue<L>>>;
 
 /// What a waiting request is given when it may go on.
-struct Turn<R> {
-    outcome: Outcome<R>,
+struct Turn<L> {
+    outcome: Outcome<L>,
     on_its_way: oneshot::Sender<()>,
     place: Option<Permit>,
 }
@@ -51,35 +50,35 @@ struct Turn<R> {
 pub(crate) type Permit = OwnedSemaphorePermit;
 
 /// A request that may go on.
-pub(crate) struct Woken<R> {
+pub(crate) struct Woken<L> {
     /// The microVM.
-    pub(crate) running: R,
+    pub(crate) running: L,
     /// To be dropped when the request is on its way; then the next one goes on.
     pub(crate) on_its_way: oneshot::Sender<()>,
     /// There is none for a request that has waited too long for it.
     pub(crate) place: Option<Permit>,
 }
 
-impl<B: Backend> fmt::Debug for Waiting<B> {
+impl<N: Node> fmt::Debug for Waiting<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiting").finish_non_exhaustive()
     }
 }
 
-impl<B: Backend> Waiting<B> {
-    pub(crate) fn new(backend: Arc<B>, server: Handle) -> Self {
-        Self { backend, server, queues: Arc::default() }
+impl<N: Node> Waiting<N> {
+    pub(crate) fn new(node: Arc<N>, server: Handle) -> Self {
+        Self { node, server, queues: Arc::default() }
     }
 
     /// Waits until the microVM runs; the first that waits wakes it. A request that gives
     /// up while it waits stops nobody else's.
-    pub(crate) async fn wait(&self, id: &MicrovmId, stop: &Stop) -> Result<Woken<B::App>, Refusal> {
+    pub(crate) async fn wait(&self, id: &MicrovmId, stop: &Stop) -> Result<Woken<N::Life>, Refusal> {
         let (turn_tx, turn_rx) = oneshot::channel();
         if self.enqueue(id, turn_tx)? {
-            let (backend, queues) = (Arc::clone(&self.backend), Arc::clone(&self.queues));
+            let (node, queues) = (Arc::clone(&self.node), Arc::clone(&self.queues));
             let (id, now) = (id.clone(), stop.now.clone());
             let waking = async move {
-                let woken = now.run_until_cancelled(backend.ensure_running(&id)).await;
+                let woken = now.run_until_cancelled(node.ensure_running(&id)).await;
                 let queue = lock(&queues).remove(&id).unwrap_or_default();
                 let outcome = woken.unwrap_or(Err(Unreachable::Failed));
                 now.run_until_cancelled(release(queue, outcome)).await;
@@ -97,7 +96,7 @@ impl<B: Backend> Waiting<B> {
     }
 
     /// Whether it is the first.
-    fn enqueue(&self, id: &MicrovmId, turn: oneshot::Sender<Turn<B::App>>) -> Result<bool, Refusal> {
+    fn enqueue(&self, id: &MicrovmId, turn: oneshot::Sender<Turn<N::Life>>) -> Result<bool, Refusal> {
         let mut queues = lock(&self.queues);
         let Some(queue) = queues.get_mut(id) else {
             queues.insert(id.clone(), VecDeque::from([turn]));
@@ -116,7 +115,7 @@ impl<B: Backend> Waiting<B> {
 
 /// Lets the requests go on, one after the other, each when the one before is on its way and one
 /// of the places is free.
-async fn release<R: Clone>(queue: WaitQueue<R>, outcome: Outcome<R>) {
+async fn release<L: Clone>(queue: WaitQueue<L>, outcome: Outcome<L>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for waiting in queue.into_iter().filter(|waiting| !waiting.is_closed()) {
         let place = match &outcome {
@@ -132,7 +131,7 @@ async fn release<R: Clone>(queue: WaitQueue<R>, outcome: Outcome<R>) {
     }
 }
 
-fn lock<R>(queues: &Queues<R>) -> MutexGuard<'_, HashMap<MicrovmId, WaitQueue<R>>> {
+fn lock<L>(queues: &Queues<L>) -> MutexGuard<'_, HashMap<MicrovmId, WaitQueue<L>>> {
     queues.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -14,8 +14,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::at_rest;
-use crate::hooks::{Hooks, run_body};
-use crate::ingress::HooksPort;
+use crate::hooks::{Hooks, HooksPort, run_body};
 use crate::machine::{Event, Failure, Step};
 use crate::output::OutputLog;
 use crate::payload;

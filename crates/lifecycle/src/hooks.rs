@@ -12,6 +12,16 @@ use hearth_vmm::GuestStream;
 
 use crate::machine::{EnabledHooks, Failure};
 
+/// Whether requests may go to the port that the image's hooks are called on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HooksPort {
+    /// With a token that covers it, as on the service.
+    #[default]
+    Open,
+    /// Never.
+    Closed,
+}
+
 /// When the image gives no timeout.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 1;
 /// What the agent may need beyond the hook's own timeout, on a host under load.

@@ -6,18 +6,17 @@
 //!
 //! Reading order: [`machine`] (pure), [`supervisor`] (the task), `front` (what it answers and
 //! writes), `body` (what it holds), `steps` (what a step does), `at_rest` (its files), `hooks`,
-//! [`registry`] (the way in), `lost` (ends without a supervisor).
+//! [`registry`] (the way in), `node` (as the planes see it), `lost` (ends without a supervisor).
 
 mod at_rest;
 mod body;
 pub mod clock;
 mod front;
 mod hooks;
-mod ingress;
 mod lost;
 pub mod machine;
+mod node;
 mod output;
-mod passing;
 mod payload;
 pub mod published;
 pub mod records;
@@ -28,7 +27,6 @@ pub mod supervisor;
 mod timers;
 
 pub use hearth_guest::guest::AppStream;
-pub use ingress::{HooksPort, Ingress};
-pub use passing::{Passing, Requests};
-pub use published::{Endpoint, RunningMicrovm, ShellStream, Unreachable};
-pub use registry::{Refusal, Registry, RegistryConfig};
+pub use hooks::HooksPort;
+pub use published::RunningMicrovm;
+pub use registry::{Registry, RegistryConfig};

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::Guest;
+use hearth_node::Refusal;
 use hearth_records::{Actor, Cause, MicrovmRecord, Origin, Reason};
 use tokio::sync::{mpsc, watch};
 
 use crate::machine::{Event, Machine, Phase, Step};
 use crate::published::Published;
 use crate::records::Unwritten;
-use crate::registry::{READ_PAUSE, Refusal, Registry};
+use crate::registry::{READ_PAUSE, Registry};
 
 /// How long after its record a new microVM is handed over at the latest.
 const HANDOVER: Duration = Duration::from_secs(1);

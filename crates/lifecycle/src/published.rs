@@ -7,23 +7,16 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::guest::AppStream;
-use hearth_guest_protocol::ShellSpec;
-use hearth_guest_protocol::client::{self, ClientError, Shell};
+use hearth_node::Requests;
 use hearth_vmm::{GuestStream, Vm};
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-
-use crate::ingress::Ingress;
-use crate::passing::{Passing, Requests};
+use tokio_util::sync::CancellationToken;
 
 /// How long an app may take to be reached past the agent, as long as nobody knows whether it can
 /// be, and afterwards. This is what a guest costs that has no such way, or has it no more; a busy
 /// one takes longer, and is reached through the agent from then on.
 const FIRST_TRY: Duration = Duration::from_millis(450);
 const LATER_TRIES: Duration = Duration::from_secs(1);
-
-/// What a shell's bytes pass through.
-pub type ShellStream = Box<dyn GuestStream>;
 
 /// The published side of a supervisor.
 #[derive(Debug, Clone)]
@@ -36,21 +29,22 @@ pub struct Published {
     pub failed_resumes: u64,
 }
 
-/// A microVM that answers; clones share it. It stays valid until [`RunningMicrovm::ended`].
+/// A microVM that answers; clones share it. It stays valid until
+/// [`Life::ended`](hearth_node::Life::ended).
 #[derive(Clone)]
 pub struct RunningMicrovm {
-    id: MicrovmId,
-    life: u64,
+    pub(crate) id: MicrovmId,
+    pub(crate) life: u64,
     vm: Arc<dyn Vm>,
     /// The connection that the life began with, for whoever connects first.
     warm: Arc<Mutex<Option<Box<dyn GuestStream>>>>,
     past_agent: Arc<PastAgent>,
-    traffic: Arc<Traffic>,
-    requests: Requests,
-    ended: CancellationToken,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) requests: Requests,
+    pub(crate) ended: CancellationToken,
     /// A port that no request may go to.
     closed_port: Option<u16>,
-    vcpus: u8,
+    pub(crate) vcpus: u8,
 }
 
 /// Whether apps can be reached past the agent: 0 until that is known. A guest may be older than
@@ -77,17 +71,6 @@ impl PastAgent {
     }
 }
 
-/// The endpoint of a microVM that has not ended.
-#[derive(Debug, Clone)]
-pub struct Endpoint<A = RunningMicrovm> {
-    /// What its host name begins with.
-    pub label: Arc<str>,
-    /// What it takes.
-    pub ingress: Ingress,
-    /// The microVM, if it is [`MicrovmState::Running`].
-    pub running: Option<A>,
-}
-
 /// When the last byte went through the endpoint.
 #[derive(Debug)]
 pub(crate) struct Traffic {
@@ -95,25 +78,12 @@ pub(crate) struct Traffic {
     last_millis: AtomicU64,
 }
 
-/// Why a microVM cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreachable {
-    /// There is no such microVM.
-    NotFound,
-    /// It is suspended, and traffic does not wake it.
-    Suspended,
-    /// It has ended, or is ending.
-    Terminated,
-    /// It could not be resumed, or not in time.
-    Failed,
-}
-
 impl Traffic {
     pub(crate) fn new() -> Self {
         Self { since: Instant::now(), last_millis: AtomicU64::new(0) }
     }
 
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         self.last_millis.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
@@ -156,28 +126,13 @@ impl RunningMicrovm {
         Self { vcpus, ..self }
     }
 
-    /// vCPUs of its size at peak; the host may have given it fewer.
-    pub fn vcpus(&self) -> u8 {
-        self.vcpus
-    }
-
-    /// Which microVM.
-    pub fn id(&self) -> &MicrovmId {
-        &self.id
-    }
-
-    /// Counts the lives of this microVM: connections made in another life are dead.
-    pub fn generation(&self) -> u64 {
-        self.life
-    }
-
     /// Opens a connection to a TCP port of the app; that nothing listens there shows on the first
     /// read, as [`io::ErrorKind::ConnectionRefused`]. A port that is closed to requests is
     /// [`io::ErrorKind::PermissionDenied`].
     ///
     /// The guest's kernel leads it to the app; what it does not take goes through the agent, which
     /// knows more ways (an app may listen on `::1` alone).
-    pub async fn connect(&self, port: u16) -> io::Result<AppStream> {
+    pub(crate) async fn connect_app(&self, port: u16) -> io::Result<AppStream> {
         if self.closed_port == Some(port) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
@@ -203,39 +158,16 @@ impl RunningMicrovm {
         }
     }
 
-    /// Starts a shell in the app's container.
-    pub async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<ShellStream>, ClientError> {
-        client::open_shell(self.connect_agent().await?, spec).await
-    }
-
-    async fn connect_agent(&self) -> io::Result<Box<dyn GuestStream>> {
+    pub(crate) async fn connect_agent(&self) -> io::Result<Box<dyn GuestStream>> {
         match self.take_warm() {
             Some(stream) => Ok(stream),
             None => self.vm.connect_guest().await,
         }
     }
 
-    /// Begins a request, for which a suspend waits; `None` when the microVM is being
-    /// suspended already.
-    pub fn enter(&self) -> Option<Passing> {
-        self.requests.enter()
-    }
-
     /// Lets no more requests begin, and waits for those under way, though not for ever.
     pub(crate) async fn drain(&self) {
         self.requests.drain(|| self.last_traffic()).await;
-    }
-
-    /// Says that bytes went through the endpoint, in whichever direction.
-    pub fn traffic(&self, bytes: u64) {
-        if bytes > 0 {
-            self.traffic.touch();
-        }
-    }
-
-    /// Resolves when this life ends, by a suspend or a termination.
-    pub fn ended(&self) -> WaitForCancellationFutureOwned {
-        self.ended.clone().cancelled_owned()
     }
 
     /// Takes the connection that the life began with.

@@ -140,7 +140,7 @@ pub async fn find(registry: &Arc<Registry>) -> hearth_records::Result<Recovery> 
 /// is not suspended, or somebody else was faster.
 pub async fn take_over(registry: &Arc<Registry>, id: &MicrovmId) -> hearth_records::Result<bool> {
     let Some(record) = registry.host().records.microvms.microvm(id).await? else { return Ok(false) };
-    if record.phase != Phase::Suspended || registry.knows(id) && record.owner.node == *registry.node() {
+    if record.phase != Phase::Suspended || registry.knows(id) && record.owner.node == registry.host().node {
         return Ok(false);
     }
     let Some(mut found) = look(registry.clone(), record).await else { return Ok(false) };
@@ -184,7 +184,7 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
 /// From here on no earlier process of this node changes the record any more. Nothing if another
 /// node has it meanwhile.
 async fn claim(registry: &Registry, record: MicrovmRecord) -> Option<MicrovmRecord> {
-    let owner = record.owner.succeeded_by(registry.node().clone());
+    let owner = record.owner.succeeded_by(registry.host().node.clone());
     let claimed = MicrovmRecord { generation: record.generation + 1, owner, ..record.clone() };
     write(registry, &record, claimed).await
 }

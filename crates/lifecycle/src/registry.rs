@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::{Guest, GuestFactory};
+use hearth_node::{Ingress, Refusal, Unreachable};
 use hearth_records::{Actor, Cause, MicrovmRecord, NodeId, Origin};
 use hearth_snapshots::Files;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,13 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, HostClock};
 use crate::front::Message;
-use crate::hooks::Hooks;
-use crate::ingress::{HooksPort, Ingress};
+use crate::hooks::{Hooks, HooksPort};
 use crate::machine::{DenyReason, Event, Machine, Phase, Step};
-use crate::payload;
-use crate::published::{Endpoint, Published, RunningMicrovm, Unreachable};
+use crate::published::{Published, RunningMicrovm};
 use crate::records::Records;
-use crate::steps::{Host, SharedHost, remove_directory};
+use crate::steps::{Host, SharedHost};
 use crate::supervisor::Supervisor;
 
 /// Longest wait of a request for a microVM that is being launched or resumed.
@@ -58,22 +57,9 @@ pub(crate) struct Entry {
     pub(crate) messages_tx: mpsc::Sender<Message>,
     pub(crate) published_rx: watch::Receiver<Published>,
     auto_resume: bool,
-    label: Arc<str>,
-    account: Arc<str>,
-    ingress: Ingress,
-}
-
-/// Why a request is refused; translated into an exception by the control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// There is no such microVM.
-    NotFound,
-    /// The microVM has ended or is ending.
-    Terminated,
-    /// The microVM is in a state that does not allow this now.
-    Busy(MicrovmState),
-    /// The database cannot be read or written, or nobody drives the microVM. Nothing was done.
-    Internal,
+    pub(crate) label: Arc<str>,
+    pub(crate) account: Arc<str>,
+    pub(crate) ingress: Ingress,
 }
 
 impl Registry {
@@ -90,28 +76,6 @@ impl Registry {
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
-    }
-
-    /// The node whose microVMs these are.
-    pub fn node(&self) -> &NodeId {
-        &self.host.node
-    }
-
-    /// Keeps the payload of the run hook until the hook has been called. Due before the microVM is
-    /// recorded, so that no microVM is acknowledged whose payload could be lost.
-    pub fn keep_payload(&self, id: &MicrovmId, payload: &str) -> std::io::Result<()> {
-        payload::keep(&self.host.files.microvm(id), payload)
-    }
-
-    /// Removes the payload of a microVM that was not recorded after all.
-    pub fn discard_payload(&self, id: &MicrovmId) {
-        remove_directory(&self.host.files.microvm(id).directory);
-    }
-
-    /// Launches a microVM whose row has been recorded as PENDING; returns at once.
-    pub fn launch(self: &Arc<Self>, record: MicrovmRecord, actor: Option<Actor>) {
-        let origin = Origin::api(actor);
-        self.supervise(record, None, Machine::launching(), Some(Step::Launch), origin);
     }
 
     /// Takes charge of a microVM that was found in this phase, with its guest if it has one, and
@@ -267,31 +231,6 @@ impl Registry {
             Some(_) => Err(Refusal::Terminated),
             None => Err(Refusal::NotFound),
         }
-    }
-
-    /// The endpoint of a microVM that has not ended. Every request asks for it.
-    pub fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(id)?;
-        let published = entry.published_rx.borrow();
-        let running = published.running.clone().filter(|_| published.state == MicrovmState::Running);
-        Some(Endpoint { label: Arc::clone(&entry.label), ingress: entry.ingress, running })
-    }
-
-    /// The account of a microVM that has not ended.
-    pub fn account(&self, id: &MicrovmId) -> Option<Arc<str>> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(id).map(|entry| Arc::clone(&entry.account))
-    }
-
-    /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`.
-    /// Only the microVM is looked up: how long it takes tells nothing of other endpoints.
-    pub async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {
-        let record = self.host.records.microvms.microvm(id).await.unwrap_or_else(|error| {
-            tracing::error!(microvm = %id, %error, "the endpoint of a microVM could not be looked up");
-            None
-        });
-        record.is_some_and(|record| record.endpoint_label.as_str() == label)
     }
 
     /// Whether a supervisor drives this microVM.

@@ -17,7 +17,7 @@ use crate::at_rest::{
     forget_kept, forget_kept_or_warn, has_diverged, keep_disk, mark_diverged, own_manifest, put_back,
 };
 use crate::clock::Clock;
-use crate::ingress::HooksPort;
+use crate::hooks::HooksPort;
 use crate::machine::Failure;
 use crate::records::{Records, Unwritten};
 

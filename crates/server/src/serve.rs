@@ -297,7 +297,7 @@ async fn serve(
     };
     let services = Services {
         store: parts.store.clone(),
-        registry: parts.registry.clone(),
+        node: parts.registry.clone(),
         image_builder: parts.builder.clone(),
         identities,
         token_keys: endpoints.tokens.keys(),

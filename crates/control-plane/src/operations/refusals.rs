@@ -1,7 +1,7 @@
 //! What is refused, in the words that the caller gets.
 
 use hearth_api::MicrovmId;
-use hearth_lifecycle::Refusal;
+use hearth_node::Refusal;
 use hearth_service::Error;
 
 use crate::arns::microvm_not_found;

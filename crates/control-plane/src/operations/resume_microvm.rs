@@ -1,5 +1,6 @@
 //! ResumeMicrovm; one that runs already stays so.
 
+use hearth_node::Request;
 use hearth_records::MicrovmRecord;
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
@@ -20,7 +21,7 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
 .rated(rates::RESUME);
 
 async fn run(context: &Context, call: Call, MicrovmRecord { id, .. }: MicrovmRecord) -> Outcome {
-    let asked = context.services.registry.resume(&id, Some(actor(&call))).await;
+    let asked = context.services.node.clone().request(&id, Request::Resume, Some(actor(&call))).await;
     asked.map_err(|refusal| translate(refusal, &id))?;
     Ok(Answer::Nothing)
 }

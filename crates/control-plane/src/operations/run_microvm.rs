@@ -1,4 +1,4 @@
-//! RunMicrovm: resolves the version, records the microVM as PENDING and hands it to the registry.
+//! RunMicrovm: resolves the version, records the microVM as PENDING and hands it to the node.
 //! The answer does not wait for the launch; how that ends is read with GetMicrovm.
 
 use hearth_api::{
@@ -96,7 +96,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
         arn,
         version.version,
         settings,
-        context.services.registry.node().clone(),
+        context.services.node.id().clone(),
     );
     context.authorize_logging(&call, &record).await?;
     let answer = to_json(&views::microvm(context, &record));
@@ -106,7 +106,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     let inserted = insert(context, (&record, payload), &actor, token).await?;
     let answer = match inserted {
         InsertedMicrovm::Inserted => {
-            context.services.registry.launch(record, Some(actor));
+            context.services.node.clone().launch(record, Some(actor));
             answer
         }
         InsertedMicrovm::VersionGone => {
@@ -128,17 +128,17 @@ async fn insert(
     actor: &Actor,
     token: Option<ClientToken>,
 ) -> Result<InsertedMicrovm, Error> {
-    let registry = &context.services.registry;
+    let node = &context.services.node;
     if let Some(payload) = payload
-        && let Err(error) = registry.keep_payload(&record.id, payload)
+        && let Err(error) = node.keep_payload(&record.id, payload)
     {
-        registry.discard_payload(&record.id);
+        node.discard_payload(&record.id);
         return Err(Error::failed("the payload of a run hook could not be written", &error));
     }
     let inserted =
         context.services.store.insert_microvm(record, Some(actor), token, &context.config.quotas).await;
     if payload.is_some() && !matches!(inserted, Ok(InsertedMicrovm::Inserted)) {
-        registry.discard_payload(&record.id);
+        node.discard_payload(&record.id);
     }
     Ok(inserted?)
 }

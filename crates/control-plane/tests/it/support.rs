@@ -186,7 +186,7 @@ impl Api {
         change(&mut config);
         let services = Services {
             store: Arc::new(store.clone()),
-            registry,
+            node: registry,
             image_builder,
             identities: identities.clone(),
             token_keys: token_keys.clone(),

@@ -7,15 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
-use hearth_data_plane::{
-    Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp, Workers,
+use hearth_data_plane::{DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, Workers};
+use hearth_node::{
+    Destination, Endpoint, Ingress, Life, Node, Passing, Refusal, Request, Requests, Unreachable,
 };
-use hearth_guest_protocol::ShellSpec;
-use hearth_guest_protocol::client::{ClientError, Shell};
-use hearth_lifecycle::{Endpoint, Ingress, Passing, Requests, Unreachable};
+use hearth_records::{Actor, MicrovmRecord, NodeId};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -46,8 +46,25 @@ impl Upstreams {
     }
 }
 
-impl Backend for Upstreams {
-    type App = Upstream;
+#[async_trait]
+impl Node for Upstreams {
+    type Life = Upstream;
+
+    fn id(&self) -> &NodeId {
+        unreachable!("endpoints need no name")
+    }
+
+    fn keep_payload(&self, _: &MicrovmId, _: &str) -> io::Result<()> {
+        unreachable!("endpoints launch nothing")
+    }
+
+    fn discard_payload(&self, _: &MicrovmId) {}
+
+    fn launch(self: Arc<Self>, _: MicrovmRecord, _: Option<Actor>) {}
+
+    async fn request(self: Arc<Self>, _: &MicrovmId, _: Request, _: Option<Actor>) -> Result<(), Refusal> {
+        Err(Refusal::NotFound)
+    }
 
     fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<Upstream>> {
         let (label, upstream) = self.upstream(id)?;
@@ -68,9 +85,8 @@ impl Backend for Upstreams {
     }
 }
 
-impl RunningApp for Upstream {
+impl Life for Upstream {
     type Stream = TcpStream;
-    type Shell = TcpStream;
 
     fn id(&self) -> &MicrovmId {
         &self.id
@@ -84,14 +100,10 @@ impl RunningApp for Upstream {
         1
     }
 
-    async fn connect(&self, _: u16) -> io::Result<TcpStream> {
+    async fn connect(&self, _: Destination) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
-    }
-
-    async fn open_shell(&self, _: &ShellSpec) -> Result<Shell<TcpStream>, ClientError> {
-        Err(ClientError::Agent("there is no guest".to_owned()))
     }
 
     fn enter(&self) -> Option<Passing> {

@@ -41,7 +41,7 @@ async fn connections_to_the_app_are_used_again_within_one_life_and_port() {
     let before = world.connects();
     ask("9000").await;
     assert_eq!(world.connects(), before + 1, "another port is another connection");
-    world.backend.state.send_replace(Some(Ok(App { generation: 2, ..world.app.clone() })));
+    world.node.state.send_replace(Some(Ok(App { generation: 2, ..world.app.clone() })));
     ask("8080").await;
     assert_eq!(world.connects(), before + 2, "another life is another connection");
 }

@@ -1,33 +1,38 @@
-//! A backend whose microVMs are ports on loopback.
+//! A node whose microVMs are ports on loopback.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 
+use async_trait::async_trait;
+use futures::FutureExt as _;
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
-    AccessLog, Backend, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, RunningApp,
-    Workers,
+    AccessLog, DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, Workers,
 };
-use hearth_guest_protocol::client::{self, ClientError, Shell};
-use hearth_guest_protocol::codec::encode;
+use hearth_guest_protocol::codec::{encode, frame_length};
 use hearth_guest_protocol::{Reply, Request, ShellSpec};
-use hearth_lifecycle::{Endpoint, Ingress, Passing, Requests, Unreachable};
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+use hearth_node::{
+    Destination, Endpoint, Ingress, Life, Node, Passing, Refusal, Request as NodeRequest, Requests,
+    Unreachable,
 };
+use hearth_records::{Actor, MicrovmRecord, NodeId};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use stream::Stream;
+
+#[path = "fake_stream.rs"]
+mod stream;
 
 /// Label of the endpoint of the one microVM that there is.
 pub(crate) const LABEL: &str = "0b7e3b0e-6a8a-4f0c-9b57-3a1f5f0e7d11";
@@ -78,9 +83,8 @@ pub(crate) struct App {
     pub(crate) shells: Arc<Mutex<Vec<(ShellSpec, DuplexStream)>>>,
 }
 
-impl RunningApp for App {
+impl Life for App {
     type Stream = Stream;
-    type Shell = DuplexStream;
 
     fn id(&self) -> &MicrovmId {
         &self.id
@@ -94,7 +98,8 @@ impl RunningApp for App {
         2
     }
 
-    async fn connect(&self, port: u16) -> io::Result<Stream> {
+    async fn connect(&self, to: Destination) -> io::Result<Stream> {
+        let Destination::App(port) = to else { return Ok(self.connect_agent().await) };
         self.connects.fetch_add(1, Ordering::SeqCst);
         if self.ended.is_cancelled() || self.unreachable.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::NotConnected.into());
@@ -110,20 +115,6 @@ impl RunningApp for App {
         }
     }
 
-    async fn open_shell(&self, spec: &ShellSpec) -> Result<Shell<DuplexStream>, ClientError> {
-        if one_less(&self.hanging_shells) {
-            std::future::pending::<()>().await;
-        }
-        let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
-        // The reply may come before the request, in a pipe.
-        agent.write_all(&encode(&Reply::Done).unwrap()).await.unwrap();
-        let shell = client::open_shell(host, spec).await?;
-        let mut request = vec![0; encode(&Request::Shell { shell: spec.clone() }).unwrap().len()];
-        agent.read_exact(&mut request).await.unwrap();
-        self.shells.lock().unwrap().push((spec.clone(), agent));
-        Ok(shell)
-    }
-
     fn enter(&self) -> Option<Passing> {
         self.requests.enter()
     }
@@ -137,66 +128,41 @@ impl RunningApp for App {
     }
 }
 
+impl App {
+    /// A connection to an agent that starts the shell that it is asked for.
+    async fn connect_agent(&self) -> Stream {
+        if one_less(&self.hanging_shells) {
+            std::future::pending::<()>().await;
+        }
+        let (host, mut agent) = duplex(SHELL_BUFFER_BYTES);
+        let shells = Arc::clone(&self.shells);
+        tokio::spawn(async move {
+            let mut length = [0; 4];
+            agent.read_exact(&mut length).await.unwrap();
+            let mut request = vec![0; frame_length(length).unwrap()];
+            agent.read_exact(&mut request).await.unwrap();
+            let Request::Shell { shell } = serde_json::from_slice(&request).unwrap() else {
+                panic!("nothing but shells is asked for");
+            };
+            let mut shells = shells.lock().unwrap();
+            // Before it is said to run: who hears that finds it here.
+            agent.write_all(&encode(&Reply::Done).unwrap()).now_or_never().unwrap().unwrap();
+            shells.push((shell, agent));
+        });
+        Stream::Agent(host)
+    }
+}
+
 /// Takes one of what is left; whether there was one.
 fn one_less(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Open(TcpStream),
-    /// To a port on which nobody listens, which shows on the first read.
-    Refused,
-    /// Closed by the other side.
-    Dead,
-}
-
-impl Stream {
-    fn open(&mut self) -> Option<Pin<&mut TcpStream>> {
-        match self {
-            Self::Open(stream) => Some(Pin::new(stream)),
-            Self::Refused | Self::Dead => None,
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Open(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Refused => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
-            Self::Dead => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.open() {
-            Some(stream) => stream.poll_write(cx, bytes),
-            None => Poll::Ready(Ok(bytes.len())),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.open().map_or(Poll::Ready(Ok(())), |stream| stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.open().map_or(Poll::Ready(Ok(())), |stream| stream.poll_shutdown(cx))
-    }
 }
 
 /// What the microVM does when it is asked to run: nothing yet, a life, or a refusal.
 pub(crate) type State = Option<Result<App, Unreachable>>;
 
 #[derive(Debug)]
-pub(crate) struct FakeBackend {
+pub(crate) struct FakeNode {
     pub(crate) state: watch::Sender<State>,
     pub(crate) asked: AtomicUsize,
     verified: AtomicUsize,
@@ -216,8 +182,32 @@ pub(crate) struct FakeBackend {
     id: MicrovmId,
 }
 
-impl Backend for FakeBackend {
-    type App = App;
+#[async_trait]
+impl Node for FakeNode {
+    type Life = App;
+
+    fn id(&self) -> &NodeId {
+        unreachable!("endpoints need no name")
+    }
+
+    fn keep_payload(&self, _: &MicrovmId, _: &str) -> io::Result<()> {
+        unreachable!("endpoints launch nothing")
+    }
+
+    fn discard_payload(&self, _: &MicrovmId) {}
+
+    fn launch(self: Arc<Self>, _: MicrovmRecord, _: Option<Actor>) {
+        unreachable!("endpoints launch nothing")
+    }
+
+    async fn request(
+        self: Arc<Self>,
+        _: &MicrovmId,
+        _: NodeRequest,
+        _: Option<Actor>,
+    ) -> Result<(), Refusal> {
+        unreachable!("endpoints wake, and ask for nothing else")
+    }
 
     fn endpoint(&self, id: &MicrovmId) -> Option<Endpoint<App>> {
         let ingress = *self.ingress.lock().unwrap();
@@ -257,7 +247,7 @@ impl Backend for FakeBackend {
     }
 }
 
-impl FakeBackend {
+impl FakeNode {
     fn neighbour(&self, id: &MicrovmId) -> Option<App> {
         self.neighbour.lock().unwrap().clone().filter(|neighbour| neighbour.id == *id)
     }
@@ -272,7 +262,7 @@ impl FakeBackend {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) address: SocketAddr,
-    pub(crate) backend: Arc<FakeBackend>,
+    pub(crate) node: Arc<FakeNode>,
     pub(crate) app: App,
     pub(crate) plane: DataPlane,
     pub(crate) ca_pem: std::path::PathBuf,
@@ -316,7 +306,7 @@ impl World {
             hanging_shells: Arc::default(),
             shells: Arc::default(),
         };
-        let backend = Arc::new(FakeBackend {
+        let node = Arc::new(FakeNode {
             state: watch::Sender::new(Some(Ok(app.clone()))),
             asked: AtomicUsize::new(0),
             verified: AtomicUsize::new(0),
@@ -344,12 +334,12 @@ impl World {
             hosts,
             certificate,
             Arc::clone(&keys),
-            Arc::clone(&backend),
+            Arc::clone(&node),
             Arc::clone(&observation),
             config,
         )
         .unwrap();
-        Self { address, backend, app, plane, ca_pem, access_log, observation, _data: data, keys }
+        Self { address, node, app, plane, ca_pem, access_log, observation, _data: data, keys }
     }
 
     /// A token for every port of the microVM.
@@ -378,7 +368,7 @@ impl World {
         let ports = HashMap::from([(8080, listener.local_addr().unwrap())]);
         let app = App { id: MicrovmId::new(), ports: Arc::new(Mutex::new(ports)), ..self.app.clone() };
         let claims = Claims { microvm: app.id.clone(), ..self.claims() };
-        *self.backend.neighbour.lock().unwrap() = Some(app);
+        *self.node.neighbour.lock().unwrap() = Some(app);
         (self.issue(&claims), listener)
     }
 

@@ -320,7 +320,7 @@ async fn frames_are_judged_as_rfc_9113_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -341,10 +341,10 @@ async fn a_ping_is_traffic_once_a_request_was_let_in_and_wakes_nothing() {
     let before = traffic();
     ping(&mut connection).await;
     assert_eq!(traffic(), before + 17);
-    world.backend.state.send_replace(None);
+    world.node.state.send_replace(None);
     ping(&mut connection).await;
     assert_eq!(traffic(), before + 17);
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ async fn streams_are_reset_when_the_life_ends_and_the_connection_stays() {
     let call = grpc(&world).header("x-aws-proxy-port", "9000").body(body).unwrap();
     let mut call = soon(sender.send_request(call)).await.unwrap();
     assert_eq!(piece(call.body_mut()).await, "x");
-    world.backend.state.send_replace(Some(Err(hearth_lifecycle::Unreachable::Terminated)));
+    world.node.state.send_replace(Some(Err(hearth_node::Unreachable::Terminated)));
     world.app.ended.cancel();
     assert!(soon(response.body_mut().frame()).await.unwrap().is_err());
     assert!(soon(call.body_mut().frame()).await.unwrap().is_err());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hearth_lifecycle::Unreachable;
+use hearth_node::Unreachable;
 use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,7 +57,7 @@ async fn refusals_are_logged_and_counted_once_the_token_was_good() {
     let asked = Request::builder().uri("/?a").header("host", host(LABEL));
     assert_eq!(send(&world, asked.body(empty()).unwrap()).await.status(), 403);
     assert_eq!(get(&world, "/").await.status(), 502);
-    world.backend.state.send_replace(Some(Err(Unreachable::Suspended)));
+    world.node.state.send_replace(Some(Err(Unreachable::Suspended)));
     assert_eq!(get(&world, "/").await.status(), 502);
     let lines = log(&world, 3).await;
     let seen: Vec<_> = lines
@@ -80,14 +80,14 @@ async fn refusals_are_logged_and_counted_once_the_token_was_good() {
 async fn a_wait_for_the_microvm_is_counted_with_its_length() {
     let world = World::start().await;
     serve_app(world.listen(8080).await, describe);
-    world.backend.state.send_replace(None);
+    world.node.state.send_replace(None);
     let asking = soon(connect(&world, LABEL)).await.send_request(request(&world, "/").body(empty()).unwrap());
     let waking = async {
-        while world.backend.state.receiver_count() == 0 {
+        while world.node.state.receiver_count() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        world.backend.state.send_replace(Some(Ok(world.app.clone())));
+        world.node.state.send_replace(Some(Ok(world.app.clone())));
     };
     let (response, ()) = soon(async { tokio::join!(asking, waking) }).await;
     assert_eq!(text(response.unwrap()).await.lines().next(), Some("GET / HTTP/1.1"));

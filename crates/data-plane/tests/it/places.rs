@@ -120,7 +120,7 @@ async fn a_connection_whose_first_request_is_refused_is_closed() {
     let world = World::start().await;
     serve_app(world.listen(8080).await, describe);
     let gone = hearth_api::MicrovmId::new();
-    world.backend.ended.lock().unwrap().insert(gone.clone(), ENDED.to_owned());
+    world.node.ended.lock().unwrap().insert(gone.clone(), ENDED.to_owned());
     let of_gone = world.issue(&hearth_auth::Claims { microvm: gone, ..world.claims() });
     for (label, token, status) in [(LABEL, "x", 403), (ENDED, of_gone.as_str(), 502)] {
         let ask = || Request::builder().header("host", host(label)).header("x-aws-proxy-auth", token);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, PortSpecification};
 use hearth_auth::TokenKeys;
-use hearth_lifecycle::Unreachable;
+use hearth_node::Unreachable;
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -74,7 +74,7 @@ async fn without_a_right_token_nothing_is_woken_and_nothing_is_told() {
     refused(&world, LABEL, &[("host", &here), ("host", &here), ("x-aws-proxy-auth", &good)], &BAD_REQUEST)
         .await;
 
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 0);
     assert_eq!(world.app.traffic.load(Ordering::SeqCst), 0, "refused requests are no traffic");
 }
 
@@ -91,17 +91,17 @@ async fn a_microvm_that_takes_no_request_is_a_bad_gateway() {
     for reason in
         [Unreachable::Suspended, Unreachable::Terminated, Unreachable::Failed, Unreachable::NotFound]
     {
-        world.backend.state.send_replace(Some(Err(reason)));
+        world.node.state.send_replace(Some(Err(reason)));
         bad_gateway(&world, "MICROVM_CONNECT_FAILED").await;
     }
     // Its VMM is gone, which is not known yet.
     world.app.ended.cancel();
-    world.backend.state.send_replace(Some(Ok(world.app.clone())));
+    world.node.state.send_replace(Some(Ok(world.app.clone())));
     let told = async {
-        while world.backend.asked.load(Ordering::SeqCst) < 6 {
+        while world.node.asked.load(Ordering::SeqCst) < 6 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        world.backend.state.send_replace(Some(Err(Unreachable::Terminated)));
+        world.node.state.send_replace(Some(Err(Unreachable::Terminated)));
     };
     tokio::join!(bad_gateway(&world, "MICROVM_CONNECT_FAILED"), told);
 }
@@ -126,17 +126,17 @@ async fn an_app_that_does_not_speak_http_is_a_bad_gateway() {
 async fn a_request_is_held_until_the_microvm_runs() {
     let world = World::start().await;
     serve_app(world.listen(8080).await, describe);
-    world.backend.state.send_replace(None);
+    world.node.state.send_replace(None);
     let mut sender = connect(&world, LABEL).await;
     let held = tokio::spawn(sender.send_request(request(&world, "/").body(empty()).unwrap()));
     soon(async {
-        while world.backend.asked.load(Ordering::SeqCst) == 0 {
+        while world.node.asked.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     assert!(!held.is_finished());
-    world.backend.state.send_replace(Some(Ok(world.app.clone())));
+    world.node.state.send_replace(Some(Ok(world.app.clone())));
     assert_eq!(soon(held).await.unwrap().unwrap().status(), 200);
 }
 
@@ -146,11 +146,11 @@ async fn a_request_that_meets_the_very_moment_of_suspension_is_held_as_well() {
     serve_app(world.listen(8080).await, describe);
     let ended = tokio_util::sync::CancellationToken::new();
     ended.cancel();
-    world.backend.state.send_replace(Some(Ok(App { ended, ..world.app.clone() })));
-    *world.backend.next_life.lock().unwrap() = Some(App { generation: 2, ..world.app.clone() });
+    world.node.state.send_replace(Some(Ok(App { ended, ..world.app.clone() })));
+    *world.node.next_life.lock().unwrap() = Some(App { generation: 2, ..world.app.clone() });
     let response = get(&world, "/").await;
     assert_eq!(response.status(), 200);
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use hearth_api::PortSpecification;
 use hearth_auth::{Claims, TokenKind};
 use hearth_data_plane::MicrovmLimits;
 use hearth_guest_protocol::{FromShell, ShellSpec, Terminal, ToShell};
-use hearth_lifecycle::Ingress;
+use hearth_node::Ingress;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
@@ -240,11 +240,11 @@ async fn tokens_open_what_they_are_for() {
 async fn connectors_let_in_what_they_are_for() {
     let world = World::start().await;
     let shell = world.issue(&shell_claims(&world));
-    *world.backend.ingress.lock().unwrap() = Ingress { http: true, shell: false };
-    let asked = || world.backend.asked.load(Ordering::SeqCst);
+    *world.node.ingress.lock().unwrap() = Ingress { http: true, shell: false };
+    let asked = || world.node.asked.load(Ordering::SeqCst);
     let refused = open(&world, "/shell", &shell, None).await.map(drop);
     assert_eq!(refused, Err((StatusCode::FORBIDDEN, "UNAUTHORIZED".to_owned())));
-    *world.backend.ingress.lock().unwrap() = Ingress { http: false, shell: true };
+    *world.node.ingress.lock().unwrap() = Ingress { http: false, shell: true };
     let mut sender = connect(&world, LABEL).await;
     let answer = soon(sender.send_request(request(&world, "/").body(empty()).unwrap())).await.unwrap();
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);

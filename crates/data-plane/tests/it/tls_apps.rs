@@ -242,7 +242,7 @@ async fn grpc_reaches_an_app_with_tls() {
 /// The same microVM, resumed.
 fn next_life(world: &World) -> App {
     let next = App { generation: world.app.generation + 1, ..world.app.clone() };
-    world.backend.state.send_replace(Some(Ok(next.clone())));
+    world.node.state.send_replace(Some(Ok(next.clone())));
     next
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use hearth_lifecycle::Unreachable;
+use hearth_node::Unreachable;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,15 +27,15 @@ async fn until(world: &World, condition: impl Fn(&World) -> bool) {
 
 /// Holds requests to `/0`, `/1` and so on, on one connection, which arrive in this order.
 async fn hold(world: &World, count: usize) -> Vec<JoinHandle<hyper::Result<Response<Incoming>>>> {
-    world.backend.state.send_replace(None);
+    world.node.state.send_replace(None);
     let mut sender = connect_http2(world).await;
     let mut held = Vec::new();
     for index in 0..count {
         let request = request_http2(world, &format!("/{index}")).body(empty()).unwrap();
         held.push(tokio::spawn(sender.send_request(request)));
-        until(world, |world| world.backend.verified() > index).await;
+        until(world, |world| world.node.verified() > index).await;
     }
-    until(world, |world| world.backend.asked.load(Ordering::SeqCst) == 1).await;
+    until(world, |world| world.node.asked.load(Ordering::SeqCst) == 1).await;
     held
 }
 
@@ -58,10 +58,10 @@ async fn they_share_one_resume_and_go_on_in_order_of_arrival() {
     let world = World::start().await;
     let listener = world.listen(8080).await;
     let held = hold(&world, 100).await;
-    world.backend.state.send_replace(Some(Ok(world.app.clone())));
+    world.node.state.send_replace(Some(Ok(world.app.clone())));
     let expected: Vec<String> = (0..100).map(|index| format!("/{index}")).collect();
     assert_eq!(arrivals(&listener, 100).await, expected);
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 1);
     for answer in held {
         assert_eq!(soon(answer).await.unwrap().unwrap().status(), 200);
     }
@@ -84,9 +84,9 @@ async fn whoever_gives_up_does_so_for_itself_alone() {
         let refused = Request::builder().uri("/").header("host", host(LABEL)).body(empty()).unwrap();
         assert_eq!(soon(sender.send_request(refused)).await.unwrap().status(), 403);
     }
-    world.backend.state.send_replace(Some(Ok(world.app.clone())));
+    world.node.state.send_replace(Some(Ok(world.app.clone())));
     assert_eq!(arrivals(&listener, 4).await, ["/1", "/2", "/3", "/5"]);
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 1);
     for answer in held {
         assert_eq!(soon(answer).await.unwrap().unwrap().status(), 200);
     }
@@ -96,7 +96,7 @@ async fn whoever_gives_up_does_so_for_itself_alone() {
 async fn a_failed_resume_fails_all_and_the_next_request_tries_again() {
     let world = World::start().await;
     serve_app(world.listen(8080).await, describe);
-    world.backend.state.send_replace(None);
+    world.node.state.send_replace(None);
     let held: FuturesUnordered<_> = (0..10)
         .map(async |_| {
             let request = request(&world, "/").body(empty()).unwrap();
@@ -104,8 +104,8 @@ async fn a_failed_resume_fails_all_and_the_next_request_tries_again() {
         })
         .collect();
     let failing = async {
-        until(&world, |world| world.backend.verified() == 10).await;
-        world.backend.state.send_replace(Some(Err(Unreachable::Failed)));
+        until(&world, |world| world.node.verified() == 10).await;
+        world.node.state.send_replace(Some(Err(Unreachable::Failed)));
     };
     let (answers, ()) = soon(futures::future::join(held.collect::<Vec<_>>(), failing)).await;
     for answer in answers {
@@ -113,12 +113,12 @@ async fn a_failed_resume_fails_all_and_the_next_request_tries_again() {
         assert_eq!(answer.headers()["x-aws-proxy-error"], "MICROVM_CONNECT_FAILED");
         assert_eq!(text(answer).await, "");
     }
-    assert_eq!(world.backend.asked.load(Ordering::SeqCst), 1);
-    world.backend.state.send_replace(None);
+    assert_eq!(world.node.asked.load(Ordering::SeqCst), 1);
+    world.node.state.send_replace(None);
     let mut sender = connect(&world, LABEL).await;
     let next = tokio::spawn(sender.send_request(request(&world, "/").body(empty()).unwrap()));
-    until(&world, |world| world.backend.asked.load(Ordering::SeqCst) == 2).await;
-    world.backend.state.send_replace(Some(Ok(world.app.clone())));
+    until(&world, |world| world.node.asked.load(Ordering::SeqCst) == 2).await;
+    world.node.state.send_replace(Some(Ok(world.app.clone())));
     assert_eq!(soon(next).await.unwrap().unwrap().status(), 200);
 }
 
@@ -126,7 +126,7 @@ async fn a_failed_resume_fails_all_and_the_next_request_tries_again() {
 async fn the_queue_is_bounded_and_those_who_left_make_room() {
     let world = World::on_this_thread().await;
     serve_app(world.listen(8080).await, describe);
-    world.backend.state.send_replace(None);
+    world.node.state.send_replace(None);
     let mut held = Vec::new();
     let mut sender = connect_http2(&world).await;
     for index in 0..WAITING_MAX {
@@ -137,7 +137,7 @@ async fn the_queue_is_bounded_and_those_who_left_make_room() {
         let request = request_http2(&world, "/").body(empty()).unwrap();
         held.push(tokio::spawn(sender.send_request(request)));
     }
-    until(&world, |world| world.backend.verified() == WAITING_MAX).await;
+    until(&world, |world| world.node.verified() == WAITING_MAX).await;
     let mut one_more = connect(&world, LABEL).await;
     let refused = soon(one_more.send_request(request(&world, "/").body(empty()).unwrap())).await.unwrap();
     assert_eq!(refused.status(), 429);
@@ -160,7 +160,7 @@ async fn the_queue_is_bounded_and_those_who_left_make_room() {
         }
     });
     admitted.await;
-    world.backend.state.send_replace(Some(Ok(world.app.clone())));
+    world.node.state.send_replace(Some(Ok(world.app.clone())));
     for answer in held {
         assert_eq!(soon(answer).await.unwrap().unwrap().status(), 200);
     }

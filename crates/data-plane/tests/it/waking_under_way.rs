@@ -44,18 +44,18 @@ async fn live(world: &World, mut numbers: Numbers, over: &AtomicBool) {
     let mut app = world.app.clone();
     while !over.load(Ordering::SeqCst) {
         numbers.pause(6).await;
-        world.backend.state.send_replace(None);
+        world.node.state.send_replace(None);
         app.requests.drain(tokio::time::Instant::now).await;
         app.ended.cancel();
         numbers.pause(3).await;
         app = App {
             generation: app.generation + 1,
             ended: CancellationToken::new(),
-            requests: hearth_lifecycle::Requests::default(),
+            requests: hearth_node::Requests::default(),
             unreachable: Arc::new(AtomicBool::new(numbers.below(3) == 0)),
             ..app
         };
-        world.backend.state.send_replace(Some(Ok(app.clone())));
+        world.node.state.send_replace(Some(Ok(app.clone())));
         if app.unreachable.load(Ordering::SeqCst) {
             numbers.pause(8).await;
             app.unreachable.store(false, Ordering::SeqCst);
@@ -156,7 +156,7 @@ async fn a_request_that_meets_suspends_and_wakes_is_delivered_once_and_answered(
     let enough = async {
         let is_enough = || {
             let lives =
-                world.backend.state.borrow().clone().and_then(Result::ok).map_or(0, |app| app.generation);
+                world.node.state.borrow().clone().and_then(Result::ok).map_or(0, |app| app.generation);
             lives > LIVES && deliveries.lock().unwrap().len() > REQUESTS
         };
         while !is_enough() {

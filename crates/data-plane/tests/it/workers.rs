@@ -21,22 +21,22 @@ async fn connections_are_spread_and_what_wakes_a_microvm_runs_elsewhere() {
         let asked = sender.send_request(request(&world, "/").body(empty()).unwrap());
         text(soon(asked).await.unwrap()).await;
     }
-    let serving: HashSet<_> = world.backend.asked_on.lock().unwrap().drain(..).collect();
+    let serving: HashSet<_> = world.node.asked_on.lock().unwrap().drain(..).collect();
     assert_eq!(serving.len(), 2);
     let own = std::thread::current().id();
     assert!(!serving.contains(&own));
-    world.backend.state.send_replace(None);
-    *world.backend.next_life.lock().unwrap() = Some(world.app.clone());
+    world.node.state.send_replace(None);
+    *world.node.next_life.lock().unwrap() = Some(world.app.clone());
     let woken = senders[0].send_request(request(&world, "/").body(empty()).unwrap());
     assert_eq!(soon(woken).await.unwrap().status(), 200);
-    assert_eq!(*world.backend.woken_on.lock().unwrap(), [own]);
+    assert_eq!(*world.node.woken_on.lock().unwrap(), [own]);
 }
 
 #[tokio::test]
 async fn what_has_ended_is_looked_up_elsewhere() {
     let world = World::start().await;
     let ended = MicrovmId::new();
-    world.backend.ended.lock().unwrap().insert(ended.clone(), ENDED.to_owned());
+    world.node.ended.lock().unwrap().insert(ended.clone(), ENDED.to_owned());
     // The endpoint was not the first one's.
     for (microvm, status) in [(MicrovmId::new(), 403), (ended, 502)] {
         let token = world.issue(&Claims { microvm, ..world.claims() });
@@ -47,7 +47,7 @@ async fn what_has_ended_is_looked_up_elsewhere() {
         text(answer).await;
     }
     let own = std::thread::current().id();
-    assert_eq!(*world.backend.looked_up_on.lock().unwrap(), [own, own]);
+    assert_eq!(*world.node.looked_up_on.lock().unwrap(), [own, own]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_lifecycle::Refusal;
+use hearth_node::{Life as _, Node as _, Refusal};
 use hearth_records::Error;
 use hearth_records::testing::{BeforeWrite, Guarded};
 use hearth_vmm::Error as VmmError;
@@ -159,7 +159,7 @@ async fn a_launch_that_cannot_be_written_is_not_published_as_running() {
     let id = world.recorded(None).await;
     let broken = Arc::new(AtomicBool::new(true));
     let registry = world.with_records(unwritable(&world, &broken));
-    registry.launch(world.record(&id).await, None);
+    registry.clone().launch(world.record(&id).await, None);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(world.vmm.vm(id.as_str()).is_some(), "its guest is there");
     assert!(registry.endpoint(&id).unwrap().running.is_none(), "and nobody gets it");

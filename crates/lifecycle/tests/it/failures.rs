@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hearth_api::{IdlePolicy, MicrovmState};
-use hearth_lifecycle::Unreachable;
+use hearth_node::Unreachable;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_lifecycle::Registry;
+use hearth_node::{Destination, Life as _};
 
 use crate::support::{DEADLINE, WAKES, World};
 
@@ -31,7 +32,7 @@ async fn until_it_is_heard(world: &World) {
 
 /// Everything can be done with it.
 async fn goes_on(world: &World, registry: &Registry, id: &MicrovmId) {
-    registry.ensure_running(id).await.unwrap().connect(8080).await.unwrap();
+    registry.ensure_running(id).await.unwrap().connect(Destination::App(8080)).await.unwrap();
     registry.suspend(id, None).await.unwrap();
     world.wait_for(id, MicrovmState::Suspended).await;
     world.flooding.store(false, Ordering::SeqCst);

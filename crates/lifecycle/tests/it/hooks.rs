@@ -2,7 +2,8 @@
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest_protocol::HookResult;
-use hearth_lifecycle::{RunningMicrovm, Unreachable};
+use hearth_lifecycle::RunningMicrovm;
+use hearth_node::{Life as _, Unreachable};
 use hearth_vmm::ExitReason;
 use hearth_vmm::fake::FakeOperation;
 

@@ -2,7 +2,7 @@
 
 use hearth_api::{IdlePolicy, MicrovmId, MicrovmState};
 use hearth_guest::Egress;
-use hearth_lifecycle::{Refusal, Unreachable};
+use hearth_node::{Life as _, Node as _, Refusal, Unreachable};
 use hearth_vmm::fake::FakeOperation;
 
 use crate::support::{WAKES, World};

@@ -2,7 +2,7 @@
 //! nothing and answers nothing that is not so.
 
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_lifecycle::Refusal;
+use hearth_node::{Life as _, Refusal};
 use hearth_records::{MicrovmRecord, NodeId};
 
 use crate::support::{WAKES, World};

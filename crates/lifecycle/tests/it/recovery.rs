@@ -5,6 +5,7 @@
 //! the files and the VMM.
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
+use hearth_node::Node as _;
 use hearth_records::{MicrovmRecord, Reason};
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};

@@ -17,6 +17,7 @@ use hearth_guest::{
 };
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_node::Node as _;
 use hearth_records::testing::settings;
 use hearth_records::{
     AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
@@ -310,7 +311,7 @@ impl World {
         let keep = |id: &MicrovmId| self.registry.keep_payload(id, payload).unwrap();
         let record = self.insert(None, Vec::new(), Timestamp::now(), keep).await;
         let id = record.id.clone();
-        self.registry.launch(record, None);
+        self.registry.clone().launch(record, None);
         id
     }
 
@@ -322,7 +323,7 @@ impl World {
     ) -> MicrovmId {
         let record = self.insert(idle_policy, egress_network_connectors, Timestamp::now(), |_| ()).await;
         let id = record.id.clone();
-        self.registry.launch(record, None);
+        self.registry.clone().launch(record, None);
         id
     }
 
@@ -347,7 +348,7 @@ impl World {
         let mut record = self.insert(None, Vec::new(), Timestamp::now(), |_| ()).await;
         record.image_version = version;
         let id = record.id.clone();
-        self.registry.launch(record, None);
+        self.registry.clone().launch(record, None);
         id
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hearth_api::{AccountId, MicrovmId, MicrovmState};
 use hearth_lifecycle::{Registry, recover};
+use hearth_node::Node as _;
 use hearth_records::{Actor, EventQuery, EventStart, Events as _, Resource, What};
 use hearth_vmm::fake::FakeVmm;
 use rand::{RngExt as _, SeedableRng as _};
@@ -142,7 +143,7 @@ async fn audit(
         }
         for node in nodes {
             let runs = node.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running());
-            let is_owner = *node.registry.node() == record.owner.node;
+            let is_owner = *node.registry.id() == record.owner.node;
             assert_eq!(runs, is_owner && record.state == MicrovmState::Running, "{id}: {record:?}");
         }
         *owners.entry(record.owner.node.to_string()).or_default() += 1;

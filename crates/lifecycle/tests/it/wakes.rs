@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_lifecycle::Unreachable;
+use hearth_node::Unreachable;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::snapshot::sparse_digest;
 use hearth_vmm::{Error, ExitReason};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hearth_api::MicrovmState;
-use hearth_lifecycle::Refusal;
+use hearth_node::{Life as _, Refusal};
 
 use crate::support::{WAKES, World};
 

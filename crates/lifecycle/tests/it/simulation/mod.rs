@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_api::{IdlePolicy, MicrovmId, MicrovmState};
-use hearth_lifecycle::{Registry, Unreachable};
+use hearth_lifecycle::Registry;
+use hearth_node::{Destination, Life as _, Unreachable};
 use hearth_vmm::ExitReason;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -39,7 +40,7 @@ async fn request(registry: &Registry, id: &MicrovmId, hooked: bool) -> Result<()
     let running = registry.ensure_running(id).await;
     assert!(begin.elapsed() <= Duration::from_secs(61), "a request was lost");
     let running = running?;
-    let Ok(mut app) = running.connect(8080).await else { return Err(Unreachable::Failed) };
+    let Ok(mut app) = running.connect(Destination::App(8080)).await else { return Err(Unreachable::Failed) };
     let mut told = [0];
     // The life may end at this very moment.
     if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(5), app.read_exact(&mut told)).await {

@@ -14,6 +14,7 @@ use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Li
 use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
+use hearth_node::Node as _;
 use hearth_records::testing::{MemoryRecords, settings};
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
 use hearth_snapshots::Files;
@@ -207,7 +208,7 @@ impl World {
         }
         let id = record.id.clone();
         self.records.put(record.clone());
-        registry.launch(record, None);
+        registry.clone().launch(record, None);
         id
     }
 

@@ -9,16 +9,6 @@ pub struct Ingress {
     pub shell: bool,
 }
 
-/// Whether requests may go to the port that the image's hooks are called on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HooksPort {
-    /// With a token that covers it, as on the service.
-    #[default]
-    Open,
-    /// Never.
-    Closed,
-}
-
 impl Ingress {
     /// Of a microVM that was launched with these connectors (ARNs). None at all are HTTP_INGRESS;
     /// NO_INGRESS among others counts.
