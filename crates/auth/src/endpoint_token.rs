@@ -140,13 +140,22 @@ impl TokenKeys {
     /// Refuses the tokens of a microVM that were made when these had been revoked fewer than
     /// `times` times. That is remembered for as long as there can be such tokens.
     pub fn revoke(&self, microvm: &MicrovmId, times: u64, now_seconds: i64) {
+        self.revoke_all([(microvm.clone(), times)], now_seconds);
+    }
+
+    /// As [`Self::revoke`] for each of these microVMs.
+    pub fn revoke_all(&self, microvms: impl IntoIterator<Item = (MicrovmId, u64)>, now_seconds: i64) {
         let _one_at_a_time = self.revoking.lock().unwrap_or_else(PoisonError::into_inner);
         let mut revoked = HashMap::clone(&self.revoked.load());
         revoked.retain(|_, revoked| revoked.until_seconds >= now_seconds);
         let until_seconds = now_seconds + LONGEST_LIFE_SECONDS + REVOCATION_MARGIN_SECONDS;
-        let latest = revoked.entry(microvm.clone()).or_insert(Revoked { times, until_seconds });
-        // Two revocations at the same time may come here in either order.
-        *latest = Revoked { times: times.max(latest.times), until_seconds };
+        for (microvm, times) in microvms {
+            let latest = revoked.entry(microvm).or_insert(Revoked { times, until_seconds });
+            // Two revocations at the same time may come here in either order.
+            if times > latest.times {
+                *latest = Revoked { times, until_seconds };
+            }
+        }
         self.revoked.store(revoked.into());
     }
 

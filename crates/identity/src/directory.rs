@@ -29,6 +29,8 @@ pub(crate) struct Directory {
     pub(crate) accounts: BTreeMap<AccountId, Arc<Account>>,
     pub(crate) keys: HashMap<String, KeyOf>,
     sessions: Sessions,
+    /// Of the records of which this was made.
+    pub(crate) version: u64,
 }
 
 impl Directory {
@@ -61,6 +63,15 @@ impl Directory {
         for user in users().filter_map(|name| account.user(name)) {
             self.insert_keys(&id, user);
         }
+    }
+
+    /// The keys of the accounts' root users, which are not recorded.
+    pub(crate) fn roots(&self) -> Vec<RootKey> {
+        let roots = self.keys.values().filter_map(|key| match key {
+            KeyOf::Root(root) => Some(root.clone()),
+            KeyOf::User { .. } | KeyOf::Session(_) => None,
+        });
+        roots.collect()
     }
 
     fn insert_keys(&mut self, account: &AccountId, user: &User) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hearth_api::{AccountId, Timestamp};
 use hearth_auth::Lookup;
 use hearth_auth::sigv4::{Denial, SignedRequest, SigningKeys, check_head, check_scope, verify};
-use hearth_records::{Identities as IdentityRecords, IdentityKind, IdentityRow, IdentityWrite};
+use hearth_records::{Identities as IdentityRecords, IdentityKind, IdentityRow, IdentityWrite, Versioned};
 use http::header::{REFERER, USER_AGENT};
 
 use crate::account::{Account, to_json};
@@ -57,6 +57,9 @@ pub enum IdentityError {
     /// A session was to be made for, or by, a user or role that was deleted meanwhile.
     #[error("the user or role of the session was deleted")]
     Gone,
+    /// Another process changed something at the same moment; nothing was written.
+    #[error("the identities were changed by another process at the same moment")]
+    Outdated,
     /// A session was to be made by way of more users and roles than are remembered.
     #[error("the session would depend on more than {MAXIMUM_ORIGINS} users and roles")]
     TooManyOrigins,
@@ -79,48 +82,48 @@ impl Identities {
     /// Reads what is stored. There are the accounts of `roots` and no others; what others once had
     /// stays stored and counts for nothing. Sessions that expired meanwhile are removed.
     pub async fn open(store: Arc<dyn IdentityRecords>, roots: Vec<RootKey>) -> Result<Self, IdentityError> {
-        let mut directory = Directory::default();
-        let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
-        for root in roots {
-            accounts.insert(root.account.clone(), Account::new(root.account.clone()));
-            directory.keys.insert(root.access_key.clone(), KeyOf::Root(root));
-        }
-        let now = Timestamp::now();
-        let mut sessions: Vec<(Session, usize)> = Vec::new();
-        let mut expired: Vec<IdentityWrite> = Vec::new();
-        for row in store.identities().await? {
-            let Some(account) = accounts.get_mut(&row.account) else { continue };
-            let unreadable =
-                |source| IdentityError::Unreadable { kind: row.kind, name: row.name.clone(), source };
-            account.load(&row).map_err(unreadable)?;
-            if row.kind == IdentityKind::Session {
-                let mut session: Session = serde_json::from_str(&row.value).map_err(unreadable)?;
-                session.origins = distinct(session.origins);
-                if session.expires_at < now || session.origins.len() > MAXIMUM_ORIGINS {
-                    expired.push(removal(&session));
-                } else {
-                    sessions.push((session, row.value.len()));
-                }
-            }
-        }
-        for (id, account) in accounts {
-            directory.insert(id, account);
-        }
-        sessions.sort_by_key(|(session, _)| session.issued_at);
-        for (session, bytes) in sessions {
-            for ended in directory.giving_way(&session, bytes) {
-                directory.remove_session(&ended);
-                expired.push(removal(&ended));
-            }
-            directory.insert_session(session, bytes);
-        }
+        let (mut directory, expired) = load(&*store, roots).await?;
         for some in expired.chunks(WRITTEN_AT_ONCE) {
-            store.write_identities(some).await?;
+            // Another process that removes some meanwhile leaves the others to the next start.
+            let Some(version) = store.write_identities(directory.version, some).await? else { break };
+            directory.version = version;
         }
         let changing = tokio::sync::Mutex::default();
         let signing_keys = SigningKeys::default();
         let (directory, region) = (RwLock::new(directory), "us-east-1".into());
         Ok(Self { store, directory, changing, signing_keys, region, intake: Arc::default() })
+    }
+
+    /// Reads everything again if this is not the `version` of what is in memory: another process
+    /// has changed something.
+    pub async fn refresh(&self, version: u64) -> Result<(), IdentityError> {
+        if self.read().version == version {
+            return Ok(());
+        }
+        let _changing = self.changing.lock().await;
+        self.read_again(version).await
+    }
+
+    /// With the right to make changes.
+    async fn read_again(&self, version: u64) -> Result<(), IdentityError> {
+        let roots = {
+            let directory = self.read();
+            // A change of our own that was made while the lock was waited for.
+            if directory.version >= version {
+                return Ok(());
+            }
+            directory.roots()
+        };
+        // What has expired or has to give way is removed by who made it so, or at the next start.
+        let (directory, _) = load(&*self.store, roots).await?;
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
+        Ok(())
+    }
+
+    /// Writes what was made of the state in memory; the new version.
+    async fn write(&self, writes: &[IdentityWrite]) -> Result<u64, IdentityError> {
+        let was = self.read().version;
+        self.store.write_identities(was, writes).await?.ok_or(IdentityError::Outdated)
     }
 
     /// Makes these the identities of another Region than `us-east-1`.
@@ -153,6 +156,7 @@ impl Identities {
         change: impl FnOnce(&mut Account) -> Result<T, E>,
     ) -> Result<Option<Result<T, E>>, IdentityError> {
         let _changing = self.changing.lock().await;
+        self.read_again(self.store.identities_version().await?).await?;
         let Some(account) = self.account(id) else { return Ok(None) };
         let mut account = Account::clone(&account);
         let answer = match change(&mut account) {
@@ -160,8 +164,10 @@ impl Identities {
             Err(refused) => return Ok(Some(Err(refused))),
         };
         let writes = account.take_writes();
-        self.store.write_identities(&writes).await?;
-        self.directory.write().unwrap_or_else(PoisonError::into_inner).replace(account, &writes);
+        let version = self.write(&writes).await?;
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        directory.replace(account, &writes);
+        directory.version = version;
         Ok(Some(Ok(answer)))
     }
 
@@ -180,6 +186,7 @@ impl Identities {
         };
         let bytes = row.value.len();
         let _changing = self.changing.lock().await;
+        self.read_again(self.store.identities_version().await?).await?;
         let ended = loop {
             let (expired, giving_way) = {
                 let directory = self.read();
@@ -203,8 +210,9 @@ impl Identities {
         };
         let mut writes = vec![IdentityWrite::Put(row)];
         writes.extend(ended.iter().map(|session| removal(session)));
-        self.store.write_identities(&writes).await?;
+        let version = self.write(&writes).await?;
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        directory.version = version;
         for session in ended {
             directory.remove_session(&session);
         }
@@ -214,8 +222,9 @@ impl Identities {
 
     async fn forget(&self, sessions: &[Arc<Session>]) -> Result<(), IdentityError> {
         let removals: Vec<_> = sessions.iter().map(|session| removal(session)).collect();
-        self.store.write_identities(&removals).await?;
+        let version = self.write(&removals).await?;
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        directory.version = version;
         for session in sessions {
             directory.remove_session(session);
         }
@@ -314,6 +323,51 @@ impl Identities {
     pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is stored, and what of it is to be removed, as it has expired or there is no room for it.
+async fn load(
+    store: &dyn IdentityRecords,
+    roots: Vec<RootKey>,
+) -> Result<(Directory, Vec<IdentityWrite>), IdentityError> {
+    let Versioned { version, value: rows } = store.identities().await?;
+    let mut directory = Directory::default();
+    directory.version = version;
+    let mut accounts: BTreeMap<AccountId, Account> = BTreeMap::new();
+    for root in roots {
+        accounts.insert(root.account.clone(), Account::new(root.account.clone()));
+        directory.keys.insert(root.access_key.clone(), KeyOf::Root(root));
+    }
+    let now = Timestamp::now();
+    let mut sessions: Vec<(Session, usize)> = Vec::new();
+    let mut expired: Vec<IdentityWrite> = Vec::new();
+    for row in rows {
+        let Some(account) = accounts.get_mut(&row.account) else { continue };
+        let unreadable =
+            |source| IdentityError::Unreadable { kind: row.kind, name: row.name.clone(), source };
+        account.load(&row).map_err(unreadable)?;
+        if row.kind == IdentityKind::Session {
+            let mut session: Session = serde_json::from_str(&row.value).map_err(unreadable)?;
+            session.origins = distinct(session.origins);
+            if session.expires_at < now || session.origins.len() > MAXIMUM_ORIGINS {
+                expired.push(removal(&session));
+            } else {
+                sessions.push((session, row.value.len()));
+            }
+        }
+    }
+    for (id, account) in accounts {
+        directory.insert(id, account);
+    }
+    sessions.sort_by_key(|(session, _)| session.issued_at);
+    for (session, bytes) in sessions {
+        for ended in directory.giving_way(&session, bytes) {
+            directory.remove_session(&ended);
+            expired.push(removal(&ended));
+        }
+        directory.insert_session(session, bytes);
+    }
+    Ok((directory, expired))
 }
 
 /// Removes the row of a session.

@@ -1,10 +1,11 @@
 //! Who calls and what they may do: accounts, users, roles, policies, access keys, sessions.
 //!
-//! Invariants: everything is in memory, and a change is in the database before it is visible; a
-//! session ends with the user or role that it is of and with everyone in the chain of calls that
-//! made it, and a new user or role of the same name does not inherit it; only the root user of an
-//! account has rights that no policy gives; what an account has in memory is bounded; no policy is
-//! evaluated while the lock over all accounts is held.
+//! Invariants: everything is in memory; a change is made of what is in the database, and is there
+//! before it is visible; another process sees it when it refreshes. A session ends with the user or
+//! role that it is of and with everyone in the chain of calls that made it, and a new user or role
+//! of the same name does not inherit it; only the root user of an account has rights that no policy
+//! gives; what an account has in memory is bounded; no policy is evaluated while the lock over all
+//! accounts is held.
 //!
 //! Reading order: [`entities`] (what there is), [`account`] (an account and how it changes),
 //! [`session`] (temporary credentials), `sessions` (how many), `directory` (whose a key is),

@@ -10,6 +10,7 @@ use hearth_store_sqlite::Store;
 
 mod bounds;
 mod sessions;
+mod shared;
 
 use crate::entities::{Attachments, Tags};
 use crate::service_role::ServiceRole;

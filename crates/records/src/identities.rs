@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use hearth_api::AccountId;
 
 use crate::error::Result;
+use crate::shared::Versioned;
 
 /// What a row describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,9 +71,13 @@ pub enum IdentityWrite {
 /// Users, roles, policies and sessions, as they are kept.
 #[async_trait]
 pub trait Identities: Send + Sync + fmt::Debug {
-    /// All rows.
-    async fn identities(&self) -> Result<Vec<IdentityRow>>;
+    /// The version of all rows; cheap enough for every change.
+    async fn identities_version(&self) -> Result<u64>;
 
-    /// Makes changes, all or none.
-    async fn write_identities(&self, writes: &[IdentityWrite]) -> Result<()>;
+    /// All rows, of one moment.
+    async fn identities(&self) -> Result<Versioned<Vec<IdentityRow>>>;
+
+    /// Makes changes, all or none, of rows that still are of the version `was`: the new version, or
+    /// `None` when they are not, and nothing is written. It is on the disk when this returns.
+    async fn write_identities(&self, was: u64, writes: &[IdentityWrite]) -> Result<Option<u64>>;
 }

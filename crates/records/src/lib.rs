@@ -18,6 +18,7 @@ mod owner;
 mod phase;
 mod quotas;
 mod reason;
+mod shared;
 mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -34,10 +35,14 @@ pub use owner::*;
 pub use phase::*;
 pub use quotas::*;
 pub use reason::*;
+pub use shared::*;
 pub use tags::*;
 pub use tokens::*;
 
 /// Everything that is recorded.
-pub trait Records: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs + Events {}
+pub trait Records:
+    Microvms + Images + Connectors + Identities + Tags + Tokens + Logs + Events + Shared
+{
+}
 
-impl<T: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs + Events> Records for T {}
+impl<T: Microvms + Images + Connectors + Identities + Tags + Tokens + Logs + Events + Shared> Records for T {}

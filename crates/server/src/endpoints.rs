@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hearth_data_plane::{AccessLog, DataPlane, DataPlaneConfig, EndpointHosts, Observation};
 use hearth_dns::{NameServer, Zone};
+use hearth_identity::Identities;
 use hearth_lifecycle::Registry;
-use hearth_records::Microvms;
+use hearth_store_sqlite::Store;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::certificate::{self, EndpointCertificate};
 use crate::config::Config;
 use crate::open_files::Connections;
+use crate::shared::SharedState;
 use crate::token_keys::TokenKeyFile;
 
 /// Between two looks for microVMs that have ended.
@@ -84,13 +86,19 @@ impl Endpoints {
     pub(crate) async fn serve(
         self,
         listeners: Vec<TcpListener>,
-        microvms: &dyn Microvms,
+        store: &Arc<Store>,
+        identities: &Arc<Identities>,
         registry: &Arc<Registry>,
     ) -> anyhow::Result<RunningEndpoints> {
         let keys = self.tokens.keys();
-        for (microvm, times) in microvms.token_revocations().await? {
-            keys.revoke(&microvm, times, Timestamp::now().as_second());
-        }
+        let mut shared = SharedState {
+            shared: store.clone(),
+            microvms: store.clone(),
+            identities: identities.clone(),
+            keys: keys.clone(),
+            revocations: None,
+        };
+        shared.look().await?;
         let (served, observation) = (self.certificate.served, self.observation);
         let backend = registry.clone();
         let data_plane =
@@ -98,6 +106,7 @@ impl Endpoints {
         let mut background = JoinSet::new();
         background.spawn(self.certificate.keeping);
         background.spawn(on_hang_up(self.hang_up, observation.clone(), self.hurry));
+        background.spawn(shared.keep_looking());
         background.spawn(self.tokens.clone().keep_rotating());
         background.spawn(forget_ended(observation.clone(), registry.clone()));
         Ok(RunningEndpoints {

@@ -26,6 +26,7 @@ mod pulls;
 mod quota_config;
 mod retention;
 mod serve;
+mod shared;
 mod token_keys;
 
 use std::process::ExitCode;

@@ -266,7 +266,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let api_addr = api_listener.local_addr()?;
     let endpoint_addr = endpoint_listeners[0].local_addr()?;
-    let endpoints = endpoints.serve(endpoint_listeners, &*parts.store, &parts.registry).await?;
+    let endpoints =
+        endpoints.serve(endpoint_listeners, &parts.store, &parts.identities, &parts.registry).await?;
     let identities = parts.identities.clone();
     let quotas = config.quotas.control_plane();
     let published = |config: &Config| {

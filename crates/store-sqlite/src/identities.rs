@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use hearth_api::AccountId;
-use hearth_records::{Identities, IdentityKind, IdentityRow, IdentityWrite, Result as Recorded};
+use hearth_records::{Identities, IdentityKind, IdentityRow, IdentityWrite, Result as Recorded, Versioned};
 use rusqlite::{Connection, Row, Transaction};
 
+use crate::shared::{IDENTITIES, changed, version};
 use crate::writer::Durability;
 use crate::{Error, Result, Store, rows};
 
@@ -13,7 +14,11 @@ const SMALL_GROWTH: usize = 4096;
 
 #[async_trait]
 impl Identities for Store {
-    async fn identities(&self) -> Recorded<Vec<IdentityRow>> {
+    async fn identities_version(&self) -> Recorded<u64> {
+        self.read(|connection| version(connection, IDENTITIES))
+    }
+
+    async fn identities(&self) -> Recorded<Versioned<Vec<IdentityRow>>> {
         let kind = |text: &str| IdentityKind::ALL.into_iter().find(|kind| kind.as_str() == text);
         let read = |row: &Row<'_>| {
             Ok(IdentityRow {
@@ -23,12 +28,25 @@ impl Identities for Store {
                 value: row.get("value")?,
             })
         };
-        self.read(|connection| rows::all(connection, "SELECT * FROM identities", [], read))
+        self.read(|connection| {
+            // Rows and version are of one moment.
+            let transaction = connection.unchecked_transaction()?;
+            let version = version(&transaction, IDENTITIES)?;
+            let value = rows::all(&transaction, "SELECT * FROM identities", [], read)?;
+            Ok(Versioned { version, value })
+        })
     }
 
-    async fn write_identities(&self, writes: &[IdentityWrite]) -> Recorded<()> {
+    async fn write_identities(&self, was: u64, writes: &[IdentityWrite]) -> Recorded<Option<u64>> {
         let (writes, full) = (writes.to_vec(), self.room().is_err());
-        self.write(Durability::Disk, move |tx| writes.iter().try_for_each(|one| write(tx, one, full))).await
+        self.write(Durability::Disk, move |tx| {
+            if version(tx, IDENTITIES)? != was {
+                return Ok(None);
+            }
+            writes.iter().try_for_each(|one| write(tx, one, full))?;
+            Ok(Some(changed(tx, IDENTITIES)?))
+        })
+        .await
     }
 }
 

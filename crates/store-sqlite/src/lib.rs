@@ -25,6 +25,7 @@ mod readers;
 mod recent;
 mod reserve;
 mod rows;
+mod shared;
 mod tags;
 mod writer;
 
@@ -250,7 +251,7 @@ mod tests {
         let put = async |value: String| {
             let account = hearth_api::AccountId::from_stored("1");
             let row = IdentityRow { account, kind: IdentityKind::User, name: "ann".to_owned(), value };
-            store.write_identities(&[IdentityWrite::Put(row)]).await
+            store.write_identities(0, &[IdentityWrite::Put(row)]).await
         };
         put("x".repeat(1 << 20)).await.unwrap_err();
         put("fits".to_owned()).await.unwrap();

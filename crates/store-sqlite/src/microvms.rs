@@ -13,6 +13,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use crate::events::tell;
 use crate::quotas::of_microvm;
 use crate::rows::{STEP, from_json, moment, optional_moment, readable, text, to_json};
+use crate::shared::{REVOCATIONS, changed};
 use crate::writer::{Durability, Urgency};
 use crate::{Result, Store, client_tokens, rows};
 
@@ -81,6 +82,7 @@ impl Microvms for Store {
             rows::run(tx, statement, [revoked.as_str()])?;
             let Some(record) = one_of(tx, &revoked)? else { return Ok(None) };
             tell(tx, &record.revoked(record.token_revocations, &actor, Timestamp::now()))?;
+            changed(tx, REVOCATIONS)?;
             Ok(Some(record.token_revocations))
         })
         .await
@@ -318,7 +320,8 @@ mod tests {
     async fn microvms_conform() {
         let store = Store::temporary().await.unwrap();
         let version = launchable(&store).await;
-        Subject { microvms: Arc::new(store), version }.conforms().await;
+        let store = Arc::new(store);
+        Subject { microvms: store.clone(), shared: store, version }.conforms().await;
     }
 
     #[tokio::test]

@@ -55,6 +55,7 @@ pub(crate) const ALL: &[Migration] = migrations![
     12 "counted_and_found" "0012",
     13 "owners_and_events" "0013",
     14 "generations" "0014",
+    16 "shared" "0016",
 ];
 
 /// Makes the steps that a database has not had, each in a transaction.

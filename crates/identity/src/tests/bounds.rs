@@ -8,7 +8,7 @@ use crate::session::{MAXIMUM_ORIGINS, Origin};
 use crate::sessions::MAXIMUM_OF_HOLDER;
 
 async fn session_rows(store: &Store) -> usize {
-    store.identities().await.unwrap().iter().filter(|row| row.kind == IdentityKind::Session).count()
+    store.identities().await.unwrap().value.iter().filter(|row| row.kind == IdentityKind::Session).count()
 }
 
 /// The kind: sessions without number.
@@ -35,7 +35,7 @@ async fn sessions_are_bounded_at_the_start_and_later_and_the_expired_are_removed
             value: to_json(session),
         })
     };
-    store.write_identities(&sessions.iter().map(row).collect::<Vec<_>>()).await.unwrap();
+    store.write_identities(0, &sessions.iter().map(row).collect::<Vec<_>>()).await.unwrap();
     let identities = open(&store).await;
     let works = |n: usize| identities.credential(&sessions[n].access_key).is_ok();
     assert!(!works(0) && !works(99), "expired");
@@ -121,7 +121,7 @@ async fn names_of_deleted_roles_are_bounded_and_none_is_forgotten() {
     assert_eq!(stands(&identities, "r0"), ServiceRole::Refused);
     assert_eq!(stands(&identities, "never"), ServiceRole::NeverMade);
     put(&identities, |account| (5_000..6_000).for_each(|n| account.remove_role(&format!("r{n}")))).await;
-    let rows = store.identities().await.unwrap().len();
+    let rows = store.identities().await.unwrap().value.len();
     assert_eq!(rows, 5_001, "a row for each name, and one for all others");
     for identities in [&identities, &open(&store).await] {
         for name in ["r0", "r5999", "never"] {

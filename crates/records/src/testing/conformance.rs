@@ -7,7 +7,7 @@ use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmState, Timestamp};
 use super::settings;
 use crate::{
     Actor, Cause, ClientToken, InsertedMicrovm, MicrovmFilter, MicrovmRecord, MicrovmSettings, Microvms,
-    NodeId, Origin, Owner, Phase, Quota, Quotas, Reason, TokenClaim, Written,
+    NodeId, Origin, Owner, Phase, Quota, Quotas, Reason, Shared, TokenClaim, Written,
 };
 
 /// A keeper without microVMs, and a version in it that can be launched.
@@ -15,6 +15,8 @@ use crate::{
 pub struct Subject {
     /// The keeper.
     pub microvms: Arc<dyn Microvms>,
+    /// What it shares with others.
+    pub shared: Arc<dyn Shared>,
     /// The version.
     pub version: (ImageArn, ImageVersion),
 }
@@ -152,7 +154,10 @@ impl Subject {
     async fn revocations_are_counted_beside_other_changes(&self) {
         let was = self.inserted("1").await;
         let actor = Actor { principal: "p".to_owned(), request_id: "r".to_owned() };
+        let version = async || self.shared.versions().await.unwrap().revocations;
+        let before = version().await;
         assert_eq!(self.microvms.revoke_tokens(&was.id, &actor).await.unwrap(), Some(1));
+        assert!(version().await > before);
         let to = was.entering(Phase::Running);
         assert_eq!(self.change(&was, &to).await, Written::Yes);
         assert_eq!(self.microvms.revoke_tokens(&was.id, &actor).await.unwrap(), Some(2));

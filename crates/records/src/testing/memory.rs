@@ -1,4 +1,4 @@
-//! MicroVMs in memory.
+//! MicroVMs in memory, with what processes share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 
 use crate::{
-    Actor, ClientToken, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter, MicrovmRecord,
-    MicrovmSummary, Microvms, Origin, Quota, Quotas, Result, TokenClaim, Written,
+    Actor, ClientToken, IdentityRow, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter,
+    MicrovmRecord, MicrovmSummary, Microvms, Origin, Quota, Quotas, Result, TokenClaim, Versions, Written,
 };
 
 /// MicroVMs in memory, of versions that can always be launched. Nobody reads events of them, so
@@ -20,6 +20,16 @@ pub struct MemoryRecords {
     microvms: Mutex<BTreeMap<MicrovmId, MicrovmRecord>>,
     tokens: Mutex<Vec<ClientToken>>,
     changes: AtomicU64,
+    shared: Mutex<MemoryShared>,
+}
+
+/// What processes share, in memory.
+#[derive(Debug, Default)]
+pub(super) struct MemoryShared {
+    pub(super) versions: Versions,
+    pub(super) identities: Vec<IdentityRow>,
+    pub(super) token_keys: Option<String>,
+    pub(super) limits: Option<String>,
 }
 
 impl MemoryRecords {
@@ -45,6 +55,10 @@ impl MemoryRecords {
 
     fn microvms(&self) -> MutexGuard<'_, BTreeMap<MicrovmId, MicrovmRecord>> {
         self.microvms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shared(&self) -> MutexGuard<'_, MemoryShared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self) {
@@ -129,6 +143,7 @@ impl Microvms for MemoryRecords {
         let mut microvms = self.microvms();
         let Some(known) = microvms.get_mut(id) else { return Ok(None) };
         known.token_revocations += 1;
+        self.shared().versions.revocations += 1;
         self.changed();
         Ok(Some(known.token_revocations))
     }

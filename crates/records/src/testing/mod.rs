@@ -7,11 +7,14 @@ mod conformance;
 mod connectors;
 mod guarded;
 mod memory;
+#[expect(clippy::unwrap_used, reason = "as above")]
+mod shared;
 
 pub use conformance::Subject;
 pub use connectors::connectors_conform;
 pub use guarded::{BeforeWrite, Guarded};
 pub use memory::MemoryRecords;
+pub use shared::what_is_shared_conforms;
 
 use crate::MicrovmSettings;
 

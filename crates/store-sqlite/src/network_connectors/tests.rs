@@ -4,8 +4,8 @@ use super::changes::IS_USED;
 use super::*;
 use crate::client_tokens;
 use hearth_records::{
-    ClientToken, Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs as _, Quota, Taggable,
-    Tags, TokenClaim, Tokens,
+    ClientToken, Error, Identities, IdentityKind, IdentityRow, IdentityWrite, Logs as _, Quota, Shared as _,
+    Taggable, Tags, TokenClaim, Tokens,
 };
 
 fn at(millis: i64) -> Timestamp {
@@ -182,6 +182,10 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
         IdentityRow { account: account(), kind: IdentityKind::User, name: "ann".into(), value: "{}".into() };
     let delete = IdentityWrite::Delete { account: account(), kind: IdentityKind::User, name: "ann".into() };
     let tagged = Taggable::NetworkConnector(connector.arn.clone());
+    let put = async |store: &Store, writes: &[IdentityWrite]| {
+        let was = store.versions().await?.identities;
+        store.write_identities(was, writes).await
+    };
     let refusals = [
         full.insert_network_connector(&record("b"), None, None, at(1000), &quotas).await.err(),
         full.update_network_connector(&connector, &connector, None, None, at(1000), &quotas).await.err(),
@@ -189,21 +193,21 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
         full.create_log_group(&account(), "h", &[].into()).await.err(),
         full.create_log_stream(&account(), "g", "s").await.err(),
         full.replace_log_tags(&account(), "g", &[].into(), &[].into()).await.err(),
-        full.write_identities(&[IdentityWrite::Put(row.clone())]).await.err(),
+        put(&full, &[IdentityWrite::Put(row.clone())]).await.err(),
     ];
     for (number, refused) in refusals.iter().enumerate() {
         assert!(matches!(refused, Some(Error::NoRoom { .. })), "{number}: {refused:?}");
     }
     // What takes rights away is not, nor what makes room.
-    store.write_identities(&[IdentityWrite::Put(row.clone())]).await.unwrap();
+    put(&store, &[IdentityWrite::Put(row.clone())]).await.unwrap();
     let inactive = IdentityRow { value: "{\"inactive\":true}".into(), ..row.clone() };
-    full.write_identities(&[IdentityWrite::Put(inactive)]).await.unwrap();
+    put(&full, &[IdentityWrite::Put(inactive)]).await.unwrap();
     let longer = IdentityRow { value: "x".repeat(5000), ..row.clone() };
-    let refused = full.write_identities(&[IdentityWrite::Put(longer)]).await;
+    let refused = put(&full, &[IdentityWrite::Put(longer)]).await;
     assert!(matches!(refused, Err(Error::NoRoom { .. })), "{refused:?}");
     let gone = IdentityRow { kind: IdentityKind::GoneRole, ..row };
-    full.write_identities(&[IdentityWrite::Put(gone)]).await.unwrap();
-    full.write_identities(&[delete]).await.unwrap();
+    put(&full, &[IdentityWrite::Put(gone)]).await.unwrap();
+    put(&full, &[delete]).await.unwrap();
     full.delete_log_group(&account(), "g").await.unwrap();
     deleted(&full, &connector, None, 2000).await;
 }
