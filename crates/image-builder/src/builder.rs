@@ -1,26 +1,20 @@
-//! Drives builds: the only writer of image, version and build rows after their creation.
+//! Drives builds, from the records of a new version to those of a built or failed one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hearth_api::{
-    BuildId, BuildState, ImageArn, ImageState, ImageVersion, ImageVersionState, SizeClass, SnapshotBuild,
-    Timestamp,
-};
+use hearth_api::{SizeClass, SnapshotBuild};
 use hearth_guest::GuestFactory;
-use hearth_records::Records;
-use hearth_records::{AppRecord, BuildRecord, ImageRecord, ImageVersionRecord};
+use hearth_records::{AppRecord, BuildRecord, Building, ImageVersionRecord, NodeId, Records};
 use hearth_snapshots::Files;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::archive::ArchiveLimits;
 use crate::base_images::BaseImages;
-use crate::build_guest::stopped_failure;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
 use crate::cancellation::Builds;
-use crate::deletion::remove_cache;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
 use crate::preparation::Prepared;
@@ -33,6 +27,8 @@ use crate::validation::Validation;
 /// What an image builder needs.
 #[derive(Debug)]
 pub struct ImageBuilderConfig {
+    /// Whose builds these are.
+    pub node: NodeId,
     /// Database.
     pub store: Arc<dyn Records>,
     /// Starts guests.
@@ -101,97 +97,56 @@ impl ImageBuilder {
         })
     }
 
-    /// Builds a version whose rows have been recorded as CREATING and PENDING; returns at once.
-    pub fn start(self: &Arc<Self>, arn: ImageArn, version: ImageVersion, build: BuildId) {
+    /// Who owns the builds that are started here.
+    pub fn node(&self) -> &NodeId {
+        &self.config.node
+    }
+
+    /// Builds a version whose records are new, CREATING or UPDATING and PENDING; returns at once.
+    pub fn start(self: &Arc<Self>, building: Building) {
         let builder = self.clone();
         self.tasks.spawn(async move {
-            let run = builder.drive(arn.clone(), version, build.clone());
-            if let Err(error) = tokio::spawn(run).await {
-                tracing::error!(%arn, %build, %error, "a build task failed");
+            let id = building.build.id.clone();
+            if let Err(error) = tokio::spawn(builder.drive(building)).await {
+                tracing::error!(build = %id, %error, "a build task failed");
             }
         });
     }
 
-    async fn drive(self: Arc<Self>, arn: ImageArn, version: ImageVersion, build: BuildId) {
-        if let Err(error) = Box::pin(self.build(&arn, version, &build)).await {
-            tracing::error!(%arn, %build, %error, "the rows of a build could not be written");
+    async fn drive(self: Arc<Self>, building: Building) {
+        let (arn, id) = (building.image.arn.clone(), building.build.id.clone());
+        if let Err(error) = Box::pin(self.build(building)).await {
+            tracing::error!(%arn, build = %id, %error, "the rows of a build could not be written");
         }
     }
 
-    async fn build(&self, arn: &ImageArn, version: ImageVersion, id: &BuildId) -> hearth_records::Result<()> {
-        let store = &self.config.store;
-        let (Some(mut image), Some(mut row), Some(mut build)) = (
-            store.image(arn).await?,
-            store.image_version(arn, version).await?,
-            store.build(arn, version, id).await?,
-        ) else {
-            return Ok(());
-        };
-        let listed = self.builds.list(arn, id);
-        let outcome = self.pipeline(&image.id, &mut row, &mut build, &listed.token).await;
-        let scratch = self.config.files.build(id);
+    async fn build(&self, mut building: Building) -> hearth_records::Result<()> {
+        let build = building.build.clone();
+        let listed = self.builds.list(&build.arn, &build.id);
+        let work = Box::pin(self.pipeline(&mut building, &listed.token));
+        let outcome = self.while_owned(&build, work, &listed.token).await;
+        let scratch = self.config.files.build(&build.id);
         let outcome = outcome.map_err(|failure| match failure {
             _ if listed.token.is_cancelled() => self.builds.failure(),
             failure => if_disk_is_full(&scratch, failure),
         });
         remove(&scratch);
-        self.finish(&mut image, &mut row, &mut build, outcome).await
+        let origin = self.origin_of_end(listed.cancelled_by(), &outcome);
+        self.finish(&building, outcome, &origin).await
     }
 
-    async fn finish(
-        &self,
-        image: &mut ImageRecord,
-        row: &mut ImageVersionRecord,
-        build: &mut BuildRecord,
-        outcome: Result<AppRecord, BuildFailure>,
-    ) -> hearth_records::Result<()> {
-        let now = Timestamp::now();
-        let first = image.state == ImageState::Creating;
-        match outcome {
-            Ok(app) => {
-                build.state = BuildState::Successful;
-                row.state = ImageVersionState::Successful;
-                row.app = Some(app);
-                image.state = if first { ImageState::Created } else { ImageState::Updated };
-                image.latest_active_version = Some(row.version);
-            }
-            Err(failure) => {
-                if failure.code == FailureCode::Deleted {
-                    tracing::info!(arn = %row.arn, version = %row.version, "a build ended: its image was deleted");
-                } else {
-                    tracing::warn!(arn = %row.arn, version = %row.version, %failure, "a build failed");
-                }
-                let files = self.config.files.image(&row.arn, row.version);
-                let began = files.disk.exists();
-                remove(&files.directory);
-                if failure.code == FailureCode::DiskStorageFull && began {
-                    // What was written to it is damaged, and its space is needed.
-                    remove_cache(&self.config.files.build_cache(&row.arn, &image.id));
-                }
-                build.state = BuildState::Failed;
-                build.state_reason = Some(failure.to_string());
-                row.state = ImageVersionState::Failed;
-                image.state = if first { ImageState::CreateFailed } else { ImageState::UpdateFailed };
-                image.latest_failed_version = Some(row.version);
-            }
-        }
-        row.updated_at = now;
-        image.updated_at = now;
-        self.config.store.finish_build(image, row, build).await
-    }
-
-    /// All steps; what is known of the sizes is left in `build`, also when a later step fails.
+    /// All steps; what is known of the sizes is left in the build's record, also when a later step
+    /// fails.
     async fn pipeline(
         &self,
-        image_id: &str,
-        row: &mut ImageVersionRecord,
-        build: &mut BuildRecord,
+        building: &mut Building,
         stopped: &CancellationToken,
     ) -> Result<AppRecord, BuildFailure> {
         let config = &self.config;
-        let scratch = config.files.build(&build.id);
+        let scratch = config.files.build(&building.build.id);
         std::fs::create_dir_all(&scratch)
             .map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
+        let (row, build) = (&building.version, &building.build);
         let mut log = self.log(row, build, Phase::Build);
         let prepared = tokio::select! {
             prepared = self.prepare(row, build, &scratch, &mut log) => prepared,
@@ -211,12 +166,9 @@ impl ImageBuilder {
         if let Err(failure) = self.still_has_room(&row.arn.account).await {
             return log.end(Err(failure)).await;
         }
-        build.state = BuildState::InProgress;
-        row.state = ImageVersionState::InProgress;
-        let begun = config.store.begin_build(row, build).await;
-        begun.map_err(|error| BuildFailure::platform("record the begin of the build", &error))?;
-        let row = &*row;
-        let result = self.container(image_id, row, build, &scratch, &mut prepared, &mut log).await;
+        self.begin(building).await?;
+        let Building { image, version: row, build } = building;
+        let result = self.container(&image.id, row, build, &scratch, &mut prepared, &mut log).await;
         let (container, class) = log.end(result).await?;
         let code_bytes = Some(container.root_bytes);
         build.snapshot =
@@ -310,29 +262,6 @@ impl ImageBuilder {
         let image = self.container_image(row, build, inputs, log).await?;
         log.line("The container image is built; starting the app in a clean microVM.").await;
         Ok((image, class))
-    }
-
-    /// Ends builds that a former process left unfinished and removes their files.
-    pub async fn recover(&self) -> hearth_records::Result<()> {
-        self.config.base_images.sweep();
-        let store = &self.config.store;
-        for mut build in store.unfinished_builds().await? {
-            let image = store.image(&build.arn).await?;
-            let row = store.image_version(&build.arn, build.version).await?;
-            if let (Some(mut image), Some(mut row)) = (image, row) {
-                self.finish(&mut image, &mut row, &mut build, Err(stopped_failure())).await?;
-            }
-        }
-        remove(&self.config.files.builds());
-        for (arn, version) in store.unfinished_deletions().await? {
-            self.remove_version(&arn, version).await?;
-        }
-        for image in store.all_images().await? {
-            if image.state == ImageState::Deleting {
-                self.remove_image(&image.arn).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Stops all builds (they end as FAILED) and waits until nothing of them is left running.

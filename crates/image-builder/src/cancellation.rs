@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hearth_api::{BuildId, ImageArn};
+use hearth_records::Origin;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ pub(crate) struct Builds {
 struct Running {
     arn: ImageArn,
     token: CancellationToken,
+    /// What its image was deleted by.
+    cancelled_by: Option<Origin>,
     /// Closed when the build has ended.
     ended: watch::Sender<()>,
 }
@@ -42,7 +45,8 @@ impl Builds {
     /// Lists a build for as long as the answer lives.
     pub(crate) fn list(&self, arn: &ImageArn, id: &BuildId) -> Listed<'_> {
         let token = self.stopped.child_token();
-        let running = Running { arn: arn.clone(), token: token.clone(), ended: watch::Sender::new(()) };
+        let ended = watch::Sender::new(());
+        let running = Running { arn: arn.clone(), token: token.clone(), cancelled_by: None, ended };
         self.running().insert(id.clone(), running);
         Listed { builds: self, id: id.clone(), token }
     }
@@ -54,13 +58,14 @@ impl Builds {
 
     /// Ends the builds of an image, and waits until they have ended. Returns whether
     /// there were any.
-    pub(crate) async fn cancel(&self, arn: &ImageArn) -> bool {
+    pub(crate) async fn cancel(&self, arn: &ImageArn, origin: &Origin) -> bool {
         let ended: Vec<_> = {
-            let running = self.running();
-            let of_image = running.values().filter(|running| running.arn == *arn);
+            let mut running = self.running();
+            let of_image = running.values_mut().filter(|running| running.arn == *arn);
             of_image
                 .map(|running| {
                     running.token.cancel();
+                    running.cancelled_by.get_or_insert_with(|| origin.clone());
                     running.ended.subscribe()
                 })
                 .collect()
@@ -83,6 +88,13 @@ impl Builds {
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<BuildId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed<'_> {
+    /// What the build's image was deleted by, if it was.
+    pub(crate) fn cancelled_by(&self) -> Option<Origin> {
+        self.builds.running().get(&self.id)?.cancelled_by.clone()
     }
 }
 
@@ -118,9 +130,10 @@ mod tests {
         while builds.running().len() < 2 {
             tokio::task::yield_now().await;
         }
-        assert!(builds.cancel(&arn("own")).await);
+        let origin = Origin::api(None);
+        assert!(builds.cancel(&arn("own"), &origin).await);
         build.await.unwrap();
-        assert!(!builds.cancel(&arn("own")).await);
+        assert!(!builds.cancel(&arn("own"), &origin).await);
         assert!(!other.token.is_cancelled());
         assert!(builds.failure().message.contains("deleted"));
         builds.stopped.cancel();

@@ -1,11 +1,13 @@
-//! DeleteMicrovmImage and DeleteMicrovmImageVersion.
+//! DeleteMicrovmImage, DeleteMicrovmImageVersion and UpdateMicrovmImageVersion.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hearth_api::{Error, ImageArn, ImageState, ImageVersion, Timestamp};
-use hearth_records::Change;
+use hearth_api::{
+    Error, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, Timestamp,
+};
+use hearth_records::{Actor, Change, ImageRecord, ImageVersionRecord, Origin, Unchanged, Written};
 
 use crate::builder::{ImageBuilder, remove};
 
@@ -13,27 +15,41 @@ impl ImageBuilder {
     /// Marks an image DELETING and removes it in the background. A build that is under way ends
     /// first: who has begun it can always end it, also while it waits or pulls. The errors are the
     /// service's (docs/errors.md).
-    pub async fn delete(self: &Arc<Self>, arn: &ImageArn) -> Result<(), Error> {
-        let mut change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
-        if matches!(change, Ok(Change::Busy(ImageState::Creating | ImageState::Updating)))
-            && self.builds.cancel(arn).await
-        {
-            change = self.config.store.begin_image_deletion(arn, Timestamp::now()).await;
-        }
-        match change.map_err(|error| failed(arn, &error))? {
-            Change::Busy(_) => {
-                let message = format!("Cannot delete MicroVM image in its current state: {arn}");
-                return Err(Error::validation(message));
-            }
-            change => refusal(change, || Error::image_not_found(arn))?,
-        }
+    pub async fn delete(self: &Arc<Self>, arn: &ImageArn, actor: Option<Actor>) -> Result<(), Error> {
+        let origin = Origin::api(actor);
+        let deleting = self.begin_deletion(arn, &origin).await?;
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = builder.remove_image(&arn).await {
+            if let Err(error) = builder.remove_image(&deleting, &origin).await {
                 tracing::error!(%arn, %error, "the rows of a deleted image could not be removed");
             }
         });
         Ok(())
+    }
+
+    async fn begin_deletion(&self, arn: &ImageArn, origin: &Origin) -> Result<ImageRecord, Error> {
+        let store = &self.config.store;
+        let mut has_cancelled = false;
+        loop {
+            let was = store.image(arn).await.map_err(|error| failed(arn, &error))?;
+            let was = was.ok_or_else(|| Error::image_not_found(arn))?;
+            let to = was.entering(ImageState::Deleting, Timestamp::now());
+            let change = store.begin_image_deletion(&was, &to, origin).await;
+            match change.map_err(|error| failed(arn, &error))? {
+                Change::Written(Written::Yes) => return Ok(to),
+                Change::Written(Written::Stale(_)) => {}
+                Change::Refused(Unchanged::Busy(ImageState::Creating | ImageState::Updating))
+                    if !has_cancelled && self.builds.cancel(arn, origin).await =>
+                {
+                    has_cancelled = true;
+                }
+                Change::Refused(Unchanged::Busy(_)) => {
+                    let message = format!("Cannot delete MicroVM image in its current state: {arn}");
+                    return Err(Error::validation(message));
+                }
+                Change::Refused(unchanged) => return Err(refusal(unchanged)),
+            }
+        }
     }
 
     /// Marks a version DELETING and removes it in the background.
@@ -41,32 +57,92 @@ impl ImageBuilder {
         self: &Arc<Self>,
         arn: &ImageArn,
         version: ImageVersion,
+        actor: Option<Actor>,
     ) -> Result<(), Error> {
-        let change = self.config.store.begin_version_deletion(arn, version, Timestamp::now()).await;
-        refusal(change.map_err(|error| failed(arn, &error))?, || Error::version_not_found(arn, version))?;
+        let origin = Origin::api(actor);
+        let deleting = loop {
+            let (image, was) = self.version_of(arn, version).await?;
+            let mut to = was.entering(ImageVersionState::Deleting, Timestamp::now());
+            if was.owner.node != self.config.node {
+                to.owner = was.owner.succeeded_by(self.config.node.clone());
+            }
+            let change = self.config.store.begin_version_deletion(&image, &was, &to, &origin).await;
+            match change.map_err(|error| failed(arn, &error))? {
+                Change::Written(Written::Yes) => break to,
+                Change::Written(Written::Stale(_)) => {}
+                Change::Refused(unchanged) => return Err(refusal(unchanged)),
+            }
+        };
         let (builder, arn) = (self.clone(), arn.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = builder.remove_version(&arn, version).await {
+            if let Err(error) = builder.remove_version(&deleting, &origin).await {
                 tracing::error!(%arn, %version, %error, "the rows of a deleted version could not be removed");
             }
         });
         Ok(())
     }
 
-    pub(crate) async fn remove_version(
+    /// Lets a version be launched, or no longer; the version as it is then.
+    pub async fn set_version_status(
         &self,
         arn: &ImageArn,
         version: ImageVersion,
+        status: ImageVersionStatus,
+        actor: Option<Actor>,
+    ) -> Result<ImageVersionRecord, Error> {
+        let origin = Origin::api(actor);
+        loop {
+            let (image, was) = self.version_of(arn, version).await?;
+            let to = ImageVersionRecord { status, ..was.entering(was.state, Timestamp::now()) };
+            let change = self.config.store.set_version_status(&image, &was, &to, &origin).await;
+            match change.map_err(|error| failed(arn, &error))? {
+                Change::Written(Written::Yes) => return Ok(to),
+                Change::Written(Written::Stale(_)) => {}
+                Change::Refused(unchanged) => return Err(refusal(unchanged)),
+            }
+        }
+    }
+
+    /// A version that is to be changed, and its image. That this cannot be changed now is said
+    /// before that there is no such version.
+    async fn version_of(
+        &self,
+        arn: &ImageArn,
+        version: ImageVersion,
+    ) -> Result<(ImageRecord, ImageVersionRecord), Error> {
+        let store = &self.config.store;
+        let not_found = || Error::version_not_found(arn, version);
+        let image = store.image(arn).await.map_err(|error| failed(arn, &error))?.ok_or_else(not_found)?;
+        match store.image_version(arn, version).await.map_err(|error| failed(arn, &error))? {
+            Some(version) => Ok((image, version)),
+            None if image.is_settled() => Err(not_found()),
+            None => Err(refusal(Unchanged::Busy(image.state))),
+        }
+    }
+
+    pub(crate) async fn remove_version(
+        &self,
+        was: &ImageVersionRecord,
+        origin: &Origin,
     ) -> hearth_records::Result<()> {
-        remove(&self.config.files.image(arn, version).directory);
-        self.config.store.finish_version_deletion(arn, version, Timestamp::now()).await
+        remove(&self.config.files.image(&was.arn, was.version).directory);
+        if let Written::Stale(known) = self.config.store.finish_version_deletion(was, origin).await? {
+            tracing::warn!(arn = %was.arn, version = %was.version, ?known, "a version was removed by somebody else");
+        }
+        Ok(())
     }
 
     /// Files first: rows without files would be a lie, files without rows are swept. The layers go
     /// with the image: the next one of its name may be somebody else's.
-    pub(crate) async fn remove_image(&self, arn: &ImageArn) -> hearth_records::Result<()> {
-        remove(&self.config.files.image_directory(arn));
-        self.config.store.delete_image(arn).await?;
+    pub(crate) async fn remove_image(
+        &self,
+        was: &ImageRecord,
+        origin: &Origin,
+    ) -> hearth_records::Result<()> {
+        remove(&self.config.files.image_directory(&was.arn));
+        if let Written::Stale(known) = self.config.store.delete_image(was, origin).await? {
+            tracing::warn!(arn = %was.arn, ?known, "an image was removed by somebody else");
+        }
         self.sweep_caches().await
     }
 
@@ -86,23 +162,21 @@ impl ImageBuilder {
     }
 }
 
-/// What a change that was not made is to the caller.
-pub fn refusal(change: Change, not_found: impl FnOnce() -> Error) -> Result<(), Error> {
-    match change {
-        Change::Made => Ok(()),
-        Change::NotFound => Err(not_found()),
-        Change::Busy(state) => {
-            Err(Error::conflict(format!("MicroVM Image is already in state: {}", state.as_str())))
+/// Why a change was not made, to the caller.
+pub fn refusal(unchanged: Unchanged) -> Error {
+    match unchanged {
+        Unchanged::Busy(state) => {
+            Error::conflict(format!("MicroVM Image is already in state: {}", state.as_str()))
         }
-        Change::InUse => Err(Error::validation("Cannot delete microvm image with running microvms.")),
-        Change::LastVersion => {
-            Err(Error::validation("This is the last version. Please delete the entire image"))
+        Unchanged::InUse => Error::validation("Cannot delete microvm image with running microvms."),
+        Unchanged::LastVersion => {
+            Error::validation("This is the last version. Please delete the entire image")
         }
     }
 }
 
 fn failed(arn: &ImageArn, error: &hearth_records::Error) -> Error {
-    tracing::error!(%arn, error = error as &dyn std::error::Error, "an image could not be deleted");
+    tracing::error!(%arn, error = error as &dyn std::error::Error, "an image could not be changed");
     Error::internal()
 }
 

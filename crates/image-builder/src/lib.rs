@@ -11,8 +11,9 @@
 //!    (`image_snapshot`);
 //! 6. try the snapshot out (`validation`) and report what it holds (`reporting`).
 //!
-//! `builder` drives this. Once the rows of image, version and build have been created, nothing else
-//! writes them.
+//! `builder` drives this, and `recording` and `deletion` alone change the records of images,
+//! versions and builds once they have been made. A build whose records are somebody else's by then
+//! publishes nothing.
 //!
 //! Invariant: nothing that a Dockerfile or a zip says is run or unpacked on the host; zips and
 //! snapshots are read there by a confined process (`readers`).
@@ -37,6 +38,7 @@ mod preparation;
 mod pulls;
 mod readers;
 mod readiness;
+mod recording;
 mod reporting;
 mod room;
 mod rounds;

@@ -11,6 +11,8 @@ use hearth_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::events::{Actor, Origin};
+use crate::owner::{NodeId, Owner, Written};
 use crate::quotas::{Quota, Quotas};
 use crate::tokens::{ClientToken, TokenClaim};
 
@@ -21,6 +23,8 @@ pub struct ImageRecord {
     pub arn: ImageArn,
     /// UUID shown as `id`.
     pub id: String,
+    /// Counts the changes of this record, but for its tags.
+    pub generation: u64,
     /// State.
     pub state: ImageState,
     /// Highest version that was ever begun.
@@ -37,6 +41,22 @@ pub struct ImageRecord {
     pub tags: BTreeMap<String, String>,
 }
 
+impl ImageRecord {
+    /// What it becomes with a change that brings it into this state.
+    #[must_use]
+    pub fn entering(&self, state: ImageState, now: Timestamp) -> Self {
+        Self { generation: self.generation + 1, state, updated_at: now, ..self.clone() }
+    }
+
+    /// Whether nothing is being done with it, so that something may begin.
+    pub fn is_settled(&self) -> bool {
+        !matches!(
+            self.state,
+            ImageState::Creating | ImageState::Updating | ImageState::Deleting | ImageState::Deleted
+        )
+    }
+}
+
 /// A version of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageVersionRecord {
@@ -44,6 +64,10 @@ pub struct ImageVersionRecord {
     pub arn: ImageArn,
     /// Version: with `arn` the key.
     pub version: ImageVersion,
+    /// Counts the changes of this record.
+    pub generation: u64,
+    /// Who works on it, or did last.
+    pub owner: Owner,
     /// State.
     pub state: ImageVersionState,
     /// Whether it may be launched.
@@ -59,16 +83,19 @@ pub struct ImageVersionRecord {
 }
 
 impl ImageVersionRecord {
-    /// A version that is to be built.
+    /// A version that this node is to build.
     pub fn pending(
         arn: ImageArn,
         version: ImageVersion,
         configuration: ImageConfiguration,
+        node: NodeId,
         now: Timestamp,
     ) -> Self {
         Self {
             arn,
             version,
+            generation: 0,
+            owner: Owner::first(node),
             state: ImageVersionState::Pending,
             status: ImageVersionStatus::Active,
             configuration,
@@ -76,6 +103,12 @@ impl ImageVersionRecord {
             created_at: now,
             updated_at: now,
         }
+    }
+
+    /// What it becomes with a change that brings it into this state.
+    #[must_use]
+    pub fn entering(&self, state: ImageVersionState, now: Timestamp) -> Self {
+        Self { generation: self.generation + 1, state, updated_at: now, ..self.clone() }
     }
 }
 
@@ -102,6 +135,10 @@ pub struct BuildRecord {
     pub version: ImageVersion,
     /// Id: the key.
     pub id: BuildId,
+    /// Counts the changes of this record.
+    pub generation: u64,
+    /// Who drives it.
+    pub owner: Owner,
     /// State.
     pub state: BuildState,
     /// Architecture.
@@ -115,18 +152,57 @@ pub struct BuildRecord {
 }
 
 impl BuildRecord {
-    /// The build of a new version, for this host's architecture.
+    /// The build of a new version by the version's owner, for this host's architecture.
     pub fn pending(version: &ImageVersionRecord) -> Self {
         Self {
             arn: version.arn.clone(),
             version: version.version,
             id: BuildId::new(),
+            generation: 0,
+            owner: version.owner.clone(),
             state: BuildState::Pending,
             architecture: Architecture::host(),
             state_reason: None,
             snapshot: None,
             created_at: version.created_at,
         }
+    }
+
+    /// What it becomes with a change that brings it into this state.
+    #[must_use]
+    pub fn entering(&self, state: BuildState) -> Self {
+        Self { generation: self.generation + 1, state, ..self.clone() }
+    }
+}
+
+/// An image, a version of it and a build of that: what a build changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Building {
+    /// The image.
+    pub image: ImageRecord,
+    /// Its version.
+    pub version: ImageVersionRecord,
+    /// The version's build.
+    pub build: BuildRecord,
+}
+
+impl Building {
+    /// The same with another owner of version and build.
+    #[must_use]
+    pub fn claimed_by(&self, node: &NodeId) -> Self {
+        let mut to = self.clone();
+        to.version.generation += 1;
+        to.version.owner = self.version.owner.succeeded_by(node.clone());
+        to.build.generation += 1;
+        to.build.owner = self.build.owner.succeeded_by(node.clone());
+        to
+    }
+
+    /// Whether version and build still are what they `were`. The image may have changed.
+    pub fn is_still(&self, were: &Self) -> bool {
+        let version = |of: &Self| (of.version.generation, of.version.owner.clone());
+        let build = |of: &Self| (of.build.id.clone(), of.build.generation, of.build.owner.clone());
+        version(self) == version(were) && build(self) == build(were)
     }
 }
 
@@ -143,13 +219,18 @@ pub enum InsertedImage {
     Token(TokenClaim),
 }
 
-/// What became of a change.
+/// What became of a change of an image or a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<R> {
+    /// It is done, or has begun, or what it named has changed.
+    Written(Written<R>),
+    /// It cannot be made.
+    Refused(Unchanged),
+}
+
+/// Why an image or a version stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is done, or has begun.
-    Made,
-    /// There is no such image or version.
-    NotFound,
+pub enum Unchanged {
     /// The image is in this state, in which it cannot be changed.
     Busy(ImageState),
     /// MicroVMs of it have not ended.
@@ -162,7 +243,7 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BegunUpdate {
     /// It has begun, or the image does not allow it.
-    Changed(Change),
+    Changed(Change<ImageRecord>),
     /// The account has as much as it may have.
     QuotaExceeded(Quota),
     /// The client token was used before.
@@ -183,15 +264,15 @@ pub trait ImageVersions: Send + Sync + fmt::Debug {
     async fn image_versions(&self, arn: &ImageArn) -> Result<Vec<ImageVersionRecord>>;
 }
 
-/// Images, their versions and builds, as they are kept.
+/// Images, their versions and builds, as they are kept. Each change names what it saw, and is
+/// written together with its events.
 #[async_trait]
 pub trait Images: ImageVersions {
     /// Records a new image with its first version and build, together with its client token.
     async fn insert_image(
         &self,
-        image: &ImageRecord,
-        version: &ImageVersionRecord,
-        build: &BuildRecord,
+        new: &Building,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedImage>;
@@ -205,23 +286,20 @@ pub trait Images: ImageVersions {
     /// Every image, of all accounts.
     async fn all_images(&self) -> Result<Vec<ImageRecord>>;
 
-    /// Writes what the end of a build changes: of the build, its version and its image, all at
-    /// once, so that whoever sees one settled finds the others settled.
-    async fn finish_build(
-        &self,
-        image: &ImageRecord,
-        version: &ImageVersionRecord,
-        build: &BuildRecord,
-    ) -> Result<()>;
+    /// A build with its version and image, as they are at one moment.
+    async fn building(&self, id: &BuildId) -> Result<Option<Building>>;
 
-    /// Writes what the begin of a build changes.
-    async fn begin_build(&self, version: &ImageVersionRecord, build: &BuildRecord) -> Result<()>;
+    /// Writes what a build, its begin, end or take-over changes, if version and build still are
+    /// what they were. The image is written if it is another in `to`, and must be what it was then:
+    /// all at once, so that whoever sees one settled finds the others settled.
+    async fn change_build(&self, was: &Building, to: &Building, origin: &Origin)
+    -> Result<Written<Building>>;
 
     /// Removes an image with its versions and builds.
-    async fn delete_image(&self, arn: &ImageArn) -> Result<()>;
+    async fn delete_image(&self, was: &ImageRecord, origin: &Origin) -> Result<Written<ImageRecord>>;
 
-    /// Every version that is being deleted, of all images.
-    async fn unfinished_deletions(&self) -> Result<Vec<(ImageArn, ImageVersion)>>;
+    /// Every version that is being deleted, of all images and owners.
+    async fn unfinished_deletions(&self) -> Result<Vec<ImageVersionRecord>>;
 
     /// All builds of a version, newest first.
     async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Result<Vec<BuildRecord>>;
@@ -230,45 +308,50 @@ pub trait Images: ImageVersions {
     async fn build(&self, arn: &ImageArn, version: ImageVersion, id: &BuildId)
     -> Result<Option<BuildRecord>>;
 
-    /// Every build that is not over, of all accounts.
+    /// Every build that is not over, of all accounts and owners.
     async fn unfinished_builds(&self) -> Result<Vec<BuildRecord>>;
 
-    /// Begins an update: `image` is UPDATING and counts one version more than it did, `version` and
-    /// `build` are new.
+    /// Begins an update: the image is UPDATING and counts one version more than it `was`, version
+    /// and build are new.
     async fn begin_update(
         &self,
-        image: &ImageRecord,
-        version: &ImageVersionRecord,
-        build: &BuildRecord,
+        was: &ImageRecord,
+        to: &Building,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<BegunUpdate>;
 
-    /// Lets a version be launched, or no longer.
+    /// Lets a version be launched, or no longer. The image must still be as it was read, too.
     async fn set_version_status(
         &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-        status: ImageVersionStatus,
-        now: Timestamp,
-    ) -> Result<Change>;
+        image: &ImageRecord,
+        was: &ImageVersionRecord,
+        to: &ImageVersionRecord,
+        origin: &Origin,
+    ) -> Result<Change<ImageVersionRecord>>;
 
     /// Marks a version DELETING and its image UPDATING. From then on it is not launched.
     async fn begin_version_deletion(
         &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-        now: Timestamp,
-    ) -> Result<Change>;
+        image: &ImageRecord,
+        was: &ImageVersionRecord,
+        to: &ImageVersionRecord,
+        origin: &Origin,
+    ) -> Result<Change<ImageVersionRecord>>;
 
     /// Removes a version that is DELETING, with its builds; its image is UPDATED.
     async fn finish_version_deletion(
         &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-        now: Timestamp,
-    ) -> Result<()>;
+        was: &ImageVersionRecord,
+        origin: &Origin,
+    ) -> Result<Written<ImageVersionRecord>>;
 
     /// Marks an image DELETING. From then on none of its versions is launched.
-    async fn begin_image_deletion(&self, arn: &ImageArn, now: Timestamp) -> Result<Change>;
+    async fn begin_image_deletion(
+        &self,
+        was: &ImageRecord,
+        to: &ImageRecord,
+        origin: &Origin,
+    ) -> Result<Change<ImageRecord>>;
 }

@@ -23,6 +23,7 @@ mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tokens;
+mod told;
 
 pub use connectors::*;
 pub use error::{Error, Result};
@@ -38,6 +39,7 @@ pub use reason::*;
 pub use shared::*;
 pub use tags::*;
 pub use tokens::*;
+pub use told::*;
 
 /// Everything that is recorded.
 pub trait Records:

@@ -215,8 +215,9 @@ async fn start_on(
         run_root: data_dir.join("run"),
         endings: hearth_guest::Endings::default(),
     };
+    let node = crate::node::id(data_dir)?;
     let registry = Registry::new(RegistryConfig {
-        node: crate::node::id(data_dir)?,
+        node: node.clone(),
         records: hearth_lifecycle::records::Records::all_in(store.clone()),
         guests: guests.clone(),
         files: files.clone(),
@@ -225,6 +226,7 @@ async fn start_on(
     });
     let build = &config.build;
     let builder = ImageBuilder::new(ImageBuilderConfig {
+        node,
         store: store.clone(),
         guests,
         files,

@@ -1,17 +1,16 @@
 //! Images, their versions and builds.
 
 use async_trait::async_trait;
-use hearth_api::{AccountId, BuildId, ImageArn, ImageVersion, ImageVersionStatus, Timestamp};
+use hearth_api::{AccountId, BuildId, ImageArn, ImageVersion};
 use hearth_records::{
-    BegunUpdate, BuildRecord, Change, ClientToken, ImageRecord, ImageVersionRecord, ImageVersions, Images,
-    InsertedImage, Quotas, Result as Recorded,
+    Actor, BegunUpdate, BuildRecord, Building, Change, ClientToken, ImageRecord, ImageVersionRecord,
+    ImageVersions, Images, InsertedImage, Origin, Quotas, Result as Recorded, Written,
 };
-use rusqlite::{Row, params};
+use rusqlite::params;
 
 use crate::image_rows::{
-    build_record, image_record, update_build, update_image, update_version, version_record,
+    build_record, building_of, builds_of, image_of, image_record, version_of, version_record, versions_of,
 };
-use crate::rows::parsed;
 use crate::writer::Durability;
 use crate::{Store, image_changes, rows};
 
@@ -22,14 +21,11 @@ impl ImageVersions for Store {
         arn: &ImageArn,
         version: ImageVersion,
     ) -> Recorded<Option<ImageVersionRecord>> {
-        let query = "SELECT * FROM image_versions WHERE arn = ? AND version = ?";
-        let key = (arn.to_string(), version.0);
-        self.read(|connection| rows::one(connection, query, key, version_record))
+        self.read(|connection| version_of(connection, arn, version))
     }
 
     async fn image_versions(&self, arn: &ImageArn) -> Recorded<Vec<ImageVersionRecord>> {
-        let query = "SELECT * FROM image_versions WHERE arn = ? ORDER BY version DESC";
-        self.read(|connection| rows::all(connection, query, [arn.to_string()], version_record))
+        self.read(|connection| versions_of(connection, arn))
     }
 }
 
@@ -37,23 +33,20 @@ impl ImageVersions for Store {
 impl Images for Store {
     async fn insert_image(
         &self,
-        image: &ImageRecord,
-        version: &ImageVersionRecord,
-        build: &BuildRecord,
+        new: &Building,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Recorded<InsertedImage> {
-        let (image, version, build, quotas) = (image.clone(), version.clone(), build.clone(), *quotas);
-        let room = self.room();
+        let (new, actor, quotas, room) = (new.clone(), actor.cloned(), *quotas, self.room());
         self.write(Durability::Disk, move |tx| {
-            image_changes::insert(tx, (&image, &version, &build), token.as_ref(), &quotas, room)
+            image_changes::insert(tx, &new, actor, token.as_ref(), &quotas, room)
         })
         .await
     }
 
     async fn image(&self, arn: &ImageArn) -> Recorded<Option<ImageRecord>> {
-        let query = "SELECT * FROM images WHERE arn = ?";
-        self.read(|connection| rows::one(connection, query, [arn.to_string()], image_record))
+        self.read(|connection| image_of(connection, arn))
     }
 
     async fn images(
@@ -71,49 +64,36 @@ impl Images for Store {
         self.read(|connection| rows::all(connection, "SELECT * FROM images ORDER BY arn", [], image_record))
     }
 
-    async fn finish_build(
+    async fn building(&self, id: &BuildId) -> Recorded<Option<Building>> {
+        self.read(|connection| {
+            // In one transaction, so that it is one moment.
+            let moment = connection.unchecked_transaction()?;
+            building_of(&moment, id)
+        })
+    }
+
+    async fn change_build(
         &self,
-        image: &ImageRecord,
-        version: &ImageVersionRecord,
-        build: &BuildRecord,
-    ) -> Recorded<()> {
-        let (image, version, build) = (image.clone(), version.clone(), build.clone());
-        self.write(Durability::Disk, move |tx| {
-            update_build(tx, &build)?;
-            update_version(tx, &version)?;
-            update_image(tx, &image)
-        })
-        .await
+        was: &Building,
+        to: &Building,
+        origin: &Origin,
+    ) -> Recorded<Written<Building>> {
+        let (was, to, origin) = (was.clone(), to.clone(), origin.clone());
+        self.write(Durability::Disk, move |tx| image_changes::change_build(tx, &was, &to, &origin)).await
     }
 
-    async fn begin_build(&self, version: &ImageVersionRecord, build: &BuildRecord) -> Recorded<()> {
-        let (version, build) = (version.clone(), build.clone());
-        self.write(Durability::Disk, move |tx| {
-            update_build(tx, &build)?;
-            update_version(tx, &version)
-        })
-        .await
+    async fn delete_image(&self, was: &ImageRecord, origin: &Origin) -> Recorded<Written<ImageRecord>> {
+        let (was, origin) = (was.clone(), origin.clone());
+        self.write(Durability::Disk, move |tx| image_changes::delete_image(tx, &was, &origin)).await
     }
 
-    async fn delete_image(&self, arn: &ImageArn) -> Recorded<()> {
-        let arn = arn.to_string();
-        self.write(Durability::Disk, move |tx| {
-            rows::run(tx, "DELETE FROM images WHERE arn = ?", [arn]).map(drop)
-        })
-        .await
-    }
-
-    async fn unfinished_deletions(&self) -> Recorded<Vec<(ImageArn, ImageVersion)>> {
-        let query = "SELECT arn, version FROM image_versions WHERE state = 'DELETING'";
-        let read =
-            |row: &Row<'_>| Ok((parsed(row, "arn", ImageArn::parse)?, ImageVersion(row.get("version")?)));
-        self.read(|connection| rows::all(connection, query, [], read))
+    async fn unfinished_deletions(&self) -> Recorded<Vec<ImageVersionRecord>> {
+        let query = "SELECT * FROM image_versions WHERE state = 'DELETING'";
+        self.read(|connection| rows::all(connection, query, [], version_record))
     }
 
     async fn builds(&self, arn: &ImageArn, version: ImageVersion) -> Recorded<Vec<BuildRecord>> {
-        let query = "SELECT * FROM image_builds WHERE arn = ? AND version = ? ORDER BY created_at DESC, id";
-        let key = (arn.to_string(), version.0);
-        self.read(|connection| rows::all(connection, query, key, build_record))
+        self.read(|connection| builds_of(connection, arn, version))
     }
 
     async fn build(
@@ -134,58 +114,130 @@ impl Images for Store {
 
     async fn begin_update(
         &self,
-        image: &ImageRecord,
-        version: &ImageVersionRecord,
-        build: &BuildRecord,
+        was: &ImageRecord,
+        to: &Building,
+        actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Recorded<BegunUpdate> {
-        let (image, version, build, quotas) = (image.clone(), version.clone(), build.clone(), *quotas);
-        let room = self.room();
+        let (was, to, actor) = (was.clone(), to.clone(), actor.cloned());
+        let (quotas, room) = (*quotas, self.room());
         self.write(Durability::Disk, move |tx| {
-            image_changes::begin_update(tx, (&image, &version, &build), token.as_ref(), &quotas, room)
+            image_changes::begin_update(tx, (&was, &to), actor, token.as_ref(), &quotas, room)
         })
         .await
     }
 
     async fn set_version_status(
         &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-        status: ImageVersionStatus,
-        now: Timestamp,
-    ) -> Recorded<Change> {
-        let arn = arn.clone();
+        image: &ImageRecord,
+        was: &ImageVersionRecord,
+        to: &ImageVersionRecord,
+        origin: &Origin,
+    ) -> Recorded<Change<ImageVersionRecord>> {
+        let (image, was, to, origin) = (image.clone(), was.clone(), to.clone(), origin.clone());
         self.write(Durability::Disk, move |tx| {
-            image_changes::set_version_status(tx, &arn, version, status, now)
+            image_changes::set_version_status(tx, &image, (&was, &to), &origin)
         })
         .await
     }
 
     async fn begin_version_deletion(
         &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-        now: Timestamp,
-    ) -> Recorded<Change> {
-        let arn = arn.clone();
-        self.write(Durability::Disk, move |tx| image_changes::begin_version_deletion(tx, &arn, version, now))
-            .await
+        image: &ImageRecord,
+        was: &ImageVersionRecord,
+        to: &ImageVersionRecord,
+        origin: &Origin,
+    ) -> Recorded<Change<ImageVersionRecord>> {
+        let (image, was, to, origin) = (image.clone(), was.clone(), to.clone(), origin.clone());
+        self.write(Durability::Disk, move |tx| {
+            image_changes::begin_version_deletion(tx, &image, (&was, &to), &origin)
+        })
+        .await
     }
 
     async fn finish_version_deletion(
         &self,
-        arn: &ImageArn,
-        version: ImageVersion,
-        now: Timestamp,
-    ) -> Recorded<()> {
-        let arn = arn.clone();
-        self.write(Durability::Disk, move |tx| image_changes::finish_version_deletion(tx, &arn, version, now))
+        was: &ImageVersionRecord,
+        origin: &Origin,
+    ) -> Recorded<Written<ImageVersionRecord>> {
+        let (was, origin) = (was.clone(), origin.clone());
+        self.write(Durability::Disk, move |tx| image_changes::finish_version_deletion(tx, &was, &origin))
             .await
     }
 
-    async fn begin_image_deletion(&self, arn: &ImageArn, now: Timestamp) -> Recorded<Change> {
-        let arn = arn.clone();
-        self.write(Durability::Disk, move |tx| image_changes::begin_image_deletion(tx, &arn, now)).await
+    async fn begin_image_deletion(
+        &self,
+        was: &ImageRecord,
+        to: &ImageRecord,
+        origin: &Origin,
+    ) -> Recorded<Change<ImageRecord>> {
+        let (was, to, origin) = (was.clone(), to.clone(), origin.clone());
+        self.write(Durability::Disk, move |tx| image_changes::begin_image_deletion(tx, &was, &to, &origin))
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_api::{ImageState, Timestamp};
+    use hearth_records::NodeId;
+
+    use super::*;
+
+    fn new(name: &str) -> Building {
+        let arn = format!("arn:aws:lambda:us-east-1:000000000000:microvm-image:{name}");
+        let (arn, now) = (ImageArn::parse(&arn).unwrap(), Timestamp::now());
+        let configuration = serde_json::json!({
+            "baseImageArn": "a", "buildRoleArn": "b", "codeArtifact": { "uri": "c" },
+        });
+        let image = ImageRecord {
+            arn: arn.clone(),
+            id: BuildId::new().to_string(),
+            generation: 0,
+            state: ImageState::Creating,
+            last_version: ImageVersion::FIRST,
+            latest_active_version: None,
+            latest_failed_version: None,
+            created_at: now,
+            updated_at: now,
+            tags: [].into(),
+        };
+        let (configuration, node) =
+            (serde_json::from_value(configuration).unwrap(), NodeId::from_stored("n"));
+        let version = ImageVersionRecord::pending(arn, ImageVersion::FIRST, configuration, node, now);
+        Building { image, build: BuildRecord::pending(&version), version }
+    }
+
+    #[tokio::test]
+    async fn images_conform() {
+        let store = Store::temporary().await.unwrap();
+        hearth_records::testing::images_conform(&store, new).await;
+    }
+
+    #[tokio::test]
+    async fn a_build_of_before_there_were_owners_is_nobodys() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hearth.db");
+        let arn = "arn:aws:lambda:us-east-1:000000000000:microvm-image:app";
+        let configuration = r#"{"baseImageArn":"a","buildRoleArn":"b","codeArtifact":{"uri":"c"}}"#;
+        let rows = format!(
+            "INSERT INTO images (arn, account, name, id, state, created_at, updated_at, tags)
+                 VALUES ('{arn}', '000000000000', 'app', 'id', 'CREATING', 0, 0, '{{}}');
+             INSERT INTO image_versions (arn, version, state, status, configuration, created_at, updated_at)
+                 VALUES ('{arn}', 1, 'PENDING', 'ACTIVE', '{configuration}', 0, 0);
+             INSERT INTO image_builds (id, arn, version, state, architecture, created_at)
+                 VALUES ('b', '{arn}', 1, 'PENDING', 'X86_64', 0);"
+        );
+        crate::migrations::database_before(&path, 14).execute_batch(&rows).unwrap();
+        let store = Store::open(&path).await.unwrap();
+        let found = store.building(&BuildId::from_stored("b")).await.unwrap().unwrap();
+        let nobody = hearth_records::Owner::nobody();
+        assert_eq!((&found.build.owner, &found.version.owner), (&nobody, &nobody));
+        let generations = (found.image.generation, found.version.generation, found.build.generation);
+        assert_eq!(generations, (0, 0, 0));
+        let claimed = found.claimed_by(&NodeId::from_stored("n"));
+        let origin = Origin::of(hearth_records::Cause::Host);
+        assert_eq!(store.change_build(&found, &claimed, &origin).await.unwrap(), Written::Yes);
     }
 }

@@ -286,7 +286,7 @@ fn summary(row: &Row<'_>) -> Result<MicrovmSummary> {
 mod tests {
     use hearth_api::{BuildState, ImageConfiguration, ImageState, ImageVersionState};
     use hearth_records::testing::Subject;
-    use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, Images as _};
+    use hearth_records::{BuildRecord, Building, ImageRecord, ImageVersionRecord, Images as _};
 
     use super::*;
 
@@ -298,10 +298,11 @@ mod tests {
         .unwrap();
         let version = ImageVersion::FIRST;
         let now = Timestamp::now();
-        let pending = ImageVersionRecord::pending(arn.clone(), version, configuration, now);
+        let pending = ImageVersionRecord::pending(arn.clone(), version, configuration, NodeId::nobody(), now);
         let image = ImageRecord {
             arn: arn.clone(),
             id: "id".to_owned(),
+            generation: 0,
             state: ImageState::Created,
             last_version: version,
             latest_active_version: Some(version),
@@ -312,7 +313,8 @@ mod tests {
         };
         let successful = ImageVersionRecord { state: ImageVersionState::Successful, ..pending };
         let build = BuildRecord { state: BuildState::Successful, ..BuildRecord::pending(&successful) };
-        store.insert_image(&image, &successful, &build, None, &Quotas::default()).await.unwrap();
+        let new = Building { image, version: successful, build };
+        store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();
         (arn, version)
     }
 

@@ -3,7 +3,7 @@
 use hearth_api::{
     CreateMicrovmImageRequest, CreateMicrovmImageResponse, ImageArn, ImageState, ImageVersion, Timestamp,
 };
-use hearth_records::{BuildRecord, ImageRecord, ImageVersionRecord, InsertedImage};
+use hearth_records::{BuildRecord, Building, ImageRecord, ImageVersionRecord, InsertedImage};
 use hearth_service::shape::{Member, optional, patterned, required};
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
@@ -12,7 +12,7 @@ use super::image_configuration::{complete, pass};
 use super::refusals::customer_managed_key;
 use super::tags::check as check_tags;
 use super::{answering, views};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
 use crate::shapes::{
@@ -72,6 +72,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     let image = ImageRecord {
         arn: arn.clone(),
         id: uuid::Uuid::new_v4().to_string(),
+        generation: 0,
         state: ImageState::Creating,
         last_version: ImageVersion::FIRST,
         latest_active_version: None,
@@ -80,25 +81,26 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
         updated_at: now,
         tags,
     };
-    let version = ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, now);
+    let node = context.services.image_builder.node().clone();
+    let version = ImageVersionRecord::pending(arn, ImageVersion::FIRST, configuration, node, now);
     let build = BuildRecord::pending(&version);
     let shown =
         CreateMicrovmImageResponse { image: views::image(&image, &version), tags: request.tags.clone() };
+    let new = Building { image, version, build };
     let answer = to_json(&shown);
     let token = client_token(&call.caller().account, NAMED, token, &request, &answer);
-    let inserted =
-        context.services.store.insert_image(&image, &version, &build, token, &context.config.quotas).await?;
-    match inserted {
+    let (store, quotas) = (&context.services.store, &context.config.quotas);
+    match store.insert_image(&new, Some(&actor(&call)), token, quotas).await? {
         InsertedImage::Inserted => {
-            context.services.image_builder.start(arn, version.version, build.id);
+            context.services.image_builder.start(new);
             Ok(Answer::text(answer))
         }
         InsertedImage::NameTaken => {
-            let name = &image.arn.name;
+            let name = &new.image.arn.name;
             let message = format!("A MicroVM image with the name '{name}' already exists in this account");
             Err(Error::validation(message))
         }
-        InsertedImage::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas)),
+        InsertedImage::QuotaExceeded(quota) => Err(quota_exceeded(quota, quotas)),
         InsertedImage::Token(claim) => {
             let answer = replay(claim)?.unwrap_or(answer);
             Ok(Answer::text(answer))

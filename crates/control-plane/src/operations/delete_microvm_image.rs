@@ -4,7 +4,7 @@ use hearth_api::{DeleteMicrovmImageResponse, ImageArn, ImageState};
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
 use super::on;
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::config::Context;
 use crate::shapes::IMAGE_ONLY;
 
@@ -16,7 +16,7 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
     Access::Image(|context, call, arn| Box::pin(run(context, call, arn))),
 );
 
-async fn run(context: &Context, _: Call, arn: ImageArn) -> Outcome {
-    context.services.image_builder.delete(&arn).await?;
+async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
+    context.services.image_builder.delete(&arn, Some(actor(&call))).await?;
     Ok(Answer::json(&DeleteMicrovmImageResponse { image_identifier: arn, state: ImageState::Deleting }))
 }

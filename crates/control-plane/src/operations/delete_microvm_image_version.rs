@@ -4,7 +4,7 @@ use hearth_api::{DeleteMicrovmImageVersionResponse, ImageArn, ImageVersion, Imag
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
 use super::on;
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::config::Context;
 use crate::shapes::VERSION_ONLY;
 
@@ -16,8 +16,8 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
     Access::Version(|context, call, named| Box::pin(run(context, call, named))),
 );
 
-async fn run(context: &Context, _: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
-    context.services.image_builder.delete_version(&arn, version).await?;
+async fn run(context: &Context, call: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
+    context.services.image_builder.delete_version(&arn, version, Some(actor(&call))).await?;
     Ok(Answer::json(&DeleteMicrovmImageVersionResponse {
         image_identifier: arn,
         image_version: version,

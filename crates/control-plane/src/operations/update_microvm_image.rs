@@ -3,7 +3,7 @@
 
 use hearth_api::{ImageArn, ImageState, ImageVersion, Timestamp, UpdateMicrovmImageRequest};
 use hearth_image_builder::refusal;
-use hearth_records::{BegunUpdate, BuildRecord, ImageVersionRecord};
+use hearth_records::{BegunUpdate, BuildRecord, Building, Change, ImageVersionRecord, Written};
 use hearth_service::shape::Member;
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb, to_json};
 
@@ -11,7 +11,7 @@ use super::idempotency::{client_token, replay};
 use super::image_configuration::{complete, pass};
 use super::refusals::customer_managed_key;
 use super::{on, views};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
 use crate::errors::image_not_found;
@@ -66,27 +66,29 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
         .await?;
     context.services.image_builder.check_room(&arn.account).await?;
 
-    let image = store.image(&arn).await?;
-    let mut image = image.ok_or_else(|| image_not_found(&arn))?;
-    let now = Timestamp::now();
-    image.state = ImageState::Updating;
-    image.last_version = ImageVersion(image.last_version.0 + 1);
-    image.updated_at = now;
-    let version = ImageVersionRecord::pending(arn.clone(), image.last_version, configuration, now);
-    let build = BuildRecord::pending(&version);
-    let answer = to_json(&views::image(&image, &version));
-    let token = client_token(&call.caller().account, NAMED, token, &parameters, &answer);
-    let begun = store.begin_update(&image, &version, &build, token, &context.config.quotas).await;
-    match begun? {
-        BegunUpdate::QuotaExceeded(quota) => Err(quota_exceeded(quota, &context.config.quotas)),
-        BegunUpdate::Token(claim) => {
-            let answer = replay(claim)?.unwrap_or(answer);
-            Ok(Answer::text(answer))
-        }
-        BegunUpdate::Changed(change) => {
-            refusal(change, || hearth_api::Error::image_not_found(&arn))?;
-            context.services.image_builder.start(arn, version.version, build.id);
-            Ok(Answer::text(answer))
+    let (builder, actor, quotas) = (&context.services.image_builder, actor(&call), &context.config.quotas);
+    loop {
+        let was = store.image(&arn).await?.ok_or_else(|| image_not_found(&arn))?;
+        let (number, now) = (ImageVersion(was.last_version.0 + 1), Timestamp::now());
+        let mut image = was.entering(ImageState::Updating, now);
+        image.last_version = number;
+        let node = builder.node().clone();
+        let version = ImageVersionRecord::pending(arn.clone(), number, configuration.clone(), node, now);
+        let build = BuildRecord::pending(&version);
+        let answer = to_json(&views::image(&image, &version));
+        let token = client_token(&call.caller().account, NAMED, token.clone(), &parameters, &answer);
+        let new = Building { image, version, build };
+        match store.begin_update(&was, &new, Some(&actor), token, quotas).await? {
+            BegunUpdate::Changed(Change::Written(Written::Yes)) => {
+                builder.start(new);
+                return Ok(Answer::text(answer));
+            }
+            BegunUpdate::Changed(Change::Written(Written::Stale(_))) => {}
+            BegunUpdate::Changed(Change::Refused(unchanged)) => return Err(refusal(unchanged).into()),
+            BegunUpdate::QuotaExceeded(quota) => return Err(quota_exceeded(quota, quotas)),
+            BegunUpdate::Token(claim) => {
+                return Ok(Answer::text(replay(claim)?.unwrap_or(answer)));
+            }
         }
     }
 }

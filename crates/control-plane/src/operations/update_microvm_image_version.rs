@@ -1,13 +1,12 @@
 //! UpdateMicrovmImageVersion: whether a version may be launched. MicroVMs that run from it are not
 //! touched.
 
-use hearth_api::{ImageArn, ImageVersion, Timestamp, UpdateMicrovmImageVersionRequest};
-use hearth_image_builder::refusal;
+use hearth_api::{ImageArn, ImageVersion, UpdateMicrovmImageVersionRequest};
 use hearth_service::shape::{Member, Shape, required};
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb};
 
 use super::{on, views};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::config::Context;
 use crate::shapes::{IMAGE, VERSION};
 
@@ -23,10 +22,7 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
 
 async fn run(context: &Context, call: Call, (arn, version): (ImageArn, ImageVersion)) -> Outcome {
     let request: UpdateMicrovmImageVersionRequest = call.read()?;
-    let store = &context.services.store;
-    let change = store.set_version_status(&arn, version, request.status, Timestamp::now()).await?;
-    let not_found = || hearth_api::Error::version_not_found(&arn, version);
-    refusal(change, not_found)?;
-    let record = store.image_version(&arn, version).await?;
-    Ok(Answer::json(&views::version(record.ok_or_else(not_found)?)))
+    let builder = &context.services.image_builder;
+    let changed = builder.set_version_status(&arn, version, request.status, Some(actor(&call))).await?;
+    Ok(Answer::json(&views::version(changed)))
 }

@@ -17,7 +17,7 @@ const USER: &str = "arn:aws:iam::000000000000:user/ann";
 const EVERYTHING: &str = "*";
 
 /// Gives the user `ann` this inline policy, or none.
-async fn allow(api: &Api, statements: Option<Value>) {
+pub(crate) async fn allow(api: &Api, statements: Option<Value>) {
     let policy = statements.map(|statements| {
         let text = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
         Policy::parse(&text, DocumentKind::Identity, usize::MAX).unwrap()

@@ -32,7 +32,7 @@ fn request(name: &str) -> Value {
     json!({ "Name": name, "Configuration": vpc(json!({})), "OperatorRole": ROLE, "ClientToken": name })
 }
 
-fn connector_arn(id: &str) -> String {
+pub(crate) fn connector_arn(id: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:network-connector:{id}")
 }
 
@@ -59,7 +59,7 @@ async fn wait(api: &Api, id: &str, done: impl Fn(&Reply) -> bool) -> Value {
 }
 
 /// Records a connector whose times are these, in milliseconds, and returns its id.
-async fn recorded(api: &Api, name: &str, active_at: i64, gone_at: Option<i64>) -> String {
+pub(crate) async fn recorded(api: &Api, name: &str, active_at: i64, gone_at: Option<i64>) -> String {
     let record = record(name, active_at, gone_at);
     let now = Timestamp::from_millis(1000);
     let quotas = hearth_records::Quotas::default();

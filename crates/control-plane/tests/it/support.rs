@@ -23,8 +23,8 @@ use hearth_image_builder::{
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{
-    BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings, Microvms as _,
-    Quotas,
+    BuildRecord, Building, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
+    Microvms as _, Owner, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -147,6 +147,7 @@ impl Api {
             hooks_port: hearth_lifecycle::HooksPort::Open,
         });
         let image_builder = ImageBuilder::new(ImageBuilderConfig {
+            node: hearth_records::NodeId::from_stored("node"),
             store: Arc::new(store.clone()),
             guests,
             files,
@@ -282,6 +283,8 @@ impl Api {
         let mut version = ImageVersionRecord {
             arn: arn.clone(),
             version: ImageVersion::FIRST,
+            generation: 0,
+            owner: Owner::nobody(),
             state: ImageVersionState::Successful,
             status: ImageVersionStatus::Active,
             configuration,
@@ -293,6 +296,7 @@ impl Api {
         let image = ImageRecord {
             arn: arn.clone(),
             id: uuid::Uuid::new_v4().to_string(),
+            generation: 0,
             state: ImageState::Created,
             last_version: ImageVersion::FIRST,
             latest_active_version: Some(ImageVersion::FIRST),
@@ -310,13 +314,16 @@ impl Api {
             arn: arn.clone(),
             version: ImageVersion::FIRST,
             id: BuildId::from_stored(format!("build-of-{name}")),
+            generation: 0,
+            owner: Owner::nobody(),
             state: BuildState::Successful,
             architecture: Architecture::host(),
             state_reason: None,
             snapshot: Some(sizes),
             created_at: now,
         };
-        self.store.insert_image(&image, &version, &build, None, &Quotas::default()).await.unwrap();
+        let new = Building { image, version, build };
+        self.store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();
         arn
     }
 }

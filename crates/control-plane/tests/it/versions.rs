@@ -1,8 +1,9 @@
 //! Later versions of an image: updates, activation, deletion.
 
-use hearth_api::{ImageVersion, ImageVersionState, MicrovmState};
+use hearth_api::{ImageArn, ImageVersion, ImageVersionState, MicrovmState};
 use hearth_records::{
-    BegunUpdate, BuildRecord, Change, ImageVersionRecord, ImageVersions as _, Images as _, Quotas,
+    BegunUpdate, BuildRecord, Building, Cause, Change, ImageVersionRecord, ImageVersions as _, Images as _,
+    NodeId, Origin, Quotas, Written,
 };
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -17,22 +18,29 @@ fn target(suffix: &str) -> String {
 async fn with_two_versions() -> Api {
     let api = Api::start().await;
     let arn = api.built_image("app", |_| ()).await;
-    let mut image = api.store.image(&arn).await.unwrap().unwrap();
-    let first = api.store.image_version(&arn, ImageVersion::FIRST).await.unwrap().unwrap();
-    image.state = hearth_api::ImageState::Updating;
-    image.last_version = ImageVersion(2);
-    let mut second = ImageVersionRecord::pending(arn, ImageVersion(2), first.configuration, image.updated_at);
-    let mut build = BuildRecord::pending(&second);
-    assert_eq!(
-        api.store.begin_update(&image, &second, &build, None, &Quotas::default()).await.unwrap(),
-        BegunUpdate::Changed(Change::Made)
-    );
-    second.state = ImageVersionState::Successful;
-    build.state = hearth_api::BuildState::Successful;
-    image.state = hearth_api::ImageState::Updated;
-    image.latest_active_version = Some(ImageVersion(2));
-    api.store.finish_build(&image, &second, &build).await.unwrap();
+    let was = updating(&api, &arn).await;
+    let mut to = was.clone();
+    to.version = was.version.entering(ImageVersionState::Successful, was.image.updated_at);
+    to.build = was.build.entering(hearth_api::BuildState::Successful);
+    to.image = was.image.entering(hearth_api::ImageState::Updated, was.image.updated_at);
+    to.image.latest_active_version = Some(ImageVersion(2));
+    let written = api.store.change_build(&was, &to, &Origin::of(Cause::Build)).await.unwrap();
+    assert_eq!(written, Written::Yes);
     api
+}
+
+/// Begins an update to version 2.0 that nobody builds.
+async fn updating(api: &Api, arn: &ImageArn) -> Building {
+    let was = api.store.image(arn).await.unwrap().unwrap();
+    let first = api.store.image_version(arn, ImageVersion::FIRST).await.unwrap().unwrap();
+    let mut image = was.entering(hearth_api::ImageState::Updating, was.updated_at);
+    image.last_version = ImageVersion(2);
+    let (node, now) = (NodeId::nobody(), was.updated_at);
+    let version = ImageVersionRecord::pending(arn.clone(), ImageVersion(2), first.configuration, node, now);
+    let to = Building { image, build: BuildRecord::pending(&version), version };
+    let begun = api.store.begin_update(&was, &to, None, None, &Quotas::default()).await.unwrap();
+    assert_eq!(begun, BegunUpdate::Changed(Change::Written(Written::Yes)));
+    to
 }
 
 #[tokio::test]
@@ -85,16 +93,7 @@ async fn updates_of_nothing_of_a_busy_image_and_without_members_are_refused() {
     let empty = api.call("PUT", &target(""), json!({})).await;
     assert!(empty.message().starts_with("3 validation errors detected: Value null at 'baseImageArn'"));
 
-    let mut image = api.store.image(&arn).await.unwrap().unwrap();
-    image.state = hearth_api::ImageState::Updating;
-    image.last_version = ImageVersion(2);
-    let first = api.store.image_version(&arn, ImageVersion::FIRST).await.unwrap().unwrap();
-    let second = ImageVersionRecord::pending(arn, ImageVersion(2), first.configuration, image.updated_at);
-    let build = BuildRecord::pending(&second);
-    assert_eq!(
-        api.store.begin_update(&image, &second, &build, None, &Quotas::default()).await.unwrap(),
-        BegunUpdate::Changed(Change::Made)
-    );
+    updating(&api, &arn).await;
     let patch = json!({ "status": "INACTIVE" });
     for (method, suffix, body) in [
         ("PUT", "", configuration()),

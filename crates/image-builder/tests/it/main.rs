@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod hostile;
+mod owners;
 mod readers;
 mod registry;
 mod under_way;

@@ -36,7 +36,7 @@ async fn a_slow_registry_holds_up_no_other_pull_and_no_build_and_the_deletion_of
     eventually("the third image builds", async || world.runs(&builds)).await;
     assert_eq!((registry.waiting("first/app"), world.networks.load(Ordering::SeqCst)), (1, 3));
 
-    world.builder.delete(&slow.arn).await.unwrap();
+    world.builder.delete(&slow.arn, None).await.unwrap();
     eventually("the image is gone", async || world.store.image(&slow.arn).await.unwrap().is_none()).await;
     eventually("who pulled is gone", async || registry.waiting("first/app") == 0).await;
     eventually("its network is free", async || world.networks.load(Ordering::SeqCst) == 2).await;
@@ -68,7 +68,7 @@ async fn a_mistake_is_told_while_others_build_and_who_waits_for_them_is_told_so(
         assert!(!world.log(arn).await.iter().any(|line| line == WAITS), "{arn}");
     }
 
-    world.builder.delete(&first.arn).await.unwrap();
+    world.builder.delete(&first.arn, None).await.unwrap();
     eventually("its turn has come", async || world.runs(&waiting)).await;
     world.builder.shutdown().await;
 }
@@ -118,7 +118,7 @@ async fn the_layers_of_a_deleted_image_are_not_there_for_the_next_of_its_name() 
     eventually("both build", async || world.runs(&theirs) && world.runs(&old)).await;
     assert!(theirs.cache.exists() && old.cache.exists());
 
-    world.builder.delete(&old.arn).await.unwrap();
+    world.builder.delete(&old.arn, None).await.unwrap();
     eventually("the image is gone", async || world.store.image(&old.arn).await.unwrap().is_none()).await;
     let caches = world.files.build_caches();
     eventually("its layers are gone", async || entries(&caches.join(ONE)).is_empty()).await;

@@ -18,8 +18,8 @@ use hearth_image_builder::{
     ImageBuilderConfig, Reader,
 };
 use hearth_records::{
-    BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, Images as _, InsertedImage, LogPosition,
-    LogQuery, Logs as _, Quotas,
+    self as records, BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, Images as _, InsertedImage,
+    LogPosition, LogQuery, Logs as _, NodeId, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -30,6 +30,8 @@ use zip::write::SimpleFileOptions;
 
 use crate::readers::with_program;
 
+/// Whose builds the builder drives.
+pub(crate) const NODE: &str = "node";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The builder with its parts at hand.
@@ -166,6 +168,7 @@ impl World {
             endings: Endings::default(),
         };
         let mut config = ImageBuilderConfig {
+            node: NodeId::from_stored(NODE),
             store: Arc::new(store.clone()),
             guests,
             files: files.clone(),
@@ -189,8 +192,14 @@ impl World {
         Some(Self { store, builder, files, vmm, networks, directory, artifacts })
     }
 
-    /// Starts the first build of an image, as CreateMicrovmImage does.
-    pub(crate) async fn build(&self, account: &str, name: &str, dockerfile: &str) -> Building {
+    /// Records the first build of an image, for a node to start.
+    pub(crate) async fn recorded(
+        &self,
+        account: &str,
+        name: &str,
+        dockerfile: &str,
+        node: &str,
+    ) -> records::Building {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         zip.start_file("Dockerfile", SimpleFileOptions::default()).unwrap();
         zip.write_all(dockerfile.as_bytes()).unwrap();
@@ -204,12 +213,18 @@ impl World {
             "buildRoleArn": format!("arn:aws:iam::{account}:role/build"),
             "codeArtifact": { "uri": format!("s3://code/{name}") },
         }));
-        let version =
-            ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration.unwrap(), now);
+        let version = ImageVersionRecord::pending(
+            arn.clone(),
+            ImageVersion::FIRST,
+            configuration.unwrap(),
+            NodeId::from_stored(node),
+            now,
+        );
         let build = BuildRecord::pending(&version);
         let image = ImageRecord {
             arn: arn.clone(),
             id: uuid::Uuid::new_v4().to_string(),
+            generation: 0,
             state: ImageState::Creating,
             last_version: ImageVersion::FIRST,
             latest_active_version: None,
@@ -218,11 +233,19 @@ impl World {
             updated_at: now,
             tags: std::collections::BTreeMap::new(),
         };
-        let inserted = self.store.insert_image(&image, &version, &build, None, &Quotas::default()).await;
+        let new = records::Building { image, version, build };
+        let inserted = self.store.insert_image(&new, None, None, &Quotas::default()).await;
         assert!(matches!(inserted.unwrap(), InsertedImage::Inserted));
-        let cache = self.files.build_cache(&arn, &image.id);
-        let building = Building { arn: arn.clone(), build: build.id.clone(), cache };
-        self.builder.start(arn, ImageVersion::FIRST, build.id);
+        new
+    }
+
+    /// Starts the first build of an image, as CreateMicrovmImage does.
+    pub(crate) async fn build(&self, account: &str, name: &str, dockerfile: &str) -> Building {
+        let new = self.recorded(account, name, dockerfile, NODE).await;
+        let arn = new.image.arn.clone();
+        let cache = self.files.build_cache(&arn, &new.image.id);
+        let building = Building { arn, build: new.build.id.clone(), cache };
+        self.builder.start(new);
         building
     }
 

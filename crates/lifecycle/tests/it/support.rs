@@ -20,8 +20,8 @@ use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
 use hearth_records::testing::settings;
 use hearth_records::{
-    AppRecord, BuildRecord, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
-    Microvms, NodeId, Quotas,
+    AppRecord, BuildRecord, Building, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord,
+    MicrovmSettings, Microvms, NodeId, Owner, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -258,6 +258,7 @@ impl World {
         let image = ImageRecord {
             arn: self.arn.clone(),
             id: "id".to_owned(),
+            generation: 0,
             state: ImageState::Created,
             last_version: ImageVersion::FIRST,
             latest_active_version: Some(ImageVersion::FIRST),
@@ -276,6 +277,8 @@ impl World {
         let version = ImageVersionRecord {
             arn: self.arn.clone(),
             version: ImageVersion::FIRST,
+            generation: 0,
+            owner: Owner::nobody(),
             state: ImageVersionState::Successful,
             status: ImageVersionStatus::Active,
             configuration,
@@ -292,13 +295,16 @@ impl World {
             arn: self.arn.clone(),
             version: ImageVersion::FIRST,
             id: BuildId::new(),
+            generation: 0,
+            owner: Owner::nobody(),
             state: BuildState::Successful,
             architecture: Architecture::host(),
             state_reason: None,
             snapshot: None,
             created_at: now,
         };
-        self.store.insert_image(&image, &version, &build, None, &Quotas::default()).await.unwrap();
+        let new = Building { image, version, build };
+        self.store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();
     }
 
     /// Launches a microVM; its row is PENDING when this returns.

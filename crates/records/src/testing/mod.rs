@@ -6,6 +6,8 @@ mod conformance;
 #[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
 mod connectors;
 mod guarded;
+#[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
+mod images;
 mod memory;
 #[expect(clippy::unwrap_used, reason = "as above")]
 mod shared;
@@ -13,6 +15,7 @@ mod shared;
 pub use conformance::Subject;
 pub use connectors::connectors_conform;
 pub use guarded::{BeforeWrite, Guarded};
+pub use images::images_conform;
 pub use memory::MemoryRecords;
 pub use shared::what_is_shared_conforms;
 

@@ -8,6 +8,12 @@ use serde_json::{Value, json};
 use super::{NEVER, call, connector_arn, record, recorded, refusal};
 use crate::support::{ACCOUNT, Api, configuration, image_arn, with};
 
+async fn forget_image(api: &Api, name: &str) {
+    let image = api.store.image(&ImageArn::parse(&image_arn(name)).unwrap()).await.unwrap().unwrap();
+    let deleted = api.store.delete_image(&image, &Origin::of(Cause::Host)).await.unwrap();
+    assert_eq!(deleted, Written::Yes);
+}
+
 #[tokio::test]
 async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them() {
     let api = Api::start().await;
@@ -80,7 +86,7 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     assert_eq!(refusal(&refused), (409, "ResourceConflictException", expected.as_str()));
     let other = format!("microvm-images/{}", image_arn("other"));
     api.wait(&other, |body| body["state"] == "CREATE_FAILED").await;
-    api.store.delete_image(&ImageArn::parse(&image_arn("other")).unwrap()).await.unwrap();
+    forget_image(&api, "other").await;
 
     let suspended = api.recorded_microvm(MicrovmState::Suspended).await;
     let mut record = api.store.microvm(&suspended).await.unwrap().unwrap();

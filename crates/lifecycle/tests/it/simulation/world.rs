@@ -283,6 +283,6 @@ pub(super) fn version(arn: &ImageArn) -> ImageVersionRecord {
     ImageVersionRecord {
         state: ImageVersionState::Successful,
         app: Some(app),
-        ..ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, now)
+        ..ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, NodeId::nobody(), now)
     }
 }
