@@ -2,16 +2,18 @@
 
 use std::fmt;
 
+use async_trait::async_trait;
 use hearth_api::{EndpointCounters, EndpointTokenKeys, MicrovmId};
 
 /// The side of the endpoints that operators see.
+#[async_trait]
 pub trait Endpoints: fmt::Debug + Send + Sync {
     /// What has gone through the endpoint of a microVM since the server started.
     fn counters(&self, microvm: &MicrovmId) -> EndpointCounters;
 
     /// Makes a new key for endpoint tokens; the former ones read theirs for as long as those can be
-    /// valid. Waits for the disk.
-    fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError>;
+    /// valid.
+    async fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError>;
 }
 
 /// Why the keys of endpoint tokens stay as they are.

@@ -12,7 +12,7 @@ use hearth_identity::{Identities, OnBehalf, Owned};
 use hearth_image_builder::{ArtifactError, ArtifactSource, Reader};
 use hearth_s3_api::{ObjectStorage, StorageError};
 
-use crate::token_keys::TokenKeyFile;
+use crate::token_keys::SharedTokenKeys;
 
 /// Code artifacts come from our own S3, as far as the build role may read there.
 #[derive(Debug)]
@@ -68,16 +68,17 @@ fn may_read(
 #[derive(Debug)]
 pub(crate) struct OurEndpoints {
     pub(crate) counters: Arc<Counters>,
-    pub(crate) token_keys: Arc<TokenKeyFile>,
+    pub(crate) token_keys: Arc<SharedTokenKeys>,
 }
 
+#[async_trait::async_trait]
 impl Endpoints for OurEndpoints {
     fn counters(&self, microvm: &MicrovmId) -> EndpointCounters {
         self.counters.of(microvm)
     }
 
-    fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError> {
-        self.token_keys.rotate(jiff::Timestamp::now().as_second())
+    async fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError> {
+        self.token_keys.rotate(jiff::Timestamp::now().as_second()).await
     }
 }
 

@@ -11,6 +11,7 @@ use hearth_data_plane::{AccessLog, DataPlane, DataPlaneConfig, EndpointHosts, Ob
 use hearth_dns::{NameServer, Zone};
 use hearth_identity::Identities;
 use hearth_lifecycle::Registry;
+use hearth_node::Node as _;
 use hearth_store_sqlite::Store;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -22,7 +23,7 @@ use crate::certificate::{self, EndpointCertificate};
 use crate::config::Config;
 use crate::open_files::Connections;
 use crate::shared::SharedState;
-use crate::token_keys::TokenKeyFile;
+use crate::token_keys::{SharedTokenKeys, TokenKeyFile};
 
 /// Between two looks for microVMs that have ended.
 const PERIOD: Duration = Duration::from_mins(1);
@@ -33,7 +34,7 @@ pub(crate) struct Endpoints {
     name_server: Option<NameServer>,
     certificate: EndpointCertificate,
     limits: DataPlaneConfig,
-    tokens: Arc<TokenKeyFile>,
+    tokens: TokenKeyFile,
     observation: Arc<Observation>,
     hang_up: Signal,
     /// Notified when files should be read again.
@@ -43,7 +44,7 @@ pub(crate) struct Endpoints {
 /// The endpoints while they are served.
 pub(crate) struct RunningEndpoints {
     pub(crate) data_plane: DataPlane,
-    pub(crate) tokens: Arc<TokenKeyFile>,
+    pub(crate) tokens: Arc<SharedTokenKeys>,
     pub(crate) observation: Arc<Observation>,
     /// What keeps keys and certificate fresh; ends when dropped.
     _background: JoinSet<()>,
@@ -71,7 +72,7 @@ impl Endpoints {
             tracing::info!(address = %name_server.address(), domain = hosts.suffix(), "answering DNS queries");
         }
         Ok(Self {
-            tokens: Arc::new(TokenKeyFile::open(data_dir, config.token_key_days)?),
+            tokens: TokenKeyFile::open(data_dir, config.token_key_days)?,
             observation: Arc::new(observation(config)?),
             hosts,
             name_server,
@@ -90,12 +91,13 @@ impl Endpoints {
         identities: &Arc<Identities>,
         registry: &Arc<Registry>,
     ) -> anyhow::Result<RunningEndpoints> {
-        let keys = self.tokens.keys();
+        let tokens = Arc::new(self.tokens.share(store.clone(), registry.id()).await?);
+        let keys = tokens.keys();
         let mut shared = SharedState {
             shared: store.clone(),
             microvms: store.clone(),
             identities: identities.clone(),
-            keys: keys.clone(),
+            tokens: tokens.clone(),
             revocations: None,
         };
         shared.look().await?;
@@ -107,11 +109,11 @@ impl Endpoints {
         background.spawn(self.certificate.keeping);
         background.spawn(on_hang_up(self.hang_up, observation.clone(), self.hurry));
         background.spawn(shared.keep_looking());
-        background.spawn(self.tokens.clone().keep_rotating());
+        background.spawn(tokens.clone().keep_rotating());
         background.spawn(forget_ended(observation.clone(), registry.clone()));
         Ok(RunningEndpoints {
             data_plane,
-            tokens: self.tokens,
+            tokens,
             observation,
             _background: background,
             _name_server: self.name_server,

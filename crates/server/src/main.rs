@@ -28,6 +28,7 @@ mod retention;
 mod serve;
 mod shared;
 mod token_keys;
+mod token_ring;
 
 use std::process::ExitCode;
 

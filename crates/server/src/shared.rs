@@ -1,5 +1,5 @@
 //! What other processes on the same records have changed of what this one keeps in memory:
-//! identities, revoked tokens.
+//! identities, the keys of endpoint tokens, revoked tokens.
 //!
 //! It is looked for a few times a second, by one read of four numbers, and not with each request: a
 //! request pays nothing for it. What another process takes away is therefore refused here up to
@@ -9,10 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_records::{Microvms, Shared};
 use jiff::Timestamp;
+
+use crate::token_keys::SharedTokenKeys;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -23,7 +24,7 @@ pub(crate) struct SharedState {
     pub(crate) shared: Arc<dyn Shared>,
     pub(crate) microvms: Arc<dyn Microvms>,
     pub(crate) identities: Arc<Identities>,
-    pub(crate) keys: Arc<TokenKeys>,
+    pub(crate) tokens: Arc<SharedTokenKeys>,
     /// The version of the revocations that were read; `None` before the first look.
     pub(crate) revocations: Option<u64>,
 }
@@ -33,9 +34,10 @@ impl SharedState {
     pub(crate) async fn look(&mut self) -> anyhow::Result<()> {
         let versions = self.shared.versions().await?;
         self.identities.refresh(versions.identities).await?;
+        self.tokens.refresh(versions.token_keys).await?;
         if self.revocations != Some(versions.revocations) {
             let revoked = self.microvms.token_revocations().await?;
-            self.keys.revoke_all(revoked, Timestamp::now().as_second());
+            self.tokens.keys().revoke_all(revoked, Timestamp::now().as_second());
             self.revocations = Some(versions.revocations);
         }
         Ok(())
@@ -64,13 +66,13 @@ impl SharedState {
 #[cfg(test)]
 mod tests {
     use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, PortSpecification};
-    use hearth_auth::{Claims, TokenError, TokenKey, TokenKind};
+    use hearth_auth::{Claims, TokenError, TokenKind};
     use hearth_records::testing::{MemoryRecords, settings};
     use hearth_records::{Actor, MicrovmRecord, NodeId};
     use hearth_store_sqlite::Store;
-    use uuid::Uuid;
 
     use super::*;
+    use crate::token_keys::TokenKeyFile;
 
     fn claims(microvm: &MicrovmId) -> Claims {
         Claims {
@@ -84,12 +86,14 @@ mod tests {
 
     async fn process(records: &Arc<MemoryRecords>) -> SharedState {
         let identities = Identities::open(Arc::new(Store::temporary().await.unwrap()), Vec::new());
-        let key = TokenKey { kid: Uuid::from_bytes([7; 16]), secret: [7; 32] };
+        let directory = tempfile::tempdir().unwrap();
+        let node = NodeId::from_stored(directory.path().to_str().unwrap());
+        let file = TokenKeyFile::open(directory.path(), 0).unwrap();
         let mut state = SharedState {
             shared: records.clone(),
             microvms: records.clone(),
             identities: Arc::new(identities.await.unwrap()),
-            keys: Arc::new(TokenKeys::new(key, Vec::new())),
+            tokens: Arc::new(file.share(records.clone(), &node).await.unwrap()),
             revocations: None,
         };
         state.look().await.unwrap();
@@ -105,14 +109,14 @@ mod tests {
         let record = MicrovmRecord::pending(account, image, ImageVersion::FIRST, settings(), node);
         records.put(record.clone());
         let (one, mut other) = (process(&records).await, process(&records).await);
-        let token = one.keys.issue(&claims(&record.id)).unwrap();
-        assert!(other.keys.open(&token).is_ok(), "both have the same keys");
+        let token = one.tokens.keys().issue(&claims(&record.id)).unwrap();
+        assert!(other.tokens.keys().open(&token).is_ok(), "both have the same keys");
 
         let actor = Actor { principal: "p".to_owned(), request_id: "r".to_owned() };
         records.revoke_tokens(&record.id, &actor).await.unwrap();
         other.look().await.unwrap();
-        assert_eq!(other.keys.open(&token).err(), Some(TokenError::Revoked));
-        let new = one.keys.issue(&Claims { revocations: 1, ..claims(&record.id) }).unwrap();
-        assert!(other.keys.open(&new).is_ok());
+        assert_eq!(other.tokens.keys().open(&token).err(), Some(TokenError::Revoked));
+        let new = one.tokens.keys().issue(&Claims { revocations: 1, ..claims(&record.id) }).unwrap();
+        assert!(other.tokens.keys().open(&new).is_ok());
     }
 }

@@ -1,98 +1,104 @@
-//! The keys of endpoint tokens on the disk: made at the first start, changed by age and by command.
+//! The keys of endpoint tokens: made at the first start, changed by age and by command, and shared
+//! by all processes on the same records.
 //!
-//! A key is written before the first token is made with it, and kept until the last of
-//! its tokens has expired.
+//! A key is on the disk before the first token is made with it, and kept until the last of its
+//! tokens has expired. The records have the keys that count, with a version; the file is a node's
+//! copy. A node that has had the file and has it no more makes new keys: it was removed so that all
+//! tokens end.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hearth_api::EndpointTokenKeys;
-use hearth_auth::{LONGEST_LIFE_SECONDS, TokenKey, TokenKeys};
+use hearth_auth::TokenKeys;
 use hearth_control_plane::RotationError;
+use hearth_records::{NodeId, Setting, Shared, Versioned};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use tokio::sync::Mutex;
 
 use crate::data_dir::{self, write_private};
+use crate::token_ring::{RecordedRing, StoredFile, StoredRing, StoredSecret, secret};
 
 const FILE: &str = "endpoint-token-key.json";
 /// How often it is looked whether a key is too old.
 const PERIOD: Duration = Duration::from_mins(1);
-/// How much longer than its tokens can live a key is kept, in seconds, for clocks
-/// that are set back.
-const MARGIN_SECONDS: i64 = 5 * 60;
 /// Keys at a time.
 const KEYS_MAX: usize = 8;
 
-/// The file. Before keys changed it held one, from which others were derived as well.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum StoredFile {
-    Ring(StoredRing),
-    Single(StoredSecret),
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct StoredSecret {
-    kid: Uuid,
-    secret: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredRing {
-    /// What other keys are derived from; it does not change.
-    root: String,
-    /// The newest first.
-    keys: Vec<StoredKey>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredKey {
-    #[serde(flatten)]
-    key: StoredSecret,
-    made_at_seconds: i64,
-}
-
-/// The keys with their file.
+/// The file, before the records are there.
 #[derive(Debug)]
 pub(crate) struct TokenKeyFile {
     path: PathBuf,
-    keys: Arc<TokenKeys>,
-    ring: Mutex<StoredRing>,
+    ring: Option<StoredRing>,
     /// Age in seconds at which the newest key is replaced; `None` is never.
     rotate_after_seconds: Option<i64>,
 }
 
+type Kept = Versioned<RecordedRing>;
+
+/// The keys with their file and their record.
+#[derive(Debug)]
+pub(crate) struct SharedTokenKeys {
+    path: PathBuf,
+    shared: Arc<dyn Shared>,
+    keys: Arc<TokenKeys>,
+    kept: Mutex<Kept>,
+    rotate_after_seconds: Option<i64>,
+}
+
 impl TokenKeyFile {
-    /// Reads or makes the keys. The newest is replaced when it is older than `rotate_after_days`; 0
-    /// is never.
+    /// Reads the keys, if there are some. The newest is replaced when it is older than
+    /// `rotate_after_days`; 0 is never.
     pub(crate) fn open(data_dir: &Path, rotate_after_days: u32) -> anyhow::Result<Self> {
         let path = data_dir.join(FILE);
-        let now = Timestamp::now().as_second();
         let stored: Option<StoredFile> = data_dir::read(&path)?;
-        let (ring, written) = match stored {
-            Some(StoredFile::Ring(ring)) => (ring, true),
-            Some(StoredFile::Single(key)) => (StoredRing::of(key, now), false),
-            None => (StoredRing::of(StoredSecret::random(), now), false),
-        };
-        if !written {
-            write_private(&path, &serde_json::to_string(&ring)?)?;
+        let ring = stored.map(|stored| match stored {
+            StoredFile::Ring(ring) => ring,
+            StoredFile::Single(key) => StoredRing::of(key, Timestamp::now().as_second()),
+        });
+        if ring.as_ref().is_some_and(|ring| !ring.is_usable()) {
+            anyhow::bail!("{} does not hold 256-bit keys", path.display());
         }
-        let unusable = || format!("{} does not hold 256-bit keys", path.display());
-        let (newest, older) = ring.token_keys().with_context(unusable)?;
-        let root = secret(&ring.root).with_context(unusable)?;
-        Ok(Self {
-            keys: Arc::new(TokenKeys::with_root(root, newest, older)),
-            path,
-            ring: Mutex::new(ring),
-            rotate_after_seconds: (rotate_after_days > 0).then(|| i64::from(rotate_after_days) * 24 * 3600),
-        })
+        let rotate_after_seconds = (rotate_after_days > 0).then(|| i64::from(rotate_after_days) * 24 * 3600);
+        Ok(Self { path, ring, rotate_after_seconds })
     }
 
+    /// The keys that all nodes have which share these records; this one is `node`.
+    pub(crate) async fn share(
+        self,
+        shared: Arc<dyn Shared>,
+        node: &NodeId,
+    ) -> anyhow::Result<SharedTokenKeys> {
+        let Self { path, ring, rotate_after_seconds } = self;
+        let made = || StoredRing::of(StoredSecret::random(), Timestamp::now().as_second());
+        let kept = loop {
+            let Versioned { version, value } = shared.setting(Setting::TokenKeys).await?;
+            let recorded = value.as_deref().and_then(RecordedRing::parse);
+            let counts = |recorded: &RecordedRing| ring.is_some() || !recorded.nodes.contains(node.as_str());
+            let was = recorded.filter(counts);
+            let mut value = was.clone().unwrap_or_else(|| ring.clone().unwrap_or_else(made).into());
+            value.nodes.insert(node.to_string());
+            if was.is_some_and(|was| was == value) {
+                break Versioned { version, value };
+            }
+            let written = shared.write_setting(Setting::TokenKeys, version, &value.text()?).await?;
+            if let Some(version) = written {
+                break Versioned { version, value };
+            }
+        };
+        if ring.as_ref() != Some(&kept.value.ring) {
+            write_private(&path, &serde_json::to_string(&kept.value.ring)?)?;
+        }
+        let (newest, older) = kept.value.ring.token_keys().context("there is no token key")?;
+        let root = secret(&kept.value.ring.root).context("there is no root key")?;
+        let keys = Arc::new(TokenKeys::with_root(root, newest, older));
+        Ok(SharedTokenKeys { path, shared, keys, kept: Mutex::new(kept), rotate_after_seconds })
+    }
+}
+
+impl SharedTokenKeys {
     /// What makes and reads tokens.
     pub(crate) fn keys(&self) -> Arc<TokenKeys> {
         Arc::clone(&self.keys)
@@ -101,93 +107,96 @@ impl TokenKeyFile {
     /// Replaces what is too old, until this is cancelled.
     pub(crate) async fn keep_rotating(self: Arc<Self>) {
         loop {
-            let file = Arc::clone(&self);
-            let looked =
-                tokio::task::spawn_blocking(move || file.replace_old(Timestamp::now().as_second())).await;
-            if let Ok(Err(error)) = looked {
+            if let Err(error) = self.replace_old(Timestamp::now().as_second()).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "the endpoint token keys stay");
             }
             tokio::time::sleep(PERIOD).await;
         }
     }
 
+    /// Reads the keys again if this is not their `version`: another process has changed them.
+    pub(crate) async fn refresh(&self, version: u64) -> Result<(), RotationError> {
+        let mut kept = self.kept.lock().await;
+        if kept.version < version { self.read(&mut kept).await } else { Ok(()) }
+    }
+
     /// Makes a new key; `now` in seconds since 1970.
-    pub(crate) fn rotate(&self, now: i64) -> Result<EndpointTokenKeys, RotationError> {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rotated = ring.without_expired(now);
-        if rotated.keys.len() >= KEYS_MAX {
-            return Err(RotationError::TooOften { rotations: rotated.keys.len() - 1 });
+    pub(crate) async fn rotate(&self, now: i64) -> Result<EndpointTokenKeys, RotationError> {
+        let mut kept = self.kept.lock().await;
+        loop {
+            let live = kept.value.ring.without_expired(now);
+            if live.keys.len() >= KEYS_MAX {
+                return Err(RotationError::TooOften { rotations: live.keys.len() - 1 });
+            }
+            if self.write(&mut kept, live.with_new(now)).await? {
+                break;
+            }
         }
-        rotated.keys.insert(0, StoredKey { key: StoredSecret::random(), made_at_seconds: now });
-        self.adopt(&mut ring, rotated)?;
-        let answer = EndpointTokenKeys { key_id: ring.keys[0].key.kid, live_keys: ring.keys.len() };
+        let keys = &kept.value.ring.keys;
+        let answer = EndpointTokenKeys { key_id: keys[0].key.kid, live_keys: keys.len() };
         tracing::info!(kid = %answer.key_id, live_keys = answer.live_keys, "the endpoint tokens have a new key");
         Ok(answer)
     }
 
     /// Makes a new key if the newest is too old, and forgets those whose tokens have expired.
-    fn replace_old(&self, now: i64) -> Result<(), RotationError> {
+    async fn replace_old(&self, now: i64) -> Result<(), RotationError> {
         {
-            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-            let kept = ring.without_expired(now);
-            if kept.keys.len() < ring.keys.len() {
-                self.adopt(&mut ring, kept)?;
+            let mut kept = self.kept.lock().await;
+            let live = kept.value.ring.without_expired(now);
+            // Another process that was first has done the same.
+            if live.keys.len() < kept.value.ring.keys.len() {
+                self.write(&mut kept, live).await?;
             }
-            let age = now - ring.keys[0].made_at_seconds;
+            let age = now - kept.value.ring.keys[0].made_at_seconds;
             if self.rotate_after_seconds.is_none_or(|limit| age < limit) {
                 return Ok(());
             }
         }
-        self.rotate(now).map(drop)
+        self.rotate(now).await.map(drop)
     }
 
-    /// On the disk first: no token is made with a key that could be lost.
-    fn adopt(&self, ring: &mut StoredRing, new: StoredRing) -> Result<(), RotationError> {
-        let text = serde_json::to_string(&new).map_err(|error| RotationError::Io(error.into()))?;
-        write_private(&self.path, &text)
-            .map_err(|error| RotationError::Io(std::io::Error::other(format!("{error:#}"))))?;
-        let (newest, older) = new.token_keys().expect("invariant: they were read before or made by us");
-        self.keys.replace(newest, older);
-        *ring = new;
+    /// Changes the keys; when another process was first, its keys are read instead, and this is
+    /// false. In file and record first: no token is made with a key that could be lost.
+    async fn write(&self, kept: &mut Kept, ring: StoredRing) -> Result<bool, RotationError> {
+        self.write_file(&ring).await?;
+        let new = RecordedRing { ring, nodes: kept.value.nodes.clone() };
+        let text = new.text().map_err(|error| RotationError::Io(error.into()))?;
+        let written = self.shared.write_setting(Setting::TokenKeys, kept.version, &text).await;
+        let Some(version) = written.map_err(failed)? else {
+            self.read(kept).await?;
+            return Ok(false);
+        };
+        self.adopt(kept, Versioned { version, value: new });
+        Ok(true)
+    }
+
+    async fn read(&self, kept: &mut Kept) -> Result<(), RotationError> {
+        let Versioned { version, value } = self.shared.setting(Setting::TokenKeys).await.map_err(failed)?;
+        let unreadable = || RotationError::Io(std::io::Error::other("the recorded keys cannot be read"));
+        let value = value.as_deref().and_then(RecordedRing::parse).ok_or_else(unreadable)?;
+        self.write_file(&value.ring).await?;
+        self.adopt(kept, Versioned { version, value });
         Ok(())
     }
-}
 
-impl StoredRing {
-    /// With one key, which others are derived from as well.
-    fn of(key: StoredSecret, now: i64) -> Self {
-        Self { root: key.secret.clone(), keys: vec![StoredKey { key, made_at_seconds: now }] }
+    async fn write_file(&self, ring: &StoredRing) -> Result<(), RotationError> {
+        let text = serde_json::to_string(ring).map_err(|error| RotationError::Io(error.into()))?;
+        let path = self.path.clone();
+        let writing = tokio::task::spawn_blocking(move || write_private(&path, &text));
+        let written = writing.await.map_err(|error| RotationError::Io(error.into()))?;
+        written.map_err(|error| RotationError::Io(std::io::Error::other(format!("{error:#}"))))
     }
 
-    /// Without the keys that were replaced so long ago that all their tokens have expired.
-    fn without_expired(&self, now: i64) -> Self {
-        let replaced_at = |index: usize| self.keys[index - 1].made_at_seconds;
-        let live =
-            |index: usize| index == 0 || now - replaced_at(index) <= LONGEST_LIFE_SECONDS + MARGIN_SECONDS;
-        let keys = (0..self.keys.len()).filter(|index| live(*index)).map(|index| self.keys[index].clone());
-        Self { root: self.root.clone(), keys: keys.collect() }
-    }
-
-    fn token_keys(&self) -> Option<(TokenKey, Vec<TokenKey>)> {
-        let mut keys: Vec<TokenKey> = self
-            .keys
-            .iter()
-            .map(|stored| Some(TokenKey { kid: stored.key.kid, secret: secret(&stored.key.secret)? }))
-            .collect::<Option<_>>()?;
-        (!keys.is_empty()).then(|| (keys.remove(0), keys))
+    fn adopt(&self, kept: &mut Kept, new: Kept) {
+        let (newest, older) =
+            new.value.ring.token_keys().expect("invariant: they were read before or made by us");
+        self.keys.replace(newest, older);
+        *kept = new;
     }
 }
 
-impl StoredSecret {
-    fn random() -> Self {
-        Self { kid: Uuid::new_v4(), secret: hex::encode(rand::random::<[u8; 32]>()) }
-    }
-}
-
-fn secret(text: &str) -> Option<[u8; 32]> {
-    let mut secret = [0; 32];
-    hex::decode_to_slice(text, &mut secret).ok()?;
-    Some(secret)
+fn failed(error: hearth_records::Error) -> RotationError {
+    RotationError::Io(std::io::Error::other(error))
 }
 
 #[cfg(test)]
@@ -195,13 +204,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use hearth_api::{MicrovmId, PortSpecification};
-    use hearth_auth::{Claims, TokenError, TokenKind};
+    use hearth_auth::{Claims, LONGEST_LIFE_SECONDS, TokenError, TokenKey, TokenKind};
+
+    use hearth_records::testing::MemoryRecords;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::token_ring::MARGIN_SECONDS;
 
     const LIVE: i64 = LONGEST_LIFE_SECONDS + MARGIN_SECONDS;
 
-    fn token(file: &TokenKeyFile) -> String {
+    /// What a node reads at its start.
+    async fn open(directory: &Path, records: &Arc<MemoryRecords>, days: u32) -> SharedTokenKeys {
+        let file = TokenKeyFile::open(directory, days).unwrap();
+        let node = NodeId::from_stored(directory.to_str().unwrap());
+        file.share(records.clone(), &node).await.unwrap()
+    }
+
+    fn token(file: &SharedTokenKeys) -> String {
         let claims = Claims {
             microvm: MicrovmId::from_stored("microvm-a"),
             ports: vec![PortSpecification::AllPorts {}],
@@ -212,60 +232,60 @@ mod tests {
         file.keys().issue(&claims).unwrap()
     }
 
-    fn refusal(file: &TokenKeyFile, token: &str) -> Option<TokenError> {
+    fn refusal(file: &SharedTokenKeys, token: &str) -> Option<TokenError> {
         file.keys().open(token).err()
     }
 
-    #[test]
-    fn a_replaced_key_reads_its_tokens_until_they_have_expired() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = TokenKeyFile::open(directory.path(), 0).unwrap();
+    #[tokio::test]
+    async fn a_replaced_key_reads_its_tokens_until_they_have_expired() {
+        let (directory, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+        let file = open(directory.path(), &records, 0).await;
         let mode = std::fs::metadata(&file.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let (now, first, derived) = (Timestamp::now().as_second(), token(&file), file.keys().derive("x"));
-        assert_eq!(file.rotate(now).unwrap().live_keys, 2);
+        assert_eq!(file.rotate(now).await.unwrap().live_keys, 2);
         let second = token(&file);
-        assert_eq!(file.rotate(now + LIVE).unwrap().live_keys, 3);
+        assert_eq!(file.rotate(now + LIVE).await.unwrap().live_keys, 3);
         assert_eq!((refusal(&file, &first), refusal(&file, &second)), (None, None));
 
         // The same after a restart.
-        let file = TokenKeyFile::open(directory.path(), 0).unwrap();
+        let file = open(directory.path(), &records, 0).await;
         let third = token(&file);
         assert_eq!((refusal(&file, &first), refusal(&file, &second)), (None, None));
         assert_eq!(file.keys().derive("x"), derived, "pages of lists can still be asked for");
-        file.replace_old(now + LIVE + 1).unwrap();
+        file.replace_old(now + LIVE + 1).await.unwrap();
         assert_eq!(refusal(&file, &first), Some(TokenError::UnknownKey));
         assert_eq!((refusal(&file, &second), refusal(&file, &third)), (None, None));
-        let file = TokenKeyFile::open(directory.path(), 0).unwrap();
+        let file = open(directory.path(), &records, 0).await;
         assert_eq!(refusal(&file, &first), Some(TokenError::UnknownKey));
         assert_eq!(std::fs::metadata(&file.path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
-    #[test]
-    fn a_key_that_is_too_old_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = TokenKeyFile::open(directory.path(), 30).unwrap();
-        let kid = |file: &TokenKeyFile| file.ring.lock().unwrap().keys[0].key.kid;
-        let now = file.ring.lock().unwrap().keys[0].made_at_seconds;
-        let first = kid(&file);
-        file.replace_old(now + 30 * 24 * 3600 - 1).unwrap();
-        assert_eq!(kid(&file), first);
-        file.replace_old(now + 30 * 24 * 3600).unwrap();
-        assert_ne!(kid(&file), first);
+    #[tokio::test]
+    async fn a_key_that_is_too_old_is_replaced() {
+        let (directory, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+        let file = open(directory.path(), &records, 30).await;
+        let kid = async |file: &SharedTokenKeys| file.kept.lock().await.value.ring.keys[0].key.kid;
+        let now = file.kept.lock().await.value.ring.keys[0].made_at_seconds;
+        let first = kid(&file).await;
+        file.replace_old(now + 30 * 24 * 3600 - 1).await.unwrap();
+        assert_eq!(kid(&file).await, first);
+        file.replace_old(now + 30 * 24 * 3600).await.unwrap();
+        assert_ne!(kid(&file).await, first);
     }
 
-    #[test]
-    fn a_file_of_before_is_read_and_its_tokens_go_on() {
-        let directory = tempfile::tempdir().unwrap();
+    #[tokio::test]
+    async fn a_file_of_before_is_read_and_its_tokens_go_on() {
+        let (directory, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
         let path = directory.path().join(FILE);
         let stored = format!(r#"{{"kid":"{}","secret":"{}"}}"#, Uuid::from_bytes([7; 16]), "07".repeat(32));
         std::fs::write(&path, stored).unwrap();
         let before = TokenKeys::new(TokenKey { kid: Uuid::from_bytes([7; 16]), secret: [7; 32] }, vec![]);
-        let file = TokenKeyFile::open(directory.path(), 0).unwrap();
+        let file = open(directory.path(), &records, 0).await;
         assert_eq!(file.keys().derive("x"), before.derive("x"));
         let old = token(&file);
         assert!(before.open(&old).is_ok());
-        file.rotate(Timestamp::now().as_second()).unwrap();
+        file.rotate(Timestamp::now().as_second()).await.unwrap();
         assert_eq!(refusal(&file, &old), None);
 
         std::fs::write(&path, r#"{"root":"00","keys":[]}"#).unwrap();
@@ -273,20 +293,49 @@ mod tests {
         assert_eq!(error, format!("{} does not hold 256-bit keys", path.display()));
     }
 
-    #[test]
-    fn there_are_never_too_many_keys_and_a_failed_write_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = TokenKeyFile::open(directory.path(), 0).unwrap();
+    #[tokio::test]
+    async fn there_are_never_too_many_keys_and_a_failed_write_changes_nothing() {
+        let (directory, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+        let file = open(directory.path(), &records, 0).await;
         let now = Timestamp::now().as_second();
         for _ in 1..KEYS_MAX {
-            file.rotate(now).unwrap();
+            file.rotate(now).await.unwrap();
         }
-        assert!(matches!(file.rotate(now), Err(RotationError::TooOften { rotations: 7 })));
+        assert!(matches!(file.rotate(now).await, Err(RotationError::TooOften { rotations: 7 })));
         let before = token(&file);
         // A directory where the new file would be written.
         std::fs::create_dir(file.path.with_extension("new")).unwrap();
-        assert!(matches!(file.rotate(now + 2 * LIVE), Err(RotationError::Io(_))));
+        assert!(matches!(file.rotate(now + 2 * LIVE).await, Err(RotationError::Io(_))));
         assert_eq!(refusal(&file, &before), None);
         assert_eq!(token(&file).split('.').next(), before.split('.').next(), "the key is the same");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_one_node_makes_the_others_have() {
+        let records = Arc::new(MemoryRecords::default());
+        let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let one = open(directories[0].path(), &records, 0).await;
+        let other = open(directories[1].path(), &records, 0).await;
+        assert_eq!(refusal(&other, &token(&one)), None, "a new node has the keys of the others");
+        assert_eq!(one.keys().derive("x"), other.keys().derive("x"));
+        let now = Timestamp::now().as_second();
+        one.rotate(now).await.unwrap();
+        let newest = token(&one);
+        assert_eq!(refusal(&other, &newest), Some(TokenError::UnknownKey), "it has not looked yet");
+        other.refresh(records.versions().await.unwrap().token_keys).await.unwrap();
+        assert_eq!(refusal(&other, &newest), None);
+
+        // Neither loses the other's.
+        one.rotate(now).await.unwrap();
+        assert_eq!(other.rotate(now).await.unwrap().live_keys, 4);
+        assert_eq!(refusal(&other, &token(&one)), None);
+
+        // The operator has removed the file.
+        std::fs::remove_file(&one.path).unwrap();
+        let one = open(directories[0].path(), &records, 0).await;
+        assert_eq!(refusal(&one, &newest), Some(TokenError::UnknownKey));
+        let other = open(directories[1].path(), &records, 0).await;
+        assert_eq!(refusal(&other, &newest), Some(TokenError::UnknownKey));
+        assert_eq!(refusal(&other, &token(&one)), None);
     }
 }

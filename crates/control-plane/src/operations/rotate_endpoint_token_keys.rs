@@ -17,10 +17,7 @@ pub(super) const OPERATION: Operation<Context> = Operation::new(
 );
 
 async fn run(context: &Context, _: Call) -> Outcome {
-    let endpoints = context.services.endpoints.clone();
-    let rotated = tokio::task::spawn_blocking(move || endpoints.rotate_token_keys()).await;
-    let rotated = rotated
-        .map_err(|error| Error::failed("the rotation of the endpoint token keys broke off", &error))?;
+    let rotated = context.services.endpoints.rotate_token_keys().await;
     Ok(Answer::json(&rotated.map_err(|error| refusal(&error))?))
 }
 

@@ -98,6 +98,7 @@ impl ArtifactSource for NoArtifacts {
 #[derive(Debug)]
 struct FakeEndpoints;
 
+#[async_trait::async_trait]
 impl Endpoints for FakeEndpoints {
     fn counters(&self, microvm: &MicrovmId) -> EndpointCounters {
         EndpointCounters {
@@ -111,7 +112,7 @@ impl Endpoints for FakeEndpoints {
         }
     }
 
-    fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError> {
+    async fn rotate_token_keys(&self) -> Result<EndpointTokenKeys, RotationError> {
         Err(RotationError::TooOften { rotations: 8 })
     }
 }
