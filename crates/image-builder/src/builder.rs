@@ -54,6 +54,8 @@ pub struct ImageBuilderConfig {
     pub concurrent_builds: usize,
     /// Builds at the same time for one account.
     pub concurrent_builds_per_account: usize,
+    /// vCPUs of a build microVM, at most the host's CPUs.
+    pub build_vcpus: u8,
     /// Memory of a build microVM in MiB.
     pub build_memory_mib: u32,
     /// Seconds until a Dockerfile's build is stopped.

@@ -68,7 +68,7 @@ impl ImageBuilder {
                 stores: prepared.stores.paths.clone(),
                 ca_bundle: &ca_bundle,
                 dockerfile: prepared.scan.rewritten.as_deref(),
-                vcpu_count: host_capped(4),
+                vcpu_count: host_capped(config.build_vcpus),
                 memory_mib: config.build_memory_mib,
                 egress: egress(&row.configuration),
                 timeout_seconds: config.build_timeout_seconds,

@@ -32,6 +32,8 @@ pub(crate) struct BuildConfig {
     pub(crate) minimum_free_disk_mib: u64,
     /// Builds at the same time.
     pub(crate) concurrent_builds: usize,
+    /// vCPUs of a build microVM, at most the host's CPUs.
+    pub(crate) vcpus: u8,
     /// Memory of a build microVM in MiB.
     pub(crate) memory_mib: u32,
     /// Seconds until a Dockerfile's build is stopped.
@@ -77,6 +79,7 @@ impl Default for BuildConfig {
             // A build is busy all the time; too many at once run into their time limits.
             concurrent_builds: std::thread::available_parallelism()
                 .map_or(1, |cpus| (cpus.get() / 2).clamp(1, 5)),
+            vcpus: 4,
             memory_mib: 4096,
             timeout_seconds: 3600,
             listen_timeout_seconds: 60,

@@ -239,6 +239,7 @@ async fn start_on(
         free_bytes: build.minimum_free_disk_mib.saturating_mul(1 << 20),
         concurrent_builds: build.concurrent_builds,
         concurrent_builds_per_account: pulls::per_account(config).0,
+        build_vcpus: build.vcpus,
         build_memory_mib: build.memory_mib,
         build_timeout_seconds: build.timeout_seconds,
         listen_timeout_seconds: build.listen_timeout_seconds,

@@ -161,6 +161,7 @@ impl Api {
             free_bytes: 0,
             concurrent_builds: 1,
             concurrent_builds_per_account: 1,
+            build_vcpus: 4,
             build_memory_mib: 512,
             build_timeout_seconds: 60,
             listen_timeout_seconds: 1,
