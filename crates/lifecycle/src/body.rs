@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::at_rest;
+use crate::at_rest::{forget_kept, own_snapshot};
 use crate::hooks::{Hooks, HooksPort, run_body};
 use crate::machine::{Event, Failure, Step};
 use crate::output::OutputLog;
-use crate::payload;
 use crate::published::RunningMicrovm;
-use crate::steps::{Host, SharedHost, Started};
+use crate::spending::Work;
+use crate::steps::{SharedHost, Started};
 
 /// How long a step that failed or ends a life waits for the app's last output, which says why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -39,6 +39,8 @@ pub(crate) struct Body {
     /// Removes the copy of the disk from before the resume.
     forgetting: Option<JoinHandle<()>>,
     lives: u64,
+    /// The snapshot from which this life goes on; 0 is the image's.
+    pub(crate) began_with: u32,
     exits_tx: mpsc::Sender<Event>,
     /// Ends of this life that nobody asked for.
     pub(crate) exits_rx: mpsc::Receiver<Event>,
@@ -64,6 +66,7 @@ impl Body {
             compaction: None,
             forgetting: None,
             lives: 0,
+            began_with: 0,
             exits_tx,
             exits_rx,
         }
@@ -71,37 +74,33 @@ impl Body {
 
     /// Performs a step to its end, or until it is `cut` short: then it fails and everything it took
     /// is given back or held here.
-    pub(crate) async fn perform(
-        &mut self,
-        record: &MicrovmRecord,
-        step: Step,
-        cut: &CancellationToken,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn perform(&mut self, work: &Work<'_>, step: Step) -> Result<(), Failure> {
         let host = self.host.clone();
+        let Work { record, cut, .. } = work;
         match step {
             Step::Launch => {
                 let Started { guest, stream } = match self.guest.take() {
-                    Some(guest) => host.finish_start(record, guest, cut).await?,
-                    None => host.launch(record, &self.version, cut).await?,
+                    Some(guest) => host.finish_start(work, guest).await?,
+                    None => host.launch(work, &self.version).await?,
                 };
                 self.begin_life(record, guest, Some(stream));
             }
             Step::Resume => {
                 self.rest().await;
                 let Started { guest, stream } = match self.guest.take() {
-                    Some(guest) => host.finish_start(record, guest, cut).await?,
-                    None => host.resume(record, &self.version, cut).await?,
+                    Some(guest) => host.finish_start(work, guest).await?,
+                    None => host.resume(work, &self.version).await?,
                 };
                 self.begin_life(record, guest, Some(stream));
             }
-            Step::RunHook => self.run_hook(&host, record, cut).await?,
+            Step::RunHook => self.run_hook(work).await?,
             Step::ResumeHook => self.hook(Hook::Resume, String::new(), cut).await?,
             Step::SuspendHook => {
                 self.drain(cut).await;
                 self.hook(Hook::Suspend, String::new(), cut).await?;
             }
-            Step::Suspend => self.suspend(&host, record, cut).await?,
-            Step::TerminateHook(_) => self.terminate_hook(record, cut).await,
+            Step::Suspend => self.suspend(work).await?,
+            Step::TerminateHook(_) => self.terminate_hook(work).await,
             Step::Terminate(_) => {
                 self.end_life();
                 host.release(record, self.guest.take()).await;
@@ -123,40 +122,37 @@ impl Body {
 
     /// The record says that it runs.
     pub(crate) fn runs(&mut self, record: &MicrovmRecord) {
-        if let Some(forgetting) = at_rest::has_resumed(self.host.files.microvm(&record.id)) {
-            self.forgetting = Some(forgetting);
+        let own = self.host.files.microvm(&record.id);
+        let under_way = self.forgetting.as_ref().is_some_and(|forgetting| !forgetting.is_finished());
+        if !under_way && own.kept.exists() {
+            let host = self.host.clone();
+            self.forgetting = Some(tokio::spawn(async move {
+                if let Err(error) = forget_kept(&host.records, &own).await {
+                    tracing::warn!(path = %own.kept.display(), %error, "the copy of a disk stays");
+                }
+            }));
         }
     }
 
-    async fn run_hook(
-        &mut self,
-        host: &Host,
-        record: &MicrovmRecord,
-        cut: &CancellationToken,
-    ) -> Result<(), Failure> {
-        let files = host.files.microvm(&record.id);
-        let unreadable = |error| {
-            tracing::error!(microvm = %record.id, %error, "the payload of the run hook could not be read");
-            Failure::Fatal(Reason::PayloadLost)
+    async fn run_hook(&mut self, work: &Work<'_>) -> Result<(), Failure> {
+        let id = &work.record.id;
+        let payload = match self.host.records.microvms.payload(id).await {
+            Ok(None) => Some(String::new()),
+            Ok(Some(sealed)) => self.host.sealing.open(id, &sealed),
+            Err(error) => {
+                tracing::error!(microvm = %id, %error, "the payload of the run hook could not be read");
+                None
+            }
         };
-        let body = run_body(&record.id, &payload::read(&files).map_err(unreadable)?);
-        let called = self.hook(Hook::Run, body, cut).await;
-        if called.is_ok()
-            && let Err(error) = std::fs::write(&files.run_hook_called, "")
-        {
-            tracing::error!(microvm = %record.id, %error, "a service that is killed now will launch it again");
-        }
-        if let Err(error) = payload::forget(&files) {
-            tracing::error!(microvm = %record.id, %error, "the payload of the run hook could not be removed");
-        }
-        called
+        let payload = payload.ok_or(Failure::Fatal(Reason::PayloadLost))?;
+        self.hook(Hook::Run, run_body(id, &payload), work.cut).await
     }
 
-    async fn terminate_hook(&mut self, record: &MicrovmRecord, cut: &CancellationToken) {
+    async fn terminate_hook(&mut self, work: &Work<'_>) {
         if let Err(Failure::Fatal(reason) | Failure::Undone(reason)) =
-            self.hook(Hook::Terminate, String::new(), cut).await
+            self.hook(Hook::Terminate, String::new(), work.cut).await
         {
-            tracing::warn!(microvm = %record.id, %reason, "the terminate hook failed; the MicroVM ends all the same");
+            tracing::warn!(microvm = %work.record.id, %reason, "the terminate hook failed; the MicroVM ends all the same");
             return;
         }
         self.hear_last_words().await;
@@ -199,12 +195,8 @@ impl Body {
         }
     }
 
-    async fn suspend(
-        &mut self,
-        host: &Host,
-        record: &MicrovmRecord,
-        cut: &CancellationToken,
-    ) -> Result<(), Failure> {
+    async fn suspend(&mut self, work: &Work<'_>) -> Result<(), Failure> {
+        let Work { record, cut, .. } = work;
         self.drain(cut).await;
         self.end_life();
         let Some(guest) = self.guest.take() else {
@@ -212,9 +204,13 @@ impl Body {
         };
         // What is not stored yet is read from the guest again.
         let _ = cut.run_until_cancelled(self.output.flush()).await;
-        match host.suspend(record, guest, cut).await {
+        if let Some(forgetting) = self.forgetting.take() {
+            // What it could not do is tried again.
+            let _ = forgetting.await;
+        }
+        match self.host.suspend(work, guest).await {
             Ok(()) => {
-                self.compaction = Some(host.compact(record));
+                self.compaction = Some(self.host.compact(record));
                 Ok(())
             }
             Err((guest, failure)) => {
@@ -226,6 +222,7 @@ impl Body {
 
     fn begin_life(&mut self, record: &MicrovmRecord, guest: Guest, warm: Option<Box<dyn GuestStream>>) {
         self.lives += 1;
+        self.began_with = own_snapshot(record, &self.host.files.microvm(&record.id));
         // An exit of a former life, reported late, must not end this one.
         (self.exits_tx, self.exits_rx) = mpsc::channel(4);
         let vm = guest.vm().clone();

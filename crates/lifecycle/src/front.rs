@@ -12,6 +12,7 @@ use crate::body::Body;
 use crate::machine::{Decision, DenyReason, Event, Failure, Machine, Phase, Step};
 use crate::published::{Published, RunningMicrovm};
 use crate::records::Unwritten;
+use crate::spending::{NotSpent, Spending};
 use crate::steps::SharedHost;
 
 /// Between two attempts to record the end of a microVM.
@@ -45,6 +46,8 @@ pub(crate) struct Front {
     /// What has been said about the end of the service.
     pub(crate) stopping: Option<Stop>,
     pub(crate) failed_resumes: u64,
+    /// The snapshot from which the guest goes on; 0 is the image's.
+    pub(crate) began_with: u32,
     /// Cuts the step under way short.
     pub(crate) cut: CancellationToken,
     /// What has set going what is under way.
@@ -135,6 +138,7 @@ impl Front {
         if self.let_go.is_some() {
             return Ok(None);
         }
+        self.began_with = body.began_with;
         let note = match (&event, self.machine.phase()) {
             (Event::StepFailed(Failure::Undone(reason)), _) => Some(reason.clone()),
             // Set only after a suspend that was undone, and still true.
@@ -213,6 +217,9 @@ impl Front {
     /// Writes what the machine says, if this still is the owner.
     async fn persist(&mut self, reason: Option<Reason>) -> Result<(), Unwritten> {
         let mut to = self.record.entering(self.machine.phase());
+        if to.phase == Phase::Running {
+            to.spent = to.spent.max(self.began_with);
+        }
         // It may be on its way to another end already.
         to.state = self.machine.public_state();
         to.reason = reason;
@@ -224,6 +231,22 @@ impl Front {
         if to.state == MicrovmState::Terminated {
             to.terminated_at = Some(now);
         }
+        self.write(to).await
+    }
+
+    /// Records that the guest goes on from a snapshot with no way back.
+    pub(crate) async fn spend(&mut self, Spending { snapshot, done_tx }: Spending) {
+        let generation = self.record.generation + 1;
+        let to = MicrovmRecord { spent: snapshot, generation, ..self.record.clone() };
+        let written = self.write(to).await;
+        if self.let_go.is_some() {
+            self.cut.cancel();
+        }
+        // A step waits for it.
+        let _ = done_tx.send(written.map_err(|_| NotSpent));
+    }
+
+    async fn write(&mut self, to: MicrovmRecord) -> Result<(), Unwritten> {
         let written = self.host.change(&self.record, &to, &self.origin).await;
         match &written {
             Ok(()) => self.record = to,

@@ -5,8 +5,9 @@
 //! microVM holds is released before its row says TERMINATED.
 //!
 //! Reading order: [`machine`] (pure), [`supervisor`] (the task), `front` (what it answers and
-//! writes), `body` (what it holds), `steps` (what a step does), `at_rest` (its files), `hooks`,
-//! [`registry`] (the way in), `node` (as the planes see it), `lost` (ends without a supervisor).
+//! writes), `body` (what it holds), `steps` (what a step does), `at_rest` (its files), `spending`,
+//! `hooks`, [`registry`] (the way in), `node` (as the planes see it), `lost` (ends without a
+//! supervisor).
 
 mod at_rest;
 mod body;
@@ -22,11 +23,13 @@ pub mod published;
 pub mod records;
 pub mod recover;
 pub mod registry;
+mod spending;
 mod steps;
 pub mod supervisor;
 mod timers;
 
 pub use hearth_guest::guest::AppStream;
 pub use hooks::HooksPort;
+pub use payload::SealingKey;
 pub use published::RunningMicrovm;
 pub use registry::{Registry, RegistryConfig};

@@ -10,10 +10,8 @@ use hearth_node::{Destination, Endpoint, Life, Node, Passing, Refusal, Request, 
 use hearth_records::{Actor, MicrovmRecord, NodeId, Origin};
 
 use crate::machine::{Machine, Step};
-use crate::payload;
 use crate::published::RunningMicrovm;
 use crate::registry::Registry;
-use crate::steps::remove_directory;
 
 #[async_trait]
 impl Node for Registry {
@@ -23,12 +21,8 @@ impl Node for Registry {
         &self.host().node
     }
 
-    fn keep_payload(&self, id: &MicrovmId, payload: &str) -> io::Result<()> {
-        payload::keep(&self.host().files.microvm(id), payload)
-    }
-
-    fn discard_payload(&self, id: &MicrovmId) {
-        remove_directory(&self.host().files.microvm(id).directory);
+    fn seal_payload(&self, id: &MicrovmId, payload: &str) -> io::Result<Vec<u8>> {
+        self.host().sealing.seal(id, payload).map_err(io::Error::other)
     }
 
     fn launch(self: Arc<Self>, record: MicrovmRecord, actor: Option<Actor>) {

@@ -16,11 +16,13 @@ use hearth_guest_protocol::chain;
 use hearth_records::{Cause, MicrovmRecord, NodeId, Origin, Reason};
 use hearth_snapshots::MicrovmFiles;
 
-use crate::at_rest::{has_diverged, own_manifest, put_back};
+use crate::at_rest::{own_snapshot, put_back};
 use crate::hooks::Hooks;
-use crate::machine::{EnabledHooks, Phase, Step};
+use crate::machine::{Phase, Step};
 use crate::records::Unwritten;
-use crate::registry::Registry;
+use crate::registry::{Registry, is_alive};
+
+mod upgrade;
 
 /// Between two attempts to write a record.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -43,16 +45,12 @@ struct Found {
 /// What a microVM is found with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
-    /// What its record says.
-    state: MicrovmState,
-    /// It has a snapshot of its own.
-    has_snapshot: bool,
-    /// Its guest may have run since its last snapshot, or since the image's if it has none.
-    diverged: bool,
-    /// Its run hook has answered.
-    run_hook_called: bool,
-    /// The hooks of its image.
-    hooks: EnabledHooks,
+    /// Where its record says that it is.
+    phase: Phase,
+    /// Its memory and disk on the disk fit each other, or would with the copy of the disk.
+    fits: bool,
+    /// Its app wants to be told of a suspend.
+    suspend_hook: bool,
     /// Its guest.
     guest: GuestFound,
 }
@@ -91,30 +89,23 @@ enum Verdict {
 
 /// The table of docs/lifecycle.md.
 fn verdict(finding: &Finding) -> Verdict {
-    let snapshot_fits = finding.has_snapshot && !finding.diverged;
-    match (finding.state, &finding.guest) {
-        (MicrovmState::Terminating | MicrovmState::Terminated, _) => Verdict::Terminate(None),
-        (MicrovmState::Pending, _) if snapshot_fits => Verdict::ResumeAgain,
-        (_, _) if snapshot_fits => Verdict::Suspended,
-        (MicrovmState::Pending, guest) if !finding.has_snapshot && !finding.run_hook_called => match guest {
-            // What a clone did before it was RUNNING nobody has seen. With a hook, it may
-            // have heard half of it.
-            GuestFound::Paused | GuestFound::Running if finding.diverged && !finding.hooks.run => {
-                Verdict::FinishLaunch
-            }
-            _ => Verdict::LaunchAgain,
-        },
+    match (finding.phase, &finding.guest) {
+        (Phase::TerminateHook | Phase::Terminating | Phase::Terminated, _) => Verdict::Terminate(None),
+        (Phase::Launching, GuestFound::Running) => Verdict::FinishLaunch,
+        // What a clone did before it was RUNNING nobody has seen, and it may have heard half of its
+        // run hook.
+        (Phase::Launching | Phase::RunHook, _) => Verdict::LaunchAgain,
+        // Until the record says RUNNING there is a way back, but none is needed.
+        (Phase::Resuming | Phase::ResumeHook, GuestFound::Running) => Verdict::FinishResume,
+        (Phase::Resuming | Phase::ResumeHook, _) if finding.fits => Verdict::ResumeAgain,
+        (_, _) if finding.fits => Verdict::Suspended,
         (_, GuestFound::Refused(why)) => Verdict::Terminate(Some(Reason::NotTakenOver { why: why.clone() })),
         (_, GuestFound::Gone) => Verdict::Terminate(Some(Reason::VmmLost)),
-        (MicrovmState::Pending, _) if finding.has_snapshot => Verdict::FinishResume,
-        (MicrovmState::Pending | MicrovmState::Running, _) => Verdict::TakeOver,
-        // The app is told first; a guest that is paused already was told.
-        (MicrovmState::Suspending, GuestFound::Running) if finding.hooks.suspend => {
-            Verdict::FinishSuspendHook
-        }
-        // A record that says SUSPENDED of a guest that has run since then could not
-        // be written in time.
-        (MicrovmState::Suspending | MicrovmState::Suspended, _) => Verdict::FinishSuspend,
+        (Phase::Resuming | Phase::ResumeHook, GuestFound::Paused) => Verdict::FinishResume,
+        (Phase::Running, _) => Verdict::TakeOver,
+        // A guest that is paused was told already.
+        (Phase::SuspendHook, GuestFound::Running) if finding.suspend_hook => Verdict::FinishSuspendHook,
+        (Phase::SuspendHook | Phase::Suspending | Phase::Suspended, _) => Verdict::FinishSuspend,
     }
 }
 
@@ -149,31 +140,24 @@ pub async fn take_over(registry: &Arc<Registry>, id: &MicrovmId) -> hearth_recor
 
 async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
     let host = registry.host();
-    let record = claim(&registry, record).await?;
     let own = host.files.microvm(&record.id);
     // Without its version it is ended by its supervisor.
     let version =
         host.records.images.image_version(&record.image_arn, record.image_version).await.ok().flatten();
+    let hooks = version.map(|version| Hooks::of(&version.configuration).enabled()).unwrap_or_default();
+    let files = upgrade::OldFiles::of(&own);
+    let record = claim(&registry, &record, files.tell(&record, &own, hooks)).await?;
+    files.give_up(host, &record).await;
     let (guest, guest_found) = match host.guests.adopt(record.id.as_str()).await {
         Ok(None) => (None, GuestFound::Gone),
         Ok(Some(AdoptedGuest { guest, running: true })) => (Some(guest), GuestFound::Running),
         Ok(Some(AdoptedGuest { guest, running: false })) => (Some(guest), GuestFound::Paused),
         Err(error) => (None, GuestFound::Refused(chain(&error))),
     };
-    let gone = matches!(guest_found, GuestFound::Gone | GuestFound::Refused(_));
-    // It was being resumed and nobody has heard that it runs: that resume did not take place.
-    // After a power failure its record may say that it was not even begun, as only what is
-    // acknowledged is synced.
-    let was_being_resumed = matches!(record.state, MicrovmState::Pending | MicrovmState::Suspended);
-    if gone && was_being_resumed && own.kept.exists() {
-        put_back(&own);
-    }
     let finding = Finding {
-        state: record.state,
-        has_snapshot: own_manifest(&own).exists(),
-        diverged: has_diverged(&own),
-        run_hook_called: own.run_hook_called.exists(),
-        hooks: version.map(|version| Hooks::of(&version.configuration).enabled()).unwrap_or_default(),
+        phase: if is_alive(record.state) { record.phase } else { Phase::Terminating },
+        fits: own_snapshot(&record, &own) > record.spent,
+        suspend_hook: hooks.suspend,
         guest: guest_found,
     };
     let verdict = verdict(&finding);
@@ -183,10 +167,9 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
 
 /// From here on no earlier process of this node changes the record any more. Nothing if another
 /// node has it meanwhile.
-async fn claim(registry: &Registry, record: MicrovmRecord) -> Option<MicrovmRecord> {
-    let owner = record.owner.succeeded_by(registry.host().node.clone());
-    let claimed = MicrovmRecord { generation: record.generation + 1, owner, ..record.clone() };
-    write(registry, &record, claimed).await
+async fn claim(registry: &Registry, was: &MicrovmRecord, to: MicrovmRecord) -> Option<MicrovmRecord> {
+    let owner = was.owner.succeeded_by(registry.host().node.clone());
+    write(registry, was, MicrovmRecord { generation: was.generation + 1, owner, ..to }).await
 }
 
 impl Recovery {
@@ -256,6 +239,11 @@ impl Found {
                 (Phase::Launching, Some(Step::Launch))
             }
             Verdict::Suspended => {
+                let own = host.files.microvm(&record.id);
+                // Where that fails, the next resume begins with it.
+                if own.kept.exists() && put_back(&own) {
+                    tracing::info!(microvm = %record.id, "its disk is as it was before a resume");
+                }
                 if record.state != MicrovmState::Suspended {
                     let suspended_at = Some(host.clock.wall());
                     let to = MicrovmRecord { suspended_at, ..record.entering(Phase::Suspended) };
@@ -300,14 +288,12 @@ fn reason_to_end(record: &MicrovmRecord, now: Timestamp) -> Reason {
     if now.as_millis() >= end { Reason::LifetimeOver } else { Reason::Success }
 }
 
-/// Removes what a launch has made, but not what it is to tell the app.
+/// Removes what a launch has made.
 fn clear(own: &MicrovmFiles) {
-    for path in [&own.overlay, &own.diverged] {
-        if let Err(error) = std::fs::remove_file(path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::error!(path = %path.display(), %error, "half of a launch could not be removed");
-        }
+    if let Err(error) = std::fs::remove_file(&own.overlay)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::error!(path = %own.overlay.display(), %error, "half of a launch could not be removed");
     }
 }
 

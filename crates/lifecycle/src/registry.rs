@@ -16,6 +16,7 @@ use crate::clock::{Clock, HostClock};
 use crate::front::Message;
 use crate::hooks::{Hooks, HooksPort};
 use crate::machine::{DenyReason, Event, Machine, Phase, Step};
+use crate::payload::SealingKey;
 use crate::published::{Published, RunningMicrovm};
 use crate::records::Records;
 use crate::steps::{Host, SharedHost};
@@ -42,6 +43,8 @@ pub struct RegistryConfig {
     pub vmm_overhead_mib: u32,
     /// Whether endpoints lead to the hooks.
     pub hooks_port: HooksPort,
+    /// Seals the payloads of run hooks.
+    pub sealing: SealingKey,
 }
 
 /// All microVMs that have not ended.
@@ -70,9 +73,18 @@ impl Registry {
 
     /// The same with a clock of one's own.
     pub fn with_clock(config: RegistryConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let RegistryConfig { node, records, guests, files, vmm_overhead_mib, hooks_port } = config;
+        let RegistryConfig { node, records, guests, files, vmm_overhead_mib, hooks_port, sealing } = config;
         Arc::new(Self {
-            host: Arc::new(Host { node, records, clock, guests, files, vmm_overhead_mib, hooks_port }),
+            host: Arc::new(Host {
+                node,
+                records,
+                clock,
+                guests,
+                files,
+                vmm_overhead_mib,
+                hooks_port,
+                sealing,
+            }),
             entries: RwLock::default(),
             tasks: TaskTracker::new(),
         })
@@ -274,7 +286,7 @@ impl Registry {
     }
 }
 
-fn is_alive(state: MicrovmState) -> bool {
+pub(crate) fn is_alive(state: MicrovmState) -> bool {
     !matches!(state, MicrovmState::Terminating | MicrovmState::Terminated)
 }
 

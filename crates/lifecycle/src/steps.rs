@@ -9,17 +9,16 @@ use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason};
 use hearth_snapshots::Files;
-use hearth_vmm::snapshot::SnapshotDisk;
+use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
-use tokio_util::sync::CancellationToken;
 
-use crate::at_rest::{
-    forget_kept, forget_kept_or_warn, has_diverged, keep_disk, mark_diverged, own_manifest, put_back,
-};
+use crate::at_rest::{forget_kept, forget_kept_or_warn, keep_disk, own_snapshot, put_back};
 use crate::clock::Clock;
 use crate::hooks::HooksPort;
 use crate::machine::Failure;
+use crate::payload::SealingKey;
 use crate::records::{Records, Unwritten};
+use crate::spending::{NotSpent, Work};
 
 /// What every supervisor works with.
 #[derive(Debug)]
@@ -32,6 +31,7 @@ pub(crate) struct Host {
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub(crate) vmm_overhead_mib: u32,
     pub(crate) hooks_port: HooksPort,
+    pub(crate) sealing: SealingKey,
 }
 
 /// A guest that runs, and the connection over which it was told so.
@@ -59,10 +59,10 @@ impl Host {
     /// directory, which the termination removes.
     pub(crate) async fn launch(
         &self,
-        record: &MicrovmRecord,
+        work: &Work<'_>,
         version: &ImageVersionRecord,
-        cut: &CancellationToken,
     ) -> Result<Started, Failure> {
+        let record = work.record;
         let image = self.files.image(&record.image_arn, record.image_version);
         let own = self.files.microvm(&record.id);
         std::fs::create_dir_all(&own.directory)
@@ -71,7 +71,7 @@ impl Host {
         hearth_vmm::snapshot::create_overlay(&image.disk, &own.overlay)
             .map_err(|error| fatal("make its disk", &error))?;
         let started = match self.restore(record, version).await {
-            Ok(guest) => self.begin(record, guest, cut).await,
+            Ok(guest) => self.begin(work, guest).await,
             Err(error) => Err(error),
         };
         started.map_err(|error| {
@@ -83,15 +83,14 @@ impl Host {
     /// Restores the microVM from its own snapshot.
     pub(crate) async fn resume(
         &self,
-        record: &MicrovmRecord,
+        work: &Work<'_>,
         version: &ImageVersionRecord,
-        cut: &CancellationToken,
     ) -> Result<Started, Failure> {
+        let record = work.record;
         let own = self.files.microvm(&record.id);
-        let manifest = own_manifest(&own);
-        if !manifest.exists() {
+        if own_snapshot(record, &own) == 0 {
             // The driver would take it for a first launch, and begin with the image's memory.
-            let why = format!("{} is missing", manifest.display());
+            let why = format!("{} is missing", own.directory.join(MANIFEST_FILE).display());
             return Err(Failure::Fatal(Reason::NotResumed { why }));
         }
         // A copy that an earlier resume has left is what the disk was before.
@@ -104,7 +103,7 @@ impl Host {
         let restored = self.restore(record, version).await;
         let kept = keeping.await.unwrap_or(false);
         let started = match restored {
-            Ok(guest) => self.begin(record, guest, cut).await,
+            Ok(guest) => self.begin(work, guest).await,
             Err(error) => {
                 forget_kept_or_warn(&own);
                 Err(error)
@@ -113,15 +112,16 @@ impl Host {
         if !kept && started.is_ok() {
             tracing::warn!(microvm = %record.id, "it was resumed without a copy of its disk to go back to");
         }
-        started.map_err(|error| self.not_resumed(record, &error))
+        started.map_err(|error| self.not_resumed(work, &error))
     }
 
     /// Whether the microVM can be resumed later, after this one did not succeed.
-    fn not_resumed(&self, record: &MicrovmRecord, error: &GuestError) -> Failure {
+    fn not_resumed(&self, work: &Work<'_>, error: &GuestError) -> Failure {
+        let record = work.record;
         tracing::warn!(microvm = %record.id, error = %chain(error), "a resume failed");
         let reason = Reason::NotResumed { why: chain(error) };
         let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
-            || has_diverged(&self.files.microvm(&record.id));
+            || own_snapshot(record, &self.files.microvm(&record.id)) <= work.spent();
         if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
     }
 
@@ -150,13 +150,8 @@ impl Host {
 
     /// Goes on with a guest that an earlier server had restored, and perhaps
     /// resumed, when it was killed.
-    pub(crate) async fn finish_start(
-        &self,
-        record: &MicrovmRecord,
-        guest: Guest,
-        cut: &CancellationToken,
-    ) -> Result<Started, Failure> {
-        self.begin(record, guest, cut).await.map_err(|error| self.not_resumed(record, &error))
+    pub(crate) async fn finish_start(&self, work: &Work<'_>, guest: Guest) -> Result<Started, Failure> {
+        self.begin(work, guest).await.map_err(|error| self.not_resumed(work, &error))
     }
 
     /// Lets a restored guest run and tells it so. Until it has answered, a resume can be taken
@@ -165,18 +160,17 @@ impl Host {
     ///
     /// The copy of the disk stays until the record says RUNNING, for a service that is killed
     /// together with the guest.
-    async fn begin(
-        &self,
-        record: &MicrovmRecord,
-        guest: Guest,
-        cut: &CancellationToken,
-    ) -> Result<Started, GuestError> {
+    async fn begin(&self, work: &Work<'_>, guest: Guest) -> Result<Started, GuestError> {
+        let Work { record, cut, .. } = work;
         let own = self.files.microvm(&record.id);
         let vm = guest.vm();
+        let snapshot = own_snapshot(record, &own);
         // From here on the guest may write to its disk, and its snapshot no longer fits.
-        if let Err(source) = mark_diverged(&own) {
+        if !own.kept.exists()
+            && let Err(NotSpent) = work.spend(snapshot).await
+        {
             guest.destroy().await;
-            return Err(GuestError::Directory { path: own.diverged, source });
+            return Err(GuestError::Refused("that there is no way back could not be recorded".into()));
         }
         let started = match vm.resume().await {
             Ok(()) => tokio::select! {
@@ -190,7 +184,7 @@ impl Host {
         match started {
             Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
-                let (resumes, kept) = (own_manifest(&own).exists(), own.kept.exists());
+                let (resumes, kept) = (snapshot > 0, own.kept.exists());
                 if resumes && !kept && !cut.is_cancelled() {
                     self.keep(record, &guest).await;
                 }
@@ -218,19 +212,14 @@ impl Host {
         let own = self.files.microvm(&record.id);
         guest.vm().pause().await?;
         // A copy of the disk is always of the disk that the snapshot was taken with.
-        forget_kept(&own).map_err(|source| VmmError::File {
+        forget_kept(&self.records, &own).await.map_err(|source| VmmError::File {
             action: "remove",
             path: own.kept.clone(),
             source,
         })?;
         let disks = vec![SnapshotDisk { drive_id: guest::ROOT_DISK.to_owned(), path: own.overlay }];
         let target = SnapshotTarget::Layer { directory: own.directory, disks };
-        guest.vm().create_snapshot(&target).await?;
-        std::fs::remove_file(&own.diverged).map_err(|source| VmmError::File {
-            action: "remove",
-            path: own.diverged,
-            source,
-        })
+        guest.vm().create_snapshot(&target).await.map(drop)
     }
 
     /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs
@@ -246,12 +235,8 @@ impl Host {
 
     /// Writes what changed and ends the process. When writing fails the guest runs on and is given
     /// back. When it is cut short the VMM is killed, with which the writing fails.
-    pub(crate) async fn suspend(
-        &self,
-        record: &MicrovmRecord,
-        guest: Guest,
-        cut: &CancellationToken,
-    ) -> Result<(), (Guest, Failure)> {
+    pub(crate) async fn suspend(&self, work: &Work<'_>, guest: Guest) -> Result<(), (Guest, Failure)> {
+        let Work { record, cut, .. } = work;
         let written = {
             let writing = self.write_snapshot(record, &guest);
             tokio::pin!(writing);
@@ -271,10 +256,11 @@ impl Host {
             return Ok(());
         };
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
-        // The snapshot may have become whole before the suspend failed; the guest then
-        // goes on from that one.
-        if let Err(error) = mark_diverged(&self.files.microvm(&record.id)) {
-            tracing::error!(microvm = %record.id, %error, "a service that is killed now may fall back to a snapshot");
+        // The snapshot may have become whole before the suspend failed; the guest then goes on from
+        // that one.
+        let snapshot = own_snapshot(record, &self.files.microvm(&record.id));
+        if let Err(NotSpent) = work.spend(snapshot).await {
+            tracing::error!(microvm = %record.id, "a service that is killed now may fall back to a snapshot");
         }
         let why = chain(&error);
         let failure = match guest.vm().resume().await {
@@ -320,7 +306,7 @@ fn restrict(directory: &Path) -> std::io::Result<()> {
 
 /// Removes a microVM's directory, after it has got another name: a copy or a merge that a lost
 /// supervisor left under way finds no directory any more to put its file into.
-pub(crate) fn remove_directory(directory: &Path) {
+fn remove_directory(directory: &Path) {
     use std::io::ErrorKind;
     let gone = directory.with_extension("gone");
     let removed = loop {

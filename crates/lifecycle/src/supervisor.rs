@@ -13,6 +13,7 @@ use crate::front::{Front, LetGo, Message, Stop};
 use crate::machine::{DenyReason, Event, Machine, Phase, Step};
 use crate::output::OutputLog;
 use crate::published::Published;
+use crate::spending::Work;
 use crate::steps::SharedHost;
 use crate::timers::{Due, Timers};
 
@@ -49,6 +50,7 @@ impl Supervisor {
             publish,
             stopping: None,
             failed_resumes: 0,
+            began_with: 0,
             cut,
             origin,
             ends_for: None,
@@ -117,18 +119,21 @@ impl Supervisor {
         }
         front.cut = CancellationToken::new();
         let cut = front.cut.clone();
-        let work = body.perform(&record, step, &cut);
-        tokio::pin!(work);
+        let (spending_tx, mut spending_rx) = mpsc::channel(1);
+        let work = Work::new(&record, &cut, spending_tx);
+        let performing = body.perform(&work, step);
+        tokio::pin!(performing);
         loop {
             let end = timers.end(&front.record);
             tokio::select! {
                 biased;
-                result = &mut work => {
+                result = &mut performing => {
                     return match result {
                         Ok(()) => Event::StepDone,
                         Err(failure) => Event::StepFailed(failure),
                     };
                 }
+                Some(spending) = spending_rx.recv() => front.spend(spending).await,
                 Some(message) = front.messages.recv() => front.answer_during_step(message).await,
                 () = Timers::sleep(timers.longest_sleep(), end.as_ref()) => {
                     if let Some(end) = timers.end(&front.record).filter(Due::is_over) {

@@ -35,13 +35,11 @@ pub trait Node: Send + Sync + fmt::Debug + 'static {
     /// Its name in the records: who owns the microVMs that it drives.
     fn id(&self) -> &NodeId;
 
-    /// Keeps the payload of the run hook until the hook has been called. Needed before the microVM
-    /// is recorded, so that no microVM is acknowledged whose payload could be lost. Waits for the
-    /// disk.
-    fn keep_payload(&self, id: &MicrovmId, payload: &str) -> io::Result<()>;
-
-    /// Removes the payload of a microVM that was not recorded after all.
-    fn discard_payload(&self, id: &MicrovmId);
+    /// The payload of a run hook as it is to be recorded with its microVM.
+    ///
+    /// # Errors
+    /// When there is no random number.
+    fn seal_payload(&self, id: &MicrovmId, payload: &str) -> io::Result<Vec<u8>>;
 
     /// Launches a microVM that has been recorded as PENDING; returns at once.
     fn launch(self: Arc<Self>, record: MicrovmRecord, actor: Option<Actor>);

@@ -52,6 +52,10 @@ pub struct MicrovmRecord {
     pub settings: MicrovmSettings,
     /// How many times the tokens of its endpoint have been revoked.
     pub token_revocations: u64,
+    /// The newest of its own snapshots from which its guest has gone on with no way back, by
+    /// number; 0 before there is one. Memory and disk fit each other when its files hold a later
+    /// one.
+    pub spent: u32,
 }
 
 /// What lists show of a microVM.
@@ -167,6 +171,7 @@ impl MicrovmRecord {
             terminated_at: None,
             settings,
             token_revocations: 0,
+            spent: 0,
         }
     }
 }
@@ -228,11 +233,13 @@ pub enum InsertedMicrovm {
 /// MicroVMs, as they are kept.
 #[async_trait]
 pub trait Microvms: Send + Sync + fmt::Debug {
-    /// Records a new microVM together with its client token; the row is written only when the token
-    /// is fresh and the version can still be launched.
+    /// Records a new microVM together with its client token and the payload of its run hook, which
+    /// comes sealed; the row is written only when the token is fresh and the version can still be
+    /// launched.
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        payload: Option<&[u8]>,
         actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
@@ -243,13 +250,27 @@ pub trait Microvms: Send + Sync + fmt::Debug {
     fn microvm_changes(&self) -> u64;
 
     /// Writes the members of a microVM that change during its life, together with the event of the
-    /// change, if the record still is what it `was`: of that generation, and of that owner.
+    /// change, if the record still is what it `was`: of that generation, and of that owner. One
+    /// that has been told what its run hook was to tell it loses the payload with that.
+    ///
+    /// What runs does not survive a power failure, so that its record need not: such changes are on
+    /// the disk some time later, unless that is why there is one ([`MicrovmRecord::spent`]).
     async fn change_microvm(
         &self,
         was: &MicrovmRecord,
         to: &MicrovmRecord,
         origin: &Origin,
     ) -> Result<Written<MicrovmRecord>>;
+
+    /// Every change that was made before this was asked is on the disk when it returns.
+    async fn sync(&self) -> Result<()>;
+
+    /// Puts down the sealed payload of a run hook that is recorded elsewhere. It is on the disk
+    /// when this returns.
+    async fn put_payload(&self, id: &MicrovmId, sealed: &[u8]) -> Result<()>;
+
+    /// The sealed payload of a run hook, until the app has been told.
+    async fn payload(&self, id: &MicrovmId) -> Result<Option<Vec<u8>>>;
 
     /// Counts a revocation of the tokens of a microVM; how many there have been then, `None`
     /// without such a microVM. It is on the disk when this returns.

@@ -73,6 +73,11 @@ impl Phase {
         !matches!(self, Self::Running | Self::Suspended | Self::Terminated)
     }
 
+    /// Whether the app has not yet been told that it runs: the payload of the run hook is needed.
+    pub fn is_first_start(self) -> bool {
+        matches!(self, Self::Launching | Self::RunHook)
+    }
+
     /// What GetMicrovm shows in it. The enum of the API has no RESUMING: the service shows PENDING
     /// then.
     pub fn public_state(self) -> MicrovmState {

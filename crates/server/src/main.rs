@@ -25,6 +25,7 @@ mod owned;
 mod pulls;
 mod quota_config;
 mod retention;
+mod sealing;
 mod serve;
 mod shared;
 mod token_keys;

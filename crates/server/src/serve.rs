@@ -223,6 +223,7 @@ async fn start_on(
         files: files.clone(),
         vmm_overhead_mib: VMM_OVERHEAD_MIB,
         hooks_port: if config.hooks_port_reachable { HooksPort::Open } else { HooksPort::Closed },
+        sealing: crate::sealing::key(data_dir)?,
     });
     let build = &config.build;
     let builder = ImageBuilder::new(ImageBuilderConfig {

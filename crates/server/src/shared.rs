@@ -107,7 +107,7 @@ mod tests {
         let account = AccountId::from_stored("000000000000");
         let node = NodeId::from_stored("one");
         let record = MicrovmRecord::pending(account, image, ImageVersion::FIRST, settings(), node);
-        records.put(record.clone());
+        records.put(record.clone(), None);
         let (one, mut other) = (process(&records).await, process(&records).await);
         let token = one.tokens.keys().issue(&claims(&record.id)).unwrap();
         assert!(other.tokens.keys().open(&token).is_ok(), "both have the same keys");

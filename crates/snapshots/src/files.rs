@@ -33,12 +33,6 @@ pub struct MicrovmFiles {
     /// Copy of the overlay from before a resume, until the guest has answered: what the
     /// memory snapshot fits.
     pub kept: PathBuf,
-    /// Exists when the run hook has answered, which its payload does not outlive.
-    pub run_hook_called: PathBuf,
-    /// Exists while the disk may have gone on from what the memory snapshot knows.
-    pub diverged: PathBuf,
-    /// What the run hook will be given, until it has been called.
-    pub run_hook_payload: PathBuf,
 }
 
 impl Files {
@@ -98,14 +92,7 @@ impl Files {
     /// Files of a microVM.
     pub fn microvm(&self, id: &MicrovmId) -> MicrovmFiles {
         let directory = self.microvms().join(id.as_str());
-        MicrovmFiles {
-            overlay: directory.join("disk.qcow2"),
-            kept: directory.join("disk.kept"),
-            diverged: directory.join("diverged"),
-            run_hook_called: directory.join("run-hook-called"),
-            run_hook_payload: directory.join("run-hook-payload"),
-            directory,
-        }
+        MicrovmFiles { overlay: directory.join("disk.qcow2"), kept: directory.join("disk.kept"), directory }
     }
 
     /// Parent of all microVM directories.

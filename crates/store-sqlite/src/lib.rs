@@ -20,6 +20,7 @@ mod logs;
 mod microvms;
 mod migrations;
 mod network_connectors;
+mod payloads;
 mod quotas;
 mod readers;
 mod recent;
@@ -72,6 +73,9 @@ pub enum Error {
         /// The step of the schema that is unknown.
         version: i64,
     },
+    /// The disk did not take what was written.
+    #[error("cannot bring the database to the disk")]
+    Sync(#[source] std::io::Error),
     /// A statement failed.
     #[error("a database statement failed")]
     Statement(#[from] rusqlite::Error),

@@ -15,13 +15,13 @@ use crate::quotas::of_microvm;
 use crate::rows::{STEP, from_json, moment, optional_moment, readable, text, to_json};
 use crate::shared::{REVOCATIONS, changed};
 use crate::writer::{Durability, Urgency};
-use crate::{Result, Store, client_tokens, rows};
+use crate::{Result, Store, client_tokens, payloads, rows};
 
 /// The columns of a record: not `*`, for which SQLite computes the generated one.
 macro_rules! record_columns {
     () => {
         "id, account, image_arn, image_version, state, generation, reason, endpoint_label, started_at, \
-         suspended_at, terminated_at, settings, token_revocations, phase, owner_node, owner_epoch"
+         suspended_at, terminated_at, settings, token_revocations, phase, owner_node, owner_epoch, spent"
     };
 }
 
@@ -30,16 +30,20 @@ impl Microvms for Store {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        payload: Option<&[u8]>,
         actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> hearth_records::Result<InsertedMicrovm> {
-        let (record, quotas) = (record.clone(), *quotas);
+        let (record, payload, quotas) = (record.clone(), payload.map(<[u8]>::to_vec), *quotas);
         let origin = Origin::api(actor.cloned());
         let event = record.appeared(origin, Timestamp::now());
         self.write_microvm(record.id.clone(), Durability::Disk, move |tx| {
             let inserted = insert(tx, &record, token.as_ref(), &quotas)?;
             if inserted == InsertedMicrovm::Inserted {
+                if let Some(sealed) = payload {
+                    payloads::put(tx, &record.id, &sealed)?;
+                }
                 tell(tx, &event)?;
             }
             Ok(inserted)
@@ -57,22 +61,39 @@ impl Microvms for Store {
         to: &MicrovmRecord,
         origin: &Origin,
     ) -> hearth_records::Result<Written<MicrovmRecord>> {
-        // What runs does not survive a power failure, so its row need not: nobody waits for the
-        // disk to be told of it.
         let durability = match to.state {
+            // From which snapshot it goes on.
+            _ if to.spent != was.spent && to.phase == was.phase => Durability::Disk,
             MicrovmState::Pending | MicrovmState::Running | MicrovmState::Suspending => Durability::Process,
             _ => Durability::Disk,
         };
         let event = to.changed_from(was, origin.clone(), Timestamp::now());
+        let told = was.phase.is_first_start() && !to.phase.is_first_start();
         let (was, to) = ((was.generation, was.owner.clone()), to.clone());
         self.write_microvm(to.id.clone(), durability, move |tx| {
             if update(tx, &was, &to)? == 0 {
                 return Ok(Written::Stale(one_of(tx, &to.id)?.map(Box::new)));
             }
+            if told {
+                payloads::forget(tx, &to.id)?;
+            }
             tell(tx, &event)?;
             Ok(Written::Yes)
         })
         .await
+    }
+
+    async fn sync(&self) -> hearth_records::Result<()> {
+        Ok(self.sync_log().await?)
+    }
+
+    async fn put_payload(&self, id: &MicrovmId, sealed: &[u8]) -> hearth_records::Result<()> {
+        let (id, sealed) = (id.clone(), sealed.to_vec());
+        self.write(Durability::Disk, move |tx| payloads::put(tx, &id, &sealed).map(drop)).await
+    }
+
+    async fn payload(&self, id: &MicrovmId) -> hearth_records::Result<Option<Vec<u8>>> {
+        self.read(|connection| payloads::get(connection, id))
     }
 
     async fn revoke_tokens(&self, id: &MicrovmId, actor: &Actor) -> hearth_records::Result<Option<u64>> {
@@ -180,8 +201,9 @@ fn insert(
     rows::run(
         tx,
         "INSERT INTO microvms (id, account, image_arn, image_version, state, generation, reason,
-             endpoint_label, started_at, suspended_at, terminated_at, settings, phase, owner_node, owner_epoch)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             endpoint_label, started_at, suspended_at, terminated_at, settings, phase, owner_node, owner_epoch,
+             spent)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             record.id.as_str(),
             record.account.as_str(),
@@ -198,6 +220,7 @@ fn insert(
             record.phase.as_str(),
             record.owner.node.as_str(),
             record.owner.epoch as i64,
+            record.spent,
         ],
     )?;
     Ok(InsertedMicrovm::Inserted)
@@ -208,7 +231,7 @@ fn update(tx: &Transaction<'_>, (generation, owner): &(u64, Owner), to: &Microvm
     rows::run(
         tx,
         "UPDATE microvms SET state = ?, phase = ?, generation = ?, owner_node = ?, owner_epoch = ?, reason = ?,
-             suspended_at = ?, terminated_at = ?
+             suspended_at = ?, terminated_at = ?, spent = ?
          WHERE id = ? AND generation = ? AND owner_node = ? AND owner_epoch = ?",
         params![
             to.state.as_str(),
@@ -219,6 +242,7 @@ fn update(tx: &Transaction<'_>, (generation, owner): &(u64, Owner), to: &Microvm
             to.reason.as_ref().map(to_json),
             to.suspended_at.map(Timestamp::as_millis),
             to.terminated_at.map(Timestamp::as_millis),
+            to.spent,
             to.id.as_str(),
             *generation as i64,
             owner.node.as_str(),
@@ -269,6 +293,7 @@ fn record(row: &Row<'_>) -> Result<MicrovmRecord> {
         token_revocations: row.get::<_, i64>(12)? as u64,
         phase: readable("phase", text(row, 13)?, Phase::parse)?,
         owner: Owner { node: NodeId::from_stored(text(row, 14)?), epoch: row.get::<_, i64>(15)? as u64 },
+        spent: row.get(16)?,
     })
 }
 

@@ -55,6 +55,7 @@ pub(crate) const ALL: &[Migration] = migrations![
     12 "counted_and_found" "0012",
     13 "owners_and_events" "0013",
     14 "generations" "0014",
+    15 "spent_snapshots_and_payloads" "0015",
     16 "shared" "0016",
 ];
 

@@ -85,6 +85,15 @@ impl Store {
         Ok(self.writer.write(Urgency::Record, durability, change, then).await?)
     }
 
+    /// Brings what has been written so far to the disk, without a place in the queue: it is all in
+    /// the log, which SQLite locks by another file, so that it may be opened here (`wal.html`).
+    pub(crate) async fn sync_log(&self) -> Result<()> {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        let syncing = tokio::task::spawn_blocking(move || std::fs::File::open(log)?.sync_data());
+        syncing.await.map_err(|_| Error::Panicked)?.map_err(Error::Sync)
+    }
+
     /// Makes a change that may wait for those of records.
     pub(crate) async fn write_bulk<T: Send + 'static>(
         &self,

@@ -34,6 +34,8 @@ pub enum FakeOperation {
     Resume,
     /// [`Vm::create_snapshot`].
     CreateSnapshot,
+    /// The end of [`Vm::create_snapshot`] of layers, with the snapshot on disk already.
+    SnapshotWritten,
     /// [`Vm::kill`].
     Kill,
     /// [`Vmm::adopt`].
@@ -313,7 +315,8 @@ impl Vm for FakeVm {
                 finish_base(directory, Platform::for_tests(), b"fake", &[])
             }
             (Origin::Restored(base), SnapshotTarget::Layer { directory, .. }) => {
-                self.snapshot_layer(base, directory)
+                let info = self.snapshot_layer(base, directory)?;
+                self.step(FakeOperation::SnapshotWritten).await.map(|()| info)
             }
             (Origin::Booted, SnapshotTarget::Layer { .. }) => {
                 Err(Error::Unsupported { operation: "a layer snapshot of a VM that was not restored" })

@@ -31,7 +31,7 @@ pub(crate) async fn fill(api: &Api, size: usize) -> Seeded {
         let image = if number < RARE { &rare } else { &common };
         let alive = number % ALIVE_OF == 0 && number / ALIVE_OF < MOST_ALIVE;
         let record = record(image, number, alive);
-        api.store.insert_microvm(&record, None, None, &quotas()).await.unwrap();
+        api.store.insert_microvm(&record, None, None, None, &quotas()).await.unwrap();
         identifiers.push(record.id.to_string());
     }
     let last_page = last_page(api).await;

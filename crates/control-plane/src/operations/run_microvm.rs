@@ -120,27 +120,19 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     Ok(Answer::text(answer))
 }
 
-/// Records the microVM, after the payload of its run hook, so that no record is without its
-/// payload. A payload without a record is removed, here or by the next start of the server.
+/// Records the microVM, with the payload of its run hook.
 async fn insert(
     context: &Context,
     (record, payload): (&MicrovmRecord, Option<&str>),
     actor: &Actor,
     token: Option<ClientToken>,
 ) -> Result<InsertedMicrovm, Error> {
-    let node = &context.services.node;
-    if let Some(payload) = payload
-        && let Err(error) = node.keep_payload(&record.id, payload)
-    {
-        node.discard_payload(&record.id);
-        return Err(Error::failed("the payload of a run hook could not be written", &error));
-    }
-    let inserted =
-        context.services.store.insert_microvm(record, Some(actor), token, &context.config.quotas).await;
-    if payload.is_some() && !matches!(inserted, Ok(InsertedMicrovm::Inserted)) {
-        node.discard_payload(&record.id);
-    }
-    Ok(inserted?)
+    let seal = |payload| context.services.node.seal_payload(&record.id, payload);
+    let sealed = payload.map(seal).transpose();
+    let sealed =
+        sealed.map_err(|error| Error::failed("the payload of a run hook could not be sealed", &error))?;
+    let (store, quotas) = (&context.services.store, &context.config.quotas);
+    Ok(store.insert_microvm(record, sealed.as_deref(), Some(actor), token, quotas).await?)
 }
 
 /// The time that the microVM may live: at most 8 hours on the service, a setting here. Whoever does

@@ -138,21 +138,6 @@ async fn bad_settings_are_refused() {
 }
 
 #[tokio::test]
-async fn the_payload_of_a_refused_microvm_is_nowhere() {
-    let api = Api::start_with(|config| config.quotas.memory_mib = 0).await;
-    api.built_image("app", |version| {
-        version.configuration.hooks = serde_json::from_value(json!({
-            "port": 9000, "microvmHooks": { "run": "ENABLED" }, "microvmImageHooks": { "ready": "ENABLED" },
-        }))
-        .unwrap();
-    })
-    .await;
-    let reply = api.call("POST", "microvms", run(json!({ "runHookPayload": "x".repeat(4096) }))).await;
-    assert_eq!(reply.error_type(), "ServiceQuotaExceededException");
-    assert_eq!(std::fs::read_dir(api.directory.path().join("microvms")).unwrap().count(), 0);
-}
-
-#[tokio::test]
 async fn after_the_end_nothing_changes_but_terminating_again_is_fine() {
     let api = with_image().await;
     let id =

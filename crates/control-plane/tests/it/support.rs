@@ -140,6 +140,7 @@ impl Api {
         };
         let files = Files::new(directory.path());
         let registry = Registry::new(RegistryConfig {
+            sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
             node: hearth_records::NodeId::from_stored("node"),
             records: hearth_lifecycle::records::Records::all_in(Arc::new(store.clone())),
             guests: guests.clone(),
@@ -269,7 +270,7 @@ impl Api {
                 hearth_records::NodeId::from_stored("node"),
             )
         };
-        self.store.insert_microvm(&record, None, None, &Quotas::default()).await.unwrap();
+        self.store.insert_microvm(&record, None, None, None, &Quotas::default()).await.unwrap();
         record.id
     }
 

@@ -54,11 +54,9 @@ impl Node for Upstreams {
         unreachable!("endpoints need no name")
     }
 
-    fn keep_payload(&self, _: &MicrovmId, _: &str) -> io::Result<()> {
+    fn seal_payload(&self, _: &MicrovmId, _: &str) -> io::Result<Vec<u8>> {
         unreachable!("endpoints launch nothing")
     }
-
-    fn discard_payload(&self, _: &MicrovmId) {}
 
     fn launch(self: Arc<Self>, _: MicrovmRecord, _: Option<Actor>) {}
 

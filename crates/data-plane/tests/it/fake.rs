@@ -190,11 +190,9 @@ impl Node for FakeNode {
         unreachable!("endpoints need no name")
     }
 
-    fn keep_payload(&self, _: &MicrovmId, _: &str) -> io::Result<()> {
+    fn seal_payload(&self, _: &MicrovmId, _: &str) -> io::Result<Vec<u8>> {
         unreachable!("endpoints launch nothing")
     }
-
-    fn discard_payload(&self, _: &MicrovmId) {}
 
     fn launch(self: Arc<Self>, _: MicrovmRecord, _: Option<Actor>) {
         unreachable!("endpoints launch nothing")

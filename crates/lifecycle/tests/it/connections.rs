@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use hearth_api::MicrovmId;
-use hearth_node::{Destination, Life as _, Node as _};
+use hearth_node::{Destination, Life as _};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::World;
@@ -12,7 +12,7 @@ use crate::support::World;
 /// What the other end of a new connection to port 80 says.
 async fn reached(world: &World, id: &MicrovmId) -> String {
     let mut stream =
-        world.registry.endpoint(id).unwrap().running.unwrap().connect(Destination::App(80)).await.unwrap();
+        world.registry.ensure_running(id).await.unwrap().connect(Destination::App(80)).await.unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
     said

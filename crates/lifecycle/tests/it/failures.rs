@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hearth_api::{IdlePolicy, MicrovmState};
 use hearth_node::Unreachable;
+use hearth_records::Microvms as _;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 
@@ -183,9 +184,7 @@ async fn a_lost_payload_ends_the_launch() {
     let world = World::hooked(&["run"], 60).await;
     world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(300));
     let id = world.launch_with_payload("secret").await;
-    let payload = world.files.microvm(&id).run_hook_payload;
-    std::fs::remove_file(&payload).unwrap();
-    std::fs::create_dir(&payload).unwrap();
+    world.store.put_payload(&id, b"of another key").await.unwrap();
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     let reason = "The MicroVM could not be launched: the payload of its run hook is lost.";
     assert_eq!(ended.state_reason().as_deref(), Some(reason));

@@ -4,6 +4,7 @@ use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest_protocol::HookResult;
 use hearth_lifecycle::RunningMicrovm;
 use hearth_node::{Life as _, Unreachable};
+use hearth_records::Microvms as _;
 use hearth_vmm::ExitReason;
 use hearth_vmm::fake::FakeOperation;
 
@@ -45,7 +46,7 @@ async fn each_hook_is_called_in_its_place_and_the_payload_goes_to_the_first() {
     let world = World::hooked(&ALL, 60).await;
     let id = world.launch_with_payload("{\"key\": 1}").await;
     world.wait_for(&id, MicrovmState::Running).await;
-    assert!(!world.files.microvm(&id).run_hook_payload.exists());
+    assert_eq!(world.store.payload(&id).await.unwrap(), None);
     world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
     world.registry.resume(&id, None).await.unwrap();

@@ -5,20 +5,14 @@
 use std::path::PathBuf;
 
 use hearth_api::{MicrovmId, MicrovmState};
-use hearth_records::Reason;
+use hearth_records::{Phase, Reason};
 use hearth_snapshots::MicrovmFiles;
+use hearth_vmm::Error;
 use hearth_vmm::ExitReason;
-use hearth_vmm::snapshot::{MANIFEST_FILE, sparse_digest};
+use hearth_vmm::fake::FakeOperation;
+use hearth_vmm::snapshot::sparse_digest;
 
 use crate::support::{DEADLINE, WAKES, World};
-
-/// What the file `diverged` says of a guest that began with the present snapshot.
-fn mark(own: &MicrovmFiles) -> String {
-    match std::fs::read(own.directory.join(MANIFEST_FILE)) {
-        Ok(manifest) => blake3::hash(&manifest).to_hex().to_string(),
-        Err(_) => "none".to_owned(),
-    }
-}
 
 async fn suspend(world: &World, id: &MicrovmId) {
     world.registry.suspend(id, None).await.unwrap();
@@ -42,10 +36,6 @@ fn files(own: &MicrovmFiles) -> Vec<(PathBuf, String)> {
     files
 }
 
-async fn record_says(world: &World, id: &MicrovmId, state: MicrovmState) {
-    world.rewrite(id, |record| record.state = state).await;
-}
-
 /// The guest ran, and its VMM went with the service.
 async fn gone_while_running(world: &World, id: &MicrovmId) {
     world.registry.leave().await;
@@ -62,27 +52,14 @@ fn copied(own: &MicrovmFiles) {
 
 fn guest_has_written(own: &MicrovmFiles) {
     copied(own);
-    std::fs::write(&own.diverged, mark(own)).unwrap();
     std::fs::write(&own.overlay, "other blocks").unwrap();
 }
 
 /// Each with the point up to which it had come.
-const RESUMES: [(&str, Interruption); 6] = [
+const RESUMES: [(&str, Interruption); 3] = [
     ("nothing was done", |_| ()),
     ("the disk was copied", copied),
-    ("the guest could run, and had not written", |own| {
-        copied(own);
-        std::fs::write(&own.diverged, mark(own)).unwrap();
-    }),
     ("the guest had written", guest_has_written),
-    ("the guest had written, and the mark has lost its content", |own| {
-        guest_has_written(own);
-        std::fs::write(&own.diverged, "").unwrap();
-    }),
-    ("the disk was being put back", |own| {
-        guest_has_written(own);
-        std::fs::remove_file(&own.diverged).unwrap();
-    }),
 ];
 
 #[tokio::test]
@@ -110,7 +87,7 @@ async fn a_resume_that_ended_with_the_service_and_its_guest_is_begun_again() {
         let (id, before) = suspended(&world).await;
         let own = world.files.microvm(&id);
         interrupt(&own);
-        record_says(&world, &id, MicrovmState::Pending).await;
+        world.enter(&id, Phase::Resuming).await;
         let restarted = world.restarted().await;
         world.wait_for(&id, MicrovmState::Running).await;
         let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
@@ -128,7 +105,6 @@ async fn a_copy_that_could_not_be_put_back_is_what_the_next_resume_begins_with()
     let own = world.files.microvm(&id);
     let restarted = world.restarted().await;
     guest_has_written(&own);
-    std::fs::remove_file(&own.diverged).unwrap();
     restarted.ensure_running(&id).await.unwrap();
     let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
     assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1);
@@ -147,7 +123,8 @@ async fn a_resume_can_be_taken_back_until_its_hook_has_answered() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let own = world.files.microvm(&id);
-    assert!(own.kept.exists() && own.diverged.exists());
+    let record = world.record(&id).await;
+    assert!(own.kept.exists() && record.phase == Phase::ResumeHook && record.spent == 0, "{record:?}");
 }
 
 /// A microVM that runs, after so many suspends.
@@ -164,15 +141,15 @@ async fn woken(suspends: usize) -> (World, MicrovmId) {
 #[tokio::test]
 async fn a_suspend_whose_snapshot_was_not_whole_is_lost_with_the_host_and_says_so() {
     for suspends_before in [0, 1] {
-        for state in [MicrovmState::Suspending, MicrovmState::Running, MicrovmState::Suspended] {
+        for phase in [Phase::Suspending, Phase::Running, Phase::Suspended] {
             let (world, id) = woken(suspends_before).await;
             gone_while_running(&world, &id).await;
             let own = world.files.microvm(&id);
             std::fs::write(own.directory.join("memory.0009.layer"), "half").unwrap();
-            record_says(&world, &id, state).await;
+            world.enter(&id, phase).await;
             let _restarted = world.restarted().await;
             let ended = world.wait_for(&id, MicrovmState::Terminated).await;
-            assert_eq!(ended.state_reason().as_deref(), Some(&*Reason::VmmLost.to_string()), "{state:?}");
+            assert_eq!(ended.state_reason().as_deref(), Some(&*Reason::VmmLost.to_string()), "{phase:?}");
             assert!(!own.directory.exists());
         }
     }
@@ -182,19 +159,55 @@ async fn a_suspend_whose_snapshot_was_not_whole_is_lost_with_the_host_and_says_s
 async fn a_suspend_whose_snapshot_was_whole_is_not_lost() {
     for suspends_before in [0, 1] {
         // The last that is synced before may be a RUNNING.
-        for state in [MicrovmState::Suspending, MicrovmState::Running, MicrovmState::Suspended] {
+        for phase in [Phase::Suspending, Phase::Running, Phase::Suspended] {
             let (world, id) = woken(suspends_before).await;
-            let own = world.files.microvm(&id);
-            let began_with = std::fs::read_to_string(&own.diverged).unwrap();
-            assert_eq!(began_with, mark(&own));
+            assert_eq!(world.record(&id).await.spent, suspends_before as u32);
             suspend(&world, &id).await;
             world.registry.leave().await;
-            // All but the removal of this file had been done.
-            std::fs::write(&own.diverged, began_with).unwrap();
-            record_says(&world, &id, state).await;
+            world.enter(&id, phase).await;
             let restarted = world.restarted().await;
-            assert_eq!(world.record(&id).await.state, MicrovmState::Suspended, "{state:?}");
+            assert_eq!(world.record(&id).await.state, MicrovmState::Suspended, "{phase:?}");
             restarted.ensure_running(&id).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_suspend_that_failed_after_its_snapshot_was_whole_does_not_fall_back_to_that() {
+    let (world, id) = woken(1).await;
+    let full = Error::NoSpace { path: "/full".into() };
+    world.vmm.fail_next(FakeOperation::SnapshotWritten, full);
+    world.registry.suspend(&id, None).await.unwrap();
+    let record = world.wait_for(&id, MicrovmState::Running).await;
+    assert!(record.state_reason().unwrap().contains("keeps running"), "{record:?}");
+    assert_eq!(record.spent, 2, "the second, although it was never suspended with it");
+    gone_while_running(&world, &id).await;
+    let _restarted = world.restarted().await;
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert_eq!(ended.reason, Some(Reason::VmmLost));
+}
+
+#[tokio::test]
+async fn a_resume_without_a_copy_of_the_disk_says_so_before_the_guest_runs() {
+    let world = World::new().await;
+    let id = world.running(Some(WAKES)).await;
+    suspend(&world, &id).await;
+    let own = world.files.microvm(&id);
+    // Where the copy would be made.
+    std::fs::create_dir(own.kept.with_extension("new")).unwrap();
+    world.silent.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.registry.resume(&id, None).await.unwrap();
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running()) {
+        assert!(tokio::time::Instant::now() < deadline, "it does not run");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let record = world.record(&id).await;
+    assert_eq!((record.phase, record.spent), (Phase::Resuming, 1));
+    // The service and its guest end here.
+    world.enter(&id, Phase::Resuming).await;
+    world.vmm.vm(id.as_str()).unwrap().exit(ExitReason::Stopped);
+    let _restarted = world.restarted().await;
+    let ended = world.wait_for(&id, MicrovmState::Terminated).await;
+    assert_eq!(ended.reason, Some(Reason::VmmLost));
 }

@@ -18,5 +18,6 @@ mod recovery;
 mod simulation;
 mod support;
 mod two_writers;
+mod upgrade;
 mod wakes;
 mod waking;

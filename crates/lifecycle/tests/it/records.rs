@@ -6,7 +6,7 @@ use std::time::Duration;
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::UidPool;
 use hearth_lifecycle::Registry;
-use hearth_records::{Cause, MicrovmRecord, Microvms as _, NodeId, Origin, Written};
+use hearth_records::{Cause, MicrovmRecord, Microvms as _, NodeId, Origin, Phase, Written};
 use hearth_vmm::fake::FakeVmm;
 
 use crate::support::{DEADLINE, World};
@@ -31,6 +31,11 @@ impl World {
         to.generation += 1;
         let written = self.store.change_microvm(&was, &to, &Origin::of(Cause::Host)).await.unwrap();
         assert_eq!(written, Written::Yes);
+    }
+
+    /// Writes down where the service was with a microVM when it was killed.
+    pub(crate) async fn enter(&self, id: &MicrovmId, phase: Phase) {
+        self.rewrite(id, |record| *record = record.entering(phase)).await;
     }
 
     pub(crate) async fn record(&self, id: &MicrovmId) -> MicrovmRecord {

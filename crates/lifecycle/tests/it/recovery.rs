@@ -6,16 +6,11 @@
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
 use hearth_node::Node as _;
-use hearth_records::{MicrovmRecord, Reason};
+use hearth_records::{MicrovmRecord, Microvms as _, Phase, Reason};
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 
 use crate::support::{WAKES, World};
-
-/// Writes down what the service was doing with a microVM when it was killed.
-async fn killed_in(world: &World, id: &MicrovmId, state: MicrovmState) {
-    world.rewrite(id, |record| record.state = state).await;
-}
 
 async fn suspended(world: &World) -> MicrovmId {
     let id = world.running(Some(WAKES)).await;
@@ -102,7 +97,7 @@ async fn a_suspend_is_finished() {
     let world = World::new().await;
     let id = world.running(Some(WAKES)).await;
     world.registry.leave().await;
-    killed_in(&world, &id, MicrovmState::Suspending).await;
+    world.enter(&id, Phase::Suspending).await;
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Suspended).await;
     world.assert_released(&id);
@@ -113,7 +108,7 @@ async fn a_suspend_is_finished() {
 async fn a_suspend_that_was_over_but_for_its_record_is_recorded() {
     let world = World::new().await;
     let id = suspended(&world).await;
-    killed_in(&world, &id, MicrovmState::Suspending).await;
+    world.enter(&id, Phase::Suspending).await;
     let restarted = world.restarted().await;
     let record = world.record(&id).await;
     assert_eq!(record.state, MicrovmState::Suspended);
@@ -127,13 +122,13 @@ async fn a_resume_is_finished_whether_its_guest_ran_or_not() {
     let id = suspended(&world).await;
     world.registry.leave().await;
     // Nothing was there yet: it is resumed from its snapshot.
-    killed_in(&world, &id, MicrovmState::Pending).await;
+    world.enter(&id, Phase::Resuming).await;
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
     assert_eq!(calls(&world, &id, FakeOperation::Restore), 2);
     // The guest ran, but nobody had told it so, or nobody had recorded that.
     restarted.leave().await;
-    killed_in(&world, &id, MicrovmState::Pending).await;
+    world.enter(&id, Phase::Resuming).await;
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
     assert_eq!(calls(&world, &id, FakeOperation::Restore), 2, "its guest went on");
@@ -153,7 +148,7 @@ async fn a_launch_is_begun_again_or_finished() {
     assert_eq!(calls(&world, &id, FakeOperation::Restore), 1);
 
     restarted.leave().await;
-    killed_in(&world, &id, MicrovmState::Pending).await;
+    world.enter(&id, Phase::Launching).await;
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
     assert_eq!(calls(&world, &id, FakeOperation::Restore), 1, "its guest went on");
@@ -174,15 +169,22 @@ async fn the_run_hook_of_an_interrupted_launch_gets_its_payload() {
     let called = hooks_called(&world);
     assert_eq!(called.len(), 1);
     assert!(called[0].1.contains("told once"), "{called:?}");
-    // Now the hook has answered: a service that is killed before the record says so
-    // does not call it again.
-    restarted.leave().await;
-    killed_in(&world, &id, MicrovmState::Pending).await;
-    let restarted = world.restarted().await;
+    assert_eq!(world.store.payload(&id).await.unwrap(), None, "it is needed no more");
+    restarted.terminate(&id, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clone_that_was_killed_before_its_run_hook_hears_it_once() {
+    let world = World::hooked(&["run"], 3).await;
+    let id = world.launch_with_payload("told").await;
     world.wait_for(&id, MicrovmState::Running).await;
-    restarted.ensure_running(&id).await.unwrap();
-    assert_eq!(hooks_called(&world), called);
-    assert_eq!(calls(&world, &id, FakeOperation::Restore), 1);
+    world.registry.leave().await;
+    world.hooks.lock().unwrap().called.clear();
+    world.enter(&id, Phase::Launching).await;
+    let _restarted = world.restarted().await;
+    world.wait_for(&id, MicrovmState::Running).await;
+    assert_eq!(hooks_called(&world).len(), 1);
+    assert_eq!(calls(&world, &id, FakeOperation::Restore), 1, "its guest went on");
 }
 
 #[tokio::test]
@@ -192,10 +194,9 @@ async fn a_clone_that_may_have_heard_half_of_its_run_hook_is_thrown_away() {
     world.wait_for(&id, MicrovmState::Running).await;
     world.registry.leave().await;
     // As it was while the hook was under way.
-    let own = world.files.microvm(&id);
-    std::fs::remove_file(&own.run_hook_called).unwrap();
-    world.registry.keep_payload(&id, "told twice").unwrap();
-    killed_in(&world, &id, MicrovmState::Pending).await;
+    let sealed = world.registry.seal_payload(&id, "told twice").unwrap();
+    world.store.put_payload(&id, &sealed).await.unwrap();
+    world.enter(&id, Phase::RunHook).await;
     let _restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
     let called = hooks_called(&world);
@@ -209,11 +210,11 @@ async fn hooks_of_interrupted_suspends_and_resumes_are_called_again() {
     let world = World::hooked(&["suspend", "resume"], 3).await;
     let id = world.running(Some(WAKES)).await;
     world.registry.leave().await;
-    killed_in(&world, &id, MicrovmState::Suspending).await;
+    world.enter(&id, Phase::SuspendHook).await;
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Suspended).await;
     restarted.leave().await;
-    killed_in(&world, &id, MicrovmState::Pending).await;
+    world.enter(&id, Phase::ResumeHook).await;
     let _restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
     let names: Vec<_> = hooks_called(&world).into_iter().map(|(name, _)| name).collect();
@@ -235,8 +236,7 @@ async fn a_termination_is_finished_with_the_reason_it_had() {
         let id = if over { world.recorded_long_ago().await } else { world.running(None).await };
         world.registry.leave().await;
         let rewrite = |record: &mut MicrovmRecord| {
-            record.state = MicrovmState::Terminating;
-            record.reason = reason;
+            *record = MicrovmRecord { reason, ..record.entering(Phase::Terminating) };
         };
         world.rewrite(&id, rewrite).await;
         let _restarted = world.restarted().await;

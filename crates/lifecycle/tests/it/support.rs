@@ -180,6 +180,7 @@ impl World {
                 files: files.clone(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,
+                sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
             })
         };
         let registry = Registry::new(config());
@@ -314,8 +315,7 @@ impl World {
 
     /// The same with a payload for the run hook.
     pub(crate) async fn launch_with_payload(&self, payload: &str) -> MicrovmId {
-        let keep = |id: &MicrovmId| self.registry.keep_payload(id, payload).unwrap();
-        let record = self.insert(None, Vec::new(), Timestamp::now(), keep).await;
+        let record = self.insert(None, Vec::new(), Timestamp::now(), Some(payload)).await;
         let id = record.id.clone();
         self.registry.clone().launch(record, None);
         id
@@ -327,7 +327,7 @@ impl World {
         idle_policy: Option<IdlePolicy>,
         egress_network_connectors: Vec<String>,
     ) -> MicrovmId {
-        let record = self.insert(idle_policy, egress_network_connectors, Timestamp::now(), |_| ()).await;
+        let record = self.insert(idle_policy, egress_network_connectors, Timestamp::now(), None).await;
         let id = record.id.clone();
         self.registry.clone().launch(record, None);
         id
@@ -335,23 +335,22 @@ impl World {
 
     /// A microVM whose service is killed before it begins with the launch.
     pub(crate) async fn recorded(&self, idle_policy: Option<IdlePolicy>) -> MicrovmId {
-        self.insert(idle_policy, Vec::new(), Timestamp::now(), |_| ()).await.id
+        self.insert(idle_policy, Vec::new(), Timestamp::now(), None).await.id
     }
 
     /// The same, with a payload for its run hook.
     pub(crate) async fn recorded_with_payload(&self, payload: &str) -> MicrovmId {
-        let keep = |id: &MicrovmId| self.registry.keep_payload(id, payload).unwrap();
-        self.insert(None, Vec::new(), Timestamp::now(), keep).await.id
+        self.insert(None, Vec::new(), Timestamp::now(), Some(payload)).await.id
     }
 
     /// A microVM whose maximum duration is over.
     pub(crate) async fn recorded_long_ago(&self) -> MicrovmId {
-        self.insert(None, Vec::new(), Timestamp::from_millis(0), |_| ()).await.id
+        self.insert(None, Vec::new(), Timestamp::from_millis(0), None).await.id
     }
 
     /// Launches a version that is not the image's, as if it had been deleted meanwhile.
     pub(crate) async fn launch_version(&self, version: ImageVersion) -> MicrovmId {
-        let mut record = self.insert(None, Vec::new(), Timestamp::now(), |_| ()).await;
+        let mut record = self.insert(None, Vec::new(), Timestamp::now(), None).await;
         record.image_version = version;
         let id = record.id.clone();
         self.registry.clone().launch(record, None);
@@ -363,7 +362,7 @@ impl World {
         idle_policy: Option<IdlePolicy>,
         egress_network_connectors: Vec<String>,
         started_at: Timestamp,
-        before: impl FnOnce(&MicrovmId),
+        payload: Option<&str>,
     ) -> MicrovmRecord {
         let settings = MicrovmSettings {
             minimum_memory_mib: 2048,
@@ -376,8 +375,8 @@ impl World {
         let mut record =
             MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings, node());
         record.started_at = started_at;
-        before(&record.id);
-        self.store.insert_microvm(&record, None, None, &Quotas::default()).await.unwrap();
+        let sealed = payload.map(|payload| self.registry.seal_payload(&record.id, payload).unwrap());
+        self.store.insert_microvm(&record, sealed.as_deref(), None, None, &Quotas::default()).await.unwrap();
         record
     }
 

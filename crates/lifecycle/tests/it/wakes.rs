@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_node::Unreachable;
+use hearth_records::Phase;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::snapshot::sparse_digest;
 use hearth_vmm::{Error, ExitReason};
@@ -84,8 +85,7 @@ async fn a_service_that_dies_in_a_wake_with_its_guest_finds_the_microvm_as_it_wa
     let own = world.files.microvm(&id);
     std::fs::copy(&own.overlay, &own.kept).unwrap();
     std::fs::write(&own.overlay, "other blocks").unwrap();
-    std::fs::write(&own.diverged, "").unwrap();
-    world.rewrite(&id, |record| record.state = MicrovmState::Pending).await;
+    world.enter(&id, Phase::Resuming).await;
 
     // The wake was asked for, so that it is begun again, from what there was.
     let restarted = world.restarted().await;

@@ -32,6 +32,7 @@ impl Subject {
         self.a_stale_writer_gets_the_record_back().await;
         self.who_takes_over_shuts_the_former_owner_out().await;
         self.of_many_writers_one_wins_each_time().await;
+        self.a_payload_stays_until_the_app_has_been_told().await;
         self.revocations_are_counted_beside_other_changes().await;
         self.pages_are_behind_one_another().await;
         self.what_ended_long_ago_goes().await;
@@ -45,7 +46,7 @@ impl Subject {
 
     async fn inserted(&self, account: &str) -> MicrovmRecord {
         let record = self.pending(account);
-        let inserted = self.microvms.insert_microvm(&record, None, None, &Quotas::default()).await;
+        let inserted = self.microvms.insert_microvm(&record, None, None, None, &Quotas::default()).await;
         assert_eq!(inserted.unwrap(), InsertedMicrovm::Inserted);
         self.read(&record).await
     }
@@ -66,6 +67,7 @@ impl Subject {
         let mut to = record.entering(Phase::Suspended);
         to.reason = Some(Reason::RunsOn { why: "no room".to_owned() });
         to.suspended_at = Some(Timestamp::from_millis(5));
+        to.spent = 3;
         assert_eq!(self.change(&record, &to).await, Written::Yes);
         assert_eq!(self.read(&record).await, to);
         assert!(self.microvms.microvm_changes() > before);
@@ -79,10 +81,12 @@ impl Subject {
             settings: MicrovmSettings { minimum_memory_mib: 1 << 30, ..record.settings.clone() },
             ..self.pending("1")
         };
-        let refused = self.microvms.insert_microvm(&large, None, None, &Quotas::default()).await.unwrap();
+        let refused =
+            self.microvms.insert_microvm(&large, None, None, None, &Quotas::default()).await.unwrap();
         assert_eq!(refused, InsertedMicrovm::QuotaExceeded(Quota::Memory));
         let gone = MicrovmRecord { image_version: ImageVersion(9_999), ..self.pending("1") };
-        let refused = self.microvms.insert_microvm(&gone, None, None, &Quotas::default()).await.unwrap();
+        let refused =
+            self.microvms.insert_microvm(&gone, None, None, None, &Quotas::default()).await.unwrap();
         assert_eq!(refused, InsertedMicrovm::VersionGone);
         assert_eq!(self.microvms.microvm(&gone.id).await.unwrap(), None);
     }
@@ -102,7 +106,8 @@ impl Subject {
         ] {
             let record = self.pending("1");
             let quotas = Quotas::default();
-            let inserted = self.microvms.insert_microvm(&record, None, Some(token), &quotas).await.unwrap();
+            let inserted =
+                self.microvms.insert_microvm(&record, None, None, Some(token), &quotas).await.unwrap();
             let is_there = self.microvms.microvm(&record.id).await.unwrap().is_some();
             assert_eq!(is_there, expected == InsertedMicrovm::Inserted);
             assert_eq!(inserted, expected);
@@ -149,6 +154,25 @@ impl Subject {
         .await;
         let won: Vec<_> = won.into_iter().flatten().collect();
         assert_eq!(won, [self.read(&was).await]);
+    }
+
+    async fn a_payload_stays_until_the_app_has_been_told(&self) {
+        let (was, sealed) = (self.pending("1"), Some(&b"sealed"[..]));
+        let quotas = Quotas::default();
+        let inserted = self.microvms.insert_microvm(&was, sealed, None, None, &quotas).await.unwrap();
+        assert_eq!(inserted, InsertedMicrovm::Inserted);
+        let calling = was.entering(Phase::RunHook);
+        assert_eq!(self.change(&was, &calling).await, Written::Yes);
+        self.microvms.sync().await.unwrap();
+        let payload = async || self.microvms.payload(&was.id).await.unwrap();
+        assert_eq!(payload().await.as_deref(), sealed);
+        assert_eq!(self.change(&calling, &calling.entering(Phase::Running)).await, Written::Yes);
+        assert_eq!(payload().await, None);
+        self.microvms.put_payload(&was.id, b"again").await.unwrap();
+        assert_eq!(payload().await.as_deref(), Some(&b"again"[..]));
+        let refused = MicrovmRecord { image_version: ImageVersion(9_999), ..self.pending("1") };
+        self.microvms.insert_microvm(&refused, sealed, None, None, &quotas).await.unwrap();
+        assert_eq!(self.microvms.payload(&refused.id).await.unwrap(), None);
     }
 
     async fn revocations_are_counted_beside_other_changes(&self) {

@@ -40,11 +40,24 @@ impl Microvms for Guarded {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        payload: Option<&[u8]>,
         actor: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
     ) -> Result<InsertedMicrovm> {
-        self.inner.insert_microvm(record, actor, token, quotas).await
+        self.inner.insert_microvm(record, payload, actor, token, quotas).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.inner.sync().await
+    }
+
+    async fn put_payload(&self, id: &MicrovmId, sealed: &[u8]) -> Result<()> {
+        self.inner.put_payload(id, sealed).await
+    }
+
+    async fn payload(&self, id: &MicrovmId) -> Result<Option<Vec<u8>>> {
+        self.inner.payload(id).await
     }
 
     fn microvm_changes(&self) -> u64 {

@@ -18,6 +18,7 @@ use crate::{
 pub struct MemoryRecords {
     versions: Vec<ImageVersionRecord>,
     microvms: Mutex<BTreeMap<MicrovmId, MicrovmRecord>>,
+    payloads: Mutex<BTreeMap<MicrovmId, Vec<u8>>>,
     tokens: Mutex<Vec<ClientToken>>,
     changes: AtomicU64,
     shared: Mutex<MemoryShared>,
@@ -43,13 +44,19 @@ impl MemoryRecords {
         self.microvms().values().cloned().collect()
     }
 
+    /// Whose run hooks are yet to be given a payload.
+    pub fn payloads_kept(&self) -> Vec<MicrovmId> {
+        self.payloads().keys().cloned().collect()
+    }
+
     /// One microVM.
     pub fn get(&self, id: &MicrovmId) -> Option<MicrovmRecord> {
         self.microvms().get(id).cloned()
     }
 
-    /// Records a microVM, whatever its account has already.
-    pub fn put(&self, record: MicrovmRecord) {
+    /// Records a microVM, whatever its account has already, with its sealed payload.
+    pub fn put(&self, record: MicrovmRecord, payload: Option<Vec<u8>>) {
+        self.payloads().extend(payload.map(|sealed| (record.id.clone(), sealed)));
         self.microvms().insert(record.id.clone(), record);
     }
 
@@ -59,6 +66,10 @@ impl MemoryRecords {
 
     pub(super) fn shared(&self) -> MutexGuard<'_, MemoryShared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn payloads(&self) -> MutexGuard<'_, BTreeMap<MicrovmId, Vec<u8>>> {
+        self.payloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self) {
@@ -89,6 +100,7 @@ impl Microvms for MemoryRecords {
     async fn insert_microvm(
         &self,
         record: &MicrovmRecord,
+        payload: Option<&[u8]>,
         _: Option<&Actor>,
         token: Option<ClientToken>,
         quotas: &Quotas,
@@ -113,6 +125,7 @@ impl Microvms for MemoryRecords {
             return Ok(InsertedMicrovm::QuotaExceeded(Quota::Memory));
         }
         microvms.insert(record.id.clone(), record.clone());
+        self.payloads().extend(payload.map(|sealed| (record.id.clone(), sealed.to_vec())));
         self.changed();
         Ok(InsertedMicrovm::Inserted)
     }
@@ -135,8 +148,24 @@ impl Microvms for MemoryRecords {
             }
             known => return Ok(Written::Stale(known.map(|known| Box::new(known.clone())))),
         }
+        if was.phase.is_first_start() && !to.phase.is_first_start() {
+            self.payloads().remove(&to.id);
+        }
         self.changed();
         Ok(Written::Yes)
+    }
+
+    async fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn put_payload(&self, id: &MicrovmId, sealed: &[u8]) -> Result<()> {
+        self.payloads().insert(id.clone(), sealed.to_vec());
+        Ok(())
+    }
+
+    async fn payload(&self, id: &MicrovmId) -> Result<Option<Vec<u8>>> {
+        Ok(self.payloads().get(id).cloned())
     }
 
     async fn revoke_tokens(&self, id: &MicrovmId, _: &Actor) -> Result<Option<u64>> {

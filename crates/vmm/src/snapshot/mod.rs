@@ -44,6 +44,12 @@ use crate::error::{Error, Result};
 
 /// File name of a snapshot's description.
 pub const MANIFEST_FILE: &str = "manifest.json";
+/// How many snapshots in layers a directory has held up to the one in it, merged or not; 0 for a
+/// base and without any. [`Error::Damaged`] when that cannot be told.
+pub fn generation(directory: &Path) -> Result<u32> {
+    Ok(Manifest::read(directory)?.map_or(0, |manifest| manifest.generation()))
+}
+
 /// File name of a base's RAM.
 pub const MEMORY_FILE: &str = "memory";
 /// File name of a base's device state.

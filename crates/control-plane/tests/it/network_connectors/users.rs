@@ -93,7 +93,7 @@ async fn microvms_and_images_take_active_connectors_of_the_account_and_hold_them
     record.id = MicrovmId::new();
     record.endpoint_label = EndpointLabel::new();
     record.settings.egress_network_connectors = vec![format!("{arn}:1")];
-    api.store.insert_microvm(&record, None, None, &quotas).await.unwrap();
+    api.store.insert_microvm(&record, None, None, None, &quotas).await.unwrap();
     assert_eq!(call(&api, "DELETE", "/vpc", Value::Null).await.status, StatusCode::CONFLICT);
     let was = record.clone();
     record.state = MicrovmState::Terminated;

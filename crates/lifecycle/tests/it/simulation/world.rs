@@ -166,6 +166,7 @@ impl World {
                 files: self.files.clone(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,
+                sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
             };
             let registry = Registry::with_clock(config, self.clock.clone());
             hearth_lifecycle::recover::find(&registry).await.unwrap().finish(&registry).await;
@@ -203,11 +204,9 @@ impl World {
         let arn = self.images[usize::from(hooked)].clone();
         let mut record = MicrovmRecord::pending(account, arn, ImageVersion::FIRST, settings, node());
         record.started_at = self.clock.wall();
-        if hooked {
-            registry.keep_payload(&record.id, "payload").unwrap();
-        }
         let id = record.id.clone();
-        self.records.put(record.clone());
+        let payload = hooked.then(|| registry.seal_payload(&id, "payload").unwrap());
+        self.records.put(record.clone(), payload);
         registry.clone().launch(record, None);
         id
     }
@@ -223,13 +222,12 @@ impl World {
                 MicrovmState::Running => {
                     running += 1;
                     assert!(vm.is_some_and(|vm| vm.is_running()), "RUNNING without a guest: {record:?}");
-                    assert!(!files.run_hook_payload.exists(), "the payload is kept: {record:?}");
                 }
                 MicrovmState::Suspended => {
                     suspended += 1;
                     assert!(vm.is_none(), "SUSPENDED with a guest: {record:?}");
-                    let snapshot = files.directory.join("manifest.json").exists() && !files.diverged.exists();
-                    assert!(snapshot, "SUSPENDED without a snapshot: {record:?}");
+                    let snapshot = hearth_vmm::snapshot::generation(&files.directory).unwrap();
+                    assert!(snapshot > record.spent, "SUSPENDED without a snapshot that fits: {record:?}");
                 }
                 MicrovmState::Terminated => {
                     ended += 1;
@@ -241,6 +239,7 @@ impl World {
                 _ => panic!("it does not come to rest: {record:?}"),
             }
         }
+        assert!(self.records.payloads_kept().is_empty(), "payloads are kept");
         assert_eq!(self.vmm.names().len(), running, "VMs are left");
         assert_eq!(self.guests.used.load(Ordering::SeqCst), running, "networks are left");
         let directories = std::fs::read_dir(self.directory.path().join("run")).map_or(0, Iterator::count);
