@@ -129,7 +129,7 @@ impl ImageBuilder {
         let outcome = self.while_owned(&build, work, &listed.token).await;
         let scratch = self.config.files.build(&build.id);
         let outcome = outcome.map_err(|failure| match failure {
-            _ if listed.token.is_cancelled() => self.builds.failure(),
+            _ if listed.token.is_cancelled() => self.builds.failure(&build.id),
             failure => if_disk_is_full(&scratch, failure),
         });
         remove(&scratch);
@@ -152,7 +152,7 @@ impl ImageBuilder {
         let mut log = self.log(row, build, Phase::Build);
         let prepared = tokio::select! {
             prepared = self.prepare(row, build, &scratch, &mut log) => prepared,
-            () = stopped.cancelled() => Err(self.builds.failure()),
+            () = stopped.cancelled() => Err(self.builds.failure(&build.id)),
         };
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
@@ -161,7 +161,7 @@ impl ImageBuilder {
         if !self.slots.is_free_for(&row.arn.account) {
             log.line("Waiting for other builds to end").await;
         }
-        match self.place(&row.arn.account, stopped).await {
+        match self.place(build, stopped).await {
             Ok(slot) => prepared.slot = Some(slot),
             Err(failure) => return log.end(Err(failure)).await,
         }

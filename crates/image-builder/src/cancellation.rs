@@ -78,12 +78,13 @@ impl Builds {
         any
     }
 
-    /// The failure of a build whose token was cancelled.
-    pub(crate) fn failure(&self) -> BuildFailure {
-        if self.stopped.is_cancelled() {
-            return crate::build_guest::stopped_failure();
+    /// The failure of a build whose token was cancelled: by the deletion of its image, or else by
+    /// the end of the service, which also a build that somebody else has claimed is put down to.
+    pub(crate) fn failure(&self, id: &BuildId) -> BuildFailure {
+        if self.running().get(id).is_some_and(|running| running.cancelled_by.is_some()) {
+            return BuildFailure::new(FailureCode::Deleted, "The image was deleted during its build.");
         }
-        BuildFailure::new(FailureCode::Deleted, "The image was deleted during its build.")
+        crate::build_guest::stopped_failure()
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<BuildId, Running>> {
@@ -116,15 +117,17 @@ mod tests {
         let arn = |name: &str| {
             ImageArn::parse(&format!("arn:aws:lambda:us-east-1:222222222222:microvm-image:{name}")).unwrap()
         };
-        let other = BuildId::new();
-        let other = builds.list(&arn("other"), &other);
+        let others = BuildId::new();
+        let other = builds.list(&arn("other"), &others);
         let build = {
             let builds = builds.clone();
             tokio::spawn(async move {
                 let id = BuildId::new();
                 let listed = builds.list(&arn("own"), &id);
                 builds.token(&id).cancelled().await;
+                let failure = builds.failure(&id);
                 drop(listed);
+                failure
             })
         };
         while builds.running().len() < 2 {
@@ -132,12 +135,11 @@ mod tests {
         }
         let origin = Origin::api(None);
         assert!(builds.cancel(&arn("own"), &origin).await);
-        build.await.unwrap();
+        assert!(build.await.unwrap().message.contains("deleted"));
         assert!(!builds.cancel(&arn("own"), &origin).await);
         assert!(!other.token.is_cancelled());
-        assert!(builds.failure().message.contains("deleted"));
         builds.stopped.cancel();
         assert!(other.token.is_cancelled());
-        assert!(builds.failure().message.contains("stopped"));
+        assert!(builds.failure(&others).message.contains("stopped"));
     }
 }

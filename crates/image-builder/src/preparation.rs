@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hearth_api::AccountId;
 use hearth_records::{BuildRecord, ImageVersionRecord};
 use tokio_util::sync::CancellationToken;
 
@@ -83,12 +82,12 @@ impl ImageBuilder {
     /// Waits for a place among the builds.
     pub(crate) async fn place(
         &self,
-        account: &AccountId,
+        build: &BuildRecord,
         stopped: &CancellationToken,
     ) -> Result<Slot, BuildFailure> {
         tokio::select! {
-            slot = self.slots.acquire(account) => Ok(slot),
-            () = stopped.cancelled() => Err(self.builds.failure()),
+            slot = self.slots.acquire(&build.arn.account) => Ok(slot),
+            () = stopped.cancelled() => Err(self.builds.failure(&build.id)),
         }
     }
 }

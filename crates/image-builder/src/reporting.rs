@@ -47,7 +47,7 @@ impl ImageBuilder {
         let stopped = self.builds.token(&build.id);
         let report = tokio::select! {
             report = self.config.readers.report(&question, &disk, &memory) => report?,
-            () = stopped.cancelled() => return Err(self.builds.failure()),
+            () = stopped.cancelled() => return Err(self.builds.failure(&build.id)),
         };
         let stored = StoredReport {
             image_arn: &row.arn,

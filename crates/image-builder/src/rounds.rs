@@ -54,9 +54,9 @@ impl ImageBuilder {
                 prepared.slot = None;
                 prepared.stores = tokio::select! {
                     stores = self.stores(row, &images) => stores?,
-                    () = stopped.cancelled() => return Err(self.builds.failure()),
+                    () = stopped.cancelled() => return Err(self.builds.failure(&build.id)),
                 };
-                prepared.slot = Some(self.place(&row.arn.account, &stopped).await?);
+                prepared.slot = Some(self.place(build, &stopped).await?);
             }
             log.line("Starting the build microVM").await;
             let container = ContainerBuild {

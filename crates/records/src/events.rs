@@ -52,13 +52,16 @@ pub enum What {
     Owner,
     /// Which tokens of its endpoint are good: how often they have been revoked.
     Tokens,
+    /// Its tags: how many it has.
+    Tags,
     /// Its latest version, or that one of its versions is there no more.
     Version,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::State, Self::Status, Self::Owner, Self::Tokens, Self::Version];
+    pub const ALL: [Self; 6] =
+        [Self::State, Self::Status, Self::Owner, Self::Tokens, Self::Tags, Self::Version];
 
     /// Spelling in events.
     pub fn as_str(self) -> &'static str {
@@ -67,6 +70,7 @@ impl What {
             Self::Status => "STATUS",
             Self::Owner => "OWNER",
             Self::Tokens => "TOKENS",
+            Self::Tags => "TAGS",
             Self::Version => "VERSION",
         }
     }

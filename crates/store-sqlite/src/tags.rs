@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use hearth_api::Timestamp;
-use hearth_records::{Result as Recorded, Taggable, Tags};
+use hearth_records::{Actor, Result as Recorded, Taggable, Tags};
 
+use crate::events::tell;
 use crate::rows::to_json;
 use crate::writer::Durability;
 use crate::{Store, rows};
@@ -38,11 +39,20 @@ impl Tags for Store {
         resource: &Taggable,
         before: &BTreeMap<String, String>,
         after: &BTreeMap<String, String>,
+        actor: Option<&Actor>,
     ) -> Recorded<bool> {
         self.room()?;
         let (table, arn) = row(resource);
         let update = format!("UPDATE {table} SET tags = ? WHERE arn = ? AND tags = ?");
         let parameters = (to_json(after), arn, to_json(before));
-        Ok(self.write(Durability::Disk, move |tx| rows::run(tx, &update, parameters)).await? == 1)
+        let event = resource.tagged((before.len(), after.len()), actor, Timestamp::now());
+        self.write(Durability::Disk, move |tx| {
+            let replaced = rows::run(tx, &update, parameters)? == 1;
+            if replaced {
+                tell(tx, &event)?;
+            }
+            Ok(replaced)
+        })
+        .await
     }
 }

@@ -8,7 +8,7 @@ use hearth_service::shape::{Location, Member, Pattern, Shape, path, patterned, r
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb};
 
 use super::{answering, on};
-use crate::access::Access;
+use crate::access::{Access, actor};
 use crate::config::Context;
 use crate::connectors::connector_not_found;
 use crate::errors::image_not_found;
@@ -77,7 +77,7 @@ pub(super) const LIST_TAGS: Operation<Context> = Operation::new(
 
 async fn tag(context: &Context, call: Call, resource: Taggable) -> Outcome {
     let request: Tags = call.read()?;
-    change(context, &resource, |tags| {
+    change(context, &call, &resource, |tags| {
         tags.extend(request.tags.clone());
         check(tags)
     })
@@ -86,7 +86,7 @@ async fn tag(context: &Context, call: Call, resource: Taggable) -> Outcome {
 
 async fn untag(context: &Context, call: Call, resource: Taggable) -> Outcome {
     let keys = call.input().list("tagKeys");
-    change(context, &resource, |tags| {
+    change(context, &call, &resource, |tags| {
         tags.retain(|key, _| !keys.contains(&key.as_str()));
         Ok(())
     })
@@ -116,16 +116,17 @@ pub(super) fn check(tags: &BTreeMap<String, String>) -> Result<(), Error> {
 
 async fn change(
     context: &Context,
+    call: &Call,
     resource: &Taggable,
     change: impl Fn(&mut BTreeMap<String, String>) -> Result<(), Error>,
 ) -> Outcome {
-    let store = &context.services.store;
+    let (store, actor) = (&context.services.store, actor(call));
     loop {
         let before = store.tags(resource).await?.ok_or_else(|| not_found(resource))?;
         let mut after = before.clone();
         change(&mut after)?;
         // Somebody else may have changed them meanwhile.
-        if store.replace_tags(resource, &before, &after).await? {
+        if store.replace_tags(resource, &before, &after, Some(&actor)).await? {
             return Ok(Answer::Nothing);
         }
     }

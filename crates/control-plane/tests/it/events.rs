@@ -86,6 +86,8 @@ async fn an_images_life_is_told_with_its_versions_and_builds() {
     let made = api.call("POST", "microvm-images", with(configuration(), json!({ "name": "app" }))).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
     api.wait(&target, |image| image["state"] == "CREATE_FAILED").await;
+    let tagged = format!("/2017-03-31/tags/{}", image_arn("app"));
+    let tagged = api.call_at("POST", &tagged, json!({ "Tags": { "a": "1", "b": "2" } })).await;
     let status = json!({ "status": "INACTIVE" });
     let patched = api.call("PATCH", &format!("{target}/versions/1.0"), status).await;
     assert_eq!(patched.status, StatusCode::OK, "{}", patched.body);
@@ -109,6 +111,7 @@ async fn an_images_life_is_told_with_its_versions_and_builds() {
             "image-build 1.0 STATE PENDING FAILED BUILD",
             "image-version 1.0 STATE PENDING FAILED BUILD",
             "image - STATE CREATING CREATE_FAILED BUILD",
+            "image - TAGS 0 2 API",
             "image-version 1.0 STATUS ACTIVE INACTIVE API",
             "image - STATE CREATE_FAILED UPDATING API",
             "image-version 2.0 STATE - PENDING API",
@@ -129,9 +132,14 @@ async fn an_images_life_is_told_with_its_versions_and_builds() {
     );
     let sequence: Vec<_> = told.iter().map(|event| event["sequence"].as_u64().unwrap()).collect();
     assert!(sequence.is_sorted_by(|one, next| one < next), "{sequence:?}");
-    for (numbers, reply) in
-        [(0..3, &made), (6..7, &patched), (7..10, &updated), (13..18, &dropped), (18..22, &deleted)]
-    {
+    for (numbers, reply) in [
+        (0..3, &made),
+        (6..7, &tagged),
+        (7..8, &patched),
+        (8..11, &updated),
+        (14..19, &dropped),
+        (19..23, &deleted),
+    ] {
         for event in &told[numbers] {
             assert_eq!(event["principal"], root());
             assert_eq!(event["requestId"], reply.headers["x-amzn-requestid"].to_str().unwrap(), "{event}");
@@ -139,7 +147,7 @@ async fn an_images_life_is_told_with_its_versions_and_builds() {
     }
     assert_eq!((&told[3]["principal"], &told[3]["requestId"]), (&Value::Null, &Value::Null));
     assert!(told[3]["reason"].as_str().unwrap().starts_with("S3_NO_SUCH_KEY"), "{}", told[3]);
-    assert_eq!((&told[4]["reason"], &told[15]["reason"]), (&Value::Null, &Value::Null));
+    assert_eq!((&told[4]["reason"], &told[16]["reason"]), (&Value::Null, &Value::Null));
     assert!(told.iter().all(|event| event["resource"] == image_arn("app")));
 }
 

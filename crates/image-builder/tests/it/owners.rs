@@ -58,6 +58,8 @@ async fn a_build_that_was_claimed_by_others_ends_and_publishes_nothing() {
             let scratch = world.files.build(&building.build);
             eventually("it has ended", async || !scratch.exists()).await;
             assert_eq!(world.store.building(&building.build).await.unwrap(), Some(claimed));
+            let log = world.log(&building.arn).await;
+            assert!(!log.iter().any(|line| line.contains("deleted")), "{log:?}");
         }
         if !keeps_files {
             eventually("its files are gone", async || !files.directory.exists()).await;

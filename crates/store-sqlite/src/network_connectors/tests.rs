@@ -189,7 +189,7 @@ async fn nothing_that_clients_make_is_written_on_a_disk_that_is_nearly_full() {
     let refusals = [
         full.insert_network_connector(&record("b"), None, None, at(1000), &quotas).await.err(),
         full.update_network_connector(&connector, &connector, None, None, at(1000), &quotas).await.err(),
-        full.replace_tags(&tagged, &[].into(), &[].into()).await.err(),
+        full.replace_tags(&tagged, &[].into(), &[].into(), None).await.err(),
         full.create_log_group(&account(), "h", &[].into()).await.err(),
         full.create_log_stream(&account(), "g", "s").await.err(),
         full.replace_log_tags(&account(), "g", &[].into(), &[].into()).await.err(),
