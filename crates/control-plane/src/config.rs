@@ -7,7 +7,7 @@ use hearth_auth::TokenKeys;
 use hearth_identity::Identities;
 use hearth_image_builder::ImageBuilder;
 use hearth_node::Node;
-use hearth_records::{Quotas, Records};
+use hearth_records::{CurrentLimits, Quotas, Records};
 use hearth_service::pages::PageKey;
 use hearth_service::places::Places;
 use hearth_service::throttle::Throttle;
@@ -42,7 +42,7 @@ pub struct ControlPlaneConfig {
     /// built for the host's.
     pub any_architecture: bool,
     /// How much an account may have.
-    pub quotas: Quotas,
+    pub limits: CurrentLimits,
     /// How fast an account may call.
     pub rates: Rates,
     /// Memory in MiB that the host keeps available: no microVM is launched when there is less.
@@ -89,6 +89,11 @@ impl Context {
             config,
             services,
         }
+    }
+
+    /// How much an account may have now.
+    pub(crate) fn quotas(&self) -> Quotas {
+        self.config.limits.get().quotas
     }
 
     /// `endpoint` member: `<label>.lambda-microvm.<region>.<domain>`, with the port when it is not

@@ -1,8 +1,12 @@
 //! Quotas: how much an account may have.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+
 /// How much an account may have in a Region; the defaults are the service's in its larger Regions
 /// ("Lambda quotas", section MicroVMs).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quotas {
     /// Images.
     pub images: u32,
@@ -50,7 +54,7 @@ pub enum Quota {
 }
 
 /// How much an account may have; `None` is without limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LogQuotas {
     /// Log groups, deleted ones included until their lines are removed.
     pub groups: Option<u32>,
@@ -73,4 +77,34 @@ pub enum LogQuota {
     /// [`LogQuotas::bytes`].
     #[error("the log groups of the account may hold {} MiB together: delete some, or let their events expire", .0 >> 20)]
     Bytes(u64),
+}
+
+/// All limits of an account, as [`crate::Setting::Limits`] has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// What it may have.
+    pub quotas: Quotas,
+    /// What of logs.
+    pub logs: LogQuotas,
+}
+
+/// The limits that count now; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct CurrentLimits(Arc<RwLock<Limits>>);
+
+impl CurrentLimits {
+    /// These, until they are changed.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(RwLock::new(limits)))
+    }
+
+    /// A copy of them.
+    pub fn get(&self) -> Limits {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts others in force, for what is asked for from now on.
+    pub fn set(&self, limits: Limits) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
 }

@@ -12,6 +12,7 @@ use hearth_dns::{NameServer, Zone};
 use hearth_identity::Identities;
 use hearth_lifecycle::Registry;
 use hearth_node::Node as _;
+use hearth_records::CurrentLimits;
 use hearth_store_sqlite::Store;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::certificate::{self, EndpointCertificate};
 use crate::config::Config;
 use crate::open_files::Connections;
-use crate::shared::SharedState;
+use crate::shared::{SharedState, put_limits};
 use crate::token_keys::{SharedTokenKeys, TokenKeyFile};
 
 /// Between two looks for microVMs that have ended.
@@ -87,8 +88,7 @@ impl Endpoints {
     pub(crate) async fn serve(
         self,
         listeners: Vec<TcpListener>,
-        store: &Arc<Store>,
-        identities: &Arc<Identities>,
+        (store, identities, limits): (&Arc<Store>, &Arc<Identities>, &CurrentLimits),
         registry: &Arc<Registry>,
     ) -> anyhow::Result<RunningEndpoints> {
         let tokens = Arc::new(self.tokens.share(store.clone(), registry.id()).await?);
@@ -99,6 +99,8 @@ impl Endpoints {
             identities: identities.clone(),
             tokens: tokens.clone(),
             revocations: None,
+            limits: limits.clone(),
+            limits_version: put_limits(&**store, &limits.get()).await?,
         };
         shared.look().await?;
         let (served, observation) = (self.certificate.served, self.observation);

@@ -2,7 +2,7 @@
 
 use hearth_control_plane::Rates;
 use hearth_quotas_api::QuotaValues;
-use hearth_records::{LogQuotas, Quotas};
+use hearth_records::{Limits, LogQuotas, Quotas};
 use hearth_s3_api::StorageLimits;
 use serde::Deserialize;
 
@@ -51,7 +51,12 @@ pub(crate) struct QuotaConfig {
 }
 
 impl QuotaConfig {
-    pub(crate) fn logs(&self) -> LogQuotas {
+    /// What all processes on the same records go by.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { quotas: self.control_plane(), logs: self.logs() }
+    }
+
+    fn logs(&self) -> LogQuotas {
         LogQuotas {
             groups: Some(self.log_groups).filter(|groups| *groups > 0),
             streams: Some(self.log_streams).filter(|streams| *streams > 0),
@@ -59,7 +64,7 @@ impl QuotaConfig {
         }
     }
 
-    pub(crate) fn control_plane(&self) -> Quotas {
+    fn control_plane(&self) -> Quotas {
         Quotas {
             images: self.images,
             versions_per_image: self.versions_per_image,

@@ -1,6 +1,6 @@
 //! `hearth serve`: puts the parts together, says that it is ready, and takes them apart again.
 
-use hearth_records::Logs as _;
+use hearth_records::{CurrentLimits, Logs as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ struct Parts {
 struct Access {
     account: AccountId,
     root_keys: Vec<RootKey>,
+    limits: CurrentLimits,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -122,7 +123,7 @@ fn access(config: &Config, data_dir: &Path) -> anyhow::Result<Access> {
     for other in config.accounts.iter().filter(|other| **other != config.account_id) {
         root_keys.push(access::root_key(data_dir, &AccountId::from_stored(other), false)?);
     }
-    Ok(Access { account, root_keys })
+    Ok(Access { account, root_keys, limits: CurrentLimits::new(config.quotas.limits()) })
 }
 
 async fn start(
@@ -135,7 +136,7 @@ async fn start(
     let store = Store::open(&data_dir.join("hearth.db"))
         .await?
         .with_log_retention(log_retention)
-        .with_log_quotas(config.quotas.logs());
+        .with_limits(access.limits.clone());
     store.adopt_log_groups(&access.account).await?;
     let identities = Identities::open(Arc::new(store.clone()), access.root_keys.clone()).await?;
     let identities = Arc::new(identities.in_region(&config.region));
@@ -270,10 +271,9 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let api_addr = api_listener.local_addr()?;
     let endpoint_addr = endpoint_listeners[0].local_addr()?;
-    let endpoints =
-        endpoints.serve(endpoint_listeners, &parts.store, &parts.identities, &parts.registry).await?;
+    let shared = (&parts.store, &parts.identities, &access.limits);
+    let endpoints = endpoints.serve(endpoint_listeners, shared, &parts.registry).await?;
     let identities = parts.identities.clone();
-    let quotas = config.quotas.control_plane();
     let published = |config: &Config| {
         let (builds, pulls) = pulls::per_account(config);
         config.quotas.published(config.rates, builds, pulls)
@@ -294,7 +294,7 @@ async fn serve(
         endpoint_port: endpoint_addr.port(),
         minimum_idle_seconds: config.minimum_idle_seconds,
         maximum_duration_seconds: config.quotas.maximum_duration_seconds,
-        quotas,
+        limits: access.limits.clone(),
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,

@@ -1,5 +1,5 @@
 //! What other processes on the same records have changed of what this one keeps in memory:
-//! identities, the keys of endpoint tokens, revoked tokens.
+//! identities, the keys of endpoint tokens, revoked tokens, limits.
 //!
 //! It is looked for a few times a second, by one read of four numbers, and not with each request: a
 //! request pays nothing for it. What another process takes away is therefore refused here up to
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_identity::Identities;
-use hearth_records::{Microvms, Shared};
+use hearth_records::{CurrentLimits, Limits, Microvms, Setting, Shared, Versioned};
 use jiff::Timestamp;
 
 use crate::token_keys::SharedTokenKeys;
@@ -27,6 +27,23 @@ pub(crate) struct SharedState {
     pub(crate) tokens: Arc<SharedTokenKeys>,
     /// The version of the revocations that were read; `None` before the first look.
     pub(crate) revocations: Option<u64>,
+    pub(crate) limits: CurrentLimits,
+    /// The version of the limits.
+    pub(crate) limits_version: u64,
+}
+
+/// Puts the limits of this process's configuration in force, for all processes; their version.
+pub(crate) async fn put_limits(shared: &dyn Shared, limits: &Limits) -> anyhow::Result<u64> {
+    let text = serde_json::to_string(limits)?;
+    loop {
+        let Versioned { version, value } = shared.setting(Setting::Limits).await?;
+        if value.as_deref() == Some(&*text) {
+            return Ok(version);
+        }
+        if let Some(version) = shared.write_setting(Setting::Limits, version, &text).await? {
+            return Ok(version);
+        }
+    }
 }
 
 impl SharedState {
@@ -39,6 +56,13 @@ impl SharedState {
             let revoked = self.microvms.token_revocations().await?;
             self.tokens.keys().revoke_all(revoked, Timestamp::now().as_second());
             self.revocations = Some(versions.revocations);
+        }
+        if versions.limits != self.limits_version {
+            let Versioned { version, value } = self.shared.setting(Setting::Limits).await?;
+            if let Some(text) = value {
+                self.limits.set(serde_json::from_str(&text)?);
+            }
+            self.limits_version = version;
         }
         Ok(())
     }
@@ -68,7 +92,7 @@ mod tests {
     use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, PortSpecification};
     use hearth_auth::{Claims, TokenError, TokenKind};
     use hearth_records::testing::{MemoryRecords, settings};
-    use hearth_records::{Actor, MicrovmRecord, NodeId};
+    use hearth_records::{Actor, LogQuotas, MicrovmRecord, NodeId, Quotas};
     use hearth_store_sqlite::Store;
 
     use super::*;
@@ -84,7 +108,8 @@ mod tests {
         }
     }
 
-    async fn process(records: &Arc<MemoryRecords>) -> SharedState {
+    /// A process, and its data directory.
+    async fn process(records: &Arc<MemoryRecords>) -> (SharedState, tempfile::TempDir) {
         let identities = Identities::open(Arc::new(Store::temporary().await.unwrap()), Vec::new());
         let directory = tempfile::tempdir().unwrap();
         let node = NodeId::from_stored(directory.path().to_str().unwrap());
@@ -95,9 +120,11 @@ mod tests {
             identities: Arc::new(identities.await.unwrap()),
             tokens: Arc::new(file.share(records.clone(), &node).await.unwrap()),
             revocations: None,
+            limits: CurrentLimits::default(),
+            limits_version: put_limits(&**records, &Limits::default()).await.unwrap(),
         };
         state.look().await.unwrap();
-        state
+        (state, directory)
     }
 
     #[tokio::test]
@@ -108,7 +135,7 @@ mod tests {
         let node = NodeId::from_stored("one");
         let record = MicrovmRecord::pending(account, image, ImageVersion::FIRST, settings(), node);
         records.put(record.clone(), None);
-        let (one, mut other) = (process(&records).await, process(&records).await);
+        let ((one, _one), (mut other, _other)) = (process(&records).await, process(&records).await);
         let token = one.tokens.keys().issue(&claims(&record.id)).unwrap();
         assert!(other.tokens.keys().open(&token).is_ok(), "both have the same keys");
 
@@ -118,5 +145,21 @@ mod tests {
         assert_eq!(other.tokens.keys().open(&token).err(), Some(TokenError::Revoked));
         let new = one.tokens.keys().issue(&Claims { revocations: 1, ..claims(&record.id) }).unwrap();
         assert!(other.tokens.keys().open(&new).is_ok());
+    }
+
+    #[tokio::test]
+    async fn limits_are_those_of_the_process_that_started_last() {
+        let records = Arc::new(MemoryRecords::default());
+        let (mut one, mut other) = (process(&records).await, process(&records).await);
+        let quotas = Quotas { images: 7, ..Quotas::default() };
+        let logs = LogQuotas { groups: Some(3), ..LogQuotas::default() };
+        put_limits(&*records, &Limits { quotas, logs }).await.unwrap();
+        for (process, _) in [&mut one, &mut other] {
+            process.look().await.unwrap();
+            assert_eq!(process.limits.get(), Limits { quotas, logs });
+        }
+        let version = records.versions().await.unwrap().limits;
+        let same = put_limits(&*records, &Limits { quotas, logs }).await.unwrap();
+        assert_eq!(same, version, "a start without another configuration changes nothing");
     }
 }

@@ -33,7 +33,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
-use hearth_records::{LogQuota, LogQuotas, LogRights};
+use hearth_records::{CurrentLimits, LogQuota, LogRights};
 use tokio::sync::{Semaphore, watch};
 
 use readers::Readers;
@@ -117,7 +117,7 @@ pub struct Store {
     path: Arc<Path>,
     /// Retention of log groups that output makes.
     log_retention_days: Option<u32>,
-    log_quotas: LogQuotas,
+    limits: CurrentLimits,
     /// Without them nothing is written on anybody's behalf.
     log_rights: Option<Arc<dyn LogRights>>,
     writer: Writer,
@@ -171,7 +171,7 @@ impl Store {
             recent: RecentMicrovms::new(),
             changed: watch::Sender::new(()),
             log_retention_days: None,
-            log_quotas: LogQuotas::default(),
+            limits: CurrentLimits::default(),
             log_rights: None,
             _directory: directory,
         })
@@ -184,8 +184,8 @@ impl Store {
     }
 
     /// The same store with limits for each account's log groups.
-    pub fn with_log_quotas(self, log_quotas: LogQuotas) -> Self {
-        Self { log_quotas, ..self }
+    pub fn with_limits(self, limits: CurrentLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The same store; output is written on behalf of those who may.

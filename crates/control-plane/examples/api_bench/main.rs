@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hearth_control_plane::Rates;
-use hearth_records::Quotas;
+use hearth_records::{Limits, Quotas};
 use hearth_store_sqlite::Store;
 
 use crate::load::Round;
@@ -114,7 +114,8 @@ async fn main() {
         let store = Store::open_for_a_bench(&directory.path().join(format!("{size}.db"))).await.unwrap();
         let api = Api::start_on(store, |config| {
             config.rates = Rates { get_microvm: 0, ..Rates::default() };
-            config.quotas = Quotas { memory_mib: u64::MAX >> 1, ..Quotas::default() };
+            let quotas = Quotas { memory_mib: u64::MAX >> 1, ..Quotas::default() };
+            config.limits.set(Limits { quotas, ..Limits::default() });
         })
         .await;
         let begin = std::time::Instant::now();

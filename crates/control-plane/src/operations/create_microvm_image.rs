@@ -89,7 +89,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     let new = Building { image, version, build };
     let answer = to_json(&shown);
     let token = client_token(&call.caller().account, NAMED, token, &request, &answer);
-    let (store, quotas) = (&context.services.store, &context.config.quotas);
+    let (store, quotas) = (&context.services.store, &context.quotas());
     match store.insert_image(&new, Some(&actor(&call)), token, quotas).await? {
         InsertedImage::Inserted => {
             context.services.image_builder.start(new);

@@ -113,7 +113,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
             return Err(no_active_version(&record.image_arn, request.image_version.as_deref()));
         }
         InsertedMicrovm::QuotaExceeded(quota) => {
-            return Err(quota_exceeded(quota, &context.config.quotas));
+            return Err(quota_exceeded(quota, &context.quotas()));
         }
         InsertedMicrovm::Token(claim) => replay(claim)?.unwrap_or(answer),
     };
@@ -131,8 +131,8 @@ async fn insert(
     let sealed = payload.map(seal).transpose();
     let sealed =
         sealed.map_err(|error| Error::failed("the payload of a run hook could not be sealed", &error))?;
-    let (store, quotas) = (&context.services.store, &context.config.quotas);
-    Ok(store.insert_microvm(record, sealed.as_deref(), Some(actor), token, quotas).await?)
+    let (store, quotas) = (&context.services.store, context.quotas());
+    Ok(store.insert_microvm(record, sealed.as_deref(), Some(actor), token, &quotas).await?)
 }
 
 /// The time that the microVM may live: at most 8 hours on the service, a setting here. Whoever does

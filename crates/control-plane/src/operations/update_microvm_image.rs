@@ -66,7 +66,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
         .await?;
     context.services.image_builder.check_room(&arn.account).await?;
 
-    let (builder, actor, quotas) = (&context.services.image_builder, actor(&call), &context.config.quotas);
+    let (builder, actor, quotas) = (&context.services.image_builder, actor(&call), &context.quotas());
     loop {
         let was = store.image(&arn).await?.ok_or_else(|| image_not_found(&arn))?;
         let (number, now) = (ImageVersion(was.last_version.0 + 1), Timestamp::now());

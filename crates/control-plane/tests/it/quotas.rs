@@ -4,7 +4,7 @@ use hearth_api::MicrovmState;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{ACCOUNT, Api, Reply, configuration, image_arn, with};
+use crate::support::{ACCOUNT, Api, Reply, configuration, image_arn, limit, with};
 
 fn assert_exceeded(reply: &Reply, sentence: &str) {
     assert_eq!(
@@ -24,8 +24,8 @@ async fn create(api: &Api, name: &str) -> Reply {
 #[tokio::test]
 async fn images_and_versions_are_counted() {
     let api = Api::start_with(|config| {
-        config.quotas.images = 1;
-        config.quotas.versions_per_image = 2;
+        limit(config, |quotas| quotas.images = 1);
+        limit(config, |quotas| quotas.versions_per_image = 2);
     })
     .await;
     api.built_image("app", |_| ()).await;
@@ -42,7 +42,7 @@ async fn images_and_versions_are_counted() {
 
 #[tokio::test]
 async fn builds_that_have_not_ended_are_counted() {
-    let api = Api::start_with(|config| config.quotas.concurrent_builds = 0).await;
+    let api = Api::start_with(|config| limit(config, |quotas| quotas.concurrent_builds = 0)).await;
     assert_exceeded(&create(&api, "app").await, "maximum number of concurrent builds (0)");
     assert_eq!(api.get("microvm-images").await.body["items"], json!([]));
 }
@@ -79,7 +79,7 @@ async fn what_images_and_layer_caches_take_on_the_disk_is_counted() {
 
 #[tokio::test]
 async fn memory_is_counted_until_a_microvm_has_ended() {
-    let api = Api::start_with(|config| config.quotas.memory_mib = 4096).await;
+    let api = Api::start_with(|config| limit(config, |quotas| quotas.memory_mib = 4096)).await;
     api.built_image("app", |_| ()).await;
     api.recorded_microvm(MicrovmState::Suspended).await;
     api.recorded_microvm(MicrovmState::Terminated).await;

@@ -23,8 +23,8 @@ use hearth_image_builder::{
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{
-    BuildRecord, Building, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings,
-    Microvms as _, Owner, Quotas,
+    BuildRecord, Building, CurrentLimits, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord,
+    MicrovmSettings, Microvms as _, Owner, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -117,6 +117,13 @@ impl Endpoints for FakeEndpoints {
     }
 }
 
+/// Changes the quotas that a server is to have.
+pub(crate) fn limit(config: &ControlPlaneConfig, change: impl FnOnce(&mut Quotas)) {
+    let mut limits = config.limits.get();
+    change(&mut limits.quotas);
+    config.limits.set(limits);
+}
+
 impl Api {
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
@@ -183,7 +190,7 @@ impl Api {
             maximum_duration_seconds: 28_800,
             lenient_image_names: false,
             any_architecture: false,
-            quotas: Quotas::default(),
+            limits: CurrentLimits::default(),
             rates: Rates::default(),
             minimum_available_memory_mib: 0,
         };

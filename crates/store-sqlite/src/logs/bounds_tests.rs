@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hearth_api::{AccountId, Timestamp};
 use hearth_records::{
-    CreatedLogStream, Error, EventOrder, LogPosition, LogQuery, LogQuota, LogQuotas, LogStreamRecord,
-    LogSweep, StreamOrder, StreamPosition, StreamQuery,
+    CreatedLogStream, CurrentLimits, Error, EventOrder, Limits, LogPosition, LogQuery, LogQuota, LogQuotas,
+    LogStreamRecord, LogSweep, StreamOrder, StreamPosition, StreamQuery,
 };
 
 use super::*;
@@ -22,7 +22,10 @@ fn lines(count: usize, bytes: usize) -> Vec<(Timestamp, String)> {
 }
 
 async fn with_quotas(quotas: LogQuotas) -> Store {
-    Store::temporary().await.unwrap().with_log_quotas(quotas)
+    Store::temporary()
+        .await
+        .unwrap()
+        .with_limits(CurrentLimits::new(Limits { logs: quotas, ..Limits::default() }))
 }
 
 async fn step(store: &Store, account: &AccountId, what: LogSweep) -> bool {

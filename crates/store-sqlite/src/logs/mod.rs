@@ -49,7 +49,7 @@ impl Logs for Store {
     ) -> Recorded<bool> {
         self.room()?;
         let (account, name, tags, quotas) =
-            (account.clone(), name.to_owned(), to_json(tags), self.log_quotas);
+            (account.clone(), name.to_owned(), to_json(tags), self.limits.get().logs);
         self.write(Durability::Disk, move |tx| groups::create(tx, &quotas, &account, &name, &tags)).await
     }
 
@@ -61,7 +61,7 @@ impl Logs for Store {
     ) -> Recorded<CreatedLogStream> {
         self.room()?;
         let (account, group, stream, quotas) =
-            (account.clone(), group.to_owned(), stream.to_owned(), self.log_quotas);
+            (account.clone(), group.to_owned(), stream.to_owned(), self.limits.get().logs);
         self.write(Durability::Disk, move |tx| groups::create_stream(tx, &quotas, &account, &group, &stream))
             .await
     }
@@ -126,7 +126,7 @@ impl Logs for Store {
             lines: lines.to_vec(),
             progress: progress.map(|(microvm, position)| (microvm.clone(), position)),
         };
-        let (quotas, retention_days) = (self.log_quotas, self.log_retention_days);
+        let (quotas, retention_days) = (self.limits.get().logs, self.log_retention_days);
         self.write_bulk(Durability::Process, move |tx| output.append(tx, &quotas, retention_days)).await
     }
 
@@ -157,7 +157,7 @@ impl Logs for Store {
     ) -> Recorded<Found<()>> {
         self.room()?;
         let (account, group, stream, events, quotas) =
-            (account.clone(), group.to_owned(), stream.to_owned(), events.to_vec(), self.log_quotas);
+            (account.clone(), group.to_owned(), stream.to_owned(), events.to_vec(), self.limits.get().logs);
         self.write_bulk(Durability::Process, move |tx| {
             append::put(tx, &quotas, (&account, &group, &stream), &events)
         })
@@ -220,7 +220,7 @@ impl Logs for Store {
         now: Timestamp,
         maximum_group_bytes: Option<u64>,
     ) -> Recorded<bool> {
-        let (account, quotas) = (account.clone(), self.log_quotas);
+        let (account, quotas) = (account.clone(), self.limits.get().logs);
         let find = move |connection: &Connection| {
             sweep::find(connection, &account, what, now, maximum_group_bytes, &quotas)
         };

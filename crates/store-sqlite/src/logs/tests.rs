@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use hearth_api::{AccountId, Timestamp};
 use hearth_log_writer::LogWriter;
 use hearth_records::{
-    Error, EventOrder, Found, LogDestination, LogPage, LogPosition, LogQuery, LogQuota, LogSweep, Logs as _,
-    MissingLog,
+    CurrentLimits, Error, EventOrder, Found, Limits, LogDestination, LogPage, LogPosition, LogQuery,
+    LogQuota, LogSweep, Logs as _, MissingLog,
 };
 
 use crate::Store;
@@ -315,7 +315,10 @@ async fn nothing_is_written_to_a_named_group_without_the_right_to() {
 #[tokio::test]
 async fn an_account_has_so_many_groups_and_bytes_and_no_more() {
     let quotas = hearth_records::LogQuotas { groups: Some(2), streams: None, bytes: Some(10_000) };
-    let store = Store::temporary().await.unwrap().with_log_quotas(quotas);
+    let store = Store::temporary()
+        .await
+        .unwrap()
+        .with_limits(CurrentLimits::new(Limits { logs: quotas, ..Limits::default() }));
     let other = AccountId::from_stored("222222222222");
     let make = async |account: &AccountId, name: &str| {
         store.create_log_group(account, name, &BTreeMap::default()).await

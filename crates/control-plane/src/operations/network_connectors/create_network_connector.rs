@@ -68,7 +68,7 @@ async fn run(context: &Context, call: Call) -> Outcome {
     let inserted = context
         .services
         .store
-        .insert_network_connector(&connector, Some(&actor(&call)), token, now, &context.config.quotas)
+        .insert_network_connector(&connector, Some(&actor(&call)), token, now, &context.quotas())
         .await?;
     let answer = match inserted {
         InsertedNetworkConnector::Inserted => answer,
@@ -77,7 +77,7 @@ async fn run(context: &Context, call: Call) -> Outcome {
             return Err(conflict(message));
         }
         InsertedNetworkConnector::QuotaExceeded(quota) => {
-            return Err(quota_exceeded(quota, &context.config.quotas));
+            return Err(quota_exceeded(quota, &context.quotas()));
         }
         InsertedNetworkConnector::Token(claim) => first_answer(claim)?.unwrap_or(answer),
     };

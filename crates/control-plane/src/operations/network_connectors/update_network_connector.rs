@@ -52,7 +52,7 @@ async fn run(context: &Context, call: Call, named: NamedConnector) -> Outcome {
         context.authorize_pass_role(&call, role, &arn.to_string())?;
     }
     check_state(&connector, now)?;
-    let (actor, quotas) = (actor(&call), &context.config.quotas);
+    let (actor, quotas) = (actor(&call), &context.quotas());
     loop {
         let changed = change(&connector, &request, now)?;
         let answer = to_json(&views::updated(&changed, now));

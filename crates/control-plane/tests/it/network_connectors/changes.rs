@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{NEVER, ROLE, call, connector_arn, create, get, record, recorded, refusal, request, vpc, wait};
-use crate::support::{Api, with};
+use crate::support::{Api, limit, with};
 
 #[tokio::test]
 async fn an_update_without_changes_says_so() {
@@ -198,8 +198,8 @@ async fn deleting_answers_deleting_and_then_the_connector_is_gone() {
 #[tokio::test]
 async fn an_account_has_so_many_connectors_and_a_connector_so_many_versions() {
     let api = Api::start_with(|config| {
-        config.quotas.network_connectors = 1;
-        config.quotas.versions_per_network_connector = 1;
+        limit(config, |quotas| quotas.network_connectors = 1);
+        limit(config, |quotas| quotas.versions_per_network_connector = 1);
     })
     .await;
     let id = recorded(&api, "vpc", 2000, None).await;
