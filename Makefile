@@ -34,11 +34,12 @@ quickstart: build
 test: build unit e2e
 
 # As root, for namespaces and guests. The dev profile compiles in a quarter of the time of the
-# release profile, and checks for overflows; more threads than CPUs, as many tests wait. Examples
-# are compiled by lint, and no comment has code to test.
+# release profile, and checks for overflows. Examples are compiled by lint, and no comment has
+# code to test.
 unit:
-	cargo test --locked --workspace --tests --no-run
-	$(SUDO) env "PATH=$$PATH" RUST_TEST_THREADS=4 cargo test --locked --workspace --tests
+	mkdir -p $(TARGET_DIR)
+	cargo test --locked --workspace --tests --no-run --message-format=json-render-diagnostics >$(TARGET_DIR)/unit-tests.json
+	$(SUDO) env "PATH=$$PATH" python3 scripts/unit.py $(TARGET_DIR)/unit-tests.json
 
 e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
