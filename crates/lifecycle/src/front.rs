@@ -84,10 +84,15 @@ impl Front {
         }
     }
 
+    /// What ends a supervisor whatever the machine says.
     pub(crate) fn note_stop(&mut self, event: &Event) {
         match event {
             Event::Shutdown => self.stopping = Some(Stop::Suspend),
             Event::Leave => self.stopping = Some(Stop::Leave),
+            Event::Disowned => {
+                self.let_go = Some(LetGo::Destroy);
+                self.cut.cancel();
+            }
             _ => {}
         }
     }

@@ -35,11 +35,16 @@ impl Registry {
             // It may have been recorded a moment ago, and is handed over in the next.
             tokio::time::sleep(HANDOVER).await;
         }
+        let _turn = self.turn(id).await;
         if self.knows(id) {
             return self.request(id, Event::Terminate, actor).await.or_else(|refusal| match refusal {
                 Refusal::Terminated => Ok(()),
                 other => Err(other),
             });
+        }
+        let Some(record) = self.recorded(id).await? else { return Ok(()) };
+        if record.state == MicrovmState::Terminated {
+            return Ok(());
         }
         let origin = Origin::api(actor);
         let Some(record) = self.ending(record, Reason::Success, &origin).await else {

@@ -88,7 +88,7 @@ impl Machine {
             Event::SuspendedTooLong if self.phase == Phase::Suspended => {
                 self.terminate(&Reason::LifetimeOver)
             }
-            Event::Idle(_) | Event::SuspendedTooLong | Event::Leave => Decision::Ignore,
+            Event::Idle(_) | Event::SuspendedTooLong | Event::Leave | Event::Disowned => Decision::Ignore,
             Event::MaximumDuration => self.terminate(&Reason::LifetimeOver),
             Event::StepDone => self.on_step_done(),
             Event::StepFailed(failure) => self.on_step_failed(failure),

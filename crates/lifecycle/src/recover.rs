@@ -130,8 +130,9 @@ pub async fn find(registry: &Arc<Registry>) -> hearth_records::Result<Recovery> 
 /// Takes a suspended microVM over from whichever node has it; its files must be here. False when it
 /// is not suspended, or somebody else was faster.
 pub async fn take_over(registry: &Arc<Registry>, id: &MicrovmId) -> hearth_records::Result<bool> {
+    let _turn = registry.turn(id).await;
     let Some(record) = registry.host().records.microvms.microvm(id).await? else { return Ok(false) };
-    if record.phase != Phase::Suspended || registry.knows(id) && record.owner.node == registry.host().node {
+    if record.phase != Phase::Suspended || !registry.disown(&record).await {
         return Ok(false);
     }
     let Some(mut found) = look(registry.clone(), record).await else { return Ok(false) };

@@ -1,6 +1,7 @@
 //! The way in: finds the supervisor of a microVM and passes requests on.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ const WAKE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two attempts to read or write a record that a microVM cannot go on without.
 pub(crate) const READ_PAUSE: Duration = Duration::from_secs(1);
 
+/// Microvms that nobody drives are taken charge of side by side, unless they have the same of
+/// these.
+const TURNS: usize = 64;
+
 /// What a registry needs.
 #[derive(Debug)]
 pub struct RegistryConfig {
@@ -52,6 +57,7 @@ pub struct RegistryConfig {
 pub struct Registry {
     host: SharedHost,
     pub(crate) entries: RwLock<HashMap<MicrovmId, Entry>>,
+    turns: [tokio::sync::Mutex<()>; TURNS],
     pub(crate) tasks: TaskTracker,
 }
 
@@ -86,6 +92,7 @@ impl Registry {
                 sealing,
             }),
             entries: RwLock::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             tasks: TaskTracker::new(),
         })
     }
@@ -101,6 +108,26 @@ impl Registry {
     ) {
         let origin = Origin::of(Cause::Host);
         self.supervise(record, guest, Machine::found(phase), first, origin);
+    }
+
+    /// For whoever takes charge of a microVM that nobody drives, from the look at its record to the
+    /// supervisor: of two, one would change the record and the other drive it.
+    pub(crate) async fn turn(&self, id: &MicrovmId) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        self.turns[hasher.finish() as usize % TURNS].lock().await
+    }
+
+    /// Ends a supervisor whose microVM has another owner; true if there was none, or it has ended.
+    pub(crate) async fn disown(&self, record: &MicrovmRecord) -> bool {
+        let Some(entry) = self.entry(&record.id) else { return true };
+        if record.owner.node == self.host.node {
+            return false;
+        }
+        // A closed channel means that it has ended already.
+        let _ = entry.messages_tx.send(Event::Disowned.into()).await;
+        entry.messages_tx.closed().await;
+        true
     }
 
     /// Reserves what a VMM holds that an earlier server left and that could not be ended.

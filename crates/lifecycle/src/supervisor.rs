@@ -171,7 +171,7 @@ impl Supervisor {
                         // The asker may have gone away; the event counts all the same.
                         let _ = verdict_tx.send(verdict);
                     }
-                    if front.stopping.is_some() {
+                    if front.stopping.is_some() || front.let_go.is_some() {
                         return Some(event.into());
                     }
                 }

@@ -48,6 +48,8 @@ pub enum Event {
     Unsuspended,
     /// The service is being stopped; what runs goes on and waits for its successor.
     Leave,
+    /// Somebody else is the owner of the microVM; nothing is written any more.
+    Disowned,
 }
 
 impl Event {
@@ -72,7 +74,7 @@ impl Event {
             Self::Idle(_) => Cause::Idle,
             Self::SuspendedTooLong => Cause::SuspendedTooLong,
             Self::MaximumDuration => Cause::Lifetime,
-            Self::StepDone => return None,
+            Self::StepDone | Self::Disowned => return None,
             Self::StepFailed(Failure::Undone(reason) | Failure::Fatal(reason)) => match reason {
                 Reason::HookFailed { .. } => Cause::Hook,
                 Reason::AppEnded { .. } => Cause::AppExit,

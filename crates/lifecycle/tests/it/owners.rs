@@ -82,3 +82,23 @@ async fn a_server_leaves_the_microvms_of_others_alone() {
     assert!(!restarted.knows(&id));
     assert_eq!(world.record(&id).await, others);
 }
+
+#[tokio::test]
+async fn what_goes_from_node_to_node_is_driven_by_the_last() {
+    let world = World::new().await;
+    let id = world.running(Some(WAKES)).await;
+    world.registry.suspend(&id, None).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    let (other, _vmm) = world.beside("another");
+    for _ in 0..2 {
+        // The one that had it does not know yet that it has it no more.
+        for node in [&other, &world.registry] {
+            assert!(hearth_lifecycle::recover::take_over(node, &id).await.unwrap());
+            node.ensure_running(&id).await.unwrap();
+            assert!(!hearth_lifecycle::recover::take_over(node, &id).await.unwrap(), "it runs");
+            node.suspend(&id, None).await.unwrap();
+            world.wait_for(&id, MicrovmState::Suspended).await;
+            assert!(!hearth_lifecycle::recover::take_over(node, &id).await.unwrap(), "it has it");
+        }
+    }
+}

@@ -23,6 +23,11 @@ impl World {
         (Registry::new(config), vmm)
     }
 
+    /// The data directory.
+    pub(crate) fn root(&self) -> &std::path::Path {
+        self.files.root()
+    }
+
     /// Writes into a record what nobody would have written in a test.
     pub(crate) async fn rewrite(&self, id: &MicrovmId, change: impl FnOnce(&mut MicrovmRecord)) {
         let was = self.record(id).await;

@@ -1,20 +1,16 @@
 //! A registry on an in-memory database, the fake driver, and an agent that answers
 //! inside this process.
 
-use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hearth_api::{
     AccountId, Architecture, BuildId, BuildState, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
     ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
 };
-use hearth_guest::{
-    Artefacts, Egress, GuestFactory, GuestNetwork, GuestPlan, KernelModules, Limits, Networks, RootDisk,
-    UidPool,
-};
+use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Limits, RootDisk, UidPool};
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
@@ -25,11 +21,12 @@ use hearth_records::{
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
+use hearth_vmm::SnapshotTarget;
 use hearth_vmm::fake::FakeVmm;
-use hearth_vmm::{GuestChannel, NetworkInterface, SnapshotTarget};
 use tokio::sync::watch;
 
 use crate::agent::{HookScript, PastAgent, TestAgent};
+use crate::networks::TestNetworks;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const MEMORY_MIB: u32 = 1;
@@ -37,11 +34,6 @@ const MEMORY_MIB: u32 = 1;
 /// An idle policy that nothing in a test waits for, but traffic wakes.
 pub(crate) const WAKES: IdlePolicy =
     IdlePolicy { max_idle_duration_seconds: 600, suspended_duration_seconds: 600, auto_resume_enabled: true };
-
-/// The node of all worlds.
-fn node() -> NodeId {
-    NodeId::from_stored("node")
-}
 
 pub(crate) struct World {
     pub(crate) store: Store,
@@ -69,54 +61,9 @@ pub(crate) struct World {
     pub(crate) flooded: Arc<AtomicUsize>,
     config: Box<dyn Fn() -> RegistryConfig>,
     arn: ImageArn,
-    directory: tempfile::TempDir,
-}
-
-#[derive(Debug)]
-struct TestNetworks {
-    used: Arc<AtomicUsize>,
-    egresses: Arc<Mutex<Vec<Egress>>>,
-    agent: TestAgent,
-    flooding: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-struct TestNetwork {
-    used: Arc<AtomicUsize>,
-    agent: TestAgent,
-}
-
-#[async_trait]
-impl Networks for TestNetworks {
-    async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
-        self.used.fetch_add(1, Ordering::SeqCst);
-        self.egresses.lock().unwrap().push(egress);
-        let agent = TestAgent { floods: self.flooding.load(Ordering::SeqCst), ..self.agent.clone() };
-        Ok(Box::new(TestNetwork { used: self.used.clone(), agent }))
-    }
-
-    async fn adopt(&self, _: Option<u32>, _: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
-        Ok(Box::new(TestNetwork { used: self.used.clone(), agent: self.agent.clone() }))
-    }
-}
-
-#[async_trait]
-impl GuestNetwork for TestNetwork {
-    fn namespace(&self) -> Option<Arc<OwnedFd>> {
-        None
-    }
-
-    fn take_interfaces(&mut self) -> Vec<NetworkInterface> {
-        Vec::new()
-    }
-
-    fn channel(&self) -> Arc<dyn GuestChannel> {
-        Arc::new(self.agent.clone())
-    }
-
-    async fn release(self: Box<Self>) {
-        self.used.fetch_sub(1, Ordering::SeqCst);
-    }
+    root: PathBuf,
+    /// Goes with the world, if it is the world's own.
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl World {
@@ -135,14 +82,21 @@ impl World {
     }
 
     async fn with_hooks(image_hooks: serde_json::Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let world = Self::at(directory.path(), "node").await;
+        world.insert_image(image_hooks).await;
+        Self { _directory: Some(directory), ..world }
+    }
+
+    /// A node on the records and files that are at `root`.
+    pub(crate) async fn at(root: &Path, node: &str) -> Self {
         let hooks = Arc::default();
         let past_agent = Arc::default();
         let silent = Arc::default();
         let unheard = Arc::default();
         let flooding: Arc<AtomicBool> = Arc::default();
         let flooded = Arc::default();
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::temporary().await.unwrap();
+        let store = Store::open_for_a_bench(&root.join("hearth.db")).await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
         let networks = Arc::new(AtomicUsize::new(0));
         let egresses = Arc::default();
@@ -167,14 +121,14 @@ impl World {
             }),
             artefacts: Artefacts::for_tests(),
             uids: UidPool::new(100_000),
-            run_root: directory.path().join("run"),
+            run_root: root.join("run").join(node),
             endings: hearth_guest::Endings::default(),
         };
-        let files = Files::new(directory.path());
+        let files = Files::new(root);
         let config: Box<dyn Fn() -> RegistryConfig> = {
-            let (store, guests, files) = (store.clone(), guests.clone(), files.clone());
+            let (store, files, node) = (store.clone(), files.clone(), NodeId::from_stored(node));
             Box::new(move || RegistryConfig {
-                node: node(),
+                node: node.clone(),
                 records: Records::all_in(Arc::new(store.clone())),
                 guests: guests.clone(),
                 files: files.clone(),
@@ -185,7 +139,7 @@ impl World {
         };
         let registry = Registry::new(config());
         let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
-        let world = Self {
+        Self {
             store,
             vmm,
             registry,
@@ -202,10 +156,9 @@ impl World {
             flooded,
             config,
             arn,
-            directory,
-        };
-        world.insert_image(&guests, image_hooks).await;
-        world
+            root: root.to_owned(),
+            _directory: None,
+        }
     }
 
     /// What a registry of this world is made with.
@@ -226,7 +179,7 @@ impl World {
     }
 
     pub(crate) fn run_dir(&self, id: &MicrovmId) -> std::path::PathBuf {
-        self.directory.path().join("run").join(id.as_str())
+        self.root.join("run").join(self.registry.id().as_str()).join(id.as_str())
     }
 
     /// A registry as after a restart of the service.
@@ -237,7 +190,8 @@ impl World {
     }
 
     /// An image with a real (tiny) base snapshot, made by the fake driver.
-    async fn insert_image(&self, guests: &GuestFactory, hooks: serde_json::Value) {
+    async fn insert_image(&self, hooks: serde_json::Value) {
+        let guests = self.config().guests;
         let files = self.files.image(&self.arn, ImageVersion::FIRST);
         std::fs::create_dir_all(&files.snapshot).unwrap();
         std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
@@ -372,8 +326,13 @@ impl World {
             ..settings()
         };
         let account = AccountId::from_stored("000000000000");
-        let mut record =
-            MicrovmRecord::pending(account, self.arn.clone(), ImageVersion::FIRST, settings, node());
+        let mut record = MicrovmRecord::pending(
+            account,
+            self.arn.clone(),
+            ImageVersion::FIRST,
+            settings,
+            self.registry.id().clone(),
+        );
         record.started_at = started_at;
         let sealed = payload.map(|payload| self.registry.seal_payload(&record.id, payload).unwrap());
         self.store.insert_microvm(&record, sealed.as_deref(), None, None, &Quotas::default()).await.unwrap();
@@ -390,6 +349,6 @@ impl World {
     pub(crate) fn assert_released(&self, id: &MicrovmId) {
         assert!(self.vmm.vm(id.as_str()).is_none(), "a VM is left");
         assert_eq!(self.networks.load(Ordering::SeqCst), 0, "a network is left");
-        assert!(!self.directory.path().join("run").join(id.as_str()).exists(), "a run directory is left");
+        assert!(!self.run_dir(id).exists(), "a run directory is left");
     }
 }

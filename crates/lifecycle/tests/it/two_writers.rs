@@ -16,9 +16,9 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::support::{WAKES, World};
 
-const MICROVMS: usize = 50;
+pub(crate) const MICROVMS: usize = 50;
 /// Drivers at a time.
-const HANDS: u64 = 16;
+pub(crate) const HANDS: u64 = 16;
 
 #[derive(Clone)]
 struct Node {
@@ -26,37 +26,42 @@ struct Node {
     vmm: Arc<FakeVmm>,
 }
 
-/// One who does things at random; the requests that were granted, by kind.
-async fn drive(nodes: [Node; 2], ids: Arc<Vec<MicrovmId>>, seed: u64, over: Arc<AtomicBool>) -> Vec<Granted> {
+/// One who does things at random; the requests that were granted.
+pub(crate) async fn drive(
+    nodes: Vec<Arc<Registry>>,
+    ids: Arc<Vec<MicrovmId>>,
+    seed: u64,
+    over: Arc<AtomicBool>,
+) -> Vec<Granted> {
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let mut granted = Vec::new();
     while !over.load(Ordering::SeqCst) {
-        let node = &nodes[random.random_range(0..2)];
+        let node = &nodes[random.random_range(0..nodes.len())];
         let id = &ids[random.random_range(0..ids.len())];
         let request_id = format!("{seed}-{}", granted.len());
         let actor = Some(Actor { principal: "somebody".to_owned(), request_id: request_id.clone() });
         let done = match random.random_range(0..100) {
             0..40 => {
-                let _ = recover::take_over(&node.registry, id).await.unwrap();
+                let _ = recover::take_over(node, id).await.unwrap();
                 None
             }
-            40..65 => node.registry.suspend(id, actor).await.is_ok().then_some("suspend"),
-            65..85 => node.registry.resume(id, actor).await.is_ok().then_some("resume"),
+            40..65 => node.suspend(id, actor).await.is_ok().then_some("suspend"),
+            65..85 => node.resume(id, actor).await.is_ok().then_some("resume"),
             85..99 => {
-                let waking = node.registry.ensure_running(id);
-                let _ = tokio::time::timeout(Duration::from_millis(50), waking).await;
+                let _ = tokio::time::timeout(Duration::from_millis(50), node.ensure_running(id)).await;
                 None
             }
-            _ => node.registry.terminate(id, actor).await.is_ok().then_some("terminate"),
+            _ => node.terminate(id, actor).await.is_ok().then_some("terminate"),
         };
-        granted.extend(done.map(|what| Granted { what, id: id.clone(), request_id }));
+        granted.extend(done.map(|what| Granted { what: what.to_owned(), id: id.clone(), request_id }));
         tokio::time::sleep(Duration::from_millis(random.random_range(0..4))).await;
     }
     granted
 }
 
-struct Granted {
-    what: &'static str,
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct Granted {
+    what: String,
     id: MicrovmId,
     request_id: String,
 }
@@ -76,9 +81,14 @@ async fn watch(nodes: [Node; 2], ids: Arc<Vec<MicrovmId>>, over: Arc<AtomicBool>
     looks
 }
 
+/// `HEARTH_TWO_WRITERS_SECONDS`, or a few.
+pub(crate) fn duration() -> Duration {
+    let seconds = std::env::var("HEARTH_TWO_WRITERS_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(5))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_two_nodes_one_has_a_microvm_at_a_time() {
-    let seconds = std::env::var("HEARTH_TWO_WRITERS_SECONDS").ok().and_then(|text| text.parse().ok());
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let world = World::new().await;
@@ -92,9 +102,12 @@ async fn of_two_nodes_one_has_a_microvm_at_a_time() {
     let (ids, over) = (Arc::new(ids), Arc::new(AtomicBool::new(false)));
     let watching = tokio::spawn(watch(nodes.clone(), ids.clone(), over.clone()));
     let hands: Vec<_> = (0..HANDS)
-        .map(|hand| tokio::spawn(drive(nodes.clone(), ids.clone(), seed ^ hand, over.clone())))
+        .map(|hand| {
+            let nodes = nodes.iter().map(|node| node.registry.clone()).collect();
+            tokio::spawn(drive(nodes, ids.clone(), seed ^ hand, over.clone()))
+        })
         .collect();
-    tokio::time::sleep(Duration::from_secs(seconds.unwrap_or(5))).await;
+    tokio::time::sleep(duration()).await;
     over.store(true, Ordering::SeqCst);
     let mut granted = Vec::new();
     for hand in hands {
@@ -104,18 +117,22 @@ async fn of_two_nodes_one_has_a_microvm_at_a_time() {
     for node in &nodes {
         node.registry.leave().await;
     }
-    let owners = audit(&world, &nodes, &ids, &granted).await;
+    let runs_at = |id: &MicrovmId| {
+        let runs = |node: &&Node| node.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running());
+        nodes.iter().filter(runs).map(|node| node.registry.id().to_string()).collect()
+    };
+    let owners = audit(&world, &ids, &granted, runs_at).await;
     println!("{} granted, {looks} looks, at the end {owners:?}", granted.len());
     assert!(owners.len() == 2, "both had some: {owners:?}");
 }
 
 /// Events are one line of states without a fork; each request that was granted and changed
 /// something is in it; who runs a microVM is its owner, and the record says that it runs.
-async fn audit(
+pub(crate) async fn audit(
     world: &World,
-    nodes: &[Node; 2],
     ids: &[MicrovmId],
     granted: &[Granted],
+    runs_at: impl Fn(&MicrovmId) -> Vec<String>,
 ) -> BTreeMap<String, usize> {
     let account = AccountId::from_stored("000000000000");
     let mut owners = BTreeMap::new();
@@ -141,11 +158,9 @@ async fn audit(
         } else {
             assert_ne!(record.state, MicrovmState::Terminated, "{id}: {:?}", record.reason);
         }
-        for node in nodes {
-            let runs = node.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running());
-            let is_owner = *node.registry.id() == record.owner.node;
-            assert_eq!(runs, is_owner && record.state == MicrovmState::Running, "{id}: {record:?}");
-        }
+        let runs = record.state == MicrovmState::Running;
+        let expected: Vec<_> = runs.then(|| record.owner.node.to_string()).into_iter().collect();
+        assert_eq!(runs_at(id), expected, "{id}: {record:?}");
         *owners.entry(record.owner.node.to_string()).or_default() += 1;
         let told = |granted: &&Granted| {
             let by = |event: &hearth_records::Event| {
