@@ -13,7 +13,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 import wire
-from harness import HEARTH, REGION
+from harness import ACCOUNT, HEARTH, REGION, wait_until
+from scenario import egress
 from test_authorization import allow, iam, user  # noqa: F401  fixtures
 
 PATH = "/hearth/2026-11-22/events"
@@ -147,3 +148,34 @@ def test_bad_questions_have_an_answer(clients):
         answer = wire.send(clients, "GET", f"{PATH}?{query}")
         assert (answer.status, answer.error) == (400, "ValidationException") and complaint in answer.message, answer
     assert events(clients, resource="nothing")["events"] == []
+
+
+def test_the_story_of_an_image_that_cannot_be_built_and_is_deleted(clients):
+    arn = clients.create_image("untold", "s3://no-such-bucket/app.zip")
+    state, why = clients.wait_built(arn)
+    assert state == "CREATE_FAILED" and why
+    clients.delete_image(arn)
+    found = all_of(clients, arn)
+    told = {part: states([event for event in found if (event["imageVersion"], event["buildId"]) == part])
+            for part in {(event["imageVersion"], event["buildId"]) for event in found}}
+    builds = [of for (_, build), of in told.items() if build]
+    versions = [of for (version, build), of in told.items() if version and not build]
+    assert told[None, None][:2] == [(None, "CREATING"), ("CREATING", "CREATE_FAILED")]
+    assert told[None, None][-1][1] is None, "in the end it is gone"
+    assert len(builds) == 1 and builds[0][0] == (None, "PENDING") and ("FAILED" in {to for _, to in builds[0]})
+    assert len(versions) == 1 and versions[0][0] == (None, "PENDING")
+    causes = [event["cause"] for event in found]
+    assert causes[0] == "API" == causes[-1] and "BUILD" in causes, causes
+    failed = next(event for event in found if event["buildId"] and event["to"] == "FAILED")
+    assert failed["reason"] and failed["principal"] is None
+
+
+def test_the_story_of_a_connector(clients):
+    made = clients.core.create_network_connector(
+        Name="told", Configuration=egress("subnet-1"), OperatorRole=f"arn:aws:iam::{ACCOUNT}:role/operator")
+    arn = made["Arn"]
+    wait_until(lambda: clients.core.get_network_connector(Identifier=arn)["State"] == "ACTIVE", 30, "it is ACTIVE")
+    clients.delete_connector("told")
+    found = all_of(clients, arn)
+    assert states(found)[:2] == [(None, "PENDING"), ("PENDING", "ACTIVE")] and states(found)[-1][1] is None, found
+    assert {event["resourceType"] for event in found} == {"network-connector"}

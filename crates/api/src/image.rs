@@ -156,7 +156,7 @@ pub struct ImageConfiguration {
     pub egress_network_connectors: Option<Vec<String>>,
     /// Wanted architectures.
     pub cpu_configurations: Option<Vec<CpuConfiguration>>,
-    /// Size class.
+    /// Size.
     pub resources: Option<Vec<Resources>>,
     /// `["ALL"]` or nothing.
     pub additional_os_capabilities: Option<Vec<String>>,
@@ -164,16 +164,6 @@ pub struct ImageConfiguration {
     pub hooks: Option<Hooks>,
     /// Environment of the app.
     pub environment_variables: Option<BTreeMap<String, String>>,
-}
-
-impl ImageConfiguration {
-    /// Baseline memory of the size class in MiB; 2048 when not given.
-    pub fn minimum_memory_mib(&self) -> u32 {
-        self.resources
-            .as_ref()
-            .and_then(|list| list.first())
-            .map_or(SizeClass::DEFAULT_MEMORY_MIB, |r| r.minimum_memory_in_mi_b)
-    }
 }
 
 /// Where the zip is (`CodeArtifact` union of the model).
@@ -190,7 +180,7 @@ pub struct CpuConfiguration {
     pub architecture: Architecture,
 }
 
-/// Size class.
+/// Size of a microVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// 512, 1024, 2048, 4096 or 8192 MiB.
@@ -246,44 +236,4 @@ pub struct SnapshotBuild {
     pub code_install_size_in_bytes: Option<u64>,
     /// Bytes that the app changed on disk until the snapshot was taken.
     pub disk_snapshot_size_in_bytes: Option<u64>,
-}
-
-/// A size class of the service: what the guest is given for a baseline of memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SizeClass {
-    /// Baseline in MiB: the name of the class.
-    pub minimum_memory_mib: u32,
-    /// Guest memory in MiB: the peak, four times the baseline.
-    pub peak_memory_mib: u32,
-    /// Guest vCPUs at peak.
-    pub vcpu_count: u8,
-    /// Root disk in bytes.
-    pub disk_bytes: u64,
-}
-
-impl SizeClass {
-    /// Baseline in MiB of an image that asks for none.
-    pub const DEFAULT_MEMORY_MIB: u32 = 2048;
-    /// All classes, smallest first.
-    pub const ALL: [Self; 5] = [
-        Self::of(512, 1, 8),
-        Self::of(1024, 2, 8),
-        Self::of(2048, 4, 8),
-        Self::of(4096, 8, 16),
-        Self::of(8192, 16, 32),
-    ];
-
-    const fn of(minimum_memory_mib: u32, vcpu_count: u8, disk_gib: u64) -> Self {
-        Self {
-            minimum_memory_mib,
-            peak_memory_mib: minimum_memory_mib * 4,
-            vcpu_count,
-            disk_bytes: disk_gib << 30,
-        }
-    }
-
-    /// The class of this baseline.
-    pub fn for_baseline(minimum_memory_mib: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.minimum_memory_mib == minimum_memory_mib)
-    }
 }

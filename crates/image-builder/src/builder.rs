@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hearth_api::{SizeClass, SnapshotBuild};
+use hearth_api::SnapshotBuild;
 use hearth_guest::GuestFactory;
-use hearth_records::{AppRecord, BuildRecord, Building, ImageVersionRecord, NodeId, Records};
+use hearth_records::{AppRecord, BuildRecord, Building, ImageVersionRecord, NodeId, Records, Size};
 use hearth_snapshots::Files;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -171,13 +171,13 @@ impl ImageBuilder {
         self.begin(building).await?;
         let Building { image, version: row, build } = building;
         let result = self.container(&image.id, row, build, &scratch, &mut prepared, &mut log).await;
-        let (container, class) = log.end(result).await?;
+        let (container, size) = log.end(result).await?;
         let code_bytes = Some(container.root_bytes);
         build.snapshot =
             Some(SnapshotBuild { code_install_size_in_bytes: code_bytes, ..SnapshotBuild::default() });
 
         let files = config.files.image(&row.arn, row.version);
-        let vcpu_count = host_capped(class.vcpu_count);
+        let vcpu_count = host_capped(size.vcpu_count);
         let before = allocated_bytes(&files.disk);
         let snapshot = ImageSnapshot {
             name: format!("snapshot-{}", build.id),
@@ -187,7 +187,7 @@ impl ImageBuilder {
             disk: &files.disk,
             directory: &files.snapshot,
             vcpu_count,
-            memory_mib: class.peak_memory_mib,
+            memory_mib: size.peak_memory_mib,
             listen_timeout_seconds: config.listen_timeout_seconds,
         };
         let mut log = self.log(row, build, Phase::Snapshot);
@@ -196,7 +196,7 @@ impl ImageBuilder {
         let app = AppRecord {
             guest_key: config.guests.artefacts.key.clone(),
             vcpu_count,
-            memory_mib: class.peak_memory_mib,
+            memory_mib: size.peak_memory_mib,
             output_position: taken.output_position,
         };
         let sizes = SnapshotBuild {
@@ -250,20 +250,20 @@ impl ImageBuilder {
         scratch: &Path,
         prepared: &mut Prepared,
         log: &mut BuildLog,
-    ) -> Result<(crate::container_build::ContainerImage, SizeClass), BuildFailure> {
+    ) -> Result<(crate::container_build::ContainerImage, Size), BuildFailure> {
         let config = &self.config;
-        let class = SizeClass::for_baseline(row.configuration.minimum_memory_mib()).ok_or_else(|| {
-            BuildFailure::new(FailureCode::InternalPlatformError, "The version has no valid size class.")
+        let size = Size::of(&row.configuration).ok_or_else(|| {
+            BuildFailure::new(FailureCode::InternalPlatformError, "The version has no valid size.")
         })?;
         let inputs = BuildInputs {
             context: &scratch.join("context.tar"),
             cache: &config.files.build_cache(&row.arn, image_id),
-            disk_bytes: class.disk_bytes,
+            disk_bytes: size.disk_bytes,
             prepared,
         };
         let image = self.container_image(row, build, inputs, log).await?;
         log.line("The container image is built; starting the app in a clean microVM.").await;
-        Ok((image, class))
+        Ok((image, size))
     }
 
     /// Stops all builds (they end as FAILED) and waits until nothing of them is left running.

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_api::SizeClass;
 use hearth_guest::Guest;
 use hearth_guest::guest::{ask, describe_exit};
 use hearth_guest_protocol::{Reply, Request, chain};
-use hearth_records::{Hook, ImageVersionRecord, MicrovmRecord, Reason};
+use hearth_records::{Hook, ImageVersionRecord, MicrovmRecord, Reason, Size};
 use hearth_vmm::{GuestStream, Vm};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -236,8 +235,8 @@ impl Body {
         let port = self.version.configuration.hooks.as_ref().and_then(|hooks| hooks.port);
         let closed_port = port.filter(|_| self.host.hooks_port == HooksPort::Closed);
         let running = RunningMicrovm::new(record.id.clone(), self.lives, vm, warm);
-        let class = SizeClass::for_baseline(self.version.configuration.minimum_memory_mib());
-        let running = running.with_vcpus(class.map_or(1, |class| class.vcpu_count));
+        let size = Size::of(&self.version.configuration);
+        let running = running.with_vcpus(size.map_or(1, |size| size.vcpu_count));
         self.running = Some(running.with_closed_port(closed_port));
         self.guest = Some(guest);
     }

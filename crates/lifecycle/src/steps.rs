@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hearth_api::{SizeClass, reaches_internet};
+use hearth_api::reaches_internet;
 use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
-use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason};
+use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason, Size};
 use hearth_snapshots::Files;
 use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
 use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
@@ -225,8 +225,8 @@ impl Host {
     /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs
     /// and one more for the VMM's own threads.
     fn limits(&self, app: &AppRecord, version: &ImageVersionRecord) -> Limits {
-        let class = SizeClass::for_baseline(version.configuration.minimum_memory_mib());
-        let vcpus = class.map_or(app.vcpu_count, |class| class.vcpu_count.min(app.vcpu_count));
+        let size = Size::of(&version.configuration);
+        let vcpus = size.map_or(app.vcpu_count, |size| size.vcpu_count.min(app.vcpu_count));
         Limits {
             memory_mib: Some(app.memory_mib + self.vmm_overhead_mib),
             cpu_percent: Some(u32::from(vcpus) * 100 + 100),

@@ -19,6 +19,7 @@ mod phase;
 mod quotas;
 mod reason;
 mod shared;
+mod size;
 mod tags;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -37,6 +38,7 @@ pub use phase::*;
 pub use quotas::*;
 pub use reason::*;
 pub use shared::*;
+pub use size::Size;
 pub use tags::*;
 pub use tokens::*;
 pub use told::*;

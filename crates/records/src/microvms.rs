@@ -4,8 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use hearth_api::{
-    AccountId, EndpointLabel, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState,
-    SizeClass, Timestamp,
+    AccountId, EndpointLabel, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +15,7 @@ use crate::owner::{NodeId, Owner, Written};
 use crate::phase::Phase;
 use crate::quotas::{Quota, Quotas};
 use crate::reason::Reason;
+use crate::size::Size;
 use crate::tokens::{ClientToken, TokenClaim};
 
 /// A microVM.
@@ -203,7 +203,7 @@ pub struct MicrovmSettings {
 }
 
 fn default_memory_mib() -> u32 {
-    SizeClass::DEFAULT_MEMORY_MIB
+    Size::DEFAULT_MEMORY_MIB
 }
 
 /// Which microVMs to list.

@@ -1,7 +1,8 @@
 //! What CreateMicrovmImage and UpdateMicrovmImage check of a version's configuration
 //! beyond its shape.
 
-use hearth_api::{Architecture, HookState, Hooks, ImageArn, ImageConfiguration, Resources, SizeClass};
+use hearth_api::{Architecture, HookState, Hooks, ImageArn, ImageConfiguration, Resources};
+use hearth_records::Size;
 use hearth_service::{Call, Error};
 
 use super::managed_images;
@@ -72,15 +73,13 @@ fn check_architecture(context: &Context, configuration: &ImageConfiguration) -> 
 
 fn check_size(configuration: &mut ImageConfiguration) -> Result<(), Error> {
     if configuration.resources.as_ref().is_none_or(Vec::is_empty) {
-        configuration.resources =
-            Some(vec![Resources { minimum_memory_in_mi_b: SizeClass::DEFAULT_MEMORY_MIB }]);
+        configuration.resources = Some(vec![Resources { minimum_memory_in_mi_b: Size::DEFAULT_MEMORY_MIB }]);
     }
-    let wanted = configuration.minimum_memory_mib();
-    if SizeClass::for_baseline(wanted).is_some() {
+    let wanted = Size::baseline_of(configuration);
+    if Size::for_baseline(wanted).is_some() {
         return Ok(());
     }
-    let supported: Vec<String> =
-        SizeClass::ALL.iter().map(|class| class.minimum_memory_mib.to_string()).collect();
+    let supported: Vec<String> = Size::ALL.iter().map(|size| size.minimum_memory_mib.to_string()).collect();
     Err(Error::validation(format!(
         "The requested memory size of {wanted} MiB is not supported by base MicroVM image {}. Supported memory \
          sizes in MiB are: [{}].",

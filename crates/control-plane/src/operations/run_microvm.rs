@@ -5,7 +5,7 @@ use hearth_api::{
     HookState, ImageArn, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, RunMicrovmRequest,
 };
 use hearth_records::{
-    Actor, ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings,
+    Actor, ClientToken, ImageVersionRecord, InsertedMicrovm, MicrovmRecord, MicrovmSettings, Size,
 };
 use hearth_service::shape::{Member, Shape, optional, required, secret};
 use hearth_service::validate::violation;
@@ -75,7 +75,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     let region = &context.config.region;
     let inherited = version.configuration.egress_network_connectors.as_deref();
     let settings = MicrovmSettings {
-        minimum_memory_mib: version.configuration.minimum_memory_mib(),
+        minimum_memory_mib: Size::baseline_of(&version.configuration),
         execution_role_arn: request.execution_role_arn.clone(),
         idle_policy: request.idle_policy,
         maximum_duration_in_seconds,
