@@ -3,6 +3,7 @@
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod adopt;
+mod conformance;
 mod damage;
 mod guest;
 mod hosts;

@@ -15,6 +15,7 @@ use hearth_vmm::{
 
 use tracing_subscriber::EnvFilter;
 
+use crate::conformance::conforms;
 use crate::guest::{ask, boot_source, missing, wait_until_ready};
 use crate::network::Network;
 
@@ -274,6 +275,7 @@ async fn clones_of_a_snapshot_live_apart_sleep_and_wake() {
     assert_eq!(ask(&*two, "count").await.unwrap(), "3", "the neighbour noticed nothing");
 
     two.kill().await.unwrap();
+    conforms(&host, &base).await;
     assert_eq!(digest(&memory), memory_digest, "no clone changed the base's memory");
     assert_eq!(digest(&disk), disk_digest, "nor its disk");
     assert_eq!(fs::metadata(&memory).unwrap().mode() & 0o777, 0o444);

@@ -1,0 +1,197 @@
+//! What every driver does, whatever its VMM: one suite for QEMU and for the fake with which the
+//! layers above are tested.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hearth_vmm::fake::FakeVmm;
+use hearth_vmm::snapshot::{self, SnapshotDisk};
+use hearth_vmm::{
+    Adoption, BootSource, Error, ExitReason, GuestChannel, GuestStream, Isolation, SnapshotTarget, Vm,
+    VmSpec, Vmm,
+};
+
+use crate::guest::wait_until_ready;
+use crate::qemu::Host;
+
+/// A driver and what its microVMs are made of.
+#[async_trait]
+pub(crate) trait Subject: Sync {
+    fn vmm(&self) -> &dyn Vmm;
+
+    /// For the microVM with this name, whose own directory exists then.
+    fn spec_of(&self, name: &str) -> VmSpec;
+
+    /// The microVM's own directory.
+    fn own(&self, name: &str) -> PathBuf;
+
+    /// Its disks.
+    fn disks(&self, name: &str) -> Vec<SnapshotDisk>;
+
+    /// Waits until the guest, which runs, answers.
+    async fn answers(&self, vm: &dyn Vm);
+}
+
+/// Runs the suite on clones of `base`, which the driver has made.
+pub(crate) async fn conforms(subject: &dyn Subject, base: &Path) {
+    snapshots_are_of_paused_vms_and_count(subject, base).await;
+    an_end_is_final_and_can_be_asked_for_again(subject, base).await;
+    damage_is_told_and_leaves_nothing(subject, base).await;
+    assert!(subject.vmm().adopt(nobody(subject)).await.unwrap().is_none());
+}
+
+async fn restored(subject: &dyn Subject, name: &str, base: &Path) -> Arc<dyn Vm> {
+    subject.vmm().restore(subject.spec_of(name), base, &subject.own(name)).await.unwrap()
+}
+
+async fn snapshots_are_of_paused_vms_and_count(subject: &dyn Subject, base: &Path) {
+    let own = subject.own("conforming");
+    let layer = SnapshotTarget::Layer { directory: own.clone(), disks: subject.disks("conforming") };
+    let vm = restored(subject, "conforming", base).await;
+    assert_eq!(snapshot::generation(&own).unwrap(), 0);
+    for generation in 1..=2 {
+        vm.resume().await.unwrap();
+        subject.answers(&*vm).await;
+        let running = vm.create_snapshot(&layer).await.unwrap_err();
+        assert!(matches!(running, Error::Refused { .. }), "{running}");
+        vm.pause().await.unwrap();
+        let target = SnapshotTarget::Base { directory: own.join("base"), disks: Vec::new() };
+        let base_of_clone = vm.create_snapshot(&target).await.unwrap_err();
+        assert!(matches!(base_of_clone, Error::Unsupported { .. }), "{base_of_clone}");
+        vm.create_snapshot(&layer).await.unwrap();
+        assert_eq!(snapshot::generation(&own).unwrap(), generation);
+        snapshot::verify(&own).unwrap();
+    }
+    vm.kill().await.unwrap();
+    // What it was is there again, in another process.
+    let vm = restored(subject, "conforming", base).await;
+    vm.resume().await.unwrap();
+    subject.answers(&*vm).await;
+    vm.kill().await.unwrap();
+    assert_eq!(snapshot::generation(&own).unwrap(), 2, "an end writes nothing");
+}
+
+async fn an_end_is_final_and_can_be_asked_for_again(subject: &dyn Subject, base: &Path) {
+    let vm = restored(subject, "ending", base).await;
+    for _ in 0..2 {
+        vm.kill().await.unwrap();
+        assert_eq!(vm.wait().await, ExitReason::Stopped);
+    }
+    vm.resume().await.unwrap_err();
+    vm.pause().await.unwrap_err();
+    let target = SnapshotTarget::Layer { directory: subject.own("ending"), disks: subject.disks("ending") };
+    vm.create_snapshot(&target).await.unwrap_err();
+    assert_eq!(snapshot::generation(&subject.own("ending")).unwrap(), 0);
+}
+
+async fn damage_is_told_and_leaves_nothing(subject: &dyn Subject, base: &Path) {
+    let own = subject.own("conforming");
+    let state = own.join("device-state.0002");
+    let whole = fs::read(&state).unwrap();
+    fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+    let spec = subject.spec_of("conforming");
+    let run_dir = spec.run_dir.clone();
+    let damaged = subject.vmm().restore(spec, base, &own).await.unwrap_err();
+    assert!(matches!(damaged, Error::Damaged { .. }), "{damaged}");
+    assert!(!run_dir.join("vmm.json").exists(), "a VMM is left");
+    fs::write(&state, whole).unwrap();
+    let vm = restored(subject, "conforming", base).await;
+    vm.kill().await.unwrap();
+}
+
+fn nobody(subject: &dyn Subject) -> Adoption {
+    let VmSpec { name, run_dir, guest_channel, .. } = subject.spec_of("nobody");
+    Adoption { name, run_dir, guest_channel }
+}
+
+#[async_trait]
+impl Subject for Host {
+    fn vmm(&self) -> &dyn Vmm {
+        &self.qemu
+    }
+
+    fn spec_of(&self, name: &str) -> VmSpec {
+        self.clone_spec(name).0
+    }
+
+    fn own(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    fn disks(&self, name: &str) -> Vec<SnapshotDisk> {
+        vec![SnapshotDisk { drive_id: "root".to_owned(), path: self.own(name).join("overlay") }]
+    }
+
+    async fn answers(&self, vm: &dyn Vm) {
+        wait_until_ready(vm).await;
+    }
+}
+
+/// The fake, and a directory for its microVMs.
+struct Fake(FakeVmm, tempfile::TempDir);
+
+#[async_trait]
+impl Subject for Fake {
+    fn vmm(&self) -> &dyn Vmm {
+        &self.0
+    }
+
+    fn spec_of(&self, name: &str) -> VmSpec {
+        fs::create_dir_all(self.own(name)).unwrap();
+        let nowhere = PathBuf::from("/nonexistent");
+        let (kernel_image_path, initrd_path) = (nowhere.clone(), nowhere.clone());
+        VmSpec {
+            name: name.to_owned(),
+            run_dir: nowhere,
+            vcpu_count: 1,
+            memory_mib: 8,
+            boot_source: BootSource { kernel_image_path, initrd_path, boot_args: String::new() },
+            drives: Vec::new(),
+            network_interfaces: Vec::new(),
+            isolation: Isolation {
+                uid: 1,
+                network_namespace: None,
+                memory_limit_mib: None,
+                cpu_limit_percent: None,
+            },
+            guest_channel: Arc::new(Nobody),
+        }
+    }
+
+    fn own(&self, name: &str) -> PathBuf {
+        self.1.path().join(name)
+    }
+
+    fn disks(&self, _: &str) -> Vec<SnapshotDisk> {
+        Vec::new()
+    }
+
+    /// There is no guest: nobody listens where it would.
+    async fn answers(&self, vm: &dyn Vm) {
+        let refused = vm.connect_guest().await.err().unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl GuestChannel for Nobody {
+    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
+        Err(std::io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+#[tokio::test]
+async fn the_fake_conforms() {
+    let fake = Fake(FakeVmm::new(), tempfile::tempdir().unwrap());
+    let vm = fake.0.boot(fake.spec_of("base"), Some(&fake.own("base"))).await.unwrap();
+    vm.pause().await.unwrap();
+    let base = fake.own("base");
+    vm.create_snapshot(&SnapshotTarget::Base { directory: base.clone(), disks: Vec::new() }).await.unwrap();
+    vm.kill().await.unwrap();
+    conforms(&fake, &base).await;
+}
