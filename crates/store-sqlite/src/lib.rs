@@ -73,6 +73,9 @@ pub enum Error {
         /// The step of the schema that is unknown.
         version: i64,
     },
+    /// The transaction of a change, or of several, could not be committed.
+    #[error("a transaction of the database failed")]
+    Together(#[source] Arc<rusqlite::Error>),
     /// The disk did not take what was written.
     #[error("cannot bring the database to the disk")]
     Sync(#[source] std::io::Error),

@@ -25,7 +25,7 @@ impl Store {
             let make = move |tx: &Transaction<'_>| rows::run(tx, &statement, []);
             match self.writer.write(Urgency::Record, Durability::Process, make, |_| ()).await {
                 Ok(_) => {}
-                Err(Error::Statement(error)) if is_full(&error) => {
+                Err(error) if is_full(&error) => {
                     tracing::warn!(path = %self.path.display(), "the disk is full: no room can be kept for records");
                     return Ok(());
                 }
@@ -43,7 +43,12 @@ impl Store {
     }
 }
 
-fn is_full(error: &rusqlite::Error) -> bool {
+fn is_full(error: &Error) -> bool {
+    let error = match error {
+        Error::Statement(error) => error,
+        Error::Together(error) => error.as_ref(),
+        _ => return false,
+    };
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
@@ -66,7 +71,7 @@ mod tests {
         };
         write(RESERVE_BYTES / 2).await.unwrap();
         let refused = write(RESERVE_BYTES).await.unwrap_err();
-        assert!(matches!(&refused, Error::Statement(error) if is_full(error)), "{refused}");
+        assert!(is_full(&refused), "{refused}");
         store.make_reserve().await.unwrap();
     }
 

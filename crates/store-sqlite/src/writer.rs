@@ -4,8 +4,13 @@
 //! committed; when it returns an error or panics, nothing of it is written. A refusal that is a
 //! value must therefore come before the first statement that writes.
 //!
+//! Changes that wait for the disk, and for each other, are made in one transaction, each in a
+//! savepoint of it: the disk is waited for once.
+//!
 //! A change that is in the queue is made even if its caller goes away. Changes of records are made
 //! before lines of logs and sweeps, of which there may be many.
+
+mod transactions;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,10 +20,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use hearth_api::MicrovmId;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::oneshot;
 
 use crate::{Error, Result, Store, migrations, rows};
+use transactions::{Database, Job, Made};
 
 /// What a change survives once it has been made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,9 @@ impl Syncing {
         }
     }
 }
+
+/// Most changes that are made in one transaction.
+const TOGETHER: usize = 32;
 
 /// Which of the waiting changes are made first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,14 +134,14 @@ impl Writer {
     pub(crate) fn open(path: &Path, syncing: Syncing) -> Result<Self> {
         let connection =
             connect(path).map_err(|source| Error::Open { path: path.display().to_string(), source })?;
-        let mut database = Database { connection, syncing, set: None };
-        migrations::apply(&mut database.connection, migrations::ALL)?;
+        let mut database = Database::new(connection, syncing);
+        migrations::apply(database.connection(), migrations::ALL)?;
         let queue = Arc::new(Queue::default());
         let serve = {
             let queue = queue.clone();
             move || {
-                while let Some(job) = queue.next() {
-                    job(&mut database);
+                while let Some(jobs) = queue.next() {
+                    database.make(jobs);
                 }
             }
         };
@@ -151,13 +160,19 @@ impl Writer {
         then: impl FnOnce(&Result<T>) + Send + 'static,
     ) -> Result<T> {
         let (done_tx, done_rx) = oneshot::channel();
-        let job = Box::new(move |database: &mut Database| {
-            let change = AssertUnwindSafe(|| database.change(durability, change));
-            let done = catch_unwind(change).unwrap_or(Err(Error::Panicked));
-            then(&done);
-            // The caller may have gone away.
-            drop(done_tx.send(done));
+        let run = Box::new(move |tx: Result<&Transaction<'_>>| {
+            let made = tx
+                .and_then(|tx| catch_unwind(AssertUnwindSafe(|| change(tx))).unwrap_or(Err(Error::Panicked)));
+            let kept = made.is_ok();
+            let tell = Box::new(move |committed: Result<()>| {
+                let done = made.and_then(|made| committed.map(|()| made));
+                then(&done);
+                // The caller may have gone away.
+                drop(done_tx.send(done));
+            });
+            Made { kept, tell }
         });
+        let job = Job { durability, run };
         self.0.queue.push(urgency, job)?;
         done_rx.await.unwrap_or(Err(Error::Closed))
     }
@@ -182,34 +197,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
 }
-
-/// The connection, as its thread has it.
-struct Database {
-    connection: Connection,
-    syncing: Syncing,
-    /// What `PRAGMA synchronous` was last set to.
-    set: Option<&'static str>,
-}
-
-impl Database {
-    fn change<T>(
-        &mut self,
-        durability: Durability,
-        change: impl FnOnce(&Transaction<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let wanted = self.syncing.pragma(durability);
-        if self.set != Some(wanted) {
-            self.connection.pragma_update(None, "synchronous", wanted)?;
-            self.set = Some(wanted);
-        }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = change(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
-    }
-}
-
-type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
 #[derive(Default)]
 struct Queue {
@@ -245,16 +232,25 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for the next job; `None` when there will be none.
-    fn next(&self) -> Option<Job> {
+    /// Waits for the next jobs; `None` when there will be none.
+    fn next(&self) -> Option<Vec<Job>> {
         let mut waiting = self.lock();
         loop {
-            let job = match waiting.records.pop_front() {
-                Some(job) => Some(job),
-                None => waiting.bulk.pop_front(),
-            };
-            if job.is_some() || waiting.closed {
-                return job;
+            if let Some(first) = waiting.records.pop_front() {
+                let mut jobs = vec![first];
+                // Only those that wait for the disk gain by waiting for each other.
+                while jobs.len() < TOGETHER
+                    && let Durability::Disk = jobs[0].durability
+                    && let Some(next) =
+                        waiting.records.pop_front_if(|job| matches!(job.durability, Durability::Disk))
+                {
+                    jobs.push(next);
+                }
+                return Some(jobs);
+            }
+            let bulk = waiting.bulk.pop_front();
+            if bulk.is_some() || waiting.closed {
+                return bulk.map(|job| vec![job]);
             }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
@@ -271,77 +267,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INSERT: &str = "INSERT INTO identities VALUES ('a', 'user', ?, '{}')";
-
-    fn names(store: &Store) -> Vec<String> {
-        let query = "SELECT name FROM identities ORDER BY rowid";
-        store.read(|connection| rows::all(connection, query, [], |row| Ok(row.get(0)?))).unwrap()
-    }
-
-    async fn insert(store: &Store, urgency: Urgency, name: &'static str) {
-        let change = move |tx: &Transaction<'_>| rows::run(tx, INSERT, [name]);
-        store.writer.write(urgency, Durability::Disk, change, |_| ()).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_fails_or_panics_leaves_nothing_and_the_next_change_is_made() {
-        let store = Store::temporary().await.unwrap();
-        let write = async |end: fn() -> Result<()>| {
-            let change = move |tx: &Transaction<'_>| {
-                rows::run(tx, INSERT, ["ann"])?;
-                end()
-            };
-            store.writer.write(Urgency::Record, Durability::Disk, change, |_| ()).await
-        };
-        assert!(matches!(write(|| Err(Error::NoRoom)).await, Err(Error::NoRoom)));
-        assert!(matches!(write(|| panic!("as the test wants it")).await, Err(Error::Panicked)));
-        assert_eq!(names(&store), [""; 0]);
-        write(|| Ok(())).await.unwrap();
-        assert_eq!(names(&store), ["ann"]);
-    }
-
-    #[tokio::test]
-    async fn records_overtake_bulk_and_what_waits_is_made_before_the_end() {
-        let store = Store::temporary().await.unwrap();
-        let (proceed_tx, proceed_rx) = std::sync::mpsc::channel::<()>();
-        let hold = store.write(Durability::Disk, move |_| Ok(proceed_rx.recv().is_ok()));
-        let bulk = insert(&store, Urgency::Bulk, "bulk");
-        let record = insert(&store, Urgency::Record, "record");
-        let proceed = async { proceed_tx.send(()).unwrap() };
-        // Futures are polled in this order, so all are in the queue before the first goes on.
-        let (proceeded, (), (), ()) = futures::join!(hold, bulk, record, proceed);
-        assert!(proceeded.unwrap());
-        assert_eq!(names(&store), ["record", "bulk"]);
-
-        let (proceed_tx, proceed_rx) = std::sync::mpsc::channel::<()>();
-        let hold = store.write(Durability::Disk, move |_| Ok(proceed_rx.recv().is_ok()));
-        assert!(futures::FutureExt::now_or_never(hold).is_none());
-        assert!(futures::FutureExt::now_or_never(insert(&store, Urgency::Bulk, "last")).is_none());
-        let closing = store.writer.clone();
-        let closing = tokio::spawn(async move { closing.close().await });
-        proceed_tx.send(()).unwrap();
-        closing.await.unwrap();
-        assert_eq!(names(&store), ["record", "bulk", "last"]);
-        let refused = store.writer.write(Urgency::Record, Durability::Disk, |_| Ok(()), |_| ()).await;
-        assert!(matches!(refused, Err(Error::Closed)));
-    }
-
-    #[tokio::test]
-    async fn a_change_waits_for_the_disk_when_it_is_to_survive_a_power_failure() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("hearth.db")).await.unwrap();
-        let level = async |durability| {
-            let level = |tx: &Transaction<'_>| rows::value::<i64>(tx, "PRAGMA synchronous", []);
-            store.write(durability, level).await.unwrap()
-        };
-        let (full, normal) = (2, 1);
-        for (durability, expected) in
-            [(Durability::Process, normal), (Durability::Disk, full), (Durability::Process, normal)]
-        {
-            assert_eq!(level(durability).await, expected, "{durability:?}");
-        }
-    }
-}
+mod tests;
