@@ -4,12 +4,12 @@ import stat
 import zipfile
 
 
-def zipped(files: dict[str, bytes | str], links: dict[str, str] | None = None) -> bytes:
-    """A zip of files that everybody may read, and of symbolic links."""
+def zipped(files: dict[str, bytes | str], links: dict[str, str] | None = None, executable: set[str] = frozenset()) -> bytes:
+    """A zip of files that everybody may read, and some execute, and of symbolic links."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in files.items():
-            archive.writestr(entry(name, stat.S_IFREG | 0o644), data)
+            archive.writestr(entry(name, stat.S_IFREG | (0o755 if name in executable else 0o644)), data)
         for name, target in (links or {}).items():
             archive.writestr(entry(name, stat.S_IFLNK | 0o777), target)
     return buffer.getvalue()

@@ -1,8 +1,5 @@
-"""Fixtures: one server and one built image for the whole session, microVMs that end
-with their test.
-
-While writing tests, HEARTH_E2E_DATA names a data directory that is kept, so that the next session
-finds the image built.
+"""Fixtures: one server for the whole session, with images that are kept between sessions
+(images.py), microVMs that end with their test.
 """
 import contextlib
 import fcntl
@@ -12,22 +9,19 @@ import pathlib
 import shutil
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import tempfile
 import threading
-import zipfile
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
 
 import answers
 import faults
-from artifact import entry
+import images
 from endpoint import Clients, Microvm
-from harness import ACCOUNT, ARTIFACTS, HEARTH, PROTOCOLS, REGION, ROOT, Server, copy_data_dir
-from registry import Certificate, Registry
+from harness import ARTIFACTS, BUILD, HEARTH, Server, copy_data_dir
+from registry import Certificate, Registry, small_debian
 from shells import HTTP_AND_SHELL
 
 # Where it is ignored, as in a job in the background of a shell, every program that tests start
@@ -36,45 +30,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Which of the processes that share the tests this is, if there are several.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-PROBE = pathlib.Path(__file__).parent / "apps/probe"
-PROTOCOLS_DOCKERFILE = """
-FROM debian:trixie-slim
-COPY protocols screen.tar /
-RUN tar -x --skip-old-files --keep-directory-symlink -f /screen.tar ./etc/vim ./usr && rm /screen.tar && ln -s vim.tiny /usr/bin/vi
-ENTRYPOINT ["/protocols"]
-"""
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
 
-# Of two files that run at a time (pytest-xdist): those with long builds go first, so that both
-# processes end at about the same time, and those that measure, count, or give addresses to the host
-# go last, each by itself.
-FIRST = ("test_build", "test_snapshot", "test_full_disk", "test_image_hooks", "test_recordings", "test_versions", "test_hooks")
-# Chromium gives up its connections when the addresses of its host change, as they do with each
-# microVM: test_protocols.
-ALONE = ("test_protocols", "test_server", "test_faults", "test_restart", "test_names", "test_network", "test_slow", "test_fuzz",
-         "test_waking", "test_limits", "test_idle")
-# One process runs these one after the other, so that only one builds the image that most of them
-# need, while there is other work.
-LAST = ("test_screen", "test_websocket_frames", *ALONE)
+# Of two files that run at a time (pytest-xdist), those that take long go first, so that both
+# processes end at about the same time.
+FIRST = ("test_build", "test_recordings", "test_full_disk", "test_image_hooks", "test_dockerfiles", "test_faults", "test_snapshot",
+         "test_hooks", "test_server", "test_restart", "test_versions", "test_clients", "test_failures", "test_cli", "test_story")
+# Last, each by itself: what measures time, or gives addresses to the host that others find there.
+# Chromium (test_protocols) gives up its connections when the addresses of its host change, as they
+# do with each microVM.
+ALONE = ("test_protocols", "test_network", "test_slow", "test_idle")
 
 
 def pytest_collection_modifyitems(items):
     def place(item):
         file = item.module.__name__
-        return LAST.index(file) + 1 if file in LAST else FIRST.index(file) - len(FIRST) if file in FIRST else 0
+        return FIRST.index(file) - len(FIRST) if file in FIRST else file in ALONE
     items.sort(key=place)
-
-
-class Files(LoadFileScheduling):
-    """Gives a process a file at a time, and the last ones together."""
-
-    def _split_scope(self, nodeid):
-        file = super()._split_scope(nodeid)
-        return "the last" if pathlib.Path(file).stem in LAST else file
-
-
-def pytest_xdist_make_scheduler(config, log):
-    return Files(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -173,6 +145,14 @@ def registry(base):
 
 
 @pytest.fixture(scope="session")
+def small(registry):
+    """Digest of the base image small:1, for builds whose base does not matter: with perl and a shell,
+    and far fewer files than Debian."""
+    return registry.push(
+        "library/small", "1", small_debian(), {"Env": ["PATH=/usr/bin:/bin", "SMALL=yes", "IMAGE=acme/app/x:1.2"]})
+
+
+@pytest.fixture(scope="session")
 def certificate(base):
     """What only the CA bundle of the settings vouches for."""
     return Certificate(base)
@@ -193,15 +173,16 @@ def settings(base, name_server, registry, secure_registry, certificate):
     mirrors = {"docker.io": registry.url, "secure.hearth.test": secure_registry.url}
     return {
         "minimum_idle_seconds": 1,
-        "build": {"concurrent_builds": 2, "ca_bundle": ca, "registry_mirrors": mirrors},
+        "build": BUILD | {"ca_bundle": ca, "registry_mirrors": mirrors},
         "network": {"resolvers": [name_server]},
     }
 
 
 @pytest.fixture(scope="session")
-def server(base, settings):
-    kept = os.environ.get("HEARTH_E2E_DATA")
-    server = Server(pathlib.Path(kept) / WORKER if kept else base / "data", settings, base).start()
+def server(base, settings, request):
+    needed = {name for item in request.session.items for name in item.fixturenames}
+    images.put_into(base / "data", needed, base)
+    server = Server(base / "data", settings, base).start()
     yield server
     assert server.stop() == 0
 
@@ -212,51 +193,16 @@ def clients(server):
 
 
 @pytest.fixture(scope="session")
-def probe_zip(base):
-    """The code artifact of the session's image."""
-    context = base / "context"
-    shutil.copytree(PROBE, context)
-    shutil.copy(ROOT / "examples/perl-counter/app.pl", context)
-    return pathlib.Path(shutil.make_archive(str(base / "probe"), "zip", context))
+def image(clients):
+    """ARN of the image of most tests."""
+    return clients.image_arn("probe")
 
 
 @pytest.fixture(scope="session")
-def image(clients, probe_zip):
-    """ARN of the session's image, made as the README tells: with the unmodified AWS CLI."""
-    known = {item["imageArn"]: item["state"] for item in clients.microvms.list_microvm_images()["items"]}
-    if known.get(clients.image_arn("probe")) == "CREATED":
-        return clients.image_arn("probe")
-    clients.aws("s3", "mb", "s3://code", parse=False)
-    clients.aws("s3", "cp", str(probe_zip), "s3://code/probe.zip", parse=False)
-    made = clients.aws(
-        "lambda-microvms", "create-microvm-image", "--name", "probe", "--code-artifact", "uri=s3://code/probe.zip",
-        "--base-image-arn", f"arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1",
-        "--build-role-arn", f"arn:aws:iam::{ACCOUNT}:role/build", "--resources", "minimumMemoryInMiB=512",
-        "--environment-variables", "PROBE_VERSION_ENV=from the version")
-    assert made["state"] == "CREATING"
-    state, reason = clients.wait_built(made["imageArn"])
-    assert state == "CREATED", reason
-    return made["imageArn"]
-
-
-@pytest.fixture(scope="session")
-def protocols(clients, base):
+def protocols(clients):
     """ARN of an image of the app that speaks every protocol, with programs that draw on
     the whole screen."""
-    arn = clients.image_arn("protocols")
-    if clients.image_state(arn) != "CREATED":
-        clients.delete_image(arn)
-        with zipfile.ZipFile(base / "protocols.zip", "w") as archive:
-            archive.writestr("Dockerfile", PROTOCOLS_DOCKERFILE)
-            archive.writestr(entry("protocols", stat.S_IFREG | 0o755), (PROTOCOLS / "app").read_bytes())
-            archive.writestr(entry("screen.tar", stat.S_IFREG | 0o644), (PROTOCOLS / "screen.tar").read_bytes())
-        with contextlib.suppress(clients.s3.exceptions.BucketAlreadyOwnedByYou):
-            clients.s3.create_bucket(Bucket="protocols")
-        clients.s3.upload_file(str(base / "protocols.zip"), "protocols", "code.zip")
-        clients.create_image("protocols", "s3://protocols/code.zip")
-        state, reason = clients.wait_built(arn)
-        assert state == "CREATED", reason
-    return arn
+    return clients.image_arn("protocols")
 
 
 @pytest.fixture
@@ -291,16 +237,18 @@ def shared(clients, image):
 
 @contextlib.contextmanager
 def copies_of(server, base, settings, name: str):
-    """Starts further servers, with the images of this one; they are stopped at the end."""
+    """Starts further servers, with the images of this one, or some of them; they are stopped at the
+    end."""
     servers: list[Server] = []
 
-    def start(changes: dict | None = None, directory: pathlib.Path | None = None, link: bool = True) -> Server:
+    def start(changes: dict | None = None, directory: pathlib.Path | None = None, link: bool = True,
+              images: set[str] | None = None) -> Server:
         merged = {**settings}
         for key, value in (changes or {}).items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
         number = f"{name}-{len(servers)}"
         directory = directory or base / number
-        copy_data_dir(server.data_dir, directory, link)
+        copy_data_dir(server.data_dir, directory, link, images)
         servers.append(Server(directory, merged, base, number))
         return servers[-1].start()
     yield start

@@ -15,6 +15,8 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 RANGE, FIRST_UID = f"198.19.{213 + WORKER}", 1_913_000_000 + 0x10_0000 * WORKER
 SETTINGS = {"network": {"address_range": f"{RANGE}.0/24"}, "guest": {"first_uid": FIRST_UID}}
 LAST_UID = FIRST_UID + 0x1_0000
+# Namespaces of tests, which may run in another process (network.py).
+OUTSIDE_WORLDS = "/netns/hearth-e2e-"
 
 
 def output(*command: str) -> str:
@@ -58,7 +60,8 @@ def footprint(server: Server) -> dict[str, list]:
         "processes": processes(),
         "rules": [line for line in output("nft", "list", "ruleset").splitlines() if f"{RANGE}." in line],
         "links": [line for line in output("ip", "-o", "-4", "address").splitlines() if f" {RANGE}." in line],
-        "mounts": [line for line in open("/proc/self/mountinfo") if f"{data_dir}/" in line or "nsfs" in line],
+        "mounts": [line for line in open("/proc/self/mountinfo") if f"{data_dir}/" in line
+                   or ("nsfs" in line and OUTSIDE_WORLDS not in line)],
         "cgroups": [str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("**/hearth/*") if re.search(names, path.name)],
         "files": [str(path) for name in ("run", "builds") for path in (data_dir / name).glob("*")]
         + [str(path) for path in data_dir.rglob("*") if path.suffix in (".new", ".tmp", ".part")],

@@ -1,5 +1,6 @@
 """A real `hearth serve`, started and stopped by tests, and what can be seen of it from the host."""
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -17,6 +18,8 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / "
 PROTOCOLS = CACHE / "clients/protocols"
 ARTIFACTS = ROOT / "target/test-artifacts"
 ACCOUNT, REGION = "000000000000", "us-east-1"
+# Two builds at a time, each on one vCPU: on two the emulator would take half as much CPU time more.
+BUILD = {"concurrent_builds": 2, "vcpus": 1}
 # Tests send more than a client of one microVM may; the limits have tests of their own.
 UNLIMITED = {"endpoint": dict.fromkeys(
     ("connections_per_vcpu", "requests_per_second_per_vcpu", "bytes_per_second_per_vcpu"), 0)}
@@ -149,21 +152,47 @@ class Server:
         return {"aws_access_key_id": told["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": told["AWS_SECRET_ACCESS_KEY"]}
 
 
-def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True) -> pathlib.Path:
-    """A data directory with the same images and no microVMs. The source's server may be running:
-    the database is copied through SQLite, and images never change."""
+def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True, images: set[str] | None = None) -> pathlib.Path:
+    """A data directory with the same images, or those of these names, and no microVMs. The source's
+    server may be running: the database is copied through SQLite, and images never change."""
     to.mkdir(mode=0o700)
     with (contextlib.closing(sqlite3.connect(source / "hearth.db")) as live,
           contextlib.closing(sqlite3.connect(to / "hearth.db")) as copy):
         live.backup(copy)
+        copy.execute("PRAGMA foreign_keys = ON")
         copy.execute("DELETE FROM microvms")
+        if images is not None:
+            copy.execute(f"DELETE FROM images WHERE name NOT IN ({', '.join('?' * len(images))})", tuple(images))
+        copied = [f"images/{account}/{name}" for account, name in copy.execute("SELECT account, name FROM images")]
         copy.commit()
+    (to / "hearth.db").chmod(0o600)
     arguments = ["--link"] if link else ["--sparse=always", "--reflink=auto"]
-    for name in ("images", "s3"):
-        subprocess.run(["cp", "-a", *arguments, source / name, to / name], check=True)
+    (to / "images").mkdir(mode=0o700)
+    for name in (*copied, "s3"):
+        (to / name).parent.mkdir(mode=0o700, exist_ok=True)
+        # An image whose builds have all failed has no files.
+        if (source / name).exists():
+            subprocess.run(["cp", "-a", *arguments, source / name, to / name], check=True)
     for name in ("credentials.json", "endpoint-token-key.json"):
         shutil.copy2(source / name, to / name)
     return to
+
+
+def files_with(text: str, directory: pathlib.Path) -> list[str]:
+    """The files below the directory that hold this text. Their holes are not read."""
+    def parts(path: pathlib.Path):
+        at, end = 0, path.stat().st_size
+        with open(path, "rb", buffering=0) as file:
+            while at < end:
+                try:
+                    begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                except OSError as error:
+                    assert error.errno == errno.ENXIO, error
+                    return
+                at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+                file.seek(begin)
+                yield file.read(at - begin)
+    return [str(path) for path in directory.rglob("*") if path.is_file() and any(text.encode() in part for part in parts(path))]
 
 
 def processes(name: str) -> list[int]:

@@ -155,7 +155,7 @@ def test_tags_decide(clients, image, shared, user):
         clients.microvms.untag_resource(Resource=image, TagKeys=["e2e-team"])
 
 
-def test_a_build_role_that_may_not_read(clients, probe_zip, image, role):
+def test_a_build_role_that_may_not_read(clients, image, role):
     """The build reads the code with the role's rights; that fails before a guest is booted."""
     blind = role("e2e-blind", LAMBDA_TRUST, allow("s3:GetObject", "arn:aws:s3:::other/*"))
     arn = clients.create_image("e2e-blind", "s3://code/probe.zip", buildRoleArn=blind)

@@ -155,7 +155,7 @@ def test_a_flipped_bit_in_any_file_of_a_snapshot(clients, run, neighbour):
 
 
 def test_a_damaged_image(another_server, image, base):
-    server = another_server(footprint.SETTINGS, link=False)
+    server = another_server(footprint.SETTINGS, link=False, images={"probe"})
     clients = Clients(server)
     asleep = clients.run(image)
     assert asleep.count() == 1
@@ -190,7 +190,7 @@ def first_data(file) -> int:
 # A full disk.
 
 def test_records_are_true_on_a_full_disk(small_disk, another_server, image):  # noqa: F811
-    server = another_server(footprint.SETTINGS, directory=small_disk / "data", link=False)
+    server = another_server(footprint.SETTINGS, directory=small_disk / "data", link=False, images={"probe"})
     clients = Clients(server)
     with fault("disk full to the last block"):
         microvms = [clients.run(image) for _ in range(2)]

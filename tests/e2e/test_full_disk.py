@@ -42,7 +42,7 @@ def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
 
 def test_a_full_disk(small_disk, another_server, image):
     settings = footprint.SETTINGS | {"build": {"minimum_free_disk_mib": 64}}
-    server = another_server(settings, directory=small_disk / "data", link=False)
+    server = another_server(settings, directory=small_disk / "data", link=False, images={"probe"})
     clients = Clients(server)
     microvm = clients.run(image)
     assert microvm.request("/touch?mib=48").status == 200

@@ -38,13 +38,13 @@ while (1) {
     }
 }
 """
-DOCKERFILE = 'FROM debian:trixie-slim\nCOPY app.pl /app.pl\nCMD ["perl", "/app.pl"]\n'
+DOCKERFILE = 'FROM small:1\nCOPY app.pl /app.pl\nCMD ["perl", "/app.pl"]\n'
 GROUP = "/aws/lambda-microvms/hooked"
 NAME = "hooked"
 
 
 @pytest.fixture(scope="module")
-def build(clients):
+def build(clients, small):
     """Builds a version of one image with hooks that answer as told; its version, the image's
     state, the build."""
     clients.s3.create_bucket(Bucket=NAME)

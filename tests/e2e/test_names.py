@@ -243,7 +243,7 @@ def test_acme_with_a_hook(serve, base, certificate):
 @contextlib.contextmanager
 def client_host(name_server: str, address: str):
     """A namespace whose programs ask this name server."""
-    name, veth = f"hearth-dns-{os.getpid()}", f"dns{os.getpid() % 100_000}"
+    name, veth = f"hearth-e2e-dns-{os.getpid()}", f"dns{os.getpid() % 100_000}"
     resolv = pathlib.Path("/etc/netns") / name / "resolv.conf"
     ip("netns", "add", name)
     try:

@@ -115,7 +115,7 @@ def test_running_microvms_survive_every_end_of_the_server(enduring, image, base)
 
 def test_timers_of_what_was_taken_over(enduring, image):
     server = enduring
-    idle = Clients(server).run(image, idle=3)
+    idle = Clients(server).run(image, idle=10)
     ending = Clients(server).run(image, maximumDurationInSeconds=60)
     server.kill()
     again(server, idle, ending)

@@ -3,9 +3,7 @@ and what it is told."""
 import concurrent.futures
 import json
 import os
-import pathlib
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -18,15 +16,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from endpoint import Clients
-from harness import CACHE, HEARTH, REGION, wait_until
+from harness import HEARTH, REGION, wait_until
+from images import OUTSIDE
 from network import HOLD_PORT, PUBLIC, outside_world
 
-APPS = pathlib.Path(__file__).parent / "apps"
-NAME = "snapshot"
+NAME, CODE = "snapshot", "s3://code/snapshot-all.zip"
 ECONNABORTED = "103"
 TOOL = "/srv/tools/ld.so --library-path /srv/tools /srv/tools"
-# While tests are being written, images stay.
-KEPT = "HEARTH_E2E_DATA" in os.environ
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,43 +32,15 @@ def outside():
 
 
 @pytest.fixture(scope="module")
-def code(clients, base):
-    """Where the code artifact is."""
-    context = base / "snapshot-context"
-    shutil.copytree(APPS / "snapshot", context)
-    shutil.copy(APPS / "probe/probe.pl", context)
-    shutil.copy(CACHE / "guest/1/builder/usr/bin/openssl", context)
-    # With all their libraries, which may be of another Debian than the image.
-    (context / "tools").mkdir()
-    for tool in map(shutil.which, ("nft", "ip")):
-        linked = subprocess.run(["ldd", tool], capture_output=True, text=True, check=True).stdout
-        for file in [tool, *re.findall(r"(/\S+) \(", linked)]:
-            shutil.copy(file, context / "tools")
-    next((context / "tools").glob("ld-linux*")).rename(context / "tools/ld.so")
-    subprocess.run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", context / "key.pem"], check=True)
-    clients.s3.create_bucket(Bucket=NAME)
-    clients.s3.upload_file(shutil.make_archive(str(base / NAME), "zip", context), NAME, "code.zip")
-    return f"s3://{NAME}/code.zip"
-
-
-@pytest.fixture(scope="module")
-def built(clients, code):
-    """ARN of the image with the default capabilities, and of one with all."""
-    wanted = {name: clients.image_arn(name) for name in (NAME, f"{NAME}-all")}
-    for name, arn in wanted.items():
-        if clients.image_state(arn) == "CREATED" and KEPT:
-            continue
-        clients.delete_image(arn)
-        more = {"additionalOsCapabilities": ["ALL"]} if name.endswith("-all") else {}
-        clients.create_image(name, code, environmentVariables={"OUTSIDE": f"{PUBLIC}:{HOLD_PORT}"}, **more)
-    for arn in wanted.values():
-        state, reason = clients.wait_built(arn)
-        assert state == "CREATED", reason
-    yield list(wanted.values())
-    for arn in wanted.values():
+def built(clients):
+    """ARN of an image with the default capabilities, which is built here, and of one with all, which
+    is kept between sessions."""
+    arns = [clients.create_image(NAME, CODE, **OUTSIDE), clients.image_arn("snapshot-all")]
+    assert clients.wait_built(arns[0]) == ("CREATED", None)
+    yield arns
+    for arn in arns:
         clients.end_microvms(arn)
-        if not KEPT:
-            clients.delete_image(arn)
+    clients.delete_image(arns[0])
 
 
 @pytest.fixture(scope="module")
@@ -318,10 +286,10 @@ def test_the_report_is_guarded_like_the_version(clients, built):
     assert status == 404 and "9.0" in error["message"], error
 
 
-def test_an_operator_may_refuse_what_is_found(clients, another_server, code, base):
+def test_an_operator_may_refuse_what_is_found(clients, another_server, built):
     server = another_server({"build": {"refuse_findings": True}})
     other = Clients(server)
-    arn = other.create_image("refused", code, environmentVariables={"OUTSIDE": f"{PUBLIC}:{HOLD_PORT}"})
+    arn = other.create_image("refused", CODE, **OUTSIDE)
     state, reason = other.wait_built(arn)
     assert state == "CREATE_FAILED"
     assert reason == (

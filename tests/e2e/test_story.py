@@ -2,8 +2,36 @@
 AWS CLI and boto3."""
 import re
 
+import pytest
+
+import images
+from artifact import zipped
 from endpoint import Microvm
-from harness import wait_until
+from harness import ACCOUNT, REGION, wait_until
+
+
+@pytest.fixture(scope="module")
+def made(clients, base):
+    """ARN of an image of the code that most tests use, built here and as the README tells: with the
+    unmodified AWS CLI."""
+    (base / "made.zip").write_bytes(zipped(images.probe()))
+    clients.aws("s3", "mb", "s3://made", parse=False)
+    clients.aws("s3", "cp", str(base / "made.zip"), "s3://made/code.zip", parse=False)
+    shown = clients.aws(
+        "lambda-microvms", "create-microvm-image", "--name", "made", "--code-artifact", "uri=s3://made/code.zip",
+        "--base-image-arn", f"arn:aws:lambda:{REGION}:aws:microvm-image:al2023-1",
+        "--build-role-arn", f"arn:aws:iam::{ACCOUNT}:role/build", "--resources", "minimumMemoryInMiB=512",
+        "--environment-variables", "PROBE_VERSION_ENV=from the version")
+    assert shown["state"] == "CREATING"
+    assert clients.wait_built(shown["imageArn"]) == ("CREATED", None)
+    return shown["imageArn"]
+
+
+@pytest.fixture(scope="module")
+def microvm_of_made(clients, made):
+    microvm = clients.run(made)
+    yield microvm
+    microvm.terminate(wait=False)
 
 
 def lambda_microvms(clients, operation: str, *arguments: str):
@@ -60,15 +88,15 @@ def test_s3_with_the_aws_cli(clients, base):
     assert "cli-bucket" not in s3("ls")
 
 
-def test_the_image_and_its_build_can_be_read(clients, image):
+def test_the_image_and_its_build_can_be_read(clients, made):
     microvms = clients.microvms
-    shown = microvms.get_microvm_image(imageIdentifier=image)
+    shown = microvms.get_microvm_image(imageIdentifier=made)
     assert (shown["state"], shown["latestActiveImageVersion"]) == ("CREATED", "1.0")
-    assert image in [item["imageArn"] for item in microvms.list_microvm_images()["items"]]
-    version = microvms.get_microvm_image_version(imageIdentifier=image, imageVersion="1.0")
+    assert made in [item["imageArn"] for item in microvms.list_microvm_images()["items"]]
+    version = microvms.get_microvm_image_version(imageIdentifier=made, imageVersion="1.0")
     assert (version["state"], version["status"]) == ("SUCCESSFUL", "ACTIVE")
-    build = microvms.list_microvm_image_builds(imageIdentifier=image, imageVersion="1.0")["items"][0]
-    build = microvms.get_microvm_image_build(imageIdentifier=image, imageVersion="1.0", buildId=build["buildId"])
+    build = microvms.list_microvm_image_builds(imageIdentifier=made, imageVersion="1.0")["items"][0]
+    build = microvms.get_microvm_image_build(imageIdentifier=made, imageVersion="1.0", buildId=build["buildId"])
     assert build["buildState"] == "SUCCESSFUL"
     sizes = build["snapshotBuild"]
     for name in ("memorySnapshotSizeInBytes", "codeInstallSizeInBytes", "diskSnapshotSizeInBytes"):
@@ -79,8 +107,8 @@ def test_the_image_and_its_build_can_be_read(clients, image):
     assert any(item["imageArn"].endswith(":al2023-1") for item in managed)
 
 
-def test_build_and_app_output_are_in_the_logs(clients, image, shared):
-    group = "/aws/lambda-microvms/probe"
+def test_build_and_app_output_are_in_the_logs(clients, microvm_of_made):
+    group = "/aws/lambda-microvms/made"
     build = clients.log_lines(group, "build-")
     assert "build says 42" in build
     steps = [line for line in build if line.startswith("STEP ")]
@@ -88,8 +116,19 @@ def test_build_and_app_output_are_in_the_logs(clients, image, shared):
     assert "started with: argument of CMD" in clients.log_lines(group, "snapshot-")
     events = clients.aws("logs", "filter-log-events", "--log-group-name", group)["events"]
     assert "build says 42" in [event["message"] for event in events]
-    shared.sh("echo spoken by a microVM >/proc/1/fd/1")
-    wait_until(lambda: "spoken by a microVM" in clients.log_lines(group, shared.id), 10, "output is in the log")
+    microvm_of_made.sh("echo spoken by a microVM >/proc/1/fd/1")
+    wait_until(lambda: "spoken by a microVM" in clients.log_lines(group, microvm_of_made.id), 10, "output is in the log")
+
+
+def test_the_hosts_certificates_are_trusted_in_run_lines_only(microvm_of_made):
+    """The image was built with a CA bundle, and printed its build's environment into a file."""
+    during, env = microvm_of_made.sh("cat /build-env"), microvm_of_made.request("/env").text
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"):
+        assert f"{name}=/run/hearth-ca.crt" in during
+        assert name not in env
+    # Its last line is the size of the bundle as RUN saw it.
+    assert int(during.splitlines()[-1]) > 1000
+    assert microvm_of_made.sh("ls /run/hearth-ca.crt 2>&1; echo status $?").endswith("status 2")
 
 
 def test_suspend_and_resume_by_calls(clients, run):

@@ -16,7 +16,7 @@ while (my $client = $listener->accept) {
     print $client "HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\n%s";
 }
 """
-DOCKERFILE = 'FROM debian:trixie-slim\nCOPY app.pl /app.pl\nCMD ["perl", "/app.pl"]\n'
+DOCKERFILE = 'FROM small:1\nCOPY app.pl /app.pl\nCMD ["perl", "/app.pl"]\n'
 
 
 def put_code(clients, answer: str) -> dict:
@@ -31,7 +31,7 @@ def put_code(clients, answer: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def versions(clients):
+def versions(clients, small):
     """An image whose version 1.0 says `one`."""
     clients.delete_image(clients.image_arn("versions"))
     clients.s3.create_bucket(Bucket="versions")
