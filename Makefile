@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e cases soak fuzz bench bench-api bench-endpoint bench-guest-hop bench-neighbours lint outdated venv clients
+.PHONY: all setup build quickstart test unit e2e upgrade cases soak fuzz bench bench-api bench-endpoint bench-guest-hop bench-neighbours lint outdated venv clients
 
 all: build
 
@@ -43,6 +43,17 @@ unit:
 
 e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
+
+# A data directory that this commit made is taken over. Its server and guests are built once, for
+# half an hour and more, unless HEARTH_OLD_BIN and HEARTH_OLD_CACHE name what is built (the server,
+# and the XDG_CACHE_HOME of its guest artefacts).
+OLD_COMMIT := 5888f0c
+OLD_BIN := $(or $(HEARTH_OLD_BIN),$(CACHE)/upgrade/$(OLD_COMMIT)/hearth)
+OLD_CACHE := $(or $(HEARTH_OLD_CACHE),$(CACHE)/upgrade/$(OLD_COMMIT)/cache)
+upgrade: build venv
+	$(if $(HEARTH_OLD_BIN),,scripts/earlier-version.sh $(OLD_COMMIT))
+	$(SUDO) env "PATH=$$PATH" HEARTH_OLD_BIN=$(OLD_BIN) HEARTH_OLD_CACHE=$(OLD_CACHE) \
+		$(VENV)/bin/python -m pytest -q --durations=0 --durations-min=1 tests/e2e/test_upgrade.py
 
 # Inputs of people who do this job, if they lie beside the checkout: `make cases CASES='D01 G02'`,
 # all without CASES (hours under TCG).

@@ -63,6 +63,8 @@ class Server:
         self.data_dir, self.settings = data_dir, UNLIMITED | settings
         self.log_path, self.config_path = base / f"{name}.log", base / f"{name}.toml"
         self.program, self.api_addr, self.endpoint_addr = HEARTH, "127.0.0.1:0", "127.0.0.1:0"
+        # What it finds in its environment beside that of the tests.
+        self.environment: dict[str, str] = {}
         # What SIGTERM does to running microVMs; None is the program's own default.
         self.on_stop: str | None = "suspend"
         self.process: subprocess.Popen | None = None
@@ -78,7 +80,7 @@ class Server:
             # A session of its own, so that Ctrl-C reaches only pytest, which then stops the server
             # in order. The PATH is an ordinary user's, who has no sbin in it.
             self.process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=log, text=True,
-                                            start_new_session=True, env={**os.environ, "PATH": "/usr/bin:/bin"})
+                                            start_new_session=True, env=self.surroundings())
         if wait:
             line = self.process.stdout.readline()
             assert line.startswith("hearth ready"), self.log_path.read_text()[-2000:]
@@ -87,9 +89,13 @@ class Server:
             self.endpoint_port = int(endpoints.rsplit(":", 1)[1])
         return self
 
+    def surroundings(self) -> dict[str, str]:
+        return os.environ | {"PATH": "/usr/bin:/bin"} | self.environment
+
     def refuses(self, *prefix: str) -> str:
         """Starts it where it must not start; what it says on standard error."""
-        done = subprocess.run([*prefix, *self.command()], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*prefix, *self.command()], capture_output=True, text=True, timeout=60,
+                              env=os.environ | self.environment)
         assert done.returncode == 1, done
         assert done.stdout == ""
         return done.stderr.strip()
@@ -138,7 +144,7 @@ class Server:
     def env(self) -> dict[str, str]:
         """What `hearth env` tells AWS clients, on top of an environment without any
         other credentials."""
-        lines = subprocess.run([HEARTH, "env", "--data-dir", self.data_dir], capture_output=True, text=True, check=True)
+        lines = subprocess.run([self.program, "env", "--data-dir", self.data_dir], capture_output=True, text=True, check=True)
         told = dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines.stdout, re.MULTILINE))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return kept | told | {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
@@ -146,7 +152,7 @@ class Server:
     def account_keys(self, account: str) -> dict[str, str]:
         """boto3's arguments with the keys of a further account's root user, as
         `hearth env` tells them."""
-        command = [HEARTH, "env", "--data-dir", self.data_dir, "--account", account]
+        command = [self.program, "env", "--data-dir", self.data_dir, "--account", account]
         lines = subprocess.run(command, capture_output=True, text=True, check=True)
         told = dict(re.findall(r"^export (\w+)='?(.*?)'?$", lines.stdout, re.MULTILINE))
         return {"aws_access_key_id": told["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": told["AWS_SECRET_ACCESS_KEY"]}
