@@ -198,7 +198,7 @@ impl Front {
     async fn persist_in_the_end(&mut self, reason: Option<Reason>) -> Result<(), Unwritten> {
         loop {
             match self.persist(reason.clone()).await {
-                Err(Unwritten::Failed) if self.stopping.is_some() => return Ok(()),
+                Err(Unwritten::Failed) if self.stopping.is_some() || self.let_go.is_some() => return Ok(()),
                 Err(Unwritten::Failed) => {}
                 done => return done,
             }
