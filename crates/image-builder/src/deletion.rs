@@ -67,10 +67,8 @@ impl ImageBuilder {
                 to.owner = was.owner.succeeded_by(self.config.node.clone());
             }
             let change = self.config.store.begin_version_deletion(&image, &was, &to, &origin).await;
-            match change.map_err(|error| failed(arn, &error))? {
-                Change::Written(Written::Yes) => break to,
-                Change::Written(Written::Stale(_)) => {}
-                Change::Refused(unchanged) => return Err(refusal(unchanged)),
+            if is_written(arn, change)? {
+                break to;
             }
         };
         let (builder, arn) = (self.clone(), arn.clone());
@@ -95,10 +93,8 @@ impl ImageBuilder {
             let (image, was) = self.version_of(arn, version).await?;
             let to = ImageVersionRecord { status, ..was.entering(was.state, Timestamp::now()) };
             let change = self.config.store.set_version_status(&image, &was, &to, &origin).await;
-            match change.map_err(|error| failed(arn, &error))? {
-                Change::Written(Written::Yes) => return Ok(to),
-                Change::Written(Written::Stale(_)) => {}
-                Change::Refused(unchanged) => return Err(refusal(unchanged)),
+            if is_written(arn, change)? {
+                return Ok(to);
             }
         }
     }
@@ -159,6 +155,14 @@ impl ImageBuilder {
             remove_cache(&cache);
         }
         Ok(())
+    }
+}
+
+/// Whether a change was written; if not, the record had changed and is to be looked at again.
+fn is_written<R>(arn: &ImageArn, change: hearth_records::Result<Change<R>>) -> Result<bool, Error> {
+    match change.map_err(|error| failed(arn, &error))? {
+        Change::Written(written) => Ok(matches!(written, Written::Yes)),
+        Change::Refused(unchanged) => Err(refusal(unchanged)),
     }
 }
 

@@ -38,8 +38,9 @@ pub(crate) struct Body {
     /// Removes the copy of the disk from before the resume.
     forgetting: Option<JoinHandle<()>>,
     lives: u64,
-    /// The snapshot from which this life goes on; 0 is the image's.
-    pub(crate) began_with: u32,
+    /// Number of the microVM's own snapshot, from which a life goes on; 0 without one. Read when it
+    /// may have changed: no wake waits for that.
+    pub(crate) snapshot: u32,
     exits_tx: mpsc::Sender<Event>,
     /// Ends of this life that nobody asked for.
     pub(crate) exits_rx: mpsc::Receiver<Event>,
@@ -49,11 +50,13 @@ impl Body {
     /// `guest` was taken over from an earlier server; the first step goes on with it.
     pub(crate) fn new(
         host: SharedHost,
+        record: &MicrovmRecord,
         version: ImageVersionRecord,
         output: Arc<OutputLog>,
         guest: Option<Guest>,
     ) -> Self {
         let (exits_tx, exits_rx) = mpsc::channel(4);
+        let snapshot = own_snapshot(record, &host.files.microvm(&record.id));
         Self {
             host,
             hooks: Hooks::of(&version.configuration),
@@ -65,7 +68,7 @@ impl Body {
             compaction: None,
             forgetting: None,
             lives: 0,
-            began_with: 0,
+            snapshot,
             exits_tx,
             exits_rx,
         }
@@ -86,10 +89,15 @@ impl Body {
             }
             Step::Resume => {
                 self.rest().await;
-                let Started { guest, stream } = match self.guest.take() {
-                    Some(guest) => host.finish_start(work, guest).await?,
-                    None => host.resume(work, &self.version).await?,
+                let resumed = match self.guest.take() {
+                    Some(guest) => host.finish_start(work, guest).await,
+                    None => host.resume(work, &self.version).await,
                 };
+                if resumed.is_err() {
+                    // It may have been renewed.
+                    self.snapshot = own_snapshot(record, &host.files.microvm(&record.id));
+                }
+                let Started { guest, stream } = resumed?;
                 self.begin_life(record, guest, Some(stream));
             }
             Step::RunHook => self.run_hook(work).await?,
@@ -207,7 +215,10 @@ impl Body {
             // What it could not do is tried again.
             let _ = forgetting.await;
         }
-        match self.host.suspend(work, guest).await {
+        let suspended = self.host.suspend(work, guest).await;
+        // Also one that failed may have left a whole one.
+        self.snapshot = own_snapshot(record, &self.host.files.microvm(&record.id));
+        match suspended {
             Ok(()) => {
                 self.compaction = Some(self.host.compact(record));
                 Ok(())
@@ -221,7 +232,6 @@ impl Body {
 
     fn begin_life(&mut self, record: &MicrovmRecord, guest: Guest, warm: Option<Box<dyn GuestStream>>) {
         self.lives += 1;
-        self.began_with = own_snapshot(record, &self.host.files.microvm(&record.id));
         // An exit of a former life, reported late, must not end this one.
         (self.exits_tx, self.exits_rx) = mpsc::channel(4);
         let vm = guest.vm().clone();

@@ -46,8 +46,6 @@ pub(crate) struct Front {
     /// What has been said about the end of the service.
     pub(crate) stopping: Option<Stop>,
     pub(crate) failed_resumes: u64,
-    /// The snapshot from which the guest goes on; 0 is the image's.
-    pub(crate) began_with: u32,
     /// Cuts the step under way short.
     pub(crate) cut: CancellationToken,
     /// What has set going what is under way.
@@ -110,7 +108,7 @@ impl Front {
         if decision == Decision::CutShort {
             self.begins_by(cause, actor);
             let reason = self.machine.ends_for().cloned();
-            match self.persist(reason).await {
+            match self.persist(reason, 0).await {
                 Ok(()) => self.publish(None),
                 // The asker hears of it and may ask again.
                 Err(Unwritten::Failed) if verdict_tx.is_some() => {
@@ -143,7 +141,6 @@ impl Front {
         if self.let_go.is_some() {
             return Ok(None);
         }
-        self.began_with = body.began_with;
         let note = match (&event, self.machine.phase()) {
             (Event::StepFailed(Failure::Undone(reason)), _) => Some(reason.clone()),
             // Set only after a suspend that was undone, and still true.
@@ -166,8 +163,8 @@ impl Front {
             _ => note,
         };
         if has_happened {
-            self.persist_in_the_end(reason).await?;
-        } else if let Err(error) = self.persist(reason).await {
+            self.persist_in_the_end(reason, body.snapshot).await?;
+        } else if let Err(error) = self.persist(reason, body.snapshot).await {
             (self.machine, self.origin) = before;
             if self.let_go.is_none() {
                 // Whoever waits for a change looks again; a timer comes again, but not at once.
@@ -195,9 +192,9 @@ impl Front {
     /// Writes the row, again and again if it must. Until it is written, what is published is what
     /// the row says, and requests are refused. A service that stops leaves the rest to its
     /// successor, which looks at what there is.
-    async fn persist_in_the_end(&mut self, reason: Option<Reason>) -> Result<(), Unwritten> {
+    async fn persist_in_the_end(&mut self, reason: Option<Reason>, snapshot: u32) -> Result<(), Unwritten> {
         loop {
-            match self.persist(reason.clone()).await {
+            match self.persist(reason.clone(), snapshot).await {
                 Err(Unwritten::Failed) if self.stopping.is_some() || self.let_go.is_some() => return Ok(()),
                 Err(Unwritten::Failed) => {}
                 done => return done,
@@ -219,11 +216,12 @@ impl Front {
         }
     }
 
-    /// Writes what the machine says, if this still is the owner.
-    async fn persist(&mut self, reason: Option<Reason>) -> Result<(), Unwritten> {
+    /// Writes what the machine says, if this still is the owner. One that runs goes on from
+    /// `snapshot` (0 is the image's), which is spent then.
+    async fn persist(&mut self, reason: Option<Reason>, snapshot: u32) -> Result<(), Unwritten> {
         let mut to = self.record.entering(self.machine.phase());
         if to.phase == Phase::Running {
-            to.spent = to.spent.max(self.began_with);
+            to.spent = to.spent.max(snapshot);
         }
         // It may be on its way to another end already.
         to.state = self.machine.public_state();

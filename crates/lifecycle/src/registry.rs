@@ -110,8 +110,9 @@ impl Registry {
         self.supervise(record, guest, Machine::found(phase), first, origin);
     }
 
-    /// For whoever takes charge of a microVM that nobody drives, from the look at its record to the
-    /// supervisor: of two, one would change the record and the other drive it.
+    /// Held while a microVM that nobody drives is taken charge of, from the look at its record
+    /// until it has a supervisor. Of two that did this at a time, one would change the record and
+    /// the other drive it.
     pub(crate) async fn turn(&self, id: &MicrovmId) -> tokio::sync::MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);

@@ -12,6 +12,8 @@ pub(crate) struct Work<'a> {
     /// As it was when the step began.
     pub(crate) record: &'a MicrovmRecord,
     pub(crate) cut: &'a CancellationToken,
+    /// Number of the microVM's own snapshot when the step began; 0 without one.
+    pub(crate) snapshot: u32,
     spending_tx: mpsc::Sender<Spending>,
     spent: AtomicU32,
 }
@@ -30,13 +32,15 @@ pub(crate) struct Spending {
 pub(crate) struct NotSpent;
 
 impl<'a> Work<'a> {
-    /// What is spent is told to whoever writes the record, at the other end of `spending_tx`.
+    /// What is spent goes through `spending_tx` to the half of the supervisor that writes the
+    /// record.
     pub(crate) fn new(
         record: &'a MicrovmRecord,
         cut: &'a CancellationToken,
+        snapshot: u32,
         spending_tx: mpsc::Sender<Spending>,
     ) -> Self {
-        Self { record, cut, spending_tx, spent: record.spent.into() }
+        Self { record, cut, snapshot, spending_tx, spent: record.spent.into() }
     }
 
     /// The newest snapshot that is spent.

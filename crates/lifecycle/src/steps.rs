@@ -88,9 +88,10 @@ impl Host {
     ) -> Result<Started, Failure> {
         let record = work.record;
         let own = self.files.microvm(&record.id);
-        if own_snapshot(record, &own) == 0 {
+        let manifest = own.directory.join(MANIFEST_FILE);
+        if !manifest.exists() {
             // The driver would take it for a first launch, and begin with the image's memory.
-            let why = format!("{} is missing", own.directory.join(MANIFEST_FILE).display());
+            let why = format!("{} is missing", manifest.display());
             return Err(Failure::Fatal(Reason::NotResumed { why }));
         }
         // A copy that an earlier resume has left is what the disk was before.
@@ -164,10 +165,9 @@ impl Host {
         let Work { record, cut, .. } = work;
         let own = self.files.microvm(&record.id);
         let vm = guest.vm();
-        let snapshot = own_snapshot(record, &own);
         // From here on the guest may write to its disk, and its snapshot no longer fits.
         if !own.kept.exists()
-            && let Err(NotSpent) = work.spend(snapshot).await
+            && let Err(NotSpent) = work.spend(work.snapshot).await
         {
             guest.destroy().await;
             return Err(GuestError::Refused("that there is no way back could not be recorded".into()));
@@ -184,7 +184,7 @@ impl Host {
         match started {
             Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
-                let (resumes, kept) = (snapshot > 0, own.kept.exists());
+                let (resumes, kept) = (work.snapshot > 0, own.kept.exists());
                 if resumes && !kept && !cut.is_cancelled() {
                     self.keep(record, &guest).await;
                 }

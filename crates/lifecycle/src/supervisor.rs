@@ -40,7 +40,7 @@ impl Supervisor {
         let position = output_position.unwrap_or(first);
         let output = OutputLog::new(host.records.logs.clone(), record.id.clone(), destination, position);
         let timers = Timers::new(host.clock.clone(), &record);
-        let body = Body::new(host.clone(), version, Arc::new(output), guest);
+        let body = Body::new(host.clone(), &record, version, Arc::new(output), guest);
         let cut = CancellationToken::new();
         let front = Front {
             host,
@@ -50,7 +50,6 @@ impl Supervisor {
             publish,
             stopping: None,
             failed_resumes: 0,
-            began_with: 0,
             cut,
             origin,
             ends_for: None,
@@ -120,7 +119,7 @@ impl Supervisor {
         front.cut = CancellationToken::new();
         let cut = front.cut.clone();
         let (spending_tx, mut spending_rx) = mpsc::channel(1);
-        let work = Work::new(&record, &cut, spending_tx);
+        let work = Work::new(&record, &cut, body.snapshot, spending_tx);
         let performing = body.perform(&work, step);
         tokio::pin!(performing);
         loop {

@@ -187,7 +187,7 @@ pub struct Building {
 }
 
 impl Building {
-    /// The same with another owner of version and build.
+    /// This build after `node` has claimed it: version and build have that owner.
     #[must_use]
     pub fn claimed_by(&self, node: &NodeId) -> Self {
         let mut to = self.clone();
@@ -291,7 +291,7 @@ pub trait Images: ImageVersions {
 
     /// Writes what a build, its begin, end or take-over changes, if version and build still are
     /// what they were. The image is written if it is another in `to`, and must be what it was then:
-    /// all at once, so that whoever sees one settled finds the others settled.
+    /// all at once, so that when one of them is settled, the others are.
     async fn change_build(&self, was: &Building, to: &Building, origin: &Origin)
     -> Result<Written<Building>>;
 

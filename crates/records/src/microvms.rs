@@ -112,6 +112,12 @@ impl MicrovmRecord {
         Self { generation: self.generation + 1, phase, state: phase.public_state(), ..self.clone() }
     }
 
+    /// Whether the change from `was` to this ends its first start: the app has been told what its
+    /// run hook was to tell it, or never will be.
+    pub fn ends_first_start(&self, was: &Self) -> bool {
+        was.phase.is_first_start() && !self.phase.is_first_start()
+    }
+
     /// The event of the change from `was` to this.
     pub fn changed_from(&self, was: &Self, origin: Origin, at: Timestamp) -> NewEvent {
         let (what, from, to) = if self.owner == was.owner {

@@ -68,7 +68,7 @@ impl Microvms for Store {
             _ => Durability::Disk,
         };
         let event = to.changed_from(was, origin.clone(), Timestamp::now());
-        let told = was.phase.is_first_start() && !to.phase.is_first_start();
+        let told = to.ends_first_start(was);
         let (was, to) = ((was.generation, was.owner.clone()), to.clone());
         self.write_microvm(to.id.clone(), durability, move |tx| {
             if update(tx, &was, &to)? == 0 {

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_vmm::fake::{FakeOperation, Schedule};
 
 use crate::support::{WAKES, World};
-use crate::two_writers::{Granted, HANDS, MICROVMS, audit, drive, duration};
+use crate::two_writers::{Granted, HANDS, MICROVMS, audit, drive_by};
 
 /// The data directory and the name of the node, for a process that is one of the two.
 const ROLE: &str = "HEARTH_TWO_PROCESSES";
@@ -103,19 +102,9 @@ async fn be(node: &str, root: &Path) {
     let world = World::at(root, node).await;
     world.vmm.obey(Arc::new(Witness { root: root.to_owned(), node: node.to_owned() }));
     let ids: Vec<MicrovmId> = serde_json::from_slice(&std::fs::read(root.join("ids")).unwrap()).unwrap();
-    let (ids, over) = (Arc::new(ids), Arc::new(AtomicBool::new(false)));
     let seed: u64 = rand::random();
     println!("{node}: seed {seed}");
-    let hands: Vec<_> = (0..HANDS / 2)
-        .map(|hand| drive(vec![world.registry.clone()], ids.clone(), seed ^ hand, over.clone()))
-        .map(tokio::spawn)
-        .collect();
-    tokio::time::sleep(duration()).await;
-    over.store(true, Ordering::SeqCst);
-    let mut granted = Vec::new();
-    for hand in hands {
-        granted.extend(hand.await.unwrap());
-    }
+    let granted = drive_by(HANDS / 2, std::slice::from_ref(&world.registry), &Arc::new(ids), seed).await;
     world.registry.leave().await;
     std::fs::write(root.join(node), serde_json::to_string(&granted).unwrap()).unwrap();
 }

@@ -27,7 +27,7 @@ struct Node {
 }
 
 /// One who does things at random; the requests that were granted.
-pub(crate) async fn drive(
+async fn drive(
     nodes: Vec<Arc<Registry>>,
     ids: Arc<Vec<MicrovmId>>,
     seed: u64,
@@ -59,6 +59,26 @@ pub(crate) async fn drive(
     granted
 }
 
+/// Drives by so many hands, each with a seed made of this one, for [`duration`].
+pub(crate) async fn drive_by(
+    hands: u64,
+    nodes: &[Arc<Registry>],
+    ids: &Arc<Vec<MicrovmId>>,
+    seed: u64,
+) -> Vec<Granted> {
+    let over = Arc::new(AtomicBool::new(false));
+    let driving: Vec<_> = (0..hands)
+        .map(|hand| tokio::spawn(drive(nodes.to_vec(), ids.clone(), seed ^ hand, over.clone())))
+        .collect();
+    tokio::time::sleep(duration()).await;
+    over.store(true, Ordering::SeqCst);
+    let mut granted = Vec::new();
+    for hand in driving {
+        granted.extend(hand.await.unwrap());
+    }
+    granted
+}
+
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Granted {
     what: String,
@@ -82,7 +102,7 @@ async fn watch(nodes: [Node; 2], ids: Arc<Vec<MicrovmId>>, over: Arc<AtomicBool>
 }
 
 /// `HEARTH_TWO_WRITERS_SECONDS`, or a few.
-pub(crate) fn duration() -> Duration {
+fn duration() -> Duration {
     let seconds = std::env::var("HEARTH_TWO_WRITERS_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(5))
 }
@@ -101,18 +121,9 @@ async fn of_two_nodes_one_has_a_microvm_at_a_time() {
     }
     let (ids, over) = (Arc::new(ids), Arc::new(AtomicBool::new(false)));
     let watching = tokio::spawn(watch(nodes.clone(), ids.clone(), over.clone()));
-    let hands: Vec<_> = (0..HANDS)
-        .map(|hand| {
-            let nodes = nodes.iter().map(|node| node.registry.clone()).collect();
-            tokio::spawn(drive(nodes, ids.clone(), seed ^ hand, over.clone()))
-        })
-        .collect();
-    tokio::time::sleep(duration()).await;
+    let registries = nodes.each_ref().map(|node| node.registry.clone());
+    let granted = drive_by(HANDS, &registries, &ids, seed).await;
     over.store(true, Ordering::SeqCst);
-    let mut granted = Vec::new();
-    for hand in hands {
-        granted.extend(hand.await.unwrap());
-    }
     let looks = watching.await.unwrap();
     for node in &nodes {
         node.registry.leave().await;

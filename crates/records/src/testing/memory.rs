@@ -148,7 +148,7 @@ impl Microvms for MemoryRecords {
             }
             known => return Ok(Written::Stale(known.map(|known| Box::new(known.clone())))),
         }
-        if was.phase.is_first_start() && !to.phase.is_first_start() {
+        if to.ends_first_start(was) {
             self.payloads().remove(&to.id);
         }
         self.changed();

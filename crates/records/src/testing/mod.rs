@@ -1,12 +1,12 @@
 //! Records for tests: in memory, behind a guard that may refuse to write them, and the suite that
 //! every keeper of records passes.
 
-#[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
+#[expect(clippy::unwrap_used, reason = "a suite fails its caller by panicking")]
 mod conformance;
-#[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
+#[expect(clippy::unwrap_used, reason = "a suite fails its caller by panicking")]
 mod connectors;
 mod guarded;
-#[expect(clippy::unwrap_used, reason = "it is a test, of whoever calls it")]
+#[expect(clippy::unwrap_used, reason = "a suite fails its caller by panicking")]
 mod images;
 mod memory;
 #[expect(clippy::unwrap_used, reason = "as above")]

@@ -102,6 +102,6 @@ pub(super) struct Job {
 pub(super) struct Made {
     /// What it has done so far stays, if the transaction is committed.
     pub(super) kept: bool,
-    /// Tells whoever waits how the transaction ended.
+    /// Tells the caller how the transaction ended.
     pub(super) tell: Box<Tell>,
 }
