@@ -20,7 +20,7 @@ import answers
 import faults
 import images
 from endpoint import Clients, Microvm
-from harness import ARTIFACTS, BUILD, HEARTH, Server, copy_data_dir
+from harness import ARTIFACTS, BUILD, HEARTH, NETWORK, Server, copy_data_dir
 from registry import Certificate, Registry, small_debian
 from shells import HTTP_AND_SHELL
 
@@ -176,7 +176,7 @@ def settings(base, name_server, registry, secure_registry, certificate):
     return {
         "minimum_idle_seconds": 1,
         "build": BUILD | {"ca_bundle": ca, "registry_mirrors": mirrors},
-        "network": {"resolvers": [name_server]},
+        "network": NETWORK | {"resolvers": [name_server]},
     }
 
 

@@ -24,6 +24,10 @@ BUILD = {"concurrent_builds": 2, "vcpus": 1}
 UNLIMITED = {"endpoint": dict.fromkeys(
     ("connections_per_vcpu", "requests_per_second_per_vcpu", "bytes_per_second_per_vcpu"), 0)}
 
+# Where servers get the addresses of their uplinks, unless a test says otherwise. The other half of
+# the default range is footprint.py's, which must find nobody else's links in it.
+NETWORK = {"address_range": "198.18.0.0/16"}
+
 
 def wait_until(predicate, timeout: float, what: str, pause: float = 0.05):
     """Asks until the answer is true, and returns it; fails with `what` at the deadline."""

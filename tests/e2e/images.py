@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from artifact import zipped
 from endpoint import Clients
-from harness import BUILD, CACHE, PROTOCOLS, ROOT, Server, copy_data_dir
+from harness import BUILD, CACHE, NETWORK, PROTOCOLS, ROOT, Server, copy_data_dir
 from network import HOLD_PORT, PUBLIC, outside_world
 
 APPS = pathlib.Path(__file__).parent / "apps"
@@ -158,7 +158,7 @@ def build_missing(home: pathlib.Path, wanted: dict[str, Recipe], base: pathlib.P
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
     list_path.unlink(missing_ok=True)
-    settings = {"build": BUILD | {"ca_bundle": CA_CERTIFICATES}}
+    settings = {"build": BUILD | {"ca_bundle": CA_CERTIFICATES}, "network": NETWORK}
     server = Server(home / "data", settings, base, "images").start()
     try:
         build(Clients(server), {name: wanted[name] for name in missing})
