@@ -51,19 +51,6 @@ struct Manifest {
 }
 
 impl Artefacts {
-    /// Files that are not there: for guests of the fake driver, which reads none.
-    pub fn for_tests() -> Self {
-        let nowhere = PathBuf::from("/nonexistent");
-        Self {
-            kernel: nowhere.clone(),
-            initrd: nowhere.clone(),
-            initrd_all: nowhere.clone(),
-            builder_disk: nowhere,
-            version: "1".to_owned(),
-            key: "key".to_owned(),
-        }
-    }
-
     /// Finds the files in `directory` (`vmlinuz`, `builder.ext4`, `manifest.json`) and the
     /// initial RAM file system.
     pub fn load(directory: &Path, initrd: &Path) -> Result<Self, ArtefactsError> {

@@ -4,6 +4,7 @@ use hearth_api::{AccountId, NetworkConnectorArn, Timestamp};
 use hearth_records::{
     Connectors as _, InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord,
 };
+use hearth_testkit::waiting::eventually;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -48,14 +49,11 @@ async fn get(api: &Api, target: &str) -> Reply {
 
 /// Gets the connector until `done`.
 async fn wait(api: &Api, id: &str, done: impl Fn(&Reply) -> bool) -> Value {
-    for _ in 0..200 {
+    let look = async || {
         let reply = get(api, &format!("/{id}")).await;
-        if done(&reply) {
-            return reply.body;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    panic!("{id} does not get there: {:?}", get(api, &format!("/{id}")).await)
+        if done(&reply) { Ok(reply.body) } else { Err(reply) }
+    };
+    eventually(id, look).await
 }
 
 /// Records a connector whose times are these, in milliseconds, and returns its id.

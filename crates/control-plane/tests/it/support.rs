@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -15,7 +14,7 @@ use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{TokenKey, TokenKeys};
 use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Endpoints, Rates, RotationError, Services};
-use hearth_guest::{Artefacts, Egress, GuestFactory, GuestNetwork, Networks, UidPool};
+use hearth_guest::UidPool;
 use hearth_identity::{Identities, RootKey};
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
@@ -28,6 +27,10 @@ use hearth_records::{
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
+use hearth_testkit::agent::NoAgent;
+use hearth_testkit::guests;
+use hearth_testkit::networks::TestNetworks;
+use hearth_testkit::waiting::eventually;
 use hearth_vmm::fake::FakeVmm;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -37,7 +40,6 @@ use tower::ServiceExt as _;
 const HOST: &str = "127.0.0.1:9400";
 pub(crate) const ACCOUNT: &str = "000000000000";
 pub(crate) const REGION: &str = "us-east-1";
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The API with its parts at hand.
 pub(crate) struct Api {
@@ -64,16 +66,6 @@ impl Reply {
 
     pub(crate) fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or("")
-    }
-}
-
-#[derive(Debug)]
-struct NoNetworks;
-
-#[async_trait]
-impl Networks for NoNetworks {
-    async fn acquire(&self, _: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
-        Err(std::io::Error::other("this host has no networks to give"))
     }
 }
 
@@ -137,14 +129,15 @@ impl Api {
     pub(crate) async fn start_on(store: Store, change: impl FnOnce(&mut ControlPlaneConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = PathBuf::from("/nonexistent");
-        let guests = GuestFactory {
-            vmm: Arc::new(FakeVmm::new()),
-            networks: Arc::new(NoNetworks),
-            artefacts: Artefacts::for_tests(),
-            uids: UidPool::new(100_000),
-            run_root: directory.path().join("run"),
-            endings: hearth_guest::Endings::default(),
-        };
+        let networks = TestNetworks::new(|_| -> std::io::Result<NoAgent> {
+            Err(std::io::Error::other("this host has no networks to give"))
+        });
+        let guests = guests::factory(
+            &Arc::new(FakeVmm::new()),
+            networks,
+            UidPool::new(100_000),
+            directory.path().join("run"),
+        );
         let files = Files::new(directory.path());
         let registry = Registry::new(RegistryConfig {
             sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
@@ -232,15 +225,11 @@ impl Api {
 
     /// Gets `target` until `done`; fails after the deadline.
     pub(crate) async fn wait(&self, target: &str, done: impl Fn(&Value) -> bool) -> Value {
-        let start = Instant::now();
-        loop {
+        let look = async || {
             let body = self.get(target).await.body;
-            if done(&body) {
-                return body;
-            }
-            assert!(start.elapsed() < DEADLINE, "{target} stays at {body}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            if done(&body) { Ok(body) } else { Err(body) }
+        };
+        eventually(target, look).await
     }
 
     /// Records a microVM in this state that nobody drives.

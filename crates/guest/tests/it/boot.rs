@@ -2,76 +2,36 @@
 
 use std::future::{pending, ready};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_guest::{
-    Artefacts, Egress, Error, GuestFactory, GuestNetwork, GuestPlan, Limits, Networks, UidPool,
-};
-use hearth_guest_protocol::{AppState, Hello, Reply, codec};
+use hearth_guest::{Error, GuestFactory, GuestPlan, UidPool};
+use hearth_guest_protocol::{AppState, Hello, Reply};
+use hearth_testkit::agent::{hear, say};
+use hearth_testkit::guests;
+use hearth_testkit::networks::TestNetworks;
 use hearth_vmm::fake::{FakeOperation, FakeVmm};
-use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use hearth_vmm::{GuestChannel, GuestStream};
 
-/// Networks on which the agents before number `first_answer` are silent.
-#[derive(Debug)]
-struct TestNetworks {
-    first_answer: usize,
-    acquired: AtomicUsize,
-    released: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-struct TestNetwork {
+/// An agent that may be silent.
+#[derive(Debug, Clone)]
+struct TestAgent {
     answers: bool,
-    released: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-struct TestAgent(bool);
-
-#[async_trait]
-impl Networks for TestNetworks {
-    async fn acquire(&self, _: Egress) -> io::Result<Box<dyn GuestNetwork>> {
-        let number = self.acquired.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(TestNetwork { answers: number >= self.first_answer, released: self.released.clone() }))
-    }
-}
-
-#[async_trait]
-impl GuestNetwork for TestNetwork {
-    fn namespace(&self) -> Option<Arc<OwnedFd>> {
-        None
-    }
-
-    fn take_interfaces(&mut self) -> Vec<NetworkInterface> {
-        Vec::new()
-    }
-
-    fn channel(&self) -> Arc<dyn GuestChannel> {
-        Arc::new(TestAgent(self.answers))
-    }
-
-    async fn release(self: Box<Self>) {
-        self.released.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 #[async_trait]
 impl GuestChannel for TestAgent {
     async fn connect(&self) -> io::Result<Box<dyn GuestStream>> {
-        if !self.0 {
+        if !self.answers {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let (host, mut guest) = tokio::io::duplex(1024);
         tokio::spawn(async move {
-            let mut request = [0; 256];
-            let _ = guest.read(&mut request).await;
+            hear(&mut guest).await;
             let hello = Hello { protocol: 1, kernel: "6.12".to_owned(), app: AppState::NotStarted };
-            guest.write_all(&codec::encode(&Reply::Hello(hello)).unwrap()).await.unwrap();
+            say(&mut guest, &Reply::Hello(hello)).await.unwrap();
         });
         Ok(Box::new(host))
     }
@@ -79,36 +39,35 @@ impl GuestChannel for TestAgent {
 
 struct World {
     vmm: Arc<FakeVmm>,
-    released: Arc<AtomicUsize>,
+    acquired: Arc<AtomicUsize>,
+    in_use: Arc<AtomicUsize>,
     factory: GuestFactory,
     _directory: tempfile::TempDir,
 }
 
+/// A world whose agents before number `first_answer` are silent.
 fn world(first_answer: usize) -> World {
     let directory = tempfile::tempdir().unwrap();
-    let (vmm, released) = (Arc::new(FakeVmm::new()), Arc::new(AtomicUsize::new(0)));
-    let networks = TestNetworks { first_answer, acquired: AtomicUsize::new(0), released: released.clone() };
-    let factory = GuestFactory {
-        vmm: vmm.clone(),
-        networks: Arc::new(networks),
-        artefacts: Artefacts::for_tests(),
-        uids: UidPool::new(100_000),
-        run_root: directory.path().join("run"),
-        endings: hearth_guest::Endings::default(),
-    };
-    World { vmm, released, factory, _directory: directory }
+    let vmm = Arc::new(FakeVmm::new());
+    let acquired = Arc::<AtomicUsize>::default();
+    let count = acquired.clone();
+    let networks = TestNetworks::new(move |_| {
+        Ok(TestAgent { answers: count.fetch_add(1, Ordering::SeqCst) >= first_answer })
+    });
+    let in_use = networks.in_use();
+    let factory = guests::factory(&vmm, networks, UidPool::new(100_000), directory.path().join("run"));
+    World { vmm, acquired, in_use, factory, _directory: directory }
+}
+
+impl World {
+    /// How many networks were returned.
+    fn released(&self) -> usize {
+        self.acquired.load(Ordering::SeqCst) - self.in_use.load(Ordering::SeqCst)
+    }
 }
 
 fn plan() -> GuestPlan {
-    GuestPlan {
-        name: "guest".to_owned(),
-        vcpu_count: 1,
-        memory_mib: 512,
-        root: None,
-        drives: Vec::new(),
-        egress: Egress::Internet,
-        limits: Limits::default(),
-    }
+    guests::plan("guest")
 }
 
 fn boots(world: &World) -> usize {
@@ -119,7 +78,7 @@ fn boots(world: &World) -> usize {
 async fn a_guest_that_hangs_is_booted_once_more() {
     let world = world(1);
     let guest = world.factory.boot_until_up(plan, None, pending()).await.unwrap();
-    assert_eq!((boots(&world), world.released.load(Ordering::SeqCst)), (2, 1));
+    assert_eq!((boots(&world), world.released()), (2, 1));
     assert_eq!(world.vmm.names(), ["guest"], "the first is gone, the second runs");
     guest.destroy().await;
 }
@@ -129,7 +88,7 @@ async fn one_that_hangs_again_is_an_error_and_leaves_nothing() {
     let world = world(2);
     let error = world.factory.boot_until_up(plan, None, pending()).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable(_)), "{error}");
-    assert_eq!((boots(&world), world.released.load(Ordering::SeqCst)), (2, 2));
+    assert_eq!((boots(&world), world.released()), (2, 2));
     assert!(world.vmm.names().is_empty());
 }
 
@@ -138,13 +97,13 @@ async fn nobody_waits_for_one_that_is_not_wanted_any_more() {
     let world = world(2);
     let error = world.factory.boot_until_up(plan, None, ready(())).await.unwrap_err();
     assert!(matches!(error, Error::Stopped), "{error}");
-    assert_eq!((boots(&world), world.released.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!((boots(&world), world.released()), (1, 1));
     assert!(world.vmm.names().is_empty());
 }
 
 /// The lowest free user id, and how many networks were returned.
 fn returned(world: &World) -> (u32, usize) {
-    (world.factory.uids.take().get(), world.released.load(Ordering::SeqCst))
+    (world.factory.uids.take().get(), world.released())
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +122,7 @@ async fn a_guest_that_is_dropped_is_ended_before_its_user_id_and_network_go_to_a
 
     // A guest of the same name has to wait: two must never work on the same files.
     let again = world.factory.boot(plan(), None).await.unwrap();
-    assert_eq!(world.released.load(Ordering::SeqCst), 1, "the first was ended in the end");
+    assert_eq!(world.released(), 1, "the first was ended in the end");
     again.destroy().await;
     assert_eq!(returned(&world), (100_000, 2));
     assert!(world.vmm.names().is_empty());

@@ -6,8 +6,9 @@ use hearth_api::{BuildState, ImageArn, ImageState, ImageVersion};
 use hearth_records::{
     self as records, Cause, EventQuery, EventStart, Events as _, Images as _, NodeId, Origin, Owner, Written,
 };
+use hearth_testkit::waiting::until;
 
-use crate::world::{Building, NODE, World, eventually};
+use crate::world::{Building, NODE, World};
 
 const ACCOUNT: &str = "111111111111";
 const OTHER: &str = "other";
@@ -46,23 +47,23 @@ async fn a_build_that_was_claimed_by_others_ends_and_publishes_nothing() {
     };
     for (name, node, keeps_files) in [("theirs", OTHER, false), ("ours", NODE, true)] {
         let app = world.build(ACCOUNT, name, "FROM prepared:1\n").await;
-        eventually("it builds", async || world.runs(&app)).await;
+        until("it builds", async || world.runs(&app)).await;
         let waiting = world.build(ACCOUNT, &format!("{name}-waiting"), "FROM prepared:1\n").await;
         let files = world.files.image(&app.arn, ImageVersion::FIRST);
         assert!(files.disk.exists() && world.networks.load(Ordering::SeqCst) == 1);
 
         let waits = claim(&world, &waiting, node).await;
         let claimed = claim(&world, &app, node).await;
-        eventually("nothing of it runs", async || world.networks.load(Ordering::SeqCst) == 0).await;
+        until("nothing of it runs", async || world.networks.load(Ordering::SeqCst) == 0).await;
         for (building, claimed) in [(&app, claimed), (&waiting, waits)] {
             let scratch = world.files.build(&building.build);
-            eventually("it has ended", async || !scratch.exists()).await;
+            until("it has ended", async || !scratch.exists()).await;
             assert_eq!(world.store.building(&building.build).await.unwrap(), Some(claimed));
             let log = world.log(&building.arn).await;
             assert!(!log.iter().any(|line| line.contains("deleted")), "{log:?}");
         }
         if !keeps_files {
-            eventually("its files are gone", async || !files.directory.exists()).await;
+            until("its files are gone", async || !files.directory.exists()).await;
         }
         assert!(!world.runs(&waiting), "it has not begun");
         assert_eq!(files.disk.exists(), keeps_files, "a later process of this node has them");
@@ -112,11 +113,11 @@ async fn a_build_tells_what_began_and_ended_it() {
     let Some(world) = World::new(0x4ff5_0000, None, |_| ()).await else { return };
     let wrong = world.build(ACCOUNT, "wrong", "FROM prepared:1\nRUN <<EOF\nnever ends\n").await;
     let failed = async || world.record(&wrong).await.state == BuildState::Failed;
-    eventually("the mistake is told", failed).await;
+    until("the mistake is told", failed).await;
     assert!(told(&world, &wrong.arn).await.contains(&"build STATE PENDING FAILED BUILD".to_owned()));
 
     let stopped = world.build(ACCOUNT, "stopped", "FROM prepared:1\n").await;
-    eventually("it builds", async || world.runs(&stopped)).await;
+    until("it builds", async || world.runs(&stopped)).await;
     world.builder.shutdown().await;
     let told = told(&world, &stopped.arn).await;
     for line in ["PENDING IN_PROGRESS BUILD", "IN_PROGRESS FAILED OPERATOR"] {

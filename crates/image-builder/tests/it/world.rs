@@ -6,13 +6,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hearth_api::{BuildId, ImageArn, ImageState, ImageVersion, Timestamp};
-use hearth_guest::{Artefacts, Egress, Endings, GuestFactory, GuestNetwork, Networks, UidPool};
+use hearth_guest::UidPool;
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
     ImageBuilderConfig, Reader,
@@ -23,8 +22,10 @@ use hearth_records::{
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
+use hearth_testkit::agent::NoAgent;
+use hearth_testkit::guests;
+use hearth_testkit::networks::TestNetworks;
 use hearth_vmm::fake::FakeVmm;
-use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use zip::write::SimpleFileOptions;
 
@@ -32,7 +33,6 @@ use crate::readers::with_program;
 
 /// Whose builds the builder drives.
 pub(crate) const NODE: &str = "node";
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The builder with its parts at hand.
 pub(crate) struct World {
@@ -73,57 +73,6 @@ impl ArtifactSource for Artifacts {
     }
 }
 
-/// A namespace that leads nowhere, and no agent.
-#[derive(Debug, Clone)]
-struct Nowhere {
-    namespace: Arc<OwnedFd>,
-    in_use: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-struct OneNetwork(Nowhere);
-
-impl Drop for OneNetwork {
-    fn drop(&mut self) {
-        self.0.in_use.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Networks for Nowhere {
-    async fn acquire(&self, _: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
-        self.in_use.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(OneNetwork(self.clone())))
-    }
-}
-
-#[async_trait]
-impl GuestNetwork for OneNetwork {
-    fn namespace(&self) -> Option<Arc<OwnedFd>> {
-        Some(self.0.namespace.clone())
-    }
-
-    fn take_interfaces(&mut self) -> Vec<NetworkInterface> {
-        Vec::new()
-    }
-
-    fn channel(&self) -> Arc<dyn GuestChannel> {
-        Arc::new(NoAgent)
-    }
-
-    async fn release(self: Box<Self>) {}
-}
-
-#[derive(Debug)]
-struct NoAgent;
-
-#[async_trait]
-impl GuestChannel for NoAgent {
-    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
-        Err(std::io::ErrorKind::ConnectionRefused.into())
-    }
-}
-
 #[expect(unsafe_code, reason = "rustix asks for it")]
 fn namespace() -> OwnedFd {
     std::thread::spawn(|| {
@@ -156,17 +105,13 @@ impl World {
         base_images.registry_mirrors =
             registry.iter().map(|address| ("slow.test".to_owned(), format!("http://{address}"))).collect();
         let store = Store::temporary().await.unwrap();
-        let (vmm, networks) = (Arc::new(FakeVmm::new()), Arc::default());
+        let vmm = Arc::new(FakeVmm::new());
         let artifacts = Arc::new(Artifacts::default());
         let files = Files::new(directory.path());
-        let guests = GuestFactory {
-            vmm: vmm.clone(),
-            networks: Arc::new(Nowhere { namespace: Arc::new(namespace()), in_use: Arc::clone(&networks) }),
-            artefacts: Artefacts::for_tests(),
-            uids: UidPool::new(first_uid + 0x1000),
-            run_root: below("run"),
-            endings: Endings::default(),
-        };
+        // A namespace that leads nowhere, and no agent.
+        let networks = TestNetworks::new(|_| Ok(NoAgent)).within(namespace());
+        let in_use = networks.in_use();
+        let guests = guests::factory(&vmm, networks, UidPool::new(first_uid + 0x1000), below("run"));
         let mut config = ImageBuilderConfig {
             node: NodeId::from_stored(NODE),
             store: Arc::new(store.clone()),
@@ -190,7 +135,7 @@ impl World {
         };
         change(&mut config);
         let builder = ImageBuilder::new(config);
-        Some(Self { store, builder, files, vmm, networks, directory, artifacts })
+        Some(Self { store, builder, files, vmm, networks: in_use, directory, artifacts })
     }
 
     /// Records the first build of an image, for a node to start.
@@ -274,14 +219,5 @@ impl World {
         };
         let page = self.store.log_events(&query).await.unwrap();
         page.into_iter().flat_map(|page| page.events).map(|event| event.message).collect()
-    }
-}
-
-/// Asks again until the answer is yes.
-pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < DEADLINE, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

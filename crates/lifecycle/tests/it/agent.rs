@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_guest_protocol::{FORWARD_CONNECTED, HookResult, OutputStream, Reply, Request, codec};
+use hearth_guest_protocol::{FORWARD_CONNECTED, HookResult, OutputStream, Reply, Request};
+use hearth_testkit::agent::{hear, say};
 use hearth_vmm::{GuestChannel, GuestStream};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
 
 /// How the apps of all guests answer hooks, and which were called.
@@ -75,14 +76,7 @@ impl GuestChannel for TestAgent {
 impl TestAgent {
     /// Answers what a supervisor asks; anything else waits for the connection's end.
     async fn answer(mut self, mut stream: DuplexStream) {
-        loop {
-            let mut prefix = [0; 4];
-            if stream.read_exact(&mut prefix).await.is_err() {
-                return;
-            }
-            let mut body = vec![0; codec::frame_length(prefix).unwrap()];
-            stream.read_exact(&mut body).await.unwrap();
-            let request = serde_json::from_slice(&body).unwrap();
+        while let Some(request) = hear(&mut stream).await {
             if self.floods && !matches!(request, Request::Restored { .. }) {
                 return self.flood(stream, &request).await;
             }
@@ -115,7 +109,7 @@ impl TestAgent {
                 Request::Output { from } => return self.print(stream, from).await,
                 _ => std::future::pending().await,
             };
-            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+            if say(&mut stream, &reply).await.is_err() {
                 return;
             }
         }
@@ -133,7 +127,7 @@ impl TestAgent {
                 _ => Reply::Done,
             };
             position += 1;
-            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+            if say(&mut stream, &reply).await.is_err() {
                 return;
             }
             self.flooded.fetch_add(1, Ordering::SeqCst);
@@ -152,7 +146,7 @@ impl TestAgent {
                 let position = position.max(from);
                 from = position + data.len() as u64;
                 let reply = Reply::Output { position, stream: OutputStream::Stdout, data };
-                if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+                if say(&mut stream, &reply).await.is_err() {
                     return;
                 }
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use hearth_api::{IdlePolicy, MicrovmState};
 use hearth_node::Unreachable;
 use hearth_records::Microvms as _;
+use hearth_testkit::waiting::{DEADLINE, eventually};
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 
@@ -45,15 +46,11 @@ async fn a_full_disk_while_suspending_leaves_the_microvm_running() {
     let before = world.record(&id).await.generation;
     world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
     world.registry.suspend(&id, None).await.unwrap();
-    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
-    let record = loop {
+    let look = async || {
         let record = world.record(&id).await;
-        if record.generation >= before + 2 {
-            break record;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "the suspend did not end");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        if record.generation >= before + 2 { Ok(record) } else { Err(record) }
     };
+    let record = eventually("the suspend ends", look).await;
     assert_eq!(record.state, MicrovmState::Running);
     assert!(record.state_reason().unwrap().contains("keeps running"));
     assert!(world.vmm.vm(id.as_str()).unwrap().is_running());
@@ -121,7 +118,7 @@ async fn a_stop_of_the_service_ends_what_cannot_be_suspended() {
     let world = World::new().await;
     let id = world.running(None).await;
     world.vmm.fail_next(FakeOperation::CreateSnapshot, no_space());
-    tokio::time::timeout(crate::support::DEADLINE, world.registry.shutdown()).await.unwrap();
+    tokio::time::timeout(DEADLINE, world.registry.shutdown()).await.unwrap();
     let ended = world.record(&id).await;
     assert_eq!(ended.state, MicrovmState::Terminated);
     assert_eq!(
@@ -162,7 +159,7 @@ async fn a_stop_of_the_service_ends_what_is_being_launched() {
     let world = World::new().await;
     world.vmm.delay(FakeOperation::Restore, std::time::Duration::from_millis(300));
     let id = world.launch(None).await;
-    tokio::time::timeout(crate::support::DEADLINE, world.registry.shutdown()).await.unwrap();
+    tokio::time::timeout(DEADLINE, world.registry.shutdown()).await.unwrap();
     let ended = world.record(&id).await;
     assert_eq!(ended.state, MicrovmState::Terminated);
     let reason = "The service was stopped while the MicroVM was being launched.";

@@ -2,13 +2,13 @@
 //! suspended, resumed and ended as any other, and those of others go on.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_lifecycle::Registry;
 use hearth_node::{Destination, Life as _};
+use hearth_testkit::waiting::until;
 
-use crate::support::{DEADLINE, WAKES, World};
+use crate::support::{WAKES, World};
 
 /// Frames that show that a guest is listened to.
 const MANY: usize = 2_000;
@@ -23,11 +23,9 @@ async fn flooded(world: &World) -> (MicrovmId, MicrovmId) {
 }
 
 async fn until_it_is_heard(world: &World) {
-    let (before, deadline) = (world.flooded.load(Ordering::SeqCst), tokio::time::Instant::now() + DEADLINE);
-    while world.flooded.load(Ordering::SeqCst) < before + MANY {
-        assert!(tokio::time::Instant::now() < deadline, "nobody listens to it");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let before = world.flooded.load(Ordering::SeqCst);
+    let heard = async || world.flooded.load(Ordering::SeqCst) >= before + MANY;
+    until("somebody listens to it", heard).await;
 }
 
 /// Everything can be done with it.

@@ -5,10 +5,11 @@ use hearth_guest_protocol::HookResult;
 use hearth_lifecycle::RunningMicrovm;
 use hearth_node::{Life as _, Unreachable};
 use hearth_records::Microvms as _;
+use hearth_testkit::waiting::eventually;
 use hearth_vmm::ExitReason;
 use hearth_vmm::fake::FakeOperation;
 
-use crate::support::{DEADLINE, WAKES, World};
+use crate::support::{WAKES, World};
 
 const ALL: [&str; 4] = ["run", "resume", "suspend", "terminate"];
 
@@ -21,11 +22,11 @@ fn called(world: &World) -> Vec<String> {
 }
 
 async fn wait_for_call(world: &World, hook: &str) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while called(world).last().is_none_or(|last| last != hook) {
-        assert!(tokio::time::Instant::now() < deadline, "{hook} was not called: {:?}", called(world));
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let look = async || {
+        let called = called(world);
+        if called.last().is_some_and(|last| last == hook) { Ok(()) } else { Err(called) }
+    };
+    eventually(&format!("{hook} is called"), look).await;
 }
 
 /// It is ending, or nobody knows it any more.

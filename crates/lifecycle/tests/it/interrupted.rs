@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_records::{Phase, Reason};
 use hearth_snapshots::MicrovmFiles;
+use hearth_testkit::waiting::until;
 use hearth_vmm::Error;
 use hearth_vmm::ExitReason;
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::snapshot::sparse_digest;
 
-use crate::support::{DEADLINE, WAKES, World};
+use crate::support::{WAKES, World};
 
 async fn suspend(world: &World, id: &MicrovmId) {
     world.registry.suspend(id, None).await.unwrap();
@@ -117,11 +118,7 @@ async fn a_resume_can_be_taken_back_until_its_hook_has_answered() {
     suspend(&world, &id).await;
     world.hooks.lock().unwrap().answers.insert("resume", None);
     world.registry.resume(&id, None).await.unwrap();
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while world.hooks.lock().unwrap().called.is_empty() {
-        assert!(tokio::time::Instant::now() < deadline, "the hook is not called");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    until("the hook is called", async || !world.hooks.lock().unwrap().called.is_empty()).await;
     let own = world.files.microvm(&id);
     let record = world.record(&id).await;
     assert!(own.kept.exists() && record.phase == Phase::ResumeHook && record.spent == 0, "{record:?}");
@@ -197,11 +194,7 @@ async fn a_resume_without_a_copy_of_the_disk_says_so_before_the_guest_runs() {
     std::fs::create_dir(own.kept.with_extension("new")).unwrap();
     world.silent.store(true, std::sync::atomic::Ordering::SeqCst);
     world.registry.resume(&id, None).await.unwrap();
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while !world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running()) {
-        assert!(tokio::time::Instant::now() < deadline, "it does not run");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    until("it runs", async || world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running())).await;
     let record = world.record(&id).await;
     assert_eq!((record.phase, record.spent), (Phase::Resuming, 1));
     // The service and its guest end here.

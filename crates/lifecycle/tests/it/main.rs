@@ -11,7 +11,6 @@ mod floods;
 mod hooks;
 mod interrupted;
 mod life;
-mod networks;
 mod output;
 mod owners;
 mod records;

@@ -1,11 +1,10 @@
 //! The app's output on its way to the log.
 
-use std::time::Duration;
-
 use hearth_api::MicrovmState;
 use hearth_records::{EventOrder, LogPosition, LogQuery, Logs as _, MicrovmRecord};
+use hearth_testkit::waiting::eventually;
 
-use crate::support::{DEADLINE, World};
+use crate::support::World;
 
 async fn lines(world: &World, record: &MicrovmRecord) -> Vec<String> {
     let query = LogQuery {
@@ -23,12 +22,11 @@ async fn lines(world: &World, record: &MicrovmRecord) -> Vec<String> {
 }
 
 async fn wait_for_lines(world: &World, record: &MicrovmRecord, expected: &[&str]) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    while lines(world, record).await != expected {
+    let look = async || {
         let found = lines(world, record).await;
-        assert!(tokio::time::Instant::now() < deadline, "found {found:?} instead of {expected:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        if found == expected { Ok(()) } else { Err(found) }
+    };
+    eventually(&format!("the lines are {expected:?}"), look).await;
 }
 
 fn text(pieces: &[(u64, &str)]) -> Vec<(u64, String)> {

@@ -1,15 +1,15 @@
 //! Records of a world, also such as nobody would have written.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::UidPool;
 use hearth_lifecycle::Registry;
 use hearth_records::{Cause, MicrovmRecord, Microvms as _, NodeId, Origin, Phase, Written};
+use hearth_testkit::waiting::eventually;
 use hearth_vmm::fake::FakeVmm;
 
-use crate::support::{DEADLINE, World};
+use crate::support::World;
 
 impl World {
     /// A registry of another node on the same records and files, with VMs of its own.
@@ -49,14 +49,10 @@ impl World {
 
     /// Waits until the row says so, and returns it.
     pub(crate) async fn wait_for(&self, id: &MicrovmId, state: MicrovmState) -> MicrovmRecord {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        loop {
+        let look = async || {
             let record = self.record(id).await;
-            if record.state == state {
-                return record;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{state:?} was not reached: {record:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            if record.state == state { Ok(record) } else { Err(record) }
+        };
+        eventually(&format!("it is {state:?}"), look).await
     }
 }

@@ -4,13 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hearth_api::{
     AccountId, Architecture, BuildId, BuildState, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
     ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
 };
-use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Limits, RootDisk, UidPool};
+use hearth_guest::{Egress, UidPool};
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
@@ -21,15 +20,12 @@ use hearth_records::{
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
-use hearth_vmm::SnapshotTarget;
+use hearth_testkit::guests::{self, MEMORY_MIB};
+use hearth_testkit::networks::TestNetworks;
 use hearth_vmm::fake::FakeVmm;
 use tokio::sync::watch;
 
 use crate::agent::{HookScript, PastAgent, TestAgent};
-use crate::networks::TestNetworks;
-
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-const MEMORY_MIB: u32 = 1;
 
 /// An idle policy that nothing in a test waits for, but traffic wakes.
 pub(crate) const WAKES: IdlePolicy =
@@ -98,32 +94,27 @@ impl World {
         let flooded = Arc::default();
         let store = Store::open_for_a_bench(&root.join("hearth.db")).await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
-        let networks = Arc::new(AtomicUsize::new(0));
-        let egresses = Arc::default();
+        let egresses = Arc::<Mutex<Vec<_>>>::default();
         let (app_exit_tx, app_exit_rx) = watch::channel(None);
         let (output_tx, output_rx) = watch::channel(Vec::new());
-        let guests = GuestFactory {
-            vmm: vmm.clone(),
-            networks: Arc::new(TestNetworks {
-                used: networks.clone(),
-                egresses: Arc::clone(&egresses),
-                agent: TestAgent {
-                    app_exit_rx,
-                    output_rx,
-                    hooks: Arc::clone(&hooks),
-                    past_agent: Arc::clone(&past_agent),
-                    silent: Arc::clone(&silent),
-                    unheard: Arc::clone(&unheard),
-                    floods: false,
-                    flooded: Arc::clone(&flooded),
-                },
-                flooding: Arc::clone(&flooding),
-            }),
-            artefacts: Artefacts::for_tests(),
-            uids: UidPool::new(100_000),
-            run_root: root.join("run").join(node),
-            endings: hearth_guest::Endings::default(),
+        let agent = TestAgent {
+            app_exit_rx,
+            output_rx,
+            hooks: Arc::clone(&hooks),
+            past_agent: Arc::clone(&past_agent),
+            silent: Arc::clone(&silent),
+            unheard: Arc::clone(&unheard),
+            floods: false,
+            flooded: Arc::clone(&flooded),
         };
+        let (ways_out, floods) = (egresses.clone(), flooding.clone());
+        let test_networks = TestNetworks::new(move |egress| {
+            ways_out.lock().unwrap().extend(egress);
+            Ok(TestAgent { floods: floods.load(Ordering::SeqCst), ..agent.clone() })
+        });
+        let networks = test_networks.in_use();
+        let uids = UidPool::new(100_000);
+        let guests = guests::factory(&vmm, test_networks, uids, root.join("run").join(node));
         let files = Files::new(root);
         let config: Box<dyn Fn() -> RegistryConfig> = {
             let (store, files, node) = (store.clone(), files.clone(), NodeId::from_stored(node));
@@ -193,22 +184,7 @@ impl World {
     async fn insert_image(&self, hooks: serde_json::Value) {
         let guests = self.config().guests;
         let files = self.files.image(&self.arn, ImageVersion::FIRST);
-        std::fs::create_dir_all(&files.snapshot).unwrap();
-        std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
-        let plan = GuestPlan {
-            name: "snapshot".to_owned(),
-            vcpu_count: 1,
-            memory_mib: MEMORY_MIB,
-            root: Some(RootDisk::Base { path: files.disk.clone(), modules: KernelModules::Needed }),
-            drives: Vec::new(),
-            egress: Egress::Internet,
-            limits: Limits::default(),
-        };
-        let guest = guests.boot(plan, Some(&files.snapshot)).await.unwrap();
-        guest.vm().pause().await.unwrap();
-        let target = SnapshotTarget::Base { directory: files.snapshot.clone(), disks: Vec::new() };
-        guest.vm().create_snapshot(&target).await.unwrap();
-        guest.destroy().await;
+        guests::take_base(&guests, &files.disk, &files.snapshot).await;
         let now = Timestamp::now();
         let image = ImageRecord {
             arn: self.arn.clone(),

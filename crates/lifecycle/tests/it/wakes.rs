@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_node::Unreachable;
 use hearth_records::Phase;
+use hearth_testkit::waiting::{eventually, until};
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::snapshot::sparse_digest;
 use hearth_vmm::{Error, ExitReason};
@@ -34,22 +34,14 @@ fn files(world: &World, id: &MicrovmId) -> Vec<(PathBuf, String)> {
 
 /// A guest that runs needs no copy of its disk.
 async fn copy_goes(world: &World, id: &MicrovmId) {
-    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
-    while world.files.microvm(id).kept.exists() {
-        assert!(tokio::time::Instant::now() < deadline, "the copy of its disk stays");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("the copy of its disk goes", async || !world.files.microvm(id).kept.exists()).await;
 }
 
 /// Begins a wake whose guest writes to its disk and says nothing.
 async fn half_awake(world: &World, id: &MicrovmId) {
     world.silent.store(true, Ordering::SeqCst);
     world.registry.resume(id, None).await.unwrap();
-    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
-    while !world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running()) {
-        assert!(tokio::time::Instant::now() < deadline, "it does not run");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("it runs", async || world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running())).await;
     std::fs::write(world.files.microvm(id).overlay, "other blocks").unwrap();
 }
 
@@ -107,14 +99,11 @@ async fn a_wake_that_cannot_happen_here_says_so_and_not_that_the_image_is_to_be_
     };
     world.vmm.fail_next(FakeOperation::Restore, other);
     world.registry.resume(&id, None).await.unwrap();
-    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
-    let reason = loop {
-        if let Some(reason) = world.record(&id).await.state_reason() {
-            break reason;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "no reason is shown");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let look = async || {
+        let record = world.record(&id).await;
+        record.state_reason().ok_or(record)
     };
+    let reason = eventually("a reason is shown", look).await;
     assert_eq!(world.record(&id).await.state, MicrovmState::Suspended);
     for part in ["The MicroVM could not be resumed", "/dev/kvm cannot be opened", "HEARTH_ACCELERATOR=kvm"] {
         assert!(reason.contains(part), "{reason}");

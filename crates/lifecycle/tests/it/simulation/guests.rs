@@ -1,15 +1,15 @@
-//! Networks and agents of the simulation: they count what is held, and see what
-//! reaches an app too early.
+//! Agents of the simulation: they see what reaches an app too early.
 
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use hearth_guest::{Egress, GuestNetwork, Networks};
-use hearth_guest_protocol::{FORWARD_CONNECTED, HookResult, Reply, Request, codec};
-use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use hearth_guest::Egress;
+use hearth_guest_protocol::{FORWARD_CONNECTED, HookResult, Reply, Request};
+use hearth_testkit::agent::{hear, say};
+use hearth_testkit::networks::Agents;
+use hearth_vmm::{GuestChannel, GuestStream};
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{Faults, Site};
@@ -18,27 +18,17 @@ use super::faults::{Faults, Site};
 #[derive(Debug)]
 pub(super) struct Guests {
     pub(super) faults: Arc<Faults>,
-    /// Networks in use.
-    pub(super) used: AtomicUsize,
     /// Requests that reached an app.
     pub(super) served: AtomicU32,
     /// Hooks that were called.
     pub(super) hooks: Mutex<Vec<String>>,
 }
 
-#[derive(Debug)]
-pub(super) struct SimulatedNetworks(pub(super) Arc<Guests>);
-
-#[derive(Debug)]
-struct Network {
-    guests: Arc<Guests>,
-    agent: Agent,
-    released: CancellationToken,
-}
+pub(super) struct SimulatedAgents(pub(super) Arc<Guests>);
 
 /// The agent of one life of a microVM.
 #[derive(Debug, Clone)]
-struct Agent {
+pub(super) struct Agent {
     guests: Arc<Guests>,
     /// A run or resume hook of this life has returned 200.
     told: Arc<AtomicBool>,
@@ -47,47 +37,25 @@ struct Agent {
 
 impl Guests {
     pub(super) fn new(faults: Arc<Faults>) -> Arc<Self> {
-        Arc::new(Self {
-            faults,
-            used: AtomicUsize::new(0),
-            served: AtomicU32::new(0),
-            hooks: Mutex::default(),
-        })
+        Arc::new(Self { faults, served: AtomicU32::new(0), hooks: Mutex::default() })
     }
 }
 
 #[async_trait]
-impl Networks for SimulatedNetworks {
-    async fn acquire(&self, _egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>> {
+impl Agents for SimulatedAgents {
+    type Channel = Agent;
+
+    async fn begin(&self, _: Option<Egress>) -> std::io::Result<Agent> {
         let guests = self.0.clone();
         if guests.faults.visit(Site::Network, None).await {
             return Err(std::io::ErrorKind::AddrNotAvailable.into());
         }
-        guests.used.fetch_add(1, Ordering::SeqCst);
-        let released = CancellationToken::new();
-        let agent = Agent { guests: guests.clone(), told: Arc::default(), released: released.clone() };
-        Ok(Box::new(Network { guests, agent, released }))
-    }
-}
-
-#[async_trait]
-impl GuestNetwork for Network {
-    fn namespace(&self) -> Option<Arc<OwnedFd>> {
-        None
+        Ok(Agent { guests, told: Arc::default(), released: CancellationToken::new() })
     }
 
-    fn take_interfaces(&mut self) -> Vec<NetworkInterface> {
-        Vec::new()
-    }
-
-    fn channel(&self) -> Arc<dyn GuestChannel> {
-        Arc::new(self.agent.clone())
-    }
-
-    async fn release(self: Box<Self>) {
-        self.guests.faults.visit(Site::NetworkRelease, None).await;
-        self.released.cancel();
-        self.guests.used.fetch_sub(1, Ordering::SeqCst);
+    async fn end(&self, agent: Agent) {
+        self.0.faults.visit(Site::NetworkRelease, None).await;
+        agent.released.cancel();
     }
 }
 
@@ -107,15 +75,9 @@ impl GuestChannel for Agent {
 impl Agent {
     /// Answers until the host hangs up, or a fault breaks the connection.
     async fn answer(self, mut stream: DuplexStream) {
-        loop {
-            let mut prefix = [0; 4];
-            if stream.read_exact(&mut prefix).await.is_err() {
-                return;
-            }
-            let mut body = vec![0; codec::frame_length(prefix).unwrap()];
-            stream.read_exact(&mut body).await.unwrap();
+        while let Some(request) = hear(&mut stream).await {
             let faults = &self.guests.faults;
-            let reply = match serde_json::from_slice(&body).unwrap() {
+            let reply = match request {
                 Request::Restored { .. } => {
                     if faults.visit(Site::Restored, None).await {
                         return;
@@ -127,7 +89,7 @@ impl Agent {
                 // The app never ends by itself, and prints nothing.
                 _ => std::future::pending().await,
             };
-            if stream.write_all(&codec::encode(&reply).unwrap()).await.is_err() {
+            if say(&mut stream, &reply).await.is_err() {
                 return;
             }
         }

@@ -10,7 +10,7 @@ use hearth_api::{
     AccountId, IdlePolicy, ImageArn, ImageConfiguration, ImageVersion, ImageVersionState, Logging, MicrovmId,
     MicrovmState, Timestamp,
 };
-use hearth_guest::{Artefacts, Egress, GuestFactory, GuestPlan, KernelModules, Limits, RootDisk, UidPool};
+use hearth_guest::{GuestFactory, UidPool};
 use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
@@ -19,12 +19,14 @@ use hearth_records::testing::{MemoryRecords, settings};
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
+use hearth_testkit::guests;
+use hearth_testkit::networks::TestNetworks;
+use hearth_vmm::ExitReason;
 use hearth_vmm::fake::FakeVmm;
-use hearth_vmm::{ExitReason, SnapshotTarget};
 use tokio::runtime::Runtime;
 
 use super::faults::Faults;
-use super::guests::{Guests, SimulatedNetworks};
+use super::guests::{Guests, SimulatedAgents};
 use super::records::faulty;
 
 const FIRST_UID: u32 = 100_000;
@@ -38,6 +40,7 @@ pub(super) struct World {
     pub(super) records: Arc<MemoryRecords>,
     pub(super) files: Files,
     pub(super) clock: Arc<SimulatedClock>,
+    networks: TestNetworks<SimulatedAgents>,
     uids: UidPool,
     logs: Store,
     directory: tempfile::TempDir,
@@ -103,6 +106,7 @@ impl World {
                 stepped: AtomicI64::new(0),
                 begin: BEGIN_MILLIS,
             }),
+            networks: TestNetworks::new(SimulatedAgents(guests.clone())),
             uids: UidPool::new(FIRST_UID),
             logs: unused_store(),
             faults,
@@ -117,35 +121,14 @@ impl World {
     }
 
     fn factory(&self) -> GuestFactory {
-        GuestFactory {
-            vmm: self.vmm.clone(),
-            networks: Arc::new(SimulatedNetworks(self.guests.clone())),
-            artefacts: Artefacts::for_tests(),
-            uids: self.uids.clone(),
-            run_root: self.directory.path().join("run"),
-            endings: hearth_guest::Endings::default(),
-        }
+        let run_root = self.directory.path().join("run");
+        guests::factory(&self.vmm, self.networks.clone(), self.uids.clone(), run_root)
     }
 
     async fn take_snapshots(&self) {
         for arn in &self.images {
             let files = self.files.image(arn, ImageVersion::FIRST);
-            std::fs::create_dir_all(&files.snapshot).unwrap();
-            std::fs::File::create(&files.disk).unwrap().set_len(1 << 20).unwrap();
-            let plan = GuestPlan {
-                name: "snapshot".to_owned(),
-                vcpu_count: 1,
-                memory_mib: 1,
-                root: Some(RootDisk::Base { path: files.disk.clone(), modules: KernelModules::Needed }),
-                drives: Vec::new(),
-                egress: Egress::Internet,
-                limits: Limits::default(),
-            };
-            let guest = self.factory().boot(plan, Some(&files.snapshot)).await.unwrap();
-            guest.vm().pause().await.unwrap();
-            let target = SnapshotTarget::Base { directory: files.snapshot, disks: Vec::new() };
-            guest.vm().create_snapshot(&target).await.unwrap();
-            guest.destroy().await;
+            guests::take_base(&self.factory(), &files.disk, &files.snapshot).await;
         }
     }
 
@@ -180,7 +163,6 @@ impl World {
             self.vmm.vm(&name).unwrap().exit(ExitReason::Stopped);
         }
         // What the server sweeps before it recovers.
-        self.guests.used.store(0, Ordering::SeqCst);
         let _ = std::fs::remove_dir_all(self.directory.path().join("run"));
         result
     }
@@ -241,7 +223,7 @@ impl World {
         }
         assert!(self.records.payloads_kept().is_empty(), "payloads are kept");
         assert_eq!(self.vmm.names().len(), running, "VMs are left");
-        assert_eq!(self.guests.used.load(Ordering::SeqCst), running, "networks are left");
+        assert_eq!(self.networks.in_use().load(Ordering::SeqCst), running, "networks are left");
         let directories = std::fs::read_dir(self.directory.path().join("run")).map_or(0, Iterator::count);
         assert_eq!(directories, running, "run directories are left");
         let uids = (0..=running).map(|_| self.uids.take()).collect::<Vec<_>>();

@@ -1,0 +1,60 @@
+//! Guests of the fake driver.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hearth_guest::{
+    Artefacts, Egress, Endings, GuestFactory, GuestPlan, KernelModules, Limits, Networks, RootDisk, UidPool,
+};
+use hearth_vmm::SnapshotTarget;
+use hearth_vmm::fake::FakeVmm;
+
+/// RAM of the guests that [`plan`] describes, in MiB: as little as there can be, since the fake
+/// driver writes all of it into snapshots.
+pub const MEMORY_MIB: u32 = 1;
+
+/// Makes guests that boot from no files, as the fake driver reads none.
+pub fn factory(
+    vmm: &Arc<FakeVmm>,
+    networks: impl Networks + 'static,
+    uids: UidPool,
+    run_root: PathBuf,
+) -> GuestFactory {
+    let nowhere = PathBuf::from("/nonexistent");
+    let artefacts = Artefacts {
+        kernel: nowhere.clone(),
+        initrd: nowhere.clone(),
+        initrd_all: nowhere.clone(),
+        builder_disk: nowhere,
+        version: "1".to_owned(),
+        key: "key".to_owned(),
+    };
+    let (vmm, networks) = (vmm.clone(), Arc::new(networks));
+    GuestFactory { vmm, networks, artefacts, uids, run_root, endings: Endings::default() }
+}
+
+/// A guest with one vCPU and no disks.
+pub fn plan(name: &str) -> GuestPlan {
+    GuestPlan {
+        name: name.to_owned(),
+        vcpu_count: 1,
+        memory_mib: MEMORY_MIB,
+        root: None,
+        drives: Vec::new(),
+        egress: Egress::Internet,
+        limits: Limits::default(),
+    }
+}
+
+/// Makes a root disk and, as a build does at its end, a base snapshot of a guest on it.
+pub async fn take_base(guests: &GuestFactory, disk: &Path, snapshot: &Path) {
+    std::fs::create_dir_all(snapshot).unwrap();
+    std::fs::File::create(disk).unwrap().set_len(1 << 20).unwrap();
+    let root = RootDisk::Base { path: disk.to_owned(), modules: KernelModules::Needed };
+    let guest =
+        guests.boot(GuestPlan { root: Some(root), ..plan("snapshot") }, Some(snapshot)).await.unwrap();
+    guest.vm().pause().await.unwrap();
+    let target = SnapshotTarget::Base { directory: snapshot.to_owned(), disks: Vec::new() };
+    guest.vm().create_snapshot(&target).await.unwrap();
+    guest.destroy().await;
+}
