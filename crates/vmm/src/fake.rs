@@ -351,6 +351,3 @@ impl Vm for FakeVm {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;

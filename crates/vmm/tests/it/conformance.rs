@@ -8,11 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hearth_vmm::fake::FakeVmm;
 use hearth_vmm::snapshot::{self, SnapshotDisk};
-use hearth_vmm::{
-    Adoption, BootSource, Error, ExitReason, GuestChannel, GuestStream, Isolation, SnapshotTarget, Vm,
-    VmSpec, Vmm,
-};
+use hearth_vmm::{Adoption, Error, ExitReason, SnapshotTarget, Vm, VmSpec, Vmm};
 
+use crate::fake::spec;
 use crate::guest::wait_until_ready;
 use crate::qemu::Host;
 
@@ -140,24 +138,7 @@ impl Subject for Fake {
 
     fn spec_of(&self, name: &str) -> VmSpec {
         fs::create_dir_all(self.own(name)).unwrap();
-        let nowhere = PathBuf::from("/nonexistent");
-        let (kernel_image_path, initrd_path) = (nowhere.clone(), nowhere.clone());
-        VmSpec {
-            name: name.to_owned(),
-            run_dir: nowhere,
-            vcpu_count: 1,
-            memory_mib: 8,
-            boot_source: BootSource { kernel_image_path, initrd_path, boot_args: String::new() },
-            drives: Vec::new(),
-            network_interfaces: Vec::new(),
-            isolation: Isolation {
-                uid: 1,
-                network_namespace: None,
-                memory_limit_mib: None,
-                cpu_limit_percent: None,
-            },
-            guest_channel: Arc::new(Nobody),
-        }
+        spec(name)
     }
 
     fn own(&self, name: &str) -> PathBuf {
@@ -172,16 +153,6 @@ impl Subject for Fake {
     async fn answers(&self, vm: &dyn Vm) {
         let refused = vm.connect_guest().await.err().unwrap();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    }
-}
-
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait]
-impl GuestChannel for Nobody {
-    async fn connect(&self) -> std::io::Result<Box<dyn GuestStream>> {
-        Err(std::io::ErrorKind::ConnectionRefused.into())
     }
 }
 

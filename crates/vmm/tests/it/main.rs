@@ -1,10 +1,11 @@
-//! Tests of the QEMU driver with a real guest. They need root, QEMU, a C compiler and the guest
-//! artefacts of `make setup`; where one is missing they say so and pass.
+//! Tests of the drivers: the fake, and QEMU with a real guest. The latter need root, QEMU, a C
+//! compiler and the guest artefacts of `make setup`; where one is missing they say so and pass.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod adopt;
 mod conformance;
 mod damage;
+mod fake;
 mod guest;
 mod hosts;
 mod jail;

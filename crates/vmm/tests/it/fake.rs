@@ -1,19 +1,28 @@
 //! What the fake driver promises to tests.
 
-use super::*;
-use crate::spec::{BootSource, Isolation};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hearth_vmm::fake::{FakeOperation, FakeVmm};
+use hearth_vmm::snapshot;
+use hearth_vmm::{
+    BootSource, Error, ExitReason, GuestChannel, GuestStream, Isolation, SnapshotTarget, VmSpec, Vmm as _,
+};
 
 #[derive(Debug)]
-struct NoChannel;
+struct Nobody;
 
 #[async_trait]
-impl GuestChannel for NoChannel {
+impl GuestChannel for Nobody {
     async fn connect(&self) -> io::Result<Box<dyn GuestStream>> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 }
 
-fn spec(name: &str) -> VmSpec {
+/// A guest that nobody listens in.
+pub(crate) fn spec(name: &str) -> VmSpec {
     VmSpec {
         name: name.to_owned(),
         run_dir: "/nonexistent".into(),
@@ -32,7 +41,7 @@ fn spec(name: &str) -> VmSpec {
             memory_limit_mib: None,
             cpu_limit_percent: None,
         },
-        guest_channel: Arc::new(NoChannel),
+        guest_channel: Arc::new(Nobody),
     }
 }
 
@@ -58,7 +67,7 @@ async fn the_whole_life_leaves_real_snapshots() {
         vm.create_snapshot(&target).await.unwrap();
         vm.kill().await.unwrap();
     }
-    crate::snapshot::verify(own.path()).unwrap();
+    snapshot::verify(own.path()).unwrap();
     assert!(fake.names().is_empty());
     fake.restore(spec("three"), own.path().join("nothing").as_path(), own.path()).await.unwrap_err();
 }
