@@ -9,6 +9,7 @@ use hearth_api::{
     ImageVersionState, ImageVersionStatus, SnapshotBuild, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::events::{Actor, Origin};
@@ -187,6 +188,30 @@ pub struct Building {
 }
 
 impl Building {
+    /// The first build of a new image, by this node.
+    pub fn first(
+        arn: ImageArn,
+        tags: BTreeMap<String, String>,
+        configuration: ImageConfiguration,
+        node: NodeId,
+        now: Timestamp,
+    ) -> Self {
+        let image = ImageRecord {
+            arn: arn.clone(),
+            id: Uuid::new_v4().to_string(),
+            generation: 0,
+            state: ImageState::Creating,
+            last_version: ImageVersion::FIRST,
+            latest_active_version: None,
+            latest_failed_version: None,
+            created_at: now,
+            updated_at: now,
+            tags,
+        };
+        let version = ImageVersionRecord::pending(arn, ImageVersion::FIRST, configuration, node, now);
+        Self { image, build: BuildRecord::pending(&version), version }
+    }
+
     /// This build after `node` has claimed it: version and build have that owner.
     #[must_use]
     pub fn claimed_by(&self, node: &NodeId) -> Self {

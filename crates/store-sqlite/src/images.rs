@@ -180,39 +180,15 @@ impl Images for Store {
 
 #[cfg(test)]
 mod tests {
-    use hearth_api::{ImageState, Timestamp};
+
     use hearth_records::NodeId;
 
     use super::*;
 
-    fn new(name: &str) -> Building {
-        let arn = format!("arn:aws:lambda:us-east-1:000000000000:microvm-image:{name}");
-        let (arn, now) = (ImageArn::parse(&arn).unwrap(), Timestamp::now());
-        let configuration = serde_json::json!({
-            "baseImageArn": "a", "buildRoleArn": "b", "codeArtifact": { "uri": "c" },
-        });
-        let image = ImageRecord {
-            arn: arn.clone(),
-            id: BuildId::new().to_string(),
-            generation: 0,
-            state: ImageState::Creating,
-            last_version: ImageVersion::FIRST,
-            latest_active_version: None,
-            latest_failed_version: None,
-            created_at: now,
-            updated_at: now,
-            tags: [].into(),
-        };
-        let (configuration, node) =
-            (serde_json::from_value(configuration).unwrap(), NodeId::from_stored("n"));
-        let version = ImageVersionRecord::pending(arn, ImageVersion::FIRST, configuration, node, now);
-        Building { image, build: BuildRecord::pending(&version), version }
-    }
-
     #[tokio::test]
     async fn images_conform() {
         let store = Store::temporary().await.unwrap();
-        hearth_records::testing::images_conform(&store, new).await;
+        hearth_records::testing::images_conform(&store).await;
     }
 
     #[tokio::test]

@@ -309,38 +309,15 @@ fn summary(row: &Row<'_>) -> Result<MicrovmSummary> {
 
 #[cfg(test)]
 mod tests {
-    use hearth_api::{BuildState, ImageConfiguration, ImageState, ImageVersionState};
-    use hearth_records::testing::Subject;
-    use hearth_records::{BuildRecord, Building, ImageRecord, ImageVersionRecord, Images as _};
+    use hearth_records::Images as _;
+    use hearth_records::testing::{Subject, built, image_arn};
 
     use super::*;
 
     async fn launchable(store: &Store) -> (ImageArn, ImageVersion) {
-        let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
-        let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
-            "baseImageArn": "a", "buildRoleArn": "b", "codeArtifact": { "uri": "c" },
-        }))
-        .unwrap();
-        let version = ImageVersion::FIRST;
-        let now = Timestamp::now();
-        let pending = ImageVersionRecord::pending(arn.clone(), version, configuration, NodeId::nobody(), now);
-        let image = ImageRecord {
-            arn: arn.clone(),
-            id: "id".to_owned(),
-            generation: 0,
-            state: ImageState::Created,
-            last_version: version,
-            latest_active_version: Some(version),
-            latest_failed_version: None,
-            created_at: now,
-            updated_at: now,
-            tags: [].into(),
-        };
-        let successful = ImageVersionRecord { state: ImageVersionState::Successful, ..pending };
-        let build = BuildRecord { state: BuildState::Successful, ..BuildRecord::pending(&successful) };
-        let new = Building { image, version: successful, build };
+        let new = built(image_arn("000000000000", "app"), Timestamp::now());
         store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();
-        (arn, version)
+        (new.version.arn, new.version.version)
     }
 
     #[tokio::test]

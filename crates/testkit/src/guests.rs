@@ -9,10 +9,6 @@ use hearth_guest::{
 use hearth_vmm::SnapshotTarget;
 use hearth_vmm::fake::FakeVmm;
 
-/// RAM of the guests that [`plan`] describes, in MiB: as little as there can be, since the fake
-/// driver writes all of it into snapshots.
-pub const MEMORY_MIB: u32 = 1;
-
 /// Makes guests that boot from no files, as the fake driver reads none.
 pub fn factory(
     vmm: &Arc<FakeVmm>,
@@ -33,12 +29,13 @@ pub fn factory(
     GuestFactory { vmm, networks, artefacts, uids, run_root, endings: Endings::default() }
 }
 
-/// A guest with one vCPU and no disks.
+/// A guest with one vCPU, no disks, and as little RAM as there can be, since the fake driver writes
+/// all of it into snapshots.
 pub fn plan(name: &str) -> GuestPlan {
     GuestPlan {
         name: name.to_owned(),
         vcpu_count: 1,
-        memory_mib: MEMORY_MIB,
+        memory_mib: 1,
         root: None,
         drives: Vec::new(),
         egress: Egress::Internet,

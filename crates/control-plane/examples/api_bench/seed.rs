@@ -1,6 +1,7 @@
 //! Records.
 
 use hearth_api::{AccountId, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
+use hearth_records::testing::settings;
 use hearth_records::{Cause, MicrovmRecord, MicrovmSettings, Microvms as _, Origin, Quotas, Written};
 use hearth_store_sqlite::Store;
 
@@ -46,12 +47,10 @@ fn record(image: &ImageArn, number: usize, alive: bool) -> MicrovmRecord {
     let settings = MicrovmSettings {
         minimum_memory_mib: 2048,
         execution_role_arn: Some(format!("arn:aws:iam::{ACCOUNT}:role/execution")),
-        idle_policy: None,
         maximum_duration_in_seconds: 28_800,
-        logging: None,
-        run_by: None,
         ingress_network_connectors: vec![hearth_api::managed_connector_arn(REGION, "HTTP_INGRESS")],
         egress_network_connectors: vec![hearth_api::managed_connector_arn(REGION, "INTERNET_EGRESS")],
+        ..settings()
     };
     let account = AccountId::from_stored(ACCOUNT);
     let pending = MicrovmRecord::pending(

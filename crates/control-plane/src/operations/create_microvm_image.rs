@@ -1,9 +1,7 @@
 //! CreateMicrovmImage: records image, version and build, and starts the build.
 
-use hearth_api::{
-    CreateMicrovmImageRequest, CreateMicrovmImageResponse, ImageArn, ImageState, ImageVersion, Timestamp,
-};
-use hearth_records::{BuildRecord, Building, ImageRecord, ImageVersionRecord, InsertedImage};
+use hearth_api::{CreateMicrovmImageRequest, CreateMicrovmImageResponse, ImageArn, Timestamp};
+use hearth_records::{Building, InsertedImage};
 use hearth_service::shape::{Member, optional, patterned, required};
 use hearth_service::{Answer, Call, Effect, Error, Operation, Outcome, Verb, to_json};
 
@@ -69,24 +67,12 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     context.services.image_builder.check_room(&call.caller().account).await?;
 
     let now = Timestamp::now();
-    let image = ImageRecord {
-        arn: arn.clone(),
-        id: uuid::Uuid::new_v4().to_string(),
-        generation: 0,
-        state: ImageState::Creating,
-        last_version: ImageVersion::FIRST,
-        latest_active_version: None,
-        latest_failed_version: None,
-        created_at: now,
-        updated_at: now,
-        tags,
-    };
     let node = context.services.image_builder.node().clone();
-    let version = ImageVersionRecord::pending(arn, ImageVersion::FIRST, configuration, node, now);
-    let build = BuildRecord::pending(&version);
-    let shown =
-        CreateMicrovmImageResponse { image: views::image(&image, &version), tags: request.tags.clone() };
-    let new = Building { image, version, build };
+    let new = Building::first(arn, tags, configuration, node, now);
+    let shown = CreateMicrovmImageResponse {
+        image: views::image(&new.image, &new.version),
+        tags: request.tags.clone(),
+    };
     let answer = to_json(&shown);
     let token = client_token(&call.caller().account, NAMED, token, &request, &answer);
     let (store, quotas) = (&context.services.store, &context.quotas());

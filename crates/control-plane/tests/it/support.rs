@@ -6,9 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::body::Body;
 use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, EndpointCounters, EndpointTokenKeys, ImageArn,
-    ImageConfiguration, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId,
-    MicrovmState, SnapshotBuild, Timestamp,
+    AccountId, BuildId, EndpointCounters, EndpointTokenKeys, ImageArn, ImageVersion, MicrovmId, MicrovmState,
+    SnapshotBuild, Timestamp,
 };
 use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{TokenKey, TokenKeys};
@@ -22,8 +21,8 @@ use hearth_image_builder::{
 };
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_records::{
-    BuildRecord, Building, CurrentLimits, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord,
-    MicrovmSettings, Microvms as _, Owner, Quotas,
+    CurrentLimits, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings, Microvms as _, Quotas,
+    testing,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -241,16 +240,12 @@ impl Api {
     pub(crate) async fn recorded_microvm_with(&self, state: MicrovmState, ingress: &[&str]) -> MicrovmId {
         let settings = MicrovmSettings {
             minimum_memory_mib: 2048,
-            execution_role_arn: None,
-            idle_policy: None,
             maximum_duration_in_seconds: 28_800,
-            logging: None,
-            run_by: None,
             ingress_network_connectors: ingress
                 .iter()
                 .map(|name| hearth_api::managed_connector_arn(REGION, name))
                 .collect(),
-            egress_network_connectors: Vec::new(),
+            ..testing::settings()
         };
         let image = ImageArn::parse(&image_arn("app")).unwrap();
         let ended = state == MicrovmState::Terminated;
@@ -277,51 +272,17 @@ impl Api {
         change: impl FnOnce(&mut ImageVersionRecord),
     ) -> ImageArn {
         let arn = ImageArn::parse(&image_arn(name)).unwrap();
-        let now = Timestamp::from_millis(1_700_000_000_000);
-        let configuration: ImageConfiguration = serde_json::from_value(configuration()).unwrap();
-        let mut version = ImageVersionRecord {
-            arn: arn.clone(),
-            version: ImageVersion::FIRST,
-            generation: 0,
-            owner: Owner::nobody(),
-            state: ImageVersionState::Successful,
-            status: ImageVersionStatus::Active,
-            configuration,
-            app: None,
-            created_at: now,
-            updated_at: now,
-        };
-        change(&mut version);
-        let image = ImageRecord {
-            arn: arn.clone(),
-            id: uuid::Uuid::new_v4().to_string(),
-            generation: 0,
-            state: ImageState::Created,
-            last_version: ImageVersion::FIRST,
-            latest_active_version: Some(ImageVersion::FIRST),
-            latest_failed_version: None,
-            created_at: now,
-            updated_at: now,
-            tags: [("team".to_owned(), "a".to_owned())].into(),
-        };
-        let sizes = SnapshotBuild {
+        let mut new = testing::built(arn.clone(), Timestamp::from_millis(1_700_000_000_000));
+        new.version.configuration = serde_json::from_value(configuration()).unwrap();
+        new.version.app = None;
+        change(&mut new.version);
+        new.image.tags = [("team".to_owned(), "a".to_owned())].into();
+        new.build.id = BuildId::from_stored(format!("build-of-{name}"));
+        new.build.snapshot = Some(SnapshotBuild {
             memory_snapshot_size_in_bytes: Some(3),
             code_install_size_in_bytes: Some(2),
             disk_snapshot_size_in_bytes: Some(1),
-        };
-        let build = BuildRecord {
-            arn: arn.clone(),
-            version: ImageVersion::FIRST,
-            id: BuildId::from_stored(format!("build-of-{name}")),
-            generation: 0,
-            owner: Owner::nobody(),
-            state: BuildState::Successful,
-            architecture: Architecture::host(),
-            state_reason: None,
-            snapshot: Some(sizes),
-            created_at: now,
-        };
-        let new = Building { image, version, build };
+        });
         self.store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();
         arn
     }

@@ -10,15 +10,16 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use hearth_api::{BuildId, ImageArn, ImageState, ImageVersion, Timestamp};
+use hearth_api::{BuildId, ImageArn, ImageVersion, Timestamp};
 use hearth_guest::UidPool;
 use hearth_image_builder::{
     ArchiveLimits, ArtifactError, ArtifactSource, BaseImages, BaseImagesConfig, ImageBuilder,
     ImageBuilderConfig, Reader,
 };
+use hearth_records::testing::{begun, image_arn};
 use hearth_records::{
-    self as records, BuildRecord, EventOrder, ImageRecord, ImageVersionRecord, Images as _, InsertedImage,
-    LogPosition, LogQuery, Logs as _, NodeId, Quotas,
+    self as records, BuildRecord, EventOrder, Images as _, InsertedImage, LogPosition, LogQuery, Logs as _,
+    NodeId, Quotas,
 };
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
@@ -151,35 +152,8 @@ impl World {
         zip.write_all(dockerfile.as_bytes()).unwrap();
         self.artifacts.0.lock().unwrap().insert(name.to_owned(), zip.finish().unwrap().into_inner());
 
-        let arn =
-            ImageArn::parse(&format!("arn:aws:lambda:us-east-1:{account}:microvm-image:{name}")).unwrap();
-        let now = Timestamp::now();
-        let configuration = serde_json::from_value(serde_json::json!({
-            "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
-            "buildRoleArn": format!("arn:aws:iam::{account}:role/build"),
-            "codeArtifact": { "uri": format!("s3://code/{name}") },
-        }));
-        let version = ImageVersionRecord::pending(
-            arn.clone(),
-            ImageVersion::FIRST,
-            configuration.unwrap(),
-            NodeId::from_stored(node),
-            now,
-        );
-        let build = BuildRecord::pending(&version);
-        let image = ImageRecord {
-            arn: arn.clone(),
-            id: uuid::Uuid::new_v4().to_string(),
-            generation: 0,
-            state: ImageState::Creating,
-            last_version: ImageVersion::FIRST,
-            latest_active_version: None,
-            latest_failed_version: None,
-            created_at: now,
-            updated_at: now,
-            tags: std::collections::BTreeMap::new(),
-        };
-        let new = records::Building { image, version, build };
+        let arn = image_arn(account, name);
+        let new = begun(arn, NodeId::from_stored(node), Timestamp::now());
         let inserted = self.store.insert_image(&new, None, None, &Quotas::default()).await;
         assert!(matches!(inserted.unwrap(), InsertedImage::Inserted));
         new

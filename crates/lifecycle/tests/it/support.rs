@@ -5,22 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hearth_api::{
-    AccountId, Architecture, BuildId, BuildState, IdlePolicy, ImageArn, ImageConfiguration, ImageState,
-    ImageVersion, ImageVersionState, ImageVersionStatus, MicrovmId, MicrovmState, Timestamp,
-};
+use hearth_api::{AccountId, IdlePolicy, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
 use hearth_guest::{Egress, UidPool};
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
-use hearth_records::testing::settings;
-use hearth_records::{
-    AppRecord, BuildRecord, Building, ImageRecord, ImageVersionRecord, Images as _, MicrovmRecord,
-    MicrovmSettings, Microvms, NodeId, Owner, Quotas,
-};
+use hearth_records::testing::{built, image_arn, settings};
+use hearth_records::{Images as _, MicrovmRecord, MicrovmSettings, Microvms, NodeId, Quotas};
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
-use hearth_testkit::guests::{self, MEMORY_MIB};
+use hearth_testkit::guests;
 use hearth_testkit::networks::TestNetworks;
 use hearth_vmm::fake::FakeVmm;
 use tokio::sync::watch;
@@ -129,7 +123,7 @@ impl World {
             })
         };
         let registry = Registry::new(config());
-        let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
+        let arn = image_arn("000000000000", "app");
         Self {
             store,
             vmm,
@@ -185,56 +179,8 @@ impl World {
         let guests = self.config().guests;
         let files = self.files.image(&self.arn, ImageVersion::FIRST);
         guests::take_base(&guests, &files.disk, &files.snapshot).await;
-        let now = Timestamp::now();
-        let image = ImageRecord {
-            arn: self.arn.clone(),
-            id: "id".to_owned(),
-            generation: 0,
-            state: ImageState::Created,
-            last_version: ImageVersion::FIRST,
-            latest_active_version: Some(ImageVersion::FIRST),
-            latest_failed_version: None,
-            created_at: now,
-            updated_at: now,
-            tags: std::collections::BTreeMap::new(),
-        };
-        let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
-            "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
-            "buildRoleArn": "arn:aws:iam::000000000000:role/build",
-            "codeArtifact": { "uri": "s3://code/app.zip" },
-            "hooks": hooks,
-        }))
-        .unwrap();
-        let version = ImageVersionRecord {
-            arn: self.arn.clone(),
-            version: ImageVersion::FIRST,
-            generation: 0,
-            owner: Owner::nobody(),
-            state: ImageVersionState::Successful,
-            status: ImageVersionStatus::Active,
-            configuration,
-            app: Some(AppRecord {
-                guest_key: "key".to_owned(),
-                vcpu_count: 1,
-                memory_mib: MEMORY_MIB,
-                output_position: 0,
-            }),
-            created_at: now,
-            updated_at: now,
-        };
-        let build = BuildRecord {
-            arn: self.arn.clone(),
-            version: ImageVersion::FIRST,
-            id: BuildId::new(),
-            generation: 0,
-            owner: Owner::nobody(),
-            state: BuildState::Successful,
-            architecture: Architecture::host(),
-            state_reason: None,
-            snapshot: None,
-            created_at: now,
-        };
-        let new = Building { image, version, build };
+        let mut new = built(self.arn.clone(), Timestamp::now());
+        new.version.configuration.hooks = serde_json::from_value(hooks).unwrap();
         self.store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();
     }
 

@@ -2,25 +2,26 @@
 
 use hearth_api::{BuildState, ImageState, ImageVersion, ImageVersionState, ImageVersionStatus, Timestamp};
 
+use super::{begun, image_arn};
 use crate::{
     AppRecord, BegunUpdate, BuildRecord, Building, Cause, Change, EventQuery, EventStart, Events,
     ImageRecord, ImageVersionRecord, Images, InsertedImage, NodeId, Origin, Quotas, Unchanged, Written,
 };
 
-/// Runs the suite; `new` makes an image of a name, CREATING with its first version and build of the
-/// node `n`, that nobody has recorded.
+/// Runs the suite.
 ///
 /// # Panics
 /// When the keeper does not do what it must.
-pub async fn images_conform<K: Images + Events>(keeper: &K, new: impl Fn(&str) -> Building) {
+pub async fn images_conform<K: Images + Events>(keeper: &K) {
+    let new = || begun(image_arn("000000000000", "conforms"), NodeId::from_stored("n"), Timestamp::now());
     let suite = Suite { keeper, host: Origin::of(Cause::Host) };
-    let begun = suite.what_is_inserted_is_found(new("conforms")).await;
+    let begun = suite.what_is_inserted_is_found(new()).await;
     let claimed = suite.who_takes_over_shuts_the_former_owner_out(&begun).await;
     let built = suite.of_many_ends_one_is_written(&claimed).await;
     let two = suite.an_update_begins_once(&built).await;
     suite.a_status_is_of_the_version_that_was_seen(&two).await;
     suite.a_version_goes_but_for_the_last(&two).await;
-    suite.an_image_goes_once(new("conforms")).await;
+    suite.an_image_goes_once(new()).await;
     suite.each_change_is_told_once(&begun).await;
 }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use hearth_api::{ImageArn, ImageVersion, MicrovmState};
-use hearth_records::testing::{BeforeWrite, Guarded, MemoryRecords, Subject, what_is_shared_conforms};
+use hearth_api::{ImageVersion, MicrovmState};
+use hearth_records::testing::{
+    BeforeWrite, Guarded, MemoryRecords, Subject, image_arn, what_is_shared_conforms,
+};
 use hearth_records::{Error, Microvms as _};
 
 use super::faults::{Faults, Site};
@@ -29,7 +31,7 @@ pub(super) fn faulty(memory: &Arc<MemoryRecords>, faults: &Arc<Faults>) -> Arc<G
 
 #[tokio::test]
 async fn records_in_memory_conform() {
-    let arn = ImageArn::parse("arn:aws:lambda:us-east-1:000000000000:microvm-image:app").unwrap();
+    let arn = image_arn("000000000000", "app");
     let memory = Arc::new(MemoryRecords::new(vec![version(&arn)]));
     what_is_shared_conforms(&*memory).await;
     Subject { microvms: memory.clone(), shared: memory, version: (arn, ImageVersion::FIRST) }

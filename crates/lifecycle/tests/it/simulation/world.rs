@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hearth_api::{
-    AccountId, IdlePolicy, ImageArn, ImageConfiguration, ImageVersion, ImageVersionState, Logging, MicrovmId,
-    MicrovmState, Timestamp,
+    AccountId, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState, Timestamp,
 };
 use hearth_guest::{GuestFactory, UidPool};
 use hearth_lifecycle::clock::Clock;
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
-use hearth_records::testing::{MemoryRecords, settings};
-use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
+use hearth_records::testing::{MemoryRecords, built, image_arn, settings};
+use hearth_records::{ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
 use hearth_snapshots::Files;
 use hearth_store_sqlite::Store;
 use hearth_testkit::guests;
@@ -95,9 +94,7 @@ impl World {
         let faults = Faults::new(seed);
         let (guests, vmm) = (Guests::new(faults.clone()), Arc::new(FakeVmm::new()));
         faults.rule(&vmm);
-        let images = ["plain", "hooked"].map(|name| {
-            ImageArn::parse(&format!("arn:aws:lambda:us-east-1:000000000000:microvm-image:{name}")).unwrap()
-        });
+        let images = ["plain", "hooked"].map(|name| image_arn("000000000000", name));
         let versions = images.iter().map(version).collect();
         let world = Self {
             records: Arc::new(MemoryRecords::new(versions)),
@@ -251,19 +248,9 @@ fn runtime() -> Runtime {
 pub(super) fn version(arn: &ImageArn) -> ImageVersionRecord {
     let enabled = arn.name.as_str() == "hooked";
     let state = if enabled { "ENABLED" } else { "DISABLED" };
-    let configuration: ImageConfiguration = serde_json::from_value(serde_json::json!({
-        "baseImageArn": "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1",
-        "buildRoleArn": "arn:aws:iam::000000000000:role/build",
-        "codeArtifact": { "uri": "s3://code/app.zip" },
-        "hooks": { "port": 9000, "microvmHooks":
-            { "run": state, "resume": state, "suspend": state, "terminate": state } },
-    }))
-    .unwrap();
-    let now = Timestamp::now();
-    let app = AppRecord { guest_key: "key".to_owned(), vcpu_count: 1, memory_mib: 1, output_position: 0 };
-    ImageVersionRecord {
-        state: ImageVersionState::Successful,
-        app: Some(app),
-        ..ImageVersionRecord::pending(arn.clone(), ImageVersion::FIRST, configuration, NodeId::nobody(), now)
-    }
+    let hooks = serde_json::json!({ "port": 9000, "microvmHooks":
+        { "run": state, "resume": state, "suspend": state, "terminate": state } });
+    let mut version = built(arn.clone(), Timestamp::now()).version;
+    version.configuration.hooks = serde_json::from_value(hooks).unwrap();
+    version
 }
