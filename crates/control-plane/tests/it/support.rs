@@ -9,7 +9,6 @@ use hearth_api::{
     AccountId, BuildId, EndpointCounters, EndpointTokenKeys, ImageArn, ImageVersion, MicrovmId, MicrovmState,
     SnapshotBuild, Timestamp,
 };
-use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_auth::{TokenKey, TokenKeys};
 use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Endpoints, Rates, RotationError, Services};
@@ -29,16 +28,14 @@ use hearth_store_sqlite::Store;
 use hearth_testkit::agent::NoAgent;
 use hearth_testkit::guests;
 use hearth_testkit::networks::TestNetworks;
+use hearth_testkit::requests::Keys;
+pub(crate) use hearth_testkit::requests::{ACCOUNT, REGION};
 use hearth_testkit::waiting::eventually;
 use hearth_vmm::fake::FakeVmm;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-
-const HOST: &str = "127.0.0.1:9400";
-pub(crate) const ACCOUNT: &str = "000000000000";
-pub(crate) const REGION: &str = "us-east-1";
 
 /// The API with its parts at hand.
 pub(crate) struct Api {
@@ -321,13 +318,5 @@ pub(crate) fn signed_by(
     target: &str,
     body: &[u8],
 ) -> Request<Body> {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let scope = Scope { access_key, secret, region: REGION, service };
-    let headers = [("host", HOST.as_bytes())];
-    let request = SignedRequest { method, path, query, headers: &headers, body };
-    let mut builder = Request::builder().method(method).uri(target).header("host", HOST);
-    for (name, value) in sign(&request, &scope, jiff::Timestamp::now()) {
-        builder = builder.header(name, value);
-    }
-    builder.body(Body::from(body.to_vec())).unwrap()
+    Keys::new(access_key, secret).sign(service, method, target, &[], body)
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::StatusCode;
 
-use crate::support::{Keys, Neighbours, signed, signed_at};
+use crate::support::{Keys, Neighbours, signed};
 
 #[tokio::test]
 async fn a_body_that_breaks_off_is_the_callers_fault() {
@@ -71,7 +71,7 @@ async fn headers_are_judged_before_the_body_is_read() {
     neighbours.call("s3", "PUT", "/demo", &[], b"").await.ok();
     let now = jiff::Timestamp::now();
     let hour = jiff::SignedDuration::from_hours(1);
-    let signed = |at| signed_at(at, &Keys::root(), "s3", "PUT", "/demo/key", &[], b"abcdef");
+    let signed = |at| Keys::root().sign_at(("127.0.0.1:9400", at), "s3", "PUT", "/demo/key", &[], b"abcdef");
     let plain = |query: String| {
         let request = http::Request::builder().method("PUT").uri(format!("/demo/key?{query}"));
         request.header("host", "127.0.0.1:9400").body(Body::empty()).unwrap()

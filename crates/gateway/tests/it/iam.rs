@@ -1,6 +1,6 @@
 //! IAM: users, access keys, roles and the account, each operation with its refusals.
 
-use crate::support::{ACCOUNT, Keys, Neighbours, Reply, signed_by};
+use crate::support::{ACCOUNT, Keys, Neighbours, Reply};
 
 pub(crate) const ALLOW: &str =
     r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#;
@@ -269,11 +269,11 @@ async fn what_is_not_served_says_so() {
         ("Version=2010-05-08", "MissingAction"),
         ("Action=GetUser&Action=GetRole&Version=2010-05-08", "MalformedQueryString"),
     ] {
-        let request = signed_by(&iam.1, "iam", "POST", "/", &form, body.as_bytes());
+        let request = iam.1.sign("iam", "POST", "/", &form, body.as_bytes());
         assert_eq!(iam.0.send(request).await.field("Code"), code, "{body}");
     }
     // A call may also come as a query string.
-    let request = signed_by(&iam.1, "iam", "GET", "/?Action=ListUsers&Version=2010-05-08", &[], b"");
+    let request = iam.1.sign("iam", "GET", "/?Action=ListUsers&Version=2010-05-08", &[], b"");
     assert_eq!(iam.0.send(request).await.ok().field("IsTruncated"), "false");
 }
 

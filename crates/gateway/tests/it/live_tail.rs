@@ -140,7 +140,7 @@ async fn there_are_not_too_many_sessions_and_an_ended_one_makes_room() {
     let headers = [("x-amz-target", "Logs_20140328.StartLiveTail")];
     let body = request().to_string();
     let keys = crate::support::Keys::other_root();
-    let theirs = crate::support::signed_by(&keys, "logs", "POST", "/", &headers, body.as_bytes());
+    let theirs = keys.sign("logs", "POST", "/", &headers, body.as_bytes());
     assert_eq!(neighbours.open(theirs).await.status(), StatusCode::OK);
     sessions.pop();
     Events::start(&neighbours, request()).await;
@@ -162,7 +162,7 @@ async fn a_session_ends_with_the_user_that_opened_it() {
     iam("AttachUserPolicy", &[ann, policy]).await;
     let headers = [("x-amz-target", "Logs_20140328.StartLiveTail")];
     let body = json!({ "logGroupIdentifiers": ["g"] }).to_string();
-    let request = crate::support::signed_by(&keys, "logs", "POST", "/", &headers, body.as_bytes());
+    let request = keys.sign("logs", "POST", "/", &headers, body.as_bytes());
     let body = neighbours.open(request).await.into_body();
     let mut events = Events { body, received: Vec::new() };
     events.next().await;

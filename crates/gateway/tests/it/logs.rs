@@ -209,7 +209,7 @@ async fn tags_are_those_of_the_group_in_the_arn_and_of_no_other_accounts() {
             let target = format!("Logs_20140328.{operation}");
             let headers = [("x-amz-target", target.as_str())];
             let body = body.to_string();
-            let request = crate::support::signed_by(&keys, "logs", "POST", "/", &headers, body.as_bytes());
+            let request = keys.sign("logs", "POST", "/", &headers, body.as_bytes());
             let reply = neighbours.send(request).await;
             assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{operation} {arn}: {}", reply.text());
         }

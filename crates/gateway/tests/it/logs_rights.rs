@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::iam::Rights;
 use crate::logs::logs;
-use crate::support::{ACCOUNT, Reply, signed_by};
+use crate::support::{ACCOUNT, Reply};
 
 /// What the user ann may do with CloudWatch Logs.
 struct LogRights(Rights);
@@ -25,7 +25,7 @@ impl LogRights {
     async fn send(&self, operation: &str, body: &str) -> Reply {
         let target = format!("Logs_20140328.{operation}");
         let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
-        self.0.iam.0.send(signed_by(&self.0.ann, "logs", "POST", "/", &headers, body.as_bytes())).await
+        self.0.iam.0.send(self.0.ann.sign("logs", "POST", "/", &headers, body.as_bytes())).await
     }
 
     /// `None` when it is done, else type and message.

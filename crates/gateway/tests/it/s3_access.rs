@@ -7,7 +7,7 @@ use hearth_identity::{AccessKey, Policy, Session, SessionOf, User};
 use hearth_s3_api::SERVED;
 use http::StatusCode;
 
-use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply};
 
 const ANN: (&str, &str) = ("AKIAANN", "ann");
 const ROOT: (&str, &str) = ("AKID", "secret");
@@ -31,7 +31,7 @@ async fn send(
     body: &[u8],
 ) -> Reply {
     let keys = Keys { id: key.0.to_owned(), secret: key.1.to_owned(), token: None };
-    neighbours.send(signed_by(&keys, "s3", method, target, headers, body)).await
+    neighbours.send(keys.sign("s3", method, target, headers, body)).await
 }
 
 /// Makes the user Ann with these statements as her policy.

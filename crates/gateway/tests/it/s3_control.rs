@@ -2,14 +2,14 @@
 
 use http::StatusCode;
 
-use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_to};
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply};
 
 const ARN: &str = "/v20180820/tags/arn%3Aaws%3As3%3A%3A%3A";
 
 async fn control(neighbours: &Neighbours, keys: &Keys, method: &str, target: &str, body: &str) -> Reply {
     let account = [("x-amz-account-id", "000000000000")];
     let host = "000000000000.localhost:9400";
-    neighbours.send(signed_to(host, keys, "s3", method, target, &account, body.as_bytes())).await
+    neighbours.send(keys.sign_to(host, "s3", method, target, &account, body.as_bytes())).await
 }
 
 /// A user with this one statement.
@@ -126,7 +126,7 @@ async fn a_bucket_can_be_made_with_tags() {
     let reply = neighbours.call("s3", "PUT", "/other", &[], wrong.as_bytes()).await;
     assert!(reply.text().contains("<Code>InvalidTag</Code>"), "{}", reply.text());
     let maker = user(&neighbours, r#""Action":"s3:CreateBucket","Resource":"*""#).await;
-    let request = |body: &str| signed_to("localhost", &maker, "s3", "PUT", "/third", &[], body.as_bytes());
+    let request = |body: &str| maker.sign_to("localhost", "s3", "PUT", "/third", &[], body.as_bytes());
     let reply = neighbours.send(request(&configuration)).await;
     assert!(reply.text().contains("s3:TagResource"), "{}", reply.text());
     neighbours.send(request("")).await.ok();
@@ -150,8 +150,7 @@ async fn policies_see_which_tags_are_set() {
         assert_eq!(reply.status, status, "{pairs:?}: {}", reply.text());
         let name = format!("/new-{}", pairs[0].1);
         let body = document("CreateBucketConfiguration", &pairs);
-        let made =
-            neighbours.send(signed_to("localhost", &keys, "s3", "PUT", &name, &[], body.as_bytes())).await;
+        let made = neighbours.send(keys.sign_to("localhost", "s3", "PUT", &name, &[], body.as_bytes())).await;
         assert_eq!(made.status.is_success(), status.is_success(), "{pairs:?}: {}", made.text());
     }
     for (query, status) in
@@ -176,7 +175,7 @@ async fn the_account_that_asks_may_be_named_to_tag_the_bucket_of_another() {
     let ask = async |account: &str, method: &str, body: &str| {
         let named = [("x-amz-account-id", account)];
         let host = format!("{account}.localhost:9400");
-        let request = signed_to(&host, &Keys::other_root(), "s3", method, &target, &named, body.as_bytes());
+        let request = Keys::other_root().sign_to(&host, "s3", method, &target, &named, body.as_bytes());
         neighbours.send(request).await.status
     };
     let tags = tag_resource(&[("a", "1")]);
@@ -186,7 +185,7 @@ async fn the_account_that_asks_may_be_named_to_tag_the_bucket_of_another() {
     assert_eq!(ask(OTHER_ACCOUNT, "GET", "").await, StatusCode::FORBIDDEN);
     // The name of another account's bucket is taken, whatever tags it would have.
     let body = document("CreateBucketConfiguration", &[("a", "1")]);
-    let taken = signed_to("localhost", &Keys::other_root(), "s3", "PUT", "/demo", &[], body.as_bytes());
+    let taken = Keys::other_root().sign_to("localhost", "s3", "PUT", "/demo", &[], body.as_bytes());
     assert_eq!(neighbours.send(taken).await.status, StatusCode::CONFLICT);
 }
 

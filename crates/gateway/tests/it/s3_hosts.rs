@@ -2,10 +2,10 @@
 
 use http::StatusCode;
 
-use crate::support::{Keys, Neighbours, Reply, signed_to};
+use crate::support::{Keys, Neighbours, Reply};
 
 async fn at(neighbours: &Neighbours, host: &str, method: &str, target: &str, body: &[u8]) -> Reply {
-    neighbours.send(signed_to(host, &Keys::root(), "s3", method, target, &[], body)).await
+    neighbours.send(Keys::root().sign_to(host, "s3", method, target, &[], body)).await
 }
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn a_bucket_is_in_the_hosts_name_or_in_the_path() {
     assert_eq!(at(&neighbours, virtual_host, "GET", "/?list-type=2", b"").await.fields("Key"), ["dir/a b"]);
     assert_eq!(at(&neighbours, "localhost", "GET", "/", b"").await.fields("Name"), ["demo"]);
     let copy = [("x-amz-copy-source", "demo/dir/a%20b")];
-    let request = signed_to(virtual_host, &Keys::root(), "s3", "PUT", "/copy", &copy, b"");
+    let request = Keys::root().sign_to(virtual_host, "s3", "PUT", "/copy", &copy, b"");
     neighbours.send(request).await.ok();
     assert_eq!(at(&neighbours, virtual_host, "GET", "/copy", b"").await.body, b"x");
 }

@@ -8,24 +8,24 @@ use futures::channel::mpsc;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{Request, StatusCode};
 
-use crate::support::{Keys, Neighbours, signed_by};
+use crate::support::{Keys, Neighbours};
 
 /// A PUT of `size` bytes E whose body comes as it is sent.
 fn slow_put(target: &str, size: usize) -> (mpsc::Sender<Bytes>, Request<Body>) {
     let body = vec![b'E'; size];
-    let (parts, _) = signed_by(&Keys::other_root(), "s3", "PUT", target, &[], &body).into_parts();
+    let (parts, _) = Keys::other_root().sign::<Vec<u8>>("s3", "PUT", target, &[], &body).into_parts();
     let (sender, receiver) = mpsc::channel(0);
     let stream = receiver.map(Ok::<_, std::convert::Infallible>);
     (sender, Request::from_parts(parts, Body::from_stream(stream)))
 }
 
 async fn put(neighbours: &Neighbours, keys: &Keys, target: &str, body: &[u8]) {
-    let reply = neighbours.send(signed_by(keys, "s3", "PUT", target, &[], body)).await;
+    let reply = neighbours.send(keys.sign("s3", "PUT", target, &[], body)).await;
     assert_eq!(reply.status, StatusCode::OK, "{target}: {}", reply.text());
 }
 
 async fn remove(neighbours: &Neighbours, target: &str) {
-    let reply = neighbours.send(signed_by(&Keys::other_root(), "s3", "DELETE", target, &[], b"")).await;
+    let reply = neighbours.send(Keys::other_root().sign("s3", "DELETE", target, &[], b"")).await;
     assert_eq!(reply.status, StatusCode::NO_CONTENT, "{}", reply.text());
 }
 
@@ -35,7 +35,7 @@ async fn an_upload_ends_in_the_bucket_it_was_begun_in_or_nowhere() {
     for (size, part) in [(LONG, false), (LONG, true), (1000, false), (1000, true)] {
         let neighbours = Neighbours::start().await;
         put(&neighbours, &Keys::other_root(), "/shared", b"").await;
-        let begun = signed_by(&Keys::other_root(), "s3", "POST", "/shared/key?uploads=", &[], b"");
+        let begun = Keys::other_root().sign("s3", "POST", "/shared/key?uploads=", &[], b"");
         let upload = neighbours.send(begun).await.ok().field("UploadId");
         let target = if part {
             format!("/shared/key?partNumber=1&uploadId={upload}")
@@ -89,6 +89,6 @@ async fn a_data_directory_from_before_buckets_had_identities_goes_on_working() {
     let versions = neighbours.call("s3", "GET", "/old?versions=&prefix=a", &[], b"").await;
     assert_eq!(versions.fields("VersionId").len(), 2);
     // It belongs to the first account, as before.
-    let foreign = signed_by(&Keys::other_root(), "s3", "GET", "/old/a", &[], b"");
+    let foreign = Keys::other_root().sign("s3", "GET", "/old/a", &[], b"");
     assert_eq!(neighbours.send(foreign).await.status, StatusCode::FORBIDDEN);
 }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::support::{Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
+use crate::support::{Keys, Neighbours, OTHER_ACCOUNT, Reply};
 
 async fn with_bucket() -> Neighbours {
     let neighbours = Neighbours::start().await;
@@ -18,7 +18,7 @@ async fn put_policy(neighbours: &Neighbours, statement: &str) -> Reply {
 }
 
 async fn other(neighbours: &Neighbours, method: &str, target: &str, body: &[u8]) -> StatusCode {
-    neighbours.send(signed_by(&Keys::other_root(), "s3", method, target, &[], body)).await.status
+    neighbours.send(Keys::other_root().sign("s3", method, target, &[], body)).await.status
 }
 
 fn statement(effect: &str, principal: &str, action: &str, resource: &str) -> String {

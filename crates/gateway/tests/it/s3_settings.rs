@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::support::{Keys, Neighbours, Reply, signed_by};
+use crate::support::{Keys, Neighbours, Reply};
 
 async fn s3(neighbours: &Neighbours, method: &str, target: &str, body: &str) -> Reply {
     neighbours.call("s3", method, target, &[], body.as_bytes()).await
@@ -183,7 +183,7 @@ async fn documents_are_bounded_before_they_are_parsed() {
 #[tokio::test]
 async fn settings_of_one_account_are_nothing_to_another() {
     let neighbours = with_bucket().await;
-    let theirs = signed_by(&Keys::other_root(), "s3", "PUT", "/theirs", &[], b"");
+    let theirs = Keys::other_root().sign("s3", "PUT", "/theirs", &[], b"");
     neighbours.send(theirs).await.ok();
     let record = neighbours.directory.path().join("theirs/bucket.json");
     // No JSON: reading it would be an error.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hearth_identity::SourceAddress;
 use http::{Request, StatusCode};
 
-use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed_by};
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply};
 
 async fn with_secret() -> Neighbours {
     let neighbours = Neighbours::start().await;
@@ -23,7 +23,7 @@ fn with_header(mut request: Request<Body>, name: &'static str, value: &'static s
 }
 
 fn put(target: &str) -> Request<Body> {
-    signed_by(&Keys::root(), "s3", "PUT", target, &[], b"")
+    Keys::root().sign("s3", "PUT", target, &[], b"")
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn the_body_of_an_unknown_caller_is_not_read() {
     let nobody = Keys { id: "AKNOBODY".to_owned(), secret: "secret".to_owned(), token: None };
     let anonymous = Request::builder().method("PUT").uri("/incoming/x").header("host", "127.0.0.1:9400");
     let anonymous = anonymous.header("content-length", "3").body(Body::empty()).unwrap();
-    for request in [signed_by(&nobody, "s3", "PUT", "/incoming/x", &[], b"abc"), anonymous] {
+    for request in [nobody.sign("s3", "PUT", "/incoming/x", &[], b"abc"), anonymous] {
         let read = |()| -> Option<(Result<Bytes, std::convert::Infallible>, ())> { panic!("it was read") };
         let unread = Body::from_stream(futures::stream::unfold((), move |state| async move { read(state) }));
         let request = Request::from_parts(request.into_parts().0, unread);
@@ -66,7 +66,7 @@ async fn the_body_of_an_unknown_caller_is_not_read() {
 async fn unsigned_targets_choose_no_operation_of_the_other_services() {
     let neighbours = Neighbours::start().await;
     let body = b"{}";
-    let request = signed_by(&Keys::root(), "logs", "POST", "/", &[], body);
+    let request = Keys::root().sign("logs", "POST", "/", &[], body);
     let reply =
         neighbours.send(with_header(request, "x-amz-target", "Logs_20140328.DescribeLogGroups")).await;
     assert_ne!(reply.status, StatusCode::OK);
@@ -78,7 +78,7 @@ async fn the_buckets_of_the_command_line_are_made_by_their_account_only() {
     let neighbours = Neighbours::start().await;
     let make = async |keys: &Keys, account: &str| -> Reply {
         let target = format!("/hearth-artifacts-{account}");
-        neighbours.send(signed_by(keys, "s3", "PUT", &target, &[], b"")).await
+        neighbours.send(keys.sign("s3", "PUT", &target, &[], b"")).await
     };
     let squatted = make(&Keys::other_root(), ACCOUNT).await;
     assert_eq!(squatted.status, StatusCode::FORBIDDEN);
@@ -132,10 +132,10 @@ async fn an_upload_is_of_the_account_that_signed_it() {
             *noting.lock().unwrap() = user.get();
             Err::<Bytes, _>(std::io::Error::other("that is enough"))
         });
-        let mut request = signed_by(&keys, "s3", "PUT", "/incoming/x", &[], b"abc");
+        let mut request = keys.sign("s3", "PUT", "/incoming/x", &[], b"abc");
         request.headers_mut().insert("content-length", "8388608".parse().unwrap());
         request.extensions_mut().insert(source);
-        neighbours.send(request.map(|_| Body::from_stream(pieces))).await;
+        neighbours.send(request.map(|_: Vec<u8>| Body::from_stream(pieces))).await;
         users.push(*seen.lock().unwrap());
     }
     assert_eq!(users[0].map(std::num::NonZeroU64::get), Some(1), "the first account is 000000000000");

@@ -4,7 +4,7 @@ mod sessions;
 
 use http::StatusCode;
 
-use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed, signed_by};
+use crate::support::{ACCOUNT, Keys, Neighbours, OTHER_ACCOUNT, Reply, signed};
 
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
 const BODY: &[u8] = b"Action=GetCallerIdentity&Version=2011-06-15";
@@ -240,7 +240,7 @@ async fn the_account_of_a_key_is_told_to_who_may_know() {
 async fn a_call_may_be_a_query_string() {
     let sts = Sts::start().await;
     let target = "/?Action=GetCallerIdentity&Version=2011-06-15";
-    let reply = sts.neighbours.send(signed_by(&sts.ann, "sts", "GET", target, &[], b"")).await.ok();
+    let reply = sts.neighbours.send(sts.ann.sign("sts", "GET", target, &[], b"")).await.ok();
     assert_eq!(reply.field("Account"), ACCOUNT);
 }
 

@@ -4,40 +4,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use hearth_api::AccountId;
-use hearth_auth::sigv4::{Scope, SignedRequest, sign};
 use hearth_gateway::WholeApi;
 use hearth_identity::{Identities, RootKey};
 use hearth_quotas_api::QuotaValues;
 use hearth_s3_api::{ObjectStorage, StorageLimits};
 use hearth_service::pages::PageKey;
 use hearth_store_sqlite::Store;
+pub(crate) use hearth_testkit::requests::{ACCOUNT, Keys, OTHER_ACCOUNT};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
-
-const HOST: &str = "127.0.0.1:9400";
-pub(crate) const ACCOUNT: &str = "000000000000";
-pub(crate) const OTHER_ACCOUNT: &str = "111122223333";
-
-/// What signs requests.
-#[derive(Debug, Clone)]
-pub(crate) struct Keys {
-    pub(crate) id: String,
-    pub(crate) secret: String,
-    pub(crate) token: Option<String>,
-}
-
-impl Keys {
-    /// Of the root user of the first account.
-    pub(crate) fn root() -> Self {
-        Self { id: "AKID".to_owned(), secret: "secret".to_owned(), token: None }
-    }
-
-    /// Of the root user of the second account.
-    pub(crate) fn other_root() -> Self {
-        Self { id: "AKIDOTHER".to_owned(), secret: "other".to_owned(), token: None }
-    }
-}
 
 /// The neighbours with their storage at hand.
 pub(crate) struct Neighbours {
@@ -187,7 +163,7 @@ impl Neighbours {
             .extend_pairs(members)
             .finish();
         let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-        self.send(signed_by(keys, service, "POST", "/", &headers, body.as_bytes())).await
+        self.send(keys.sign(service, "POST", "/", &headers, body.as_bytes())).await
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
@@ -215,70 +191,5 @@ pub(crate) fn signed(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Request<Body> {
-    let keys = Keys { secret: secret.to_owned(), ..Keys::root() };
-    signed_by(&keys, service, method, target, headers, body)
-}
-
-pub(crate) fn signed_by(
-    keys: &Keys,
-    service: &str,
-    method: &str,
-    target: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Request<Body> {
-    signed_to(HOST, keys, service, method, target, headers, body)
-}
-
-/// A request that was signed at this time.
-pub(crate) fn signed_at(
-    at: jiff::Timestamp,
-    keys: &Keys,
-    service: &str,
-    method: &str,
-    target: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Request<Body> {
-    signed_to_at((HOST, at), keys, service, method, target, headers, body)
-}
-
-/// A request to this host.
-pub(crate) fn signed_to(
-    host: &str,
-    keys: &Keys,
-    service: &str,
-    method: &str,
-    target: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Request<Body> {
-    signed_to_at((host, jiff::Timestamp::now()), keys, service, method, target, headers, body)
-}
-
-fn signed_to_at(
-    (host, at): (&str, jiff::Timestamp),
-    keys: &Keys,
-    service: &str,
-    method: &str,
-    target: &str,
-    headers: &[(&str, &str)],
-    body: &[u8],
-) -> Request<Body> {
-    let token = keys.token.iter().map(|token| ("x-amz-security-token", token.as_str()));
-    let headers: Vec<(&str, &str)> = headers.iter().copied().chain(token).collect();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut all: Vec<(&str, &[u8])> = vec![("host", host.as_bytes())];
-    all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
-    let scope = Scope { access_key: &keys.id, secret: &keys.secret, region: "us-east-1", service };
-    let request = SignedRequest { method, path, query, headers: &all, body };
-    let added = sign(&request, &scope, at);
-    let mut builder = Request::builder().method(method).uri(target).header("host", host);
-    for (name, value) in headers {
-        builder = builder.header(name, value);
-    }
-    for (name, value) in added {
-        builder = builder.header(name, value);
-    }
-    builder.header("content-length", body.len()).body(Body::from(body.to_vec())).unwrap()
+    Keys::new("AKID", secret).sign(service, method, target, headers, body)
 }
