@@ -28,9 +28,9 @@ KEPT = CACHE / "test-images"
 # Data directories that are kept: today's, and that of another branch.
 ENVIRONMENTS = 2
 CA_CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
-# What writes an image's files and rows, beside the programs of the guest.
-CRATES = ("api", "guest", "image-builder", "image-pull", "image-report", "pagemap", "records", "s3-api", "snapshots",
-          "store-sqlite", "vmm")
+# What writes an image's files, beside the programs of the guest. Its records may be those of an
+# earlier version, which every server takes over.
+CRATES = ("guest", "image-builder", "pagemap", "snapshots", "vmm")
 # Seconds that the hooks may take; a guest without KVM on a busy machine needs some.
 HOOK_TIMEOUTS = {"run": 8, "resume": 5, "suspend": 5, "terminate": 5}
 PROTOCOLS_DOCKERFILE = """
@@ -112,13 +112,15 @@ RECIPES = {
 @functools.cache
 def environment() -> str:
     """Key of what every image comes from, whatever its code: programs, guest and machine."""
-    guest, tools = CACHE / "guest/1", [ROOT / "guest/store-image.sh", *(ROOT / "guest").glob("*.py")]
-    sources = [path for crate in CRATES for kind in ("src/**/*.rs", "migrations/*.sql", "Cargo.toml")
-               for path in (ROOT / "crates" / crate).glob(kind)]
+    guest, crates = CACHE / "guest/1", ROOT / "crates"
+    sources = [path for crate in CRATES for path in (crates / crate).glob("src/**/*.rs")
+               if "tests" not in path.relative_to(crates).as_posix()]
+    # A server does not take over the records of a later version.
+    migrations = (crates / "store-sqlite/migrations").glob("*.sql")
     files = [CACHE / "initrd.img", CACHE / "initrd-all.img", guest / "manifest.json", CACHE / "bases/mirror.json", CA_CERTIFICATES,
-             ROOT / "Cargo.lock", *tools, *sources]
+             ROOT / "guest/store-image.sh", *sorted([*(ROOT / "guest").glob("*.py"), *sources, *migrations])]
     digest = hashlib.sha256()
-    for path in sorted(files):
+    for path in files:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
     emulator = f"qemu-system-{os.uname().machine}"
     digest.update(subprocess.run([emulator, "--version"], capture_output=True, check=True).stdout)

@@ -26,7 +26,7 @@ DOCKERFILE = """\
 ARG BASE=small
 FROM ${BASE}:1 AS first
 RUN perl -e 'print "an early layer: ", 6 * 7, "\\n"'
-RUN echo a second one
+ENV SECOND=one
 FROM first
 USER app
 WORKDIR /home/app

@@ -28,9 +28,10 @@ def test_known_differences_are_of_recorded_steps():
 
 
 @pytest.fixture(scope="module")
-def code(clients):
-    """The artifact that all cases build: the smallest example."""
-    data = zipped({name: (EXAMPLE / name).read_bytes() for name in ("Dockerfile", "app.pl")})
+def code(clients, small):
+    """The artifact that all cases build: the smallest example, on a small base."""
+    files = {name: (EXAMPLE / name).read_text() for name in ("Dockerfile", "app.pl")}
+    data = zipped(files | {"Dockerfile": files["Dockerfile"].replace("debian:trixie-slim", "small:1")})
     case = next(case for case in CASES.values() if "codeArtifactUri" in case.get("params", {}))
     recordings.upload_code(clients, recordings.Replay(clients, case).values["codeArtifactUri"], data)
 

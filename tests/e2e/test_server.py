@@ -12,8 +12,8 @@ from harness import HEARTH, Server, wait_until
 # By the kind of microVM that a build stays in: with its RUN line, or with its app,
 # which never listens.
 ENDLESS = {
-    "build": 'FROM debian:trixie-slim\nRUN echo begun && sleep 600\nCMD ["/bin/true"]\n',
-    "snapshot": 'FROM debian:trixie-slim\nCMD ["sleep", "infinity"]\n',
+    "build": "FROM small:1\nRUN perl -e 'sleep 600'\n",
+    "snapshot": 'FROM small:1\nCMD ["perl", "-e", "sleep"]\n',
 }
 
 
@@ -92,7 +92,7 @@ class Busy:
         return clients
 
 
-def test_sigterm_in_every_phase(another_server, image):
+def test_sigterm_in_every_phase(another_server, image, small):
     server = another_server(footprint.SETTINGS)
     busy = Busy(server, image, "build", "snapshot")
     assert {"processes", "rules", "links"} <= set(left_behind(server))
@@ -113,7 +113,7 @@ def test_sigterm_in_every_phase(another_server, image):
     assert left_behind(server) == {}
 
 
-def test_after_a_kill_everything_goes_on_and_leftovers_are_swept(another_server, image):
+def test_after_a_kill_everything_goes_on_and_leftovers_are_swept(another_server, image, small):
     server = another_server(footprint.SETTINGS)
     busy = Busy(server, image, "build", "snapshot")
     server.kill()

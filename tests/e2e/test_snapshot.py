@@ -15,9 +15,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+import images
+from artifact import zipped
 from endpoint import Clients
 from harness import HEARTH, REGION, wait_until
-from images import OUTSIDE
 from network import HOLD_PORT, PUBLIC, outside_world
 
 NAME, CODE = "snapshot", "s3://code/snapshot-all.zip"
@@ -35,7 +36,7 @@ def outside():
 def built(clients):
     """ARN of an image with the default capabilities, which is built here, and of one with all, which
     is kept between sessions."""
-    arns = [clients.create_image(NAME, CODE, **OUTSIDE), clients.image_arn("snapshot-all")]
+    arns = [clients.create_image(NAME, CODE, **images.OUTSIDE), clients.image_arn("snapshot-all")]
     assert clients.wait_built(arns[0]) == ("CREATED", None)
     yield arns
     for arn in arns:
@@ -286,10 +287,12 @@ def test_the_report_is_guarded_like_the_version(clients, built):
     assert status == 404 and "9.0" in error["message"], error
 
 
-def test_an_operator_may_refuse_what_is_found(clients, another_server, built):
+def test_an_operator_may_refuse_what_is_found(another_server, small):
     server = another_server({"build": {"refuse_findings": True}})
-    other = Clients(server)
-    arn = other.create_image("refused", CODE, **OUTSIDE)
+    other, files = Clients(server), images.snapshot()
+    files["Dockerfile"] = files["Dockerfile"].replace(b"debian:trixie-slim", b"small:1")
+    other.s3.put_object(Bucket="code", Key="refused.zip", Body=zipped(files))
+    arn = other.create_image("refused", "s3://code/refused.zip", **images.OUTSIDE)
     state, reason = other.wait_built(arn)
     assert state == "CREATE_FAILED"
     assert reason == (
