@@ -14,7 +14,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Namespaces, TAPs and confined VMM processes need root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,XDG_CACHE_HOME,HEARTH_BIN,CARGO_TARGET_DIR)
 
-.PHONY: all setup build quickstart test unit e2e upgrade cases soak fuzz bench bench-api bench-endpoint bench-guest-hop bench-neighbours lint outdated venv clients
+.PHONY: all setup build quickstart test unit unit-tests e2e upgrade cases soak fuzz bench bench-api bench-endpoint bench-guest-hop bench-neighbours lint outdated venv clients
 
 all: build
 
@@ -36,10 +36,12 @@ test: build unit e2e
 # As root, for namespaces and guests. The dev profile compiles in a quarter of the time of the
 # release profile, and checks for overflows. Examples are compiled by lint, and no comment has
 # code to test.
-unit:
+unit: unit-tests
+	$(SUDO) env "PATH=$$PATH" python3 scripts/unit.py $(TARGET_DIR)/unit-tests.json
+
+unit-tests:
 	mkdir -p $(TARGET_DIR)
 	cargo test --locked --workspace --tests --no-run --message-format=json-render-diagnostics >$(TARGET_DIR)/unit-tests.json
-	$(SUDO) env "PATH=$$PATH" python3 scripts/unit.py $(TARGET_DIR)/unit-tests.json
 
 e2e: venv clients
 	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
