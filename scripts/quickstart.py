@@ -180,8 +180,10 @@ def suspend_and_wake(microvm: Microvm) -> None:
         hearth("suspend", microvm.id, "--wait")
     claim(qemu_process(microvm.id) is None, "no QEMU process has its name any more")
     claim(not os.path.exists(f"/proc/{pid}"), f"process {pid} and with it all of its memory are gone")
-    files = [file.stat() for file in (DATA_DIR / "microvms" / microvm.id).rglob("*") if file.is_file()]
-    say(f"    it is now {sum(stat.st_blocks for stat in files) * 512 / 2**20:.1f} MiB on disk")
+    own = DATA_DIR / "microvms" / microvm.id
+    [snapshot] = [path for path in (DATA_DIR / "snapshots").iterdir() if (path / "manifest.json").samefile(own / "snapshot.json")]
+    files = {(file.stat().st_ino, file.stat().st_blocks) for part in (own, snapshot) for file in part.iterdir()}
+    say(f"    it is now {sum(blocks for _, blocks in files) * 512 / 2**20:.1f} MiB on disk")
 
     say("\nA plain request wakes it:")
     command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--cacert", str(DATA_DIR / "ca/ca.pem"),

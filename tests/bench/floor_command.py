@@ -92,9 +92,9 @@ class CloneCommand:
         """Finds the clone's files among its descriptors. QEMU renumbers those of disks, so
         the places decide."""
         links = {pathlib.Path(os.readlink(link)) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
-        images = {path for path in links if path.is_relative_to(data_dir / "images")}
+        images = {path for path in links if path.is_relative_to(data_dir / "snapshots")}
         own = {path for path in links if path.is_relative_to(data_dir / "microvms")}
-        memory = {path for path in images if path.parent.name == "snapshot"}
+        memory = {path for path in images if path.name == "memory"}
         try:
             (self.memory,), (self.disk,), (self.clone_overlay,) = memory, images - memory, own
         except ValueError:

@@ -95,7 +95,11 @@ class ImageBench:
         """What a suspended microVM takes on disk, and what its guest has written to
         its own disk."""
         directory = self.service.data_dir / "microvms" / microvm["microvmId"]
-        allocated = {file.name: file.stat().st_blocks * 512 for file in directory.rglob("*") if file.is_file()}
+        snapshots = (directory / "snapshot.json", self.service.data_dir / "snapshots")
+        own = [path for path in snapshots[1].iterdir() if (path / "manifest.json").samefile(snapshots[0])]
+        # The disk is one file under two names, while it rests.
+        files = [file for part in (directory, *own) for file in part.iterdir() if file.is_file()]
+        allocated = {file.name: file.stat().st_blocks * 512 for file in files}
         overlay = next(file for file in directory.rglob("*.qcow2"))
         command = ["qemu-img", "map", "--output=json", "-f", "qcow2", str(overlay)]
         extents = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout)

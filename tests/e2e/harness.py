@@ -162,6 +162,16 @@ class Server:
         return {"aws_access_key_id": told["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": told["AWS_SECRET_ACCESS_KEY"]}
 
 
+def snapshot_of(holder: pathlib.Path) -> pathlib.Path | None:
+    """The snapshot of a microVM or of an image version, by its directory."""
+    reference = holder / "snapshot.json"
+    data_dir = next(parent for parent in holder.parents if (parent / "hearth.db").exists())
+    if not reference.exists():
+        return None
+    [found] = [path for path in (data_dir / "snapshots").iterdir() if (path / "manifest.json").samefile(reference)]
+    return found
+
+
 def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True, images: set[str] | None = None) -> pathlib.Path:
     """A data directory with the same images, or those of these names, and no microVMs. The source's
     server may be running: the database is copied through SQLite, and images never change."""
@@ -178,11 +188,18 @@ def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True, ima
     (to / "hearth.db").chmod(0o600)
     arguments = ["--link"] if link else ["--sparse=always", "--reflink=auto"]
     (to / "images").mkdir(mode=0o700)
-    for name in (*copied, "s3"):
+    versions = [version for name in copied for version in (source / name).glob("*")]
+    snapshots = {f"snapshots/{snapshot.name}" for version in versions for snapshot in [snapshot_of(version)] if snapshot}
+    for name in (*copied, *snapshots, "s3"):
         (to / name).parent.mkdir(mode=0o700, exist_ok=True)
         # An image whose builds have all failed has no files.
         if (source / name).exists():
             subprocess.run(["cp", "-a", *arguments, source / name, to / name], check=True)
+    for name in snapshots:
+        # Its links are its references: those of this directory alone.
+        manifest = to / name / "manifest.json"
+        shutil.copy2(manifest, manifest.with_suffix(".copy"))
+        manifest.with_suffix(".copy").rename(manifest)
     for name in ("credentials.json", "endpoint-token-key.json"):
         shutil.copy2(source / name, to / name)
     return to

@@ -18,7 +18,7 @@ import footprint
 from endpoint import MIB, Clients, Microvm, again
 from faults import Busy, Life, fault
 from footprint import footprint as left_behind
-from harness import Server, wait_until
+from harness import Server, snapshot_of, wait_until
 from test_full_disk import fill, small_disk  # noqa: F401 (a fixture)
 
 KILLS = int(os.environ.get("HEARTH_FAULTS", "4"))
@@ -76,6 +76,8 @@ def test_the_service_is_killed_at_any_moment(enduring, image):
             assert len(footprint.processes()) == len(running)
             assert set(os.listdir(server.data_dir / "run")) == set(running)
             assert set(os.listdir(server.data_dir / "microvms")) == known
+            # And the image's.
+            assert len(os.listdir(server.data_dir / "snapshots")) <= len(known) + 1
     for life in lives:
         life.finish()
     neighbour.terminate()
@@ -129,8 +131,8 @@ def test_a_vmm_that_is_stopped(run, neighbour):
 def test_a_flipped_bit_in_any_file_of_a_snapshot(clients, run, neighbour):
     first = run()
     first.suspend()
-    directory = clients.server.data_dir / "microvms" / first.id
-    names = sorted(path.name for path in directory.iterdir())
+    microvms = clients.server.data_dir / "microvms"
+    names = sorted(path.name for path in snapshot_of(microvms / first.id).iterdir())
     assert {"manifest.json", "disk.qcow2"} <= set(names) and len(names) >= 4, names
     for name in names:
         for damage in ("flipped bit", "removal"):
@@ -138,18 +140,25 @@ def test_a_flipped_bit_in_any_file_of_a_snapshot(clients, run, neighbour):
                 microvm = run()
                 assert microvm.count() == 1
                 microvm.suspend()
-                path = clients.server.data_dir / "microvms" / microvm.id / name
+                path = snapshot_of(microvms / microvm.id) / name
+                if name == "disk.qcow2":
+                    # One file under two names, while it rests.
+                    path = microvms / microvm.id / name
+                    assert path.stat().st_nlink == 2
                 if damage == "removal":
                     path.unlink()
                 else:
                     content = bytearray(path.read_bytes())
                     content[len(content) // 2] ^= 4
                     path.write_bytes(content)
+                if (name, damage) == ("disk.qcow2", "removal"):
+                    assert microvm.count() == 2, "the other name was enough"
+                    continue
                 assert microvm.request("/count").status == 502
                 microvm.wait_state("TERMINATED")
                 reason = microvm.get()["stateReason"]
                 assert reason.startswith("The MicroVM could not be resumed: ") and str(path) in reason, reason
-                assert not path.parent.exists()
+                assert not path.parent.exists() and not (microvms / microvm.id).exists()
                 faults.answers(neighbour)
     assert first.count() == 1
 
@@ -161,9 +170,10 @@ def test_a_damaged_image(another_server, image, base):
     assert asleep.count() == 1
     asleep.suspend()
     [version] = (server.data_dir / "images").glob("*/probe/*")
-    for name in ("snapshot/memory", "snapshot/device-state", "snapshot/manifest.json", "disk.raw"):
+    snapshot = snapshot_of(version)
+    for name in ("memory", "device-state", "manifest.json", "disk.raw"):
         with fault("flipped bit in an image"):
-            path, length = version / name, (version / name).stat().st_size
+            path, length = snapshot / name, (snapshot / name).stat().st_size
             with open(path, "r+b") as file:
                 at = length // 2 if length < MIB else first_data(file)
                 file.seek(at)

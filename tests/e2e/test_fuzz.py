@@ -109,7 +109,7 @@ class Target:
         """All that was made comes to rest, can be looked at and be deleted, and leaves nothing.
         What clients asked for who have hung up may still be made meanwhile."""
         wait_until(self.swept, 60, f"nothing is left but {self.rows()}")
-        for directory in ("images", "builds", "microvms"):
+        for directory in ("images", "builds", "microvms", "snapshots"):
             path = self.server.data_dir / directory
             assert not path.exists() or not list(path.iterdir()), list(path.iterdir())
 

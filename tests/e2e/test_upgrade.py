@@ -277,7 +277,7 @@ def contents(server: Server) -> dict:
     for path in server.data_dir.rglob("*"):
         about = path.lstat()
         own = path.relative_to(server.data_dir).parts
-        if own[0] in ("microvms", "run"):
+        if own[0] in ("microvms", "run") or path.name == "disk.qcow2":
             found[str(path)] = about.st_ino
         elif not path.is_dir() and path.name != "lock" and not path.name.startswith("hearth.db"):
             found[str(path)] = (about.st_ino, about.st_mtime_ns, about.st_size)

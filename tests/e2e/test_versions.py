@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from artifact import zipped
-from harness import ACCOUNT, REGION, wait_until
+from harness import ACCOUNT, REGION, snapshot_of, wait_until
 
 APP = """
 use IO::Socket::INET;
@@ -80,10 +80,11 @@ def test_an_update_beside_a_microvm_of_the_version_before(clients, versions):
     api.update_microvm_image_version(imageIdentifier=versions, imageVersion="2.0", status="ACTIVE")
 
     files = clients.server.data_dir / "images" / ACCOUNT / "versions"
-    assert (files / "1.0").is_dir()
+    snapshot = snapshot_of(files / "1.0")
+    assert snapshot.is_dir()
     assert api.delete_microvm_image_version(imageIdentifier=versions, imageVersion="1.0")["state"] == "DELETING"
     wait_until(lambda: api.get_microvm_image(imageIdentifier=versions)["state"] == "UPDATED", 30, "1.0 is deleted")
-    assert sorted(path.name for path in files.iterdir()) == ["2.0"]
+    assert sorted(path.name for path in files.iterdir()) == ["2.0"] and not snapshot.exists()
     listed = [item["imageVersion"] for item in api.list_microvm_image_versions(imageIdentifier=versions)["items"]]
     assert listed == ["2.0"]
     last = clients.run(versions)

@@ -98,8 +98,9 @@ impl GuestFactory {
         }
     }
 
-    /// Restores a paused guest from an image's snapshot and, if there is one, its own.
-    pub async fn restore(&self, plan: GuestPlan, base: &Path, own: &Path) -> Result<Guest, Error> {
+    /// Restores a paused guest from an image's snapshot and, if there is one, its own: from their
+    /// directories.
+    pub async fn restore(&self, plan: GuestPlan, base: &Path, own: Option<&Path>) -> Result<Guest, Error> {
         let (spec, holdings) = self.prepare(plan).await?;
         let vm = self.vmm.restore(spec, base, own).await;
         Guest::started(vm, holdings).await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_api::SnapshotBuild;
 use hearth_guest::GuestFactory;
 use hearth_records::{AppRecord, BuildRecord, Building, ImageVersionRecord, NodeId, Records, Size};
-use hearth_snapshots::Files;
+use hearth_snapshots::{BuildFiles, ImageDraft, Snapshots, allocated_bytes};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +15,7 @@ use crate::base_images::BaseImages;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
 use crate::cancellation::Builds;
+use crate::deletion::remove_cache;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
 use crate::preparation::Prepared;
@@ -33,8 +34,8 @@ pub struct ImageBuilderConfig {
     pub store: Arc<dyn Records>,
     /// Starts guests.
     pub guests: GuestFactory,
-    /// File layout.
-    pub files: Files,
+    /// Where images and builds keep their files.
+    pub snapshots: Snapshots,
     /// Base images.
     pub base_images: BaseImages,
     /// Code artifacts.
@@ -127,12 +128,17 @@ impl ImageBuilder {
         let listed = self.builds.list(&build.arn, &build.id);
         let work = Box::pin(self.pipeline(&mut building, &listed.token));
         let outcome = self.while_owned(&build, work, &listed.token).await;
-        let scratch = self.config.files.build(&build.id);
+        let files = self.config.snapshots.build(&build.id);
         let outcome = outcome.map_err(|failure| match failure {
             _ if listed.token.is_cancelled() => self.builds.failure(&build.id),
-            failure => if_disk_is_full(&scratch, failure),
+            failure => if_disk_is_full(files.directory(), failure),
         });
-        remove(&scratch);
+        let is_full = outcome.as_ref().is_err_and(|failure| failure.code == FailureCode::DiskStorageFull);
+        if is_full && files.image().disk().exists() {
+            // What was written to it is damaged, and its space is needed.
+            remove_cache(&self.config.snapshots.build_cache(&build.arn, &building.image.id));
+        }
+        files.remove();
         let origin = self.origin_of_end(listed.cancelled_by(), &outcome);
         self.finish(&building, outcome, &origin).await
     }
@@ -145,13 +151,13 @@ impl ImageBuilder {
         stopped: &CancellationToken,
     ) -> Result<AppRecord, BuildFailure> {
         let config = &self.config;
-        let scratch = config.files.build(&building.build.id);
-        std::fs::create_dir_all(&scratch)
-            .map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
+        let files = config.snapshots.build(&building.build.id);
+        let draft = files.image();
+        files.make().map_err(|error| BuildFailure::platform("make the build's directory", &error))?;
         let (row, build) = (&building.version, &building.build);
         let mut log = self.log(row, build, Phase::Build);
         let prepared = tokio::select! {
-            prepared = self.prepare(row, build, &scratch, &mut log) => prepared,
+            prepared = self.prepare(row, build, files.directory(), &mut log) => prepared,
             () = stopped.cancelled() => Err(self.builds.failure(&build.id)),
         };
         let mut prepared = match prepared {
@@ -170,22 +176,20 @@ impl ImageBuilder {
         }
         self.begin(building).await?;
         let Building { image, version: row, build } = building;
-        let result = self.container(&image.id, row, build, &scratch, &mut prepared, &mut log).await;
+        let result = self.container(&image.id, row, build, &files, &mut prepared, &mut log).await;
         let (container, size) = log.end(result).await?;
         let code_bytes = Some(container.root_bytes);
         build.snapshot =
             Some(SnapshotBuild { code_install_size_in_bytes: code_bytes, ..SnapshotBuild::default() });
 
-        let files = config.files.image(&row.arn, row.version);
         let vcpu_count = host_capped(size.vcpu_count);
-        let before = allocated_bytes(&files.disk);
+        let before = allocated_bytes(&draft.disk());
         let snapshot = ImageSnapshot {
             name: format!("snapshot-{}", build.id),
             arn: &row.arn,
             version: row.version,
             configuration: &row.configuration,
-            disk: &files.disk,
-            directory: &files.snapshot,
+            draft: &draft,
             vcpu_count,
             memory_mib: size.peak_memory_mib,
             listen_timeout_seconds: config.listen_timeout_seconds,
@@ -202,11 +206,12 @@ impl ImageBuilder {
         let sizes = SnapshotBuild {
             memory_snapshot_size_in_bytes: Some(taken.info.memory_bytes),
             code_install_size_in_bytes: code_bytes,
-            disk_snapshot_size_in_bytes: Some(allocated_bytes(&files.disk).saturating_sub(before)),
+            disk_snapshot_size_in_bytes: Some(allocated_bytes(&draft.disk()).saturating_sub(before)),
         };
-        let report = self.report(row, build, taken, sizes);
-        let (valid, reported) = tokio::join!(self.validate(row, build, &app, &scratch), report);
-        valid.and(reported)?;
+        let report = self.report(row, build, &draft, taken, sizes);
+        let (valid, reported) = tokio::join!(self.validate(row, build, &app, &files), report);
+        valid?;
+        self.publish(draft, row, reported?).await?;
         build.snapshot = Some(sizes);
         Ok(app)
     }
@@ -217,17 +222,14 @@ impl ImageBuilder {
         row: &ImageVersionRecord,
         build: &BuildRecord,
         app: &AppRecord,
-        scratch: &Path,
+        files: &BuildFiles,
     ) -> Result<(), BuildFailure> {
         let Some(hook) = BuildHook::validate(&row.configuration) else { return Ok(()) };
-        let files = self.config.files.image(&row.arn, row.version);
         let validation = Validation {
             name: format!("validate-{}", build.id),
             configuration: &row.configuration,
             hook,
-            disk: &files.disk,
-            snapshot: &files.snapshot,
-            scratch,
+            files,
             vcpu_count: app.vcpu_count,
             memory_mib: app.memory_mib,
             output_position: app.output_position,
@@ -235,6 +237,20 @@ impl ImageBuilder {
         let mut log = self.log(row, build, Phase::Validate);
         let result = validation.run(&self.config.guests, &mut log, &self.builds.token(&build.id)).await;
         log.end(result).await
+    }
+
+    /// Makes the draft the version's snapshot. Waits for the disk.
+    async fn publish(
+        &self,
+        draft: ImageDraft,
+        row: &ImageVersionRecord,
+        report: Vec<u8>,
+    ) -> Result<(), BuildFailure> {
+        let (snapshots, arn, version) = (self.config.snapshots.clone(), row.arn.clone(), row.version);
+        let publish = move || snapshots.publish(&draft, &arn, version, &report);
+        let published = tokio::task::spawn_blocking(publish).await;
+        let published = published.map_err(|error| BuildFailure::platform("publish the snapshot", &error))?;
+        published.map(drop).map_err(|error| BuildFailure::platform("publish the snapshot", &error))
     }
 
     pub(crate) fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {
@@ -247,7 +263,7 @@ impl ImageBuilder {
         image_id: &str,
         row: &ImageVersionRecord,
         build: &BuildRecord,
-        scratch: &Path,
+        files: &BuildFiles,
         prepared: &mut Prepared,
         log: &mut BuildLog,
     ) -> Result<(crate::container_build::ContainerImage, Size), BuildFailure> {
@@ -256,8 +272,9 @@ impl ImageBuilder {
             BuildFailure::new(FailureCode::InternalPlatformError, "The version has no valid size.")
         })?;
         let inputs = BuildInputs {
-            context: &scratch.join("context.tar"),
-            cache: &config.files.build_cache(&row.arn, image_id),
+            context: &files.directory().join("context.tar"),
+            disk: &files.image().disk(),
+            cache: &config.snapshots.build_cache(&row.arn, image_id),
             disk_bytes: size.disk_bytes,
             prepared,
         };
@@ -280,7 +297,7 @@ const FULL_BYTES: u64 = 64 << 20;
 /// A full disk shows in a guest as I/O errors, and kills a VMM whose memory file cannot grow:
 /// whatever broke first, the disk is what the user has to know of.
 fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
-    let free_bytes = hearth_snapshots::free_bytes(directory).unwrap_or(u64::MAX);
+    let free_bytes = fs4::available_space(directory).unwrap_or(u64::MAX);
     if free_bytes >= FULL_BYTES || failure.code == FailureCode::DiskStorageFull {
         return failure;
     }
@@ -294,18 +311,4 @@ fn if_disk_is_full(directory: &Path, failure: BuildFailure) -> BuildFailure {
 pub(crate) fn host_capped(vcpus: u8) -> u8 {
     let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     vcpus.min(u8::try_from(host).unwrap_or(u8::MAX)).max(1)
-}
-
-/// Bytes that a sparse file occupies (stat(2): blocks of 512 bytes).
-fn allocated_bytes(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
-}
-
-pub(crate) fn remove(directory: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(directory)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::error!(directory = %directory.display(), %error, "a directory could not be removed");
-    }
 }

@@ -9,7 +9,7 @@ use hearth_api::{
 };
 use hearth_records::{Actor, Change, ImageRecord, ImageVersionRecord, Origin, Unchanged, Written};
 
-use crate::builder::{ImageBuilder, remove};
+use crate::builder::ImageBuilder;
 
 impl ImageBuilder {
     /// Marks an image DELETING and removes it in the background. A build that is under way ends
@@ -121,7 +121,7 @@ impl ImageBuilder {
         was: &ImageVersionRecord,
         origin: &Origin,
     ) -> hearth_records::Result<()> {
-        remove(&self.config.files.image(&was.arn, was.version).directory);
+        self.config.snapshots.remove_version(&was.arn, was.version);
         if let Written::Stale(known) = self.config.store.finish_version_deletion(was, origin).await? {
             tracing::warn!(arn = %was.arn, version = %was.version, ?known, "a version was removed by somebody else");
         }
@@ -135,7 +135,7 @@ impl ImageBuilder {
         was: &ImageRecord,
         origin: &Origin,
     ) -> hearth_records::Result<()> {
-        remove(&self.config.files.image_directory(&was.arn));
+        self.config.snapshots.remove_image(&was.arn);
         if let Written::Stale(known) = self.config.store.delete_image(was, origin).await? {
             tracing::warn!(arn = %was.arn, ?known, "an image was removed by somebody else");
         }
@@ -144,16 +144,11 @@ impl ImageBuilder {
 
     /// Removes layer caches whose image is gone.
     async fn sweep_caches(&self) -> hearth_records::Result<()> {
-        let files = &self.config.files;
+        let snapshots = &self.config.snapshots;
         let images = self.config.store.all_images().await?;
         let used: BTreeSet<PathBuf> =
-            images.iter().map(|image| files.build_cache(&image.arn, &image.id)).collect();
-        let accounts = entries(&files.build_caches());
-        for cache in
-            accounts.iter().flat_map(|account| entries(account)).filter(|cache| !used.contains(cache))
-        {
-            remove_cache(&cache);
-        }
+            images.iter().map(|image| snapshots.build_cache(&image.arn, &image.id)).collect();
+        snapshots.keep_build_caches(|cache| used.contains(cache));
         Ok(())
     }
 }
@@ -191,9 +186,4 @@ pub(crate) fn remove_cache(cache: &Path) {
     {
         tracing::error!(cache = %cache.display(), %error, "a layer cache could not be removed");
     }
-}
-
-/// What a directory holds; nothing if it cannot be read.
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }

@@ -2,13 +2,13 @@
 //! that clones start from.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use hearth_api::{ImageArn, ImageConfiguration, ImageVersion};
 use hearth_guest::guest::{ROOT_DISK, ask};
 use hearth_guest::{Guest, GuestFactory, KernelModules, RootDisk};
 use hearth_guest_protocol::{AppSpec, Capabilities, Inspection, Reply, Request, chain};
+use hearth_snapshots::ImageDraft;
 use hearth_vmm::snapshot::SnapshotDisk;
 use hearth_vmm::{SnapshotInfo, SnapshotTarget};
 use serde::Deserialize;
@@ -38,10 +38,8 @@ pub(crate) struct ImageSnapshot<'a> {
     pub(crate) arn: &'a ImageArn,
     pub(crate) version: ImageVersion,
     pub(crate) configuration: &'a ImageConfiguration,
-    /// Root disk that the build made.
-    pub(crate) disk: &'a Path,
-    /// Directory of the snapshot to be.
-    pub(crate) directory: &'a Path,
+    /// Has the root disk that the build made.
+    pub(crate) draft: &'a ImageDraft,
     pub(crate) vcpu_count: u8,
     pub(crate) memory_mib: u32,
     /// Seconds to wait for a listening port when there is no ready hook.
@@ -108,15 +106,13 @@ impl ImageSnapshot<'_> {
             .map_err(|error| BuildFailure::platform("read the configuration of the built image", &error))?;
         let exposed = self.ports_to_wait_for(&image.config);
         let app = self.app(image.config)?;
-        std::fs::create_dir_all(self.directory)
-            .map_err(|error| BuildFailure::platform("make the snapshot's directory", &error))?;
         let plan = || {
-            let root = RootDisk::Base { path: self.disk.to_owned(), modules: self.modules() };
+            let root = RootDisk::Base { path: self.draft.disk(), modules: self.modules() };
             let size = (self.vcpu_count, self.memory_mib);
             plan(&self.name, size, Some(root), egress(self.configuration))
         };
         let guest = guests
-            .boot_until_up(plan, Some(self.directory), stopped.cancelled())
+            .boot_until_up(plan, Some(self.draft.directory()), stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the snapshot microVM", &error))?;
         let result = until_stopped(
@@ -153,8 +149,8 @@ impl ImageSnapshot<'_> {
         output.drain(vm).await;
         let position = output.position();
         vm.pause().await.map_err(|error| platform("pause the snapshot microVM", &error))?;
-        let disk = SnapshotDisk { drive_id: ROOT_DISK.to_owned(), path: self.disk.to_owned() };
-        let target = SnapshotTarget::Base { directory: self.directory.to_owned(), disks: vec![disk] };
+        let disk = SnapshotDisk { drive_id: ROOT_DISK.to_owned(), path: self.draft.disk() };
+        let target = SnapshotTarget::Base { directory: self.draft.directory().to_owned(), disks: vec![disk] };
         let info =
             vm.create_snapshot(&target).await.map_err(|error| platform("take the snapshot", &error))?;
         Ok(TakenSnapshot { info, inspection, environment, output_position: position })
@@ -314,6 +310,9 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use hearth_api::BuildId;
+    use hearth_snapshots::Snapshots;
+
     use super::*;
 
     /// What is waited for of an image with these exposed ports, and of a version with these hooks.
@@ -323,13 +322,14 @@ mod tests {
         let configuration = serde_json::json!({
             "baseImageArn": "", "buildRoleArn": "", "codeArtifact": { "uri": "" }, "hooks": hooks,
         });
+        let directory = tempfile::tempdir().unwrap();
+        let draft = Snapshots::open(directory.path()).unwrap().build(&BuildId::new()).image();
         let snapshot = ImageSnapshot {
             name: String::new(),
             arn: &ImageArn::parse("arn:aws:lambda:us-east-1:222222222222:microvm-image:app").unwrap(),
             version: ImageVersion::FIRST,
             configuration: &serde_json::from_value(configuration).unwrap(),
-            disk: Path::new(""),
-            directory: Path::new(""),
+            draft: &draft,
             vcpu_count: 1,
             memory_mib: 512,
             listen_timeout_seconds: 1,

@@ -111,7 +111,7 @@ impl BaseImages {
     /// How many bytes an image may have unpacked, so that the disk does not get full: meanwhile
     /// there are its blobs, its layers unpacked, and the disk that is made of them.
     fn room(&self, image: &str, directory: &Path, packed_bytes: u64) -> Result<u64, BuildFailure> {
-        let free = hearth_snapshots::free_bytes(directory).unwrap_or(0);
+        let free = fs4::available_space(directory).unwrap_or(0);
         let usable = free.saturating_sub(self.config.free_bytes).saturating_sub(packed_bytes);
         let unpacked = (usable / 9 * 4).min(UNPACKED_BYTES).min(self.config.account_bytes);
         if unpacked < LEAST_UNPACKED_BYTES || unpacked < packed_bytes {

@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use hearth_api::{BuildState, ImageState, ImageVersionState, Timestamp};
-use hearth_records::{AppRecord, BuildRecord, Building, Cause, ImageRecord, Origin, Written};
+use hearth_records::{
+    AppRecord, BuildRecord, Building, Cause, ImageRecord, ImageVersionRecord, Origin, Written,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::build_guest::stopped_failure;
-use crate::builder::{ImageBuilder, remove};
-use crate::deletion::remove_cache;
+use crate::builder::ImageBuilder;
 use crate::failure::{BuildFailure, FailureCode};
 
 /// Between two looks at who owns a build that is under way.
@@ -77,14 +78,17 @@ impl ImageBuilder {
         }
     }
 
-    /// Removes what a build has made that somebody else has claimed, unless that is a later process
-    /// of this node, whose files these are now.
+    /// Removes what a build has made that somebody else has claimed, unless this node has the
+    /// version built.
     async fn leave(&self, building: &Building) -> hearth_records::Result<()> {
         let (arn, version) = (&building.image.arn, building.version.version);
         tracing::warn!(%arn, %version, build = %building.build.id, "a build has another owner, and ends here");
         let known = self.config.store.image_version(arn, version).await?;
-        if known.is_none_or(|known| known.owner.node != self.config.node) {
-            remove(&self.config.files.image(arn, version).directory);
+        let is_built = |known: &ImageVersionRecord| {
+            known.owner.node == self.config.node && known.state == ImageVersionState::Successful
+        };
+        if !known.as_ref().is_some_and(is_built) {
+            self.config.snapshots.remove_version(arn, version);
         }
         Ok(())
     }
@@ -96,13 +100,7 @@ impl ImageBuilder {
         } else {
             tracing::warn!(%arn, %version, %failure, "a build failed");
         }
-        let files = self.config.files.image(arn, version);
-        let began = files.disk.exists();
-        remove(&files.directory);
-        if failure.code == FailureCode::DiskStorageFull && began {
-            // What was written to it is damaged, and its space is needed.
-            remove_cache(&self.config.files.build_cache(arn, &building.image.id));
-        }
+        self.config.snapshots.remove_version(arn, version);
     }
 
     /// What has ended a build, if nobody has cancelled it.
@@ -134,7 +132,7 @@ impl ImageBuilder {
                 self.finish(&claimed, Err(stopped_failure()), &host).await?;
             }
         }
-        remove(&self.config.files.builds());
+        self.config.snapshots.remove_builds();
         for version in store.unfinished_deletions().await? {
             if version.owner.is_left_to(node) {
                 self.remove_version(&version, &host).await?;

@@ -1,11 +1,11 @@
 //! The report of a build: what its snapshot holds.
 
 use std::io;
-use std::path::Path;
 
 use hearth_api::{BuildId, ImageArn, ImageVersion, SnapshotBuild, Timestamp};
 use hearth_image_report::Report;
 use hearth_records::{BuildRecord, ImageVersionRecord};
+use hearth_snapshots::ImageDraft;
 use serde::Serialize;
 
 use crate::build_log::Phase;
@@ -32,18 +32,18 @@ struct StoredReport<'a> {
 }
 
 impl ImageBuilder {
-    /// Makes and stores the report of a version's snapshot, and writes its findings to the log.
+    /// Makes the report of a version's snapshot, and writes its findings to the log.
     /// They fail the build only if the operator wants it.
     pub(crate) async fn report(
         &self,
         row: &ImageVersionRecord,
         build: &BuildRecord,
+        draft: &ImageDraft,
         taken: TakenSnapshot,
         sizes: SnapshotBuild,
-    ) -> Result<(), BuildFailure> {
-        let files = self.config.files.image(&row.arn, row.version);
-        let (disk, memory) = (files.disk, files.snapshot.join(hearth_vmm::snapshot::MEMORY_FILE));
+    ) -> Result<Vec<u8>, BuildFailure> {
         let question = SnapshotQuestion { inspection: taken.inspection, environment: taken.environment };
+        let (disk, memory) = (draft.disk(), draft.memory());
         let stopped = self.builds.token(&build.id);
         let report = tokio::select! {
             report = self.config.readers.report(&question, &disk, &memory) => report?,
@@ -57,9 +57,10 @@ impl ImageBuilder {
             sizes,
             report: &report,
         };
-        write(&files.report, &stored).map_err(|error| BuildFailure::platform("write the report", &error))?;
+        let stored = serde_json::to_vec(&stored)
+            .map_err(|error| BuildFailure::platform("write the report", &error))?;
         if report.findings.is_empty() {
-            return Ok(());
+            return Ok(stored);
         }
         let mut log = self.log(row, build, Phase::Snapshot);
         for finding in report.findings.iter().take(MOST_LINES) {
@@ -71,17 +72,15 @@ impl ImageBuilder {
             ))
             .await;
         }
-        let verdict = if self.config.refuse_findings { Err(refusal(&report)) } else { Ok(()) };
+        let verdict = if self.config.refuse_findings { Err(refusal(&report)) } else { Ok(stored) };
         log.end(verdict).await
     }
 
     /// The stored report of a version; `None` if there is none.
     pub async fn stored_report(&self, arn: &ImageArn, version: ImageVersion) -> io::Result<Option<String>> {
-        match tokio::fs::read_to_string(self.config.files.image(arn, version).report).await {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let (snapshots, arn) = (self.config.snapshots.clone(), arn.clone());
+        let reading = tokio::task::spawn_blocking(move || snapshots.report(&arn, version)).await;
+        reading.map_err(io::Error::other)?
     }
 }
 
@@ -93,10 +92,6 @@ fn refusal(report: &Report) -> BuildFailure {
         kinds.join(", ")
     );
     BuildFailure::new(FailureCode::NotReady, message)
-}
-
-fn write(path: &Path, report: &StoredReport<'_>) -> io::Result<()> {
-    std::fs::write(path, serde_json::to_vec(report)?)
 }
 
 #[cfg(test)]

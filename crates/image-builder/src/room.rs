@@ -4,8 +4,6 @@
 //! Asked when a build is recorded and again when it has a place. What runs then may still grow, by
 //! less than a root disk, a memory and a layer cache each; how many run for an account is limited.
 
-use std::path::PathBuf;
-
 use hearth_api::{AccountId, Error, ErrorKind};
 
 use crate::builder::ImageBuilder;
@@ -29,7 +27,7 @@ impl ImageBuilder {
     pub async fn check_room(&self, account: &AccountId) -> Result<(), Error> {
         let config = &self.config;
         // A file system that does not say what it has is not full.
-        let free = hearth_snapshots::free_bytes(config.files.root()).unwrap_or(u64::MAX);
+        let free = fs4::available_space(config.snapshots.root()).unwrap_or(u64::MAX);
         if free < config.free_bytes {
             let message = format!(
                 "The host has no room for another build: {} MiB of its disk are free, and a build begins with {} MiB \
@@ -69,52 +67,11 @@ impl ImageBuilder {
             return Err(Error::new(ErrorKind::Throttling, message));
         }
         let _look = self.looks.acquire(account).await;
-        let directories = self.config.files.of_images(account).into();
-        let looking = tokio::task::spawn_blocking(move || allocated_below(directories));
+        let (snapshots, owner) = (self.config.snapshots.clone(), account.clone());
+        let looking = tokio::task::spawn_blocking(move || snapshots.bytes_of_images(&owner));
         looking.await.map_err(|error| {
             tracing::error!(%account, %error, "the files of an account's images could not be looked at");
             Error::internal()
         })
-    }
-}
-
-/// Bytes that the files below some directories occupy, whatever their length (stat(2): blocks of
-/// 512 bytes). What goes meanwhile takes nothing; links are not followed.
-fn allocated_below(mut directories: Vec<PathBuf>) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                directories.push(entry.path());
-            }
-        }
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn files_count_by_what_they_occupy_and_not_by_their_length() {
-        let directory = tempfile::tempdir().unwrap();
-        let below = |name: &str| directory.path().join(name);
-        let all = || allocated_below(vec![below("images"), below("caches"), below("none")]);
-        fs::create_dir_all(below("images/app/1.0/snapshot")).unwrap();
-        fs::create_dir(below("caches")).unwrap();
-        let directories = all();
-        fs::File::create(below("caches/app.ext4")).unwrap().set_len(32 << 30).unwrap();
-        assert_eq!(all(), directories, "holes take nothing");
-        fs::write(below("images/app/1.0/snapshot/memory"), vec![1; 3 << 20]).unwrap();
-        fs::write(below("elsewhere"), vec![1; 1 << 20]).unwrap();
-        std::os::unix::fs::symlink("/", below("images/root")).unwrap();
-        let taken = all() - directories;
-        assert!((3 << 20..(3 << 20) + (64 << 10)).contains(&taken), "{taken}");
     }
 }

@@ -21,6 +21,8 @@ const MAX_ROUNDS: usize = 8;
 pub(crate) struct BuildInputs<'a> {
     /// Tar of the build context.
     pub(crate) context: &'a Path,
+    /// The root disk to be.
+    pub(crate) disk: &'a Path,
     /// The image's layer cache.
     pub(crate) cache: &'a Path,
     /// Bytes of the root disk to be.
@@ -40,7 +42,7 @@ impl ImageBuilder {
         log: &mut BuildLog,
     ) -> Result<ContainerImage, BuildFailure> {
         let config = &self.config;
-        let BuildInputs { context, cache, disk_bytes, prepared } = inputs;
+        let BuildInputs { context, disk, cache, disk_bytes, prepared } = inputs;
         let stopped = self.builds.token(&build.id);
         let ca_bundle = match &config.ca_bundle {
             None => String::new(),
@@ -63,7 +65,7 @@ impl ImageBuilder {
                 name: format!("build-{}", build.id),
                 context,
                 cache,
-                disk: &config.files.image(&row.arn, row.version).disk,
+                disk,
                 disk_bytes,
                 stores: prepared.stores.paths.clone(),
                 ca_bundle: &ca_bundle,

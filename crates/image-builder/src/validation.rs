@@ -1,10 +1,9 @@
 //! Tries a snapshot out: starts a throw-away clone of it, as a launch would, and asks the app's
 //! `validate` hook whether it is fit for use.
 
-use std::path::Path;
-
 use hearth_api::ImageConfiguration;
 use hearth_guest::{Guest, GuestFactory, RootDisk, guest};
+use hearth_snapshots::BuildFiles;
 use tokio_util::sync::CancellationToken;
 
 use crate::app_output::AppOutput;
@@ -21,12 +20,8 @@ pub(crate) struct Validation<'a> {
     pub(crate) name: String,
     pub(crate) configuration: &'a ImageConfiguration,
     pub(crate) hook: BuildHook,
-    /// Root disk of the image.
-    pub(crate) disk: &'a Path,
-    /// Directory of the snapshot.
-    pub(crate) snapshot: &'a Path,
-    /// Holds what the clone writes, until the build removes it.
-    pub(crate) scratch: &'a Path,
+    /// Has the snapshot, and holds what the clone writes until the build removes it.
+    pub(crate) files: &'a BuildFiles,
     pub(crate) vcpu_count: u8,
     pub(crate) memory_mib: u32,
     /// Bytes of output that the app had written before the snapshot.
@@ -41,17 +36,14 @@ impl Validation<'_> {
         log: &mut BuildLog,
         stopped: &CancellationToken,
     ) -> Result<(), BuildFailure> {
-        let own = self.scratch.join("validate");
-        let overlay = own.join("disk.qcow2");
-        std::fs::create_dir_all(&own)
-            .map_err(|error| BuildFailure::platform("make the directory of the validation", &error))?;
-        hearth_vmm::snapshot::create_overlay(self.disk, &overlay)
+        let (draft, overlay) = (self.files.image(), self.files.directory().join("validate.qcow2"));
+        hearth_vmm::snapshot::create_overlay(&draft.disk(), &overlay)
             .map_err(|error| BuildFailure::platform("make the disk of the validation", &error))?;
-        let root = RootDisk::Clone { base: self.disk.to_owned(), overlay };
+        let root = RootDisk::Clone { base: draft.disk(), overlay };
         let size = (self.vcpu_count, self.memory_mib);
         let plan = plan(&self.name, size, Some(root), egress(self.configuration));
         let guest = guests
-            .restore(plan, self.snapshot, &own)
+            .restore(plan, draft.directory(), None)
             .await
             .map_err(|error| not_up("restore the snapshot for its validation", &error))?;
         let result =

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::at_rest::{forget_kept, own_snapshot};
+use crate::at_rest::{forget_way_back, own_snapshot};
 use crate::hooks::{Hooks, HooksPort, run_body};
 use crate::machine::{Event, Failure, Step};
 use crate::output::OutputLog;
@@ -56,7 +56,7 @@ impl Body {
         guest: Option<Guest>,
     ) -> Self {
         let (exits_tx, exits_rx) = mpsc::channel(4);
-        let snapshot = own_snapshot(record, &host.files.microvm(&record.id));
+        let snapshot = own_snapshot(record, &host.snapshots.microvm(&record.id));
         Self {
             host,
             hooks: Hooks::of(&version.configuration),
@@ -95,7 +95,7 @@ impl Body {
                 };
                 if resumed.is_err() {
                     // It may have been renewed.
-                    self.snapshot = own_snapshot(record, &host.files.microvm(&record.id));
+                    self.snapshot = own_snapshot(record, &host.snapshots.microvm(&record.id));
                 }
                 let Started { guest, stream } = resumed?;
                 self.begin_life(record, guest, Some(stream));
@@ -129,15 +129,11 @@ impl Body {
 
     /// The record says that it runs.
     pub(crate) fn runs(&mut self, record: &MicrovmRecord) {
-        let own = self.host.files.microvm(&record.id);
+        let own = self.host.snapshots.microvm(&record.id);
         let under_way = self.forgetting.as_ref().is_some_and(|forgetting| !forgetting.is_finished());
-        if !under_way && own.kept.exists() {
+        if !under_way && own.has_way_back() {
             let host = self.host.clone();
-            self.forgetting = Some(tokio::spawn(async move {
-                if let Err(error) = forget_kept(&host.records, &own).await {
-                    tracing::warn!(path = %own.kept.display(), %error, "the copy of a disk stays");
-                }
-            }));
+            self.forgetting = Some(tokio::spawn(async move { forget_way_back(&host.records, &own).await }));
         }
     }
 
@@ -212,12 +208,12 @@ impl Body {
         // What is not stored yet is read from the guest again.
         let _ = cut.run_until_cancelled(self.output.flush()).await;
         if let Some(forgetting) = self.forgetting.take() {
-            // What it could not do is tried again.
+            // A way back that is left goes with its snapshot.
             let _ = forgetting.await;
         }
         let suspended = self.host.suspend(work, guest).await;
         // Also one that failed may have left a whole one.
-        self.snapshot = own_snapshot(record, &self.host.files.microvm(&record.id));
+        self.snapshot = own_snapshot(record, &self.host.snapshots.microvm(&record.id));
         match suspended {
             Ok(()) => {
                 self.compaction = Some(self.host.compact(record));

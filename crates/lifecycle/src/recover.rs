@@ -6,7 +6,6 @@
 //! in docs/lifecycle.md.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use hearth_api::{MicrovmId, MicrovmState, Timestamp};
 use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
 use hearth_records::{Cause, MicrovmRecord, NodeId, Origin, Reason};
-use hearth_snapshots::MicrovmFiles;
 
 use crate::at_rest::{own_snapshot, put_back};
 use crate::hooks::Hooks;
@@ -141,7 +139,7 @@ pub async fn take_over(registry: &Arc<Registry>, id: &MicrovmId) -> hearth_recor
 
 async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
     let host = registry.host();
-    let own = host.files.microvm(&record.id);
+    let own = host.snapshots.microvm(&record.id);
     // Without its version it is ended by its supervisor.
     let version =
         host.records.images.image_version(&record.image_arn, record.image_version).await.ok().flatten();
@@ -185,7 +183,7 @@ impl Recovery {
         for mut found in std::mem::take(&mut self.found) {
             found.go_on_or_leave(registry).await;
         }
-        sweep(&registry.host().files.microvms(), |id| self.alive.contains(id));
+        registry.host().snapshots.keep_microvms(|id| self.alive.contains(id));
     }
 }
 
@@ -234,15 +232,11 @@ impl Found {
             Verdict::FinishSuspendHook => (Phase::SuspendHook, Some(Step::SuspendHook)),
             Verdict::FinishSuspend => (Phase::Suspending, Some(Step::Suspend)),
             Verdict::FinishResume | Verdict::ResumeAgain => (Phase::Resuming, Some(Step::Resume)),
-            Verdict::FinishLaunch => (Phase::Launching, Some(Step::Launch)),
-            Verdict::LaunchAgain => {
-                clear(&host.files.microvm(&record.id));
-                (Phase::Launching, Some(Step::Launch))
-            }
+            Verdict::FinishLaunch | Verdict::LaunchAgain => (Phase::Launching, Some(Step::Launch)),
             Verdict::Suspended => {
-                let own = host.files.microvm(&record.id);
+                let own = host.snapshots.microvm(&record.id);
                 // Where that fails, the next resume begins with it.
-                if own.kept.exists() && put_back(&own) {
+                if own.has_way_back() && put_back(&own) {
                     tracing::info!(microvm = %record.id, "its disk is as it was before a resume");
                 }
                 if record.state != MicrovmState::Suspended {
@@ -287,27 +281,6 @@ async fn write(registry: &Registry, was: &MicrovmRecord, to: MicrovmRecord) -> O
 fn reason_to_end(record: &MicrovmRecord, now: Timestamp) -> Reason {
     let end = record.started_at.as_millis() + i64::from(record.settings.maximum_duration_in_seconds) * 1000;
     if now.as_millis() >= end { Reason::LifetimeOver } else { Reason::Success }
-}
-
-/// Removes what a launch has made.
-fn clear(own: &MicrovmFiles) {
-    if let Err(error) = std::fs::remove_file(&own.overlay)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::error!(path = %own.overlay.display(), %error, "half of a launch could not be removed");
-    }
-}
-
-/// Removes directories that belong to no microVM.
-fn sweep(parent: &Path, known: impl Fn(&str) -> bool) {
-    let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for entry in entries.flatten() {
-        if !known(&entry.file_name().to_string_lossy())
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "a leftover could not be removed");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use hearth_api::{MicrovmId, MicrovmState};
 use hearth_guest::{Guest, GuestFactory};
 use hearth_node::{Ingress, Refusal, Unreachable};
 use hearth_records::{Actor, Cause, MicrovmRecord, NodeId, Origin};
-use hearth_snapshots::Files;
+use hearth_snapshots::Snapshots;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -43,7 +43,7 @@ pub struct RegistryConfig {
     /// Starts guests.
     pub guests: GuestFactory,
     /// File layout.
-    pub files: Files,
+    pub snapshots: Snapshots,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub vmm_overhead_mib: u32,
     /// Whether endpoints lead to the hooks.
@@ -79,14 +79,15 @@ impl Registry {
 
     /// The same with a clock of one's own.
     pub fn with_clock(config: RegistryConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let RegistryConfig { node, records, guests, files, vmm_overhead_mib, hooks_port, sealing } = config;
+        let RegistryConfig { node, records, guests, snapshots, vmm_overhead_mib, hooks_port, sealing } =
+            config;
         Arc::new(Self {
             host: Arc::new(Host {
                 node,
                 records,
                 clock,
                 guests,
-                files,
+                snapshots,
                 vmm_overhead_mib,
                 hooks_port,
                 sealing,

@@ -1,6 +1,5 @@
 //! What a step does: each takes what the microVM holds and leaves it either changed or as it was.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use hearth_api::reaches_internet;
@@ -8,11 +7,10 @@ use hearth_guest::guest::{self, Error as GuestError};
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason, Size};
-use hearth_snapshots::Files;
-use hearth_vmm::snapshot::{MANIFEST_FILE, SnapshotDisk};
-use hearth_vmm::{Error as VmmError, GuestStream, SnapshotTarget};
+use hearth_snapshots::{Lease, MicrovmFiles, Snapshots};
+use hearth_vmm::{Error as VmmError, GuestStream};
 
-use crate::at_rest::{forget_kept, forget_kept_or_warn, keep_disk, own_snapshot, put_back};
+use crate::at_rest::{keep_disk, own_snapshot, put_back};
 use crate::clock::Clock;
 use crate::hooks::HooksPort;
 use crate::machine::Failure;
@@ -27,7 +25,7 @@ pub(crate) struct Host {
     pub(crate) records: Records,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guests: GuestFactory,
-    pub(crate) files: Files,
+    pub(crate) snapshots: Snapshots,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub(crate) vmm_overhead_mib: u32,
     pub(crate) hooks_port: HooksPort,
@@ -55,6 +53,10 @@ impl Host {
         self.records.change(was, to, origin).await
     }
 
+    fn image(&self, record: &MicrovmRecord) -> Result<Lease, VmmError> {
+        self.snapshots.image(&record.image_arn, record.image_version)
+    }
+
     /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the
     /// directory, which the termination removes.
     pub(crate) async fn launch(
@@ -63,14 +65,10 @@ impl Host {
         version: &ImageVersionRecord,
     ) -> Result<Started, Failure> {
         let record = work.record;
-        let image = self.files.image(&record.image_arn, record.image_version);
-        let own = self.files.microvm(&record.id);
-        std::fs::create_dir_all(&own.directory)
-            .and_then(|()| restrict(&own.directory))
-            .map_err(|error| fatal("prepare its directory", &error))?;
-        hearth_vmm::snapshot::create_overlay(&image.disk, &own.overlay)
-            .map_err(|error| fatal("make its disk", &error))?;
-        let started = match self.restore(record, version).await {
+        let image = self.image(record).map_err(|error| fatal("find its image", &error))?;
+        let own = self.snapshots.microvm(&record.id);
+        own.make(&image).map_err(|error| fatal("make its disk", &error))?;
+        let started = match self.restore(record, version, &image, None).await {
             Ok(guest) => self.begin(work, guest).await,
             Err(error) => Err(error),
         };
@@ -87,26 +85,30 @@ impl Host {
         version: &ImageVersionRecord,
     ) -> Result<Started, Failure> {
         let record = work.record;
-        let own = self.files.microvm(&record.id);
-        let manifest = own.directory.join(MANIFEST_FILE);
-        if !manifest.exists() {
-            // The driver would take it for a first launch, and begin with the image's memory.
-            let why = format!("{} is missing", manifest.display());
-            return Err(Failure::Fatal(Reason::NotResumed { why }));
-        }
-        // A copy that an earlier resume has left is what the disk was before.
-        if own.kept.exists() && !put_back(&own) {
+        let own = self.snapshots.microvm(&record.id);
+        let (image, snapshot) = match (self.image(record), own.snapshot()) {
+            (Ok(image), Ok(Some(snapshot))) => (image, snapshot),
+            (Ok(_), Ok(None)) => {
+                let why = format!("{} has no snapshot", own.directory().display());
+                return Err(Failure::Fatal(Reason::NotResumed { why }));
+            }
+            (Err(error), _) | (_, Err(error)) => return Err(self.not_resumed(work, &error.into())),
+        };
+        // What an earlier resume has left.
+        if own.has_way_back() && !put_back(&own) {
             let why = "its disk could not be put back".to_owned();
             return Err(Failure::Undone(Reason::NotResumed { why }));
         }
         // While QEMU starts, which works on the disk only when the guest runs.
         let keeping = keep_disk(&own);
-        let restored = self.restore(record, version).await;
+        let restored = self.restore(record, version, &image, Some(&snapshot)).await;
         let kept = keeping.await.unwrap_or(false);
         let started = match restored {
             Ok(guest) => self.begin(work, guest).await,
             Err(error) => {
-                forget_kept_or_warn(&own);
+                if kept {
+                    put_back(&own);
+                }
                 Err(error)
             }
         };
@@ -122,7 +124,7 @@ impl Host {
         tracing::warn!(microvm = %record.id, error = %chain(error), "a resume failed");
         let reason = Reason::NotResumed { why: chain(error) };
         let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
-            || own_snapshot(record, &self.files.microvm(&record.id)) <= work.spent();
+            || own_snapshot(record, &self.snapshots.microvm(&record.id)) <= work.spent();
         if lost { Failure::Fatal(reason) } else { Failure::Undone(reason) }
     }
 
@@ -132,21 +134,22 @@ impl Host {
         &self,
         record: &MicrovmRecord,
         version: &ImageVersionRecord,
+        image: &Lease,
+        own: Option<&Lease>,
     ) -> Result<Guest, GuestError> {
-        let image = self.files.image(&record.image_arn, record.image_version);
-        let own = self.files.microvm(&record.id);
+        let disk = self.snapshots.microvm(&record.id).disk();
         let app =
             version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
         let plan = GuestPlan {
             name: record.id.to_string(),
             vcpu_count: app.vcpu_count,
             memory_mib: app.memory_mib,
-            root: Some(RootDisk::Clone { base: image.disk, overlay: own.overlay }),
+            root: Some(RootDisk::Clone { base: image.disk(), overlay: disk }),
             drives: Vec::new(),
             egress: egress(record),
             limits: self.limits(app, version),
         };
-        self.guests.restore(plan, &image.snapshot, &own.directory).await
+        self.guests.restore(plan, image.directory(), own.map(Lease::directory)).await
     }
 
     /// Goes on with a guest that an earlier server had restored, and perhaps
@@ -163,14 +166,13 @@ impl Host {
     /// together with the guest.
     async fn begin(&self, work: &Work<'_>, guest: Guest) -> Result<Started, GuestError> {
         let Work { record, cut, .. } = work;
-        let own = self.files.microvm(&record.id);
+        let own = self.snapshots.microvm(&record.id);
         let vm = guest.vm();
+        let way_back = own.has_way_back();
         // From here on the guest may write to its disk, and its snapshot no longer fits.
-        if !own.kept.exists()
-            && let Err(NotSpent) = work.spend(work.snapshot).await
-        {
+        if !way_back && let Err(error) = self.go_without_way_back(work, &own).await {
             guest.destroy().await;
-            return Err(GuestError::Refused("that there is no way back could not be recorded".into()));
+            return Err(error);
         }
         let started = match vm.resume().await {
             Ok(()) => tokio::select! {
@@ -184,18 +186,26 @@ impl Host {
         match started {
             Ok(stream) => Ok(Started { guest, stream }),
             Err(error) => {
-                let (resumes, kept) = (work.snapshot > 0, own.kept.exists());
-                if resumes && !kept && !cut.is_cancelled() {
+                let resumes = work.snapshot > 0;
+                if resumes && !way_back && !cut.is_cancelled() {
                     self.keep(record, &guest).await;
                 }
                 // Whatever it still writes, it has written when this returns.
                 guest.destroy().await;
-                if resumes && kept {
+                if resumes && way_back {
                     put_back(&own);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Records that the guest's snapshot is spent, and takes the disk from it.
+    async fn go_without_way_back(&self, work: &Work<'_>, own: &MicrovmFiles) -> Result<(), GuestError> {
+        if let Err(NotSpent) = work.spend(work.snapshot).await {
+            return Err(GuestError::Refused("that there is no way back could not be recorded".into()));
+        }
+        own.forget_way_back().map_err(Into::into)
     }
 
     /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory
@@ -209,17 +219,12 @@ impl Host {
     /// Pauses the guest and writes what changed; memory and disk fit each other when
     /// this has succeeded.
     async fn write_snapshot(&self, record: &MicrovmRecord, guest: &Guest) -> Result<(), VmmError> {
-        let own = self.files.microvm(&record.id);
+        let own = self.snapshots.microvm(&record.id);
         guest.vm().pause().await?;
-        // A copy of the disk is always of the disk that the snapshot was taken with.
-        forget_kept(&self.records, &own).await.map_err(|source| VmmError::File {
-            action: "remove",
-            path: own.kept.clone(),
-            source,
-        })?;
-        let disks = vec![SnapshotDisk { drive_id: guest::ROOT_DISK.to_owned(), path: own.overlay }];
-        let target = SnapshotTarget::Layer { directory: own.directory, disks };
-        guest.vm().create_snapshot(&target).await.map(drop)
+        let draft = own.draft(guest::ROOT_DISK)?;
+        guest.vm().create_snapshot(draft.target()).await?;
+        let committed = tokio::task::spawn_blocking(move || draft.commit().map(drop));
+        committed.await.expect("invariant: a commit does not panic")
     }
 
     /// A VMM may use its guest's RAM and some of its own; its CPU is bounded by the guest's vCPUs
@@ -258,7 +263,7 @@ impl Host {
         tracing::error!(microvm = %record.id, error = %chain(&error), "a suspend failed");
         // The snapshot may have become whole before the suspend failed; the guest then goes on from
         // that one.
-        let snapshot = own_snapshot(record, &self.files.microvm(&record.id));
+        let snapshot = own_snapshot(record, &self.snapshots.microvm(&record.id));
         if let Err(NotSpent) = work.spend(snapshot).await {
             tracing::error!(microvm = %record.id, "a service that is killed now may fall back to a snapshot");
         }
@@ -277,17 +282,16 @@ impl Host {
         }
         // A supervisor that was lost had a guest that nobody holds any more.
         self.guests.end_leftover(record.id.as_str()).await;
-        let directory = self.files.microvm(&record.id).directory;
-        remove_directory(&directory);
+        self.snapshots.microvm(&record.id).remove();
     }
 
     /// Merges snapshot layers when too much of them is outdated; runs beside a suspended microVM.
     pub(crate) fn compact(&self, record: &MicrovmRecord) -> tokio::task::JoinHandle<()> {
-        let directory = self.files.microvm(&record.id).directory;
+        let own = self.snapshots.microvm(&record.id);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = hearth_vmm::snapshot::compact(&directory) {
-                tracing::warn!(directory = %directory.display(), error = %chain(&error),
-                    "snapshot layers could not be merged; they stay as they are");
+            if let Err(error) = own.compact() {
+                let (microvm, error) = (own.directory().display(), chain(&error));
+                tracing::warn!(%microvm, error, "snapshot layers could not be merged; they stay as they are");
             }
         })
     }
@@ -298,69 +302,9 @@ fn egress(record: &MicrovmRecord) -> Egress {
     if reaches_internet(&record.settings.egress_network_connectors) { Egress::Internet } else { Egress::None }
 }
 
-/// Snapshots hold guests' memory: nobody but the service may look.
-fn restrict(directory: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
-}
-
-/// Removes a microVM's directory, after it has got another name: a copy or a merge that a lost
-/// supervisor left under way finds no directory any more to put its file into.
-fn remove_directory(directory: &Path) {
-    use std::io::ErrorKind;
-    let gone = directory.with_extension("gone");
-    let removed = loop {
-        match std::fs::remove_dir_all(&gone) {
-            // The kernel had looked up the old name for a file that was just being made.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => continue,
-            Err(error) if error.kind() != ErrorKind::NotFound => break Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        match std::fs::rename(directory, &gone) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => break Ok(()),
-            Err(error) => break Err(error),
-        }
-    };
-    if let Err(error) = removed {
-        tracing::error!(directory = %directory.display(), %error, "a directory could not be removed");
-    }
-}
-
 fn fatal(action: &str, error: &dyn std::error::Error) -> Failure {
     Failure::Fatal(Reason::NotLaunched { why: format!("cannot {action}: {}", chain(error)) })
 }
 
 /// Shared by the supervisor and its steps.
 pub(crate) type SharedHost = Arc<Host>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_left_of_a_directory_that_others_still_write_to() {
-        let parent = tempfile::tempdir().unwrap();
-        for round in 0..20 {
-            let directory = parent.path().join("microvm-1");
-            if round == 1 {
-                std::fs::create_dir_all(directory.with_extension("gone").join("left by a crash")).unwrap();
-            }
-            std::fs::create_dir(&directory).unwrap();
-            let writing = std::thread::spawn({
-                let directory = directory.clone();
-                move || {
-                    let mut written = 0;
-                    while std::fs::write(directory.join(written.to_string()), "").is_ok() {
-                        written += 1;
-                    }
-                    written
-                }
-            });
-            while std::fs::read_dir(&directory).unwrap().count() < 10 {}
-            remove_directory(&directory);
-            assert!(writing.join().unwrap() >= 10);
-            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
-        }
-    }
-}

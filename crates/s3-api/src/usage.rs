@@ -149,7 +149,7 @@ impl Reservation {
     }
 
     fn check_disk(&self, bytes: u64) -> Result<(), StorageError> {
-        let free = hearth_snapshots::free_bytes(&self.root).map_err(StorageError::io(&self.root))?;
+        let free = fs4::available_space(&self.root).map_err(StorageError::io(&self.root))?;
         if free < self.usage.limits.free_bytes.saturating_add(bytes) {
             return Err(StorageError::DiskFull);
         }

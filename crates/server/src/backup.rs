@@ -1,9 +1,11 @@
 //! `hearth backup`: a data directory as one file. Its disks and memory files are mostly holes; an
 //! archive that writes them out is fifty times as large as what is there.
 
-use std::fs::{File, OpenOptions};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -66,26 +68,59 @@ fn running(directory: &Path) -> anyhow::Result<Option<String>> {
 }
 
 fn write(directory: &Path, output: impl Write) -> io::Result<()> {
-    let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 20, output));
-    archive.follow_symlinks(false);
-    archive.sparse(true);
+    let mut builder = tar::Builder::new(BufWriter::with_capacity(1 << 20, output));
+    builder.follow_symlinks(false);
+    builder.sparse(true);
+    let mut archive = Archive { builder, directory, seen: HashMap::new() };
     for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if LEFT_OUT.iter().any(|left_out| name == *left_out) {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            archive.append_dir_all(&name, entry.path())?;
-        } else {
-            archive.append_file(&name, &mut File::open(entry.path())?)?;
+        let name = entry?.file_name();
+        if !LEFT_OUT.iter().any(|left_out| name == *left_out) {
+            archive.append(Path::new(&name))?;
         }
     }
-    archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
+    archive.builder.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
+}
+
+/// An archive that is being written.
+struct Archive<'a, W: Write> {
+    builder: tar::Builder<W>,
+    directory: &'a Path,
+    /// Device and inode of what has several names, and the name that it was stored under. Snapshots
+    /// are shared so.
+    seen: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<W: Write> Archive<'_, W> {
+    /// Appends a file, or a directory with all that is in it.
+    fn append(&mut self, name: &Path) -> io::Result<()> {
+        let path = self.directory.join(name);
+        let metadata = std::fs::symlink_metadata(&path)?;
+        if metadata.is_dir() {
+            self.builder.append_dir(name, &path)?;
+            for entry in std::fs::read_dir(&path)? {
+                self.append(&name.join(entry?.file_name()))?;
+            }
+            return Ok(());
+        }
+        if metadata.nlink() > 1 {
+            match self.seen.entry((metadata.dev(), metadata.ino())) {
+                Entry::Occupied(first) => {
+                    let mut header = tar::Header::new_gnu();
+                    header.set_metadata(&metadata);
+                    header.set_entry_type(tar::EntryType::Link);
+                    header.set_size(0);
+                    return self.builder.append_link(&mut header, name, first.get());
+                }
+                Entry::Vacant(entry) => drop(entry.insert(name.to_owned())),
+            }
+        }
+        self.builder.append_path_with_name(&path, name)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::MetadataExt as _;
     use std::process::Command;
 
@@ -100,6 +135,7 @@ mod tests {
         let disk = File::create(data.join("images/1/app/disk.raw")).unwrap();
         disk.set_len(8 << 30).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&disk, b"in the middle", 5 << 30).unwrap();
+        std::fs::hard_link(data.join("images/1/app/disk.raw"), data.join("images/again")).unwrap();
         run(&BackupArgs { data_dir: data.clone(), file: backup.clone() }).unwrap();
         let archive = backup.metadata().unwrap();
         assert!(archive.len() < 1 << 20, "{} bytes", archive.len());
@@ -117,6 +153,8 @@ mod tests {
         std::os::unix::fs::FileExt::read_exact_at(&disk, &mut text, 5 << 30).unwrap();
         assert_eq!(&text, b"in the middle");
         assert!(!restored.join("lock").exists());
+        let again = restored.join("images/again").metadata().unwrap();
+        assert_eq!((again.ino(), again.nlink()), (metadata.ino(), 2), "one file under two names");
     }
 
     #[test]

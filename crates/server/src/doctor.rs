@@ -275,7 +275,7 @@ fn existing(path: &Path) -> PathBuf {
 
 fn disk_space() -> Finding {
     let directory = existing(&cache_dir());
-    let free = match hearth_snapshots::free_bytes(&directory) {
+    let free = match fs4::available_space(&directory) {
         Ok(free) => free,
         Err(error) => {
             return Finding::limited("disk space", format!("{}: {error}", directory.display()), "make room");

@@ -18,7 +18,7 @@ use hearth_image_builder::{ArchiveLimits, BaseImages, ImageBuilder, ImageBuilder
 use hearth_lifecycle::{HooksPort, Registry, RegistryConfig};
 use hearth_s3_api::ObjectStorage;
 use hearth_service::pages::PageKey;
-use hearth_snapshots::Files;
+use hearth_snapshots::Snapshots;
 use hearth_store_sqlite::Store;
 use hearth_vmm::{Qemu, QemuConfig, Vmm as _};
 use tokio::net::TcpListener;
@@ -202,7 +202,7 @@ async fn start_on(
     host_net: &Arc<HostNet>,
     instance: &blake3::Hash,
 ) -> anyhow::Result<Parts> {
-    let files = Files::new(data_dir);
+    let snapshots = Snapshots::open(data_dir)?;
     let uids = UidPool::new(config.guest.first_uid.unwrap_or_else(|| derived_uid(instance)));
     let confinement = Confinement::new(uids.clone());
     if let Err(reason) = confinement.memory_limit() {
@@ -221,7 +221,7 @@ async fn start_on(
         node: node.clone(),
         records: hearth_lifecycle::records::Records::all_in(store.clone()),
         guests: guests.clone(),
-        files: files.clone(),
+        snapshots: snapshots.clone(),
         vmm_overhead_mib: VMM_OVERHEAD_MIB,
         hooks_port: if config.hooks_port_reachable { HooksPort::Open } else { HooksPort::Closed },
         sealing: crate::sealing::key(data_dir)?,
@@ -231,7 +231,7 @@ async fn start_on(
         node,
         store: store.clone(),
         guests,
-        files,
+        snapshots,
         base_images: BaseImages::new(pulls::config(config, data_dir)?),
         artifacts: Arc::new(code),
         readers: Readers::new(confinement),

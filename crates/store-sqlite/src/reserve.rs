@@ -38,7 +38,7 @@ impl Store {
     /// [`Error::NoRoom`] when the disk is nearly full, and what is no record must not be written.
     pub(crate) fn room(&self) -> Result<()> {
         // A file system that does not say what it has is not full.
-        let found = hearth_snapshots::free_bytes(&self.path);
+        let found = fs4::available_space(&self.path);
         if found.is_ok_and(|bytes| bytes < MINIMUM_ROOM_MIB << 20) { Err(Error::NoRoom) } else { Ok(()) }
     }
 }

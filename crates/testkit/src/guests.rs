@@ -1,11 +1,14 @@
 //! Guests of the fake driver.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use hearth_api::{BuildId, ImageArn, ImageVersion};
 use hearth_guest::{
     Artefacts, Egress, Endings, GuestFactory, GuestPlan, KernelModules, Limits, Networks, RootDisk, UidPool,
 };
+use hearth_snapshots::Snapshots;
 use hearth_vmm::SnapshotTarget;
 use hearth_vmm::fake::FakeVmm;
 
@@ -43,15 +46,24 @@ pub fn plan(name: &str) -> GuestPlan {
     }
 }
 
-/// Makes a root disk and, as a build does at its end, a base snapshot of a guest on it.
-pub async fn take_base(guests: &GuestFactory, disk: &Path, snapshot: &Path) {
-    std::fs::create_dir_all(snapshot).unwrap();
-    std::fs::File::create(disk).unwrap().set_len(1 << 20).unwrap();
-    let root = RootDisk::Base { path: disk.to_owned(), modules: KernelModules::Needed };
-    let guest =
-        guests.boot(GuestPlan { root: Some(root), ..plan("snapshot") }, Some(snapshot)).await.unwrap();
+/// Makes an image version with a root disk and a base snapshot of a guest on it, as a build does.
+pub async fn publish_base(
+    guests: &GuestFactory,
+    snapshots: &Snapshots,
+    arn: &ImageArn,
+    version: ImageVersion,
+) {
+    let build = snapshots.build(&BuildId::new());
+    build.make().unwrap();
+    let draft = build.image();
+    File::create(draft.disk()).unwrap().set_len(1 << 20).unwrap();
+    let root = RootDisk::Base { path: draft.disk(), modules: KernelModules::Needed };
+    let plan = GuestPlan { root: Some(root), ..plan("snapshot") };
+    let guest = guests.boot(plan, Some(draft.directory())).await.unwrap();
     guest.vm().pause().await.unwrap();
-    let target = SnapshotTarget::Base { directory: snapshot.to_owned(), disks: Vec::new() };
+    let target = SnapshotTarget::Base { directory: draft.directory().to_owned(), disks: Vec::new() };
     guest.vm().create_snapshot(&target).await.unwrap();
     guest.destroy().await;
+    snapshots.publish(&draft, arn, version, b"{}").unwrap();
+    build.remove();
 }

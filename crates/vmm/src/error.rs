@@ -103,6 +103,14 @@ pub enum Error {
         /// That of this host.
         host: String,
     },
+    /// A snapshot was taken by another VMM, or on another architecture.
+    #[error("the snapshot was taken by {taken} and can only be restored by the same; this is {host}")]
+    OtherPlatform {
+        /// VMM and architecture of the snapshot.
+        taken: String,
+        /// Those of this driver and host.
+        host: String,
+    },
     /// A snapshot was taken under an accelerator that this server does not use.
     #[error(
         "the snapshot was taken under {taken}, and this server runs guests under {host} because {reason}; where {taken} works, \

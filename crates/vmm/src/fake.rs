@@ -17,7 +17,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::snapshot::{DeviceState, LayerSnapshot, MEMORY_FILE, Manifest, Platform, file_error, finish_base};
+use crate::snapshot::{
+    DeviceState, DiskState, LayerSnapshot, MEMORY_FILE, Manifest, Platform, SnapshotDisk, file_error,
+    finish_base,
+};
 use crate::spec::{GuestChannel, GuestStream, VmSpec};
 use crate::vm::{Adopted, Adoption, Capabilities, ExitReason, SnapshotInfo, SnapshotTarget, Vm, Vmm};
 
@@ -215,13 +218,13 @@ impl Vmm for FakeVmm {
         &self,
         spec: VmSpec,
         base_directory: &Path,
-        layers_directory: &Path,
+        layers_directory: Option<&Path>,
     ) -> Result<Arc<dyn Vm>> {
         perform(&self.shared, &spec.name, FakeOperation::Restore).await?;
         let base = Manifest::read_existing(base_directory)?;
         check_fits(&self.shared, &base.platform)?;
-        if let Some(layers) = Manifest::read(layers_directory)? {
-            layers.device_state.open(layers_directory)?;
+        if let Some(directory) = layers_directory {
+            Manifest::read_existing(directory)?.device_state.open(directory)?;
         }
         Ok(self.add(spec, Origin::Restored(Box::new(base)), false))
     }
@@ -270,13 +273,19 @@ impl FakeVm {
         Ok(())
     }
 
-    fn snapshot_layer(&self, base: &Manifest, directory: &Path) -> Result<SnapshotInfo> {
-        let snapshot = LayerSnapshot::begin(directory)?;
-        let layer = snapshot.open_layers()?.write_layer(&snapshot.layer_name(), &[], &NoPages)?;
+    fn snapshot_layer(
+        &self,
+        base: &Manifest,
+        directory: &Path,
+        previous: Option<&Path>,
+        disks: &[SnapshotDisk],
+    ) -> Result<SnapshotInfo> {
+        let snapshot = LayerSnapshot::begin(directory, previous)?;
+        let layer = snapshot.open_layers()?.write_layer(directory, &snapshot.layer_name(), &[], &NoPages)?;
         let device_state = DeviceState::write(directory, &snapshot.device_state_name(), b"fake")?;
-        let layers = snapshot.layers_with(layer);
         debug_assert_eq!(self.memory_bytes, base.memory_bytes);
-        snapshot.commit(base, layers, device_state, Vec::new())
+        let disks = disks.iter().map(DiskState::of).collect::<Result<_>>()?;
+        snapshot.commit(base, layer, device_state, disks)
     }
 }
 
@@ -314,8 +323,8 @@ impl Vm for FakeVm {
             (Origin::Booted, SnapshotTarget::Base { directory, .. }) => {
                 finish_base(directory, Platform::for_tests(), b"fake", &[])
             }
-            (Origin::Restored(base), SnapshotTarget::Layer { directory, .. }) => {
-                let info = self.snapshot_layer(base, directory)?;
+            (Origin::Restored(base), SnapshotTarget::Layer { directory, previous, disks }) => {
+                let info = self.snapshot_layer(base, directory, previous.as_deref(), disks)?;
                 self.step(FakeOperation::SnapshotWritten).await.map(|()| info)
             }
             (Origin::Booted, SnapshotTarget::Layer { .. }) => {

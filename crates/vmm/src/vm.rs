@@ -54,8 +54,12 @@ pub enum SnapshotTarget {
     /// Of a VM that was *restored*: only pages changed since its last snapshot are
     /// written, as a new layer.
     Layer {
-        /// The microVM's own directory; layers, `device-state` and `manifest.json` live in it.
+        /// Directory of the snapshot, where there is none yet; layers, `device-state` and
+        /// `manifest.json` are made in it.
         directory: PathBuf,
+        /// Directory of the snapshot that the VM has gone on from, if that is not the base: its
+        /// layers become links in the new one. On the same file system.
+        previous: Option<PathBuf>,
         /// The disks that the guest can write to.
         disks: Vec<SnapshotDisk>,
     },
@@ -111,13 +115,13 @@ pub trait Vmm: Send + Sync + fmt::Debug {
     /// otherwise anonymous.
     async fn boot(&self, spec: VmSpec, snapshot_directory: Option<&Path>) -> Result<Arc<dyn Vm>>;
 
-    /// Starts a paused VM from a snapshot: the base, and on top of it the microVM's own layers if
-    /// `layers_directory` holds a snapshot. [`Vm::resume`] lets it run.
+    /// Starts a paused VM from a snapshot: the base, and on top of it the microVM's own layers, if
+    /// it has been suspended before. [`Vm::resume`] lets it run.
     async fn restore(
         &self,
         spec: VmSpec,
         base_directory: &Path,
-        layers_directory: &Path,
+        layers_directory: Option<&Path>,
     ) -> Result<Arc<dyn Vm>>;
 
     /// Takes over a VM that was restored by a process that is gone; `None` when it has ended. The
@@ -141,8 +145,8 @@ pub trait Vm: Send + Sync + fmt::Debug {
     /// Lets the vCPUs run.
     async fn resume(&self) -> Result<()>;
 
-    /// Writes a snapshot of the paused VM. On failure nothing of an older snapshot is lost and
-    /// the VM can be resumed.
+    /// Writes a snapshot of the paused VM. Older ones stay as they are; on failure the VM can be
+    /// resumed, and what is in the new directory is of no use.
     async fn create_snapshot(&self, target: &SnapshotTarget) -> Result<SnapshotInfo>;
 
     /// Ends the process at once and waits until it is gone and its run-time files are removed.

@@ -23,7 +23,7 @@ use hearth_records::{
     CurrentLimits, ImageVersionRecord, Images as _, MicrovmRecord, MicrovmSettings, Microvms as _, Quotas,
     testing,
 };
-use hearth_snapshots::Files;
+use hearth_snapshots::Snapshots;
 use hearth_store_sqlite::Store;
 use hearth_testkit::agent::NoAgent;
 use hearth_testkit::guests;
@@ -134,13 +134,13 @@ impl Api {
             UidPool::new(100_000),
             directory.path().join("run"),
         );
-        let files = Files::new(directory.path());
+        let snapshots = Snapshots::open(directory.path()).unwrap();
         let registry = Registry::new(RegistryConfig {
             sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
             node: hearth_records::NodeId::from_stored("node"),
             records: hearth_lifecycle::records::Records::all_in(Arc::new(store.clone())),
             guests: guests.clone(),
-            files: files.clone(),
+            snapshots: snapshots.clone(),
             vmm_overhead_mib: 64,
             hooks_port: hearth_lifecycle::HooksPort::Open,
         });
@@ -148,7 +148,7 @@ impl Api {
             node: hearth_records::NodeId::from_stored("node"),
             store: Arc::new(store.clone()),
             guests,
-            files,
+            snapshots,
             base_images: BaseImages::new(BaseImagesConfig::new(nowhere.clone(), nowhere.clone(), nowhere)),
             artifacts: Arc::new(NoArtifacts),
             readers: Readers::new(Confinement::new(UidPool::new(200_000))),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use hearth_api::{BuildState, ImageArn, ImageState, ImageVersion};
+use hearth_api::{BuildState, ImageArn, ImageState};
 use hearth_records::{
     self as records, Cause, EventQuery, EventStart, Events as _, Images as _, NodeId, Origin, Owner, Written,
 };
@@ -45,28 +45,25 @@ async fn a_build_that_was_claimed_by_others_ends_and_publishes_nothing() {
     let Some(world) = World::new(0x4ff7_0000, None, |config| config.concurrent_builds = 1).await else {
         return;
     };
-    for (name, node, keeps_files) in [("theirs", OTHER, false), ("ours", NODE, true)] {
+    for (name, node) in [("theirs", OTHER), ("ours", NODE)] {
         let app = world.build(ACCOUNT, name, "FROM prepared:1\n").await;
         until("it builds", async || world.runs(&app)).await;
         let waiting = world.build(ACCOUNT, &format!("{name}-waiting"), "FROM prepared:1\n").await;
-        let files = world.files.image(&app.arn, ImageVersion::FIRST);
-        assert!(files.disk.exists() && world.networks.load(Ordering::SeqCst) == 1);
+        assert!(world.scratch(&app).join("image/disk.raw").exists());
+        assert!(world.networks.load(Ordering::SeqCst) == 1);
 
         let waits = claim(&world, &waiting, node).await;
         let claimed = claim(&world, &app, node).await;
         until("nothing of it runs", async || world.networks.load(Ordering::SeqCst) == 0).await;
         for (building, claimed) in [(&app, claimed), (&waiting, waits)] {
-            let scratch = world.files.build(&building.build);
+            let scratch = world.scratch(building);
             until("it has ended", async || !scratch.exists()).await;
             assert_eq!(world.store.building(&building.build).await.unwrap(), Some(claimed));
             let log = world.log(&building.arn).await;
             assert!(!log.iter().any(|line| line.contains("deleted")), "{log:?}");
         }
-        if !keeps_files {
-            until("its files are gone", async || !files.directory.exists()).await;
-        }
         assert!(!world.runs(&waiting), "it has not begun");
-        assert_eq!(files.disk.exists(), keeps_files, "a later process of this node has them");
+        assert!(!world.version_directory(&app.arn).exists());
     }
     world.builder.shutdown().await;
 }
@@ -80,7 +77,7 @@ async fn a_start_ends_what_its_own_node_left_and_nobody_elses() {
         ("theirs", OTHER, BuildState::Pending),
     ] {
         let new = world.recorded(ACCOUNT, name, "FROM prepared:1\n", node).await;
-        let directory = world.files.image(&new.image.arn, ImageVersion::FIRST).directory;
+        let directory = world.version_directory(&new.image.arn);
         std::fs::create_dir_all(&directory).unwrap();
         world.builder.recover().await.unwrap();
 

@@ -41,7 +41,7 @@ async fn a_slow_registry_holds_up_no_other_pull_and_no_build_and_the_deletion_of
     until("the image is gone", async || world.store.image(&slow.arn).await.unwrap().is_none()).await;
     until("who pulled is gone", async || registry.waiting("first/app") == 0).await;
     until("its network is free", async || world.networks.load(Ordering::SeqCst) == 2).await;
-    assert!(!world.files.build(&slow.build).exists() && !world.files.image_directory(&slow.arn).exists());
+    assert!(!world.scratch(&slow).exists() && !world.version_directory(&slow.arn).exists());
     assert_eq!(entries(&world.directory.path().join("base-images").join(ONE)).len(), 1, "the second pull's");
     assert!(registry.waiting("second/app") == 1 && world.runs(&builds), "nobody else's work has ended");
     assert_eq!(world.record(&second).await.state, BuildState::Pending);
@@ -84,7 +84,7 @@ async fn a_build_that_finds_no_more_room_when_its_turn_comes_does_not_begin() {
     until("the second waits", told).await;
 
     // As if the first had filled its layer cache; its deletion would take that away.
-    let kept = world.files.build_caches().join(ONE).join("kept");
+    let kept = world.directory.path().join("build-cache").join(ONE).join("kept");
     std::fs::write(&kept, vec![1; 64 << 20]).unwrap();
     world.vmm.vm(&format!("build-{}", first.build)).unwrap().exit(ExitReason::Stopped);
     let failed = async || world.record(&second).await.state == BuildState::Failed;
@@ -121,7 +121,7 @@ async fn the_layers_of_a_deleted_image_are_not_there_for_the_next_of_its_name() 
 
     world.builder.delete(&old.arn, None).await.unwrap();
     until("the image is gone", async || world.store.image(&old.arn).await.unwrap().is_none()).await;
-    let caches = world.files.build_caches();
+    let caches = world.directory.path().join("build-cache");
     until("its layers are gone", async || entries(&caches.join(ONE)).is_empty()).await;
     assert!(theirs.cache.exists(), "another image's layers stay");
 

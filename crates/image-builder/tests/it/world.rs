@@ -21,7 +21,7 @@ use hearth_records::{
     self as records, BuildRecord, EventOrder, Images as _, InsertedImage, LogPosition, LogQuery, Logs as _,
     NodeId, Quotas,
 };
-use hearth_snapshots::Files;
+use hearth_snapshots::Snapshots;
 use hearth_store_sqlite::Store;
 use hearth_testkit::agent::NoAgent;
 use hearth_testkit::guests;
@@ -39,7 +39,7 @@ pub(crate) const NODE: &str = "node";
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) builder: Arc<ImageBuilder>,
-    pub(crate) files: Files,
+    pub(crate) snapshots: Snapshots,
     pub(crate) vmm: Arc<FakeVmm>,
     /// Networks that are in use.
     pub(crate) networks: Arc<AtomicUsize>,
@@ -108,7 +108,7 @@ impl World {
         let store = Store::temporary().await.unwrap();
         let vmm = Arc::new(FakeVmm::new());
         let artifacts = Arc::new(Artifacts::default());
-        let files = Files::new(directory.path());
+        let snapshots = Snapshots::open(directory.path()).unwrap();
         // A namespace that leads nowhere, and no agent.
         let networks = TestNetworks::new(|_| Ok(NoAgent)).within(namespace());
         let in_use = networks.in_use();
@@ -117,7 +117,7 @@ impl World {
             node: NodeId::from_stored(NODE),
             store: Arc::new(store.clone()),
             guests,
-            files: files.clone(),
+            snapshots: snapshots.clone(),
             base_images: BaseImages::new(base_images),
             artifacts: artifacts.clone(),
             readers,
@@ -136,7 +136,7 @@ impl World {
         };
         change(&mut config);
         let builder = ImageBuilder::new(config);
-        Some(Self { store, builder, files, vmm, networks: in_use, directory, artifacts })
+        Some(Self { store, builder, snapshots, vmm, networks: in_use, directory, artifacts })
     }
 
     /// Records the first build of an image, for a node to start.
@@ -163,10 +163,20 @@ impl World {
     pub(crate) async fn build(&self, account: &str, name: &str, dockerfile: &str) -> Building {
         let new = self.recorded(account, name, dockerfile, NODE).await;
         let arn = new.image.arn.clone();
-        let cache = self.files.build_cache(&arn, &new.image.id);
+        let cache = self.snapshots.build_cache(&arn, &new.image.id);
         let building = Building { arn, build: new.build.id.clone(), cache };
         self.builder.start(new);
         building
+    }
+
+    /// The scratch directory of a build.
+    pub(crate) fn scratch(&self, building: &Building) -> PathBuf {
+        self.snapshots.build(&building.build).directory().to_owned()
+    }
+
+    /// Where the first version of an image has what it keeps.
+    pub(crate) fn version_directory(&self, arn: &ImageArn) -> PathBuf {
+        self.directory.path().join(format!("images/{}/{}/1.0", arn.account, arn.name))
     }
 
     /// Whether the microVM runs that a build's Dockerfile is run in.

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use hearth_api::MicrovmState;
 use hearth_records::{MicrovmRecord, NodeId, Phase};
 use hearth_snapshots::MicrovmFiles;
-use hearth_vmm::snapshot::MANIFEST_FILE;
 
 use super::WRITE_PAUSE;
 use crate::at_rest::own_snapshot;
@@ -29,7 +28,7 @@ pub(super) struct OldFiles {
 impl OldFiles {
     pub(super) fn of(own: &MicrovmFiles) -> Self {
         let [diverged, run_hook_called, payload] =
-            ["diverged", "run-hook-called", "run-hook-payload"].map(|name| own.directory.join(name));
+            ["diverged", "run-hook-called", "run-hook-payload"].map(|name| own.directory().join(name));
         Self { diverged, run_hook_called, payload }
     }
 
@@ -52,7 +51,7 @@ impl OldFiles {
                 _ => record.phase,
             };
         }
-        let way_back = matches!(to.phase, Phase::Resuming | Phase::Suspended) && own.kept.exists();
+        let way_back = matches!(to.phase, Phase::Resuming | Phase::Suspended) && own.has_way_back();
         if self.has_diverged(own) && !way_back {
             to.spent = to.spent.max(snapshot);
         }
@@ -61,8 +60,7 @@ impl OldFiles {
 
     fn has_diverged(&self, own: &MicrovmFiles) -> bool {
         let Ok(began_with) = std::fs::read_to_string(&self.diverged) else { return self.diverged.exists() };
-        let manifest = std::fs::read(own.directory.join(MANIFEST_FILE)).ok();
-        let present = manifest.map_or("none".to_owned(), |manifest| blake3::hash(&manifest).to_string());
+        let present = own.snapshot_id().map_or("none".to_owned(), |id| id.to_string());
         began_with.is_empty() || began_with == present
     }
 

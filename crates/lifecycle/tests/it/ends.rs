@@ -68,7 +68,7 @@ async fn a_supervisor_that_panics_ends_its_vm_and_its_record_says_so() {
         assert!(ended.terminated_at.is_some());
         running.ended().await;
         assert!(world.vmm.vm(id.as_str()).is_none(), "its VM has ended");
-        assert!(!world.files.microvm(&id).directory.exists());
+        assert!(!world.snapshots.microvm(&id).directory().exists());
         assert_eq!(world.registry.terminate(&id, None).await, Ok(()));
         assert_eq!(world.record(&other).await.state, MicrovmState::Running, "nobody else is concerned");
         world.registry.terminate(&other, None).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_terminate_of_a_microvm_that_nobody_drives_is_done_and_not_only_said()
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     assert_eq!(ended.state_reason().as_deref(), Some("Success."));
     assert!(!world.run_dir(&id).exists(), "what its record named was ended and removed");
-    assert!(!world.files.microvm(&id).directory.exists());
+    assert!(!world.snapshots.microvm(&id).directory().exists());
     assert_eq!(registry.terminate(&id, None).await, Ok(()));
     assert_eq!(registry.terminate(&MicrovmId::new(), None).await, Err(Refusal::NotFound));
 }

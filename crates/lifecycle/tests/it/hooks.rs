@@ -39,7 +39,7 @@ async fn ends_with(world: &World, id: &MicrovmId, reason: &str) {
     let ended = world.wait_for(id, MicrovmState::Terminated).await;
     assert_eq!(ended.state_reason().as_deref(), Some(reason));
     world.assert_released(id);
-    assert!(!world.files.microvm(id).directory.exists());
+    assert!(!world.snapshots.microvm(id).directory().exists());
 }
 
 #[tokio::test]

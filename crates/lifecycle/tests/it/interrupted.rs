@@ -2,8 +2,6 @@
 //! point of a resume and of a suspend: what was suspended is suspended again, as it was; what ran
 //! is lost, and says so.
 
-use std::path::PathBuf;
-
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_records::{Phase, Reason};
 use hearth_snapshots::MicrovmFiles;
@@ -21,20 +19,13 @@ async fn suspend(world: &World, id: &MicrovmId) {
 }
 
 /// A suspended microVM whose service has gone, and the digests of its files.
-async fn suspended(world: &World) -> (MicrovmId, Vec<(PathBuf, String)>) {
+async fn suspended(world: &World) -> (MicrovmId, Vec<(String, String)>) {
     let id = world.running(Some(WAKES)).await;
     suspend(world, &id).await;
     world.registry.leave().await;
-    let files = files(&world.files.microvm(&id));
-    assert!(files.len() >= 3, "{files:?}");
+    let files = world.files(&id);
+    assert!(files.len() >= 5, "{files:?}");
     (id, files)
-}
-
-fn files(own: &MicrovmFiles) -> Vec<(PathBuf, String)> {
-    let paths = std::fs::read_dir(&own.directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = paths.map(|path| (path.clone(), sparse_digest(&path).unwrap())).collect();
-    files.sort();
-    files
 }
 
 /// The guest ran, and its VMM went with the service.
@@ -48,12 +39,12 @@ async fn gone_while_running(world: &World, id: &MicrovmId) {
 type Interruption = fn(&MicrovmFiles);
 
 fn copied(own: &MicrovmFiles) {
-    std::fs::copy(&own.overlay, &own.kept).unwrap();
+    assert!(own.keep_disk());
 }
 
 fn guest_has_written(own: &MicrovmFiles) {
     copied(own);
-    std::fs::write(&own.overlay, "other blocks").unwrap();
+    std::fs::write(own.disk(), "other blocks").unwrap();
 }
 
 /// Each with the point up to which it had come.
@@ -68,13 +59,13 @@ async fn a_resume_that_ended_with_the_host_leaves_the_microvm_suspended_as_it_wa
     for (point, interrupt) in RESUMES {
         let world = World::new().await;
         let (id, before) = suspended(&world).await;
-        interrupt(&world.files.microvm(&id));
+        interrupt(&world.snapshots.microvm(&id));
         // That the resume had begun is not synced: the record says what was acknowledged.
         let restarted = world.restarted().await;
         let record = world.record(&id).await;
         assert_eq!(record.state, MicrovmState::Suspended, "{point}: {:?}", record.state_reason());
         assert!(record.suspended_at.is_some(), "{point}");
-        assert_eq!(files(&world.files.microvm(&id)), before, "{point}");
+        assert_eq!(world.files(&id), before, "{point}");
         world.assert_released(&id);
         restarted.ensure_running(&id).await.unwrap();
         assert_eq!(world.record(&id).await.state_reason(), None, "{point}");
@@ -86,16 +77,16 @@ async fn a_resume_that_ended_with_the_service_and_its_guest_is_begun_again() {
     for (point, interrupt) in RESUMES {
         let world = World::new().await;
         let (id, before) = suspended(&world).await;
-        let own = world.files.microvm(&id);
+        let own = world.snapshots.microvm(&id);
         interrupt(&own);
         world.enter(&id, Phase::Resuming).await;
         let restarted = world.restarted().await;
         world.wait_for(&id, MicrovmState::Running).await;
-        let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
-        assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1, "{point}");
+        let overlay = before.iter().find(|(path, _)| *path == own.disk().display().to_string()).unwrap();
+        assert_eq!(sparse_digest(&own.disk()).unwrap(), overlay.1, "{point}");
         restarted.suspend(&id, None).await.unwrap();
         world.wait_for(&id, MicrovmState::Suspended).await;
-        assert!(!own.kept.exists(), "{point}: a copy is of the snapshot that there is");
+        assert!(!own.has_way_back(), "{point}: a copy is of the snapshot that there is");
     }
 }
 
@@ -103,12 +94,12 @@ async fn a_resume_that_ended_with_the_service_and_its_guest_is_begun_again() {
 async fn a_copy_that_could_not_be_put_back_is_what_the_next_resume_begins_with() {
     let world = World::new().await;
     let (id, before) = suspended(&world).await;
-    let own = world.files.microvm(&id);
+    let own = world.snapshots.microvm(&id);
     let restarted = world.restarted().await;
     guest_has_written(&own);
     restarted.ensure_running(&id).await.unwrap();
-    let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
-    assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1);
+    let overlay = before.iter().find(|(path, _)| *path == own.disk().display().to_string()).unwrap();
+    assert_eq!(sparse_digest(&own.disk()).unwrap(), overlay.1);
 }
 
 #[tokio::test]
@@ -119,9 +110,9 @@ async fn a_resume_can_be_taken_back_until_its_hook_has_answered() {
     world.hooks.lock().unwrap().answers.insert("resume", None);
     world.registry.resume(&id, None).await.unwrap();
     until("the hook is called", async || !world.hooks.lock().unwrap().called.is_empty()).await;
-    let own = world.files.microvm(&id);
+    let own = world.snapshots.microvm(&id);
     let record = world.record(&id).await;
-    assert!(own.kept.exists() && record.phase == Phase::ResumeHook && record.spent == 0, "{record:?}");
+    assert!(own.has_way_back() && record.phase == Phase::ResumeHook && record.spent == 0, "{record:?}");
 }
 
 /// A microVM that runs, after so many suspends.
@@ -141,13 +132,15 @@ async fn a_suspend_whose_snapshot_was_not_whole_is_lost_with_the_host_and_says_s
         for phase in [Phase::Suspending, Phase::Running, Phase::Suspended] {
             let (world, id) = woken(suspends_before).await;
             gone_while_running(&world, &id).await;
-            let own = world.files.microvm(&id);
-            std::fs::write(own.directory.join("memory.0009.layer"), "half").unwrap();
+            let own = world.snapshots.microvm(&id);
+            let draft = own.directory().join("draft");
+            std::fs::create_dir(&draft).unwrap();
+            std::fs::write(draft.join("memory.0009.layer"), "half").unwrap();
             world.enter(&id, phase).await;
             let _restarted = world.restarted().await;
             let ended = world.wait_for(&id, MicrovmState::Terminated).await;
             assert_eq!(ended.state_reason().as_deref(), Some(&*Reason::VmmLost.to_string()), "{phase:?}");
-            assert!(!own.directory.exists());
+            assert!(!own.directory().exists());
         }
     }
 }
@@ -177,7 +170,7 @@ async fn a_suspend_that_failed_after_its_snapshot_was_whole_does_not_fall_back_t
     world.registry.suspend(&id, None).await.unwrap();
     let record = world.wait_for(&id, MicrovmState::Running).await;
     assert!(record.state_reason().unwrap().contains("keeps running"), "{record:?}");
-    assert_eq!(record.spent, 2, "the second, although it was never suspended with it");
+    assert_eq!(record.spent, 1, "the first; the second has never been one");
     gone_while_running(&world, &id).await;
     let _restarted = world.restarted().await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
@@ -189,9 +182,11 @@ async fn a_resume_without_a_copy_of_the_disk_says_so_before_the_guest_runs() {
     let world = World::new().await;
     let id = world.running(Some(WAKES)).await;
     suspend(&world, &id).await;
-    let own = world.files.microvm(&id);
+    let own = world.snapshots.microvm(&id);
     // Where the copy would be made.
-    std::fs::create_dir(own.kept.with_extension("new")).unwrap();
+    let snapshot = own.snapshot().unwrap().unwrap();
+    std::fs::create_dir(snapshot.directory().join("disk.new")).unwrap();
+    drop(snapshot);
     world.silent.store(true, std::sync::atomic::Ordering::SeqCst);
     world.registry.resume(&id, None).await.unwrap();
     until("it runs", async || world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running())).await;

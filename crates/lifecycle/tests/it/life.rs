@@ -24,7 +24,7 @@ async fn a_microvm_runs_sleeps_wakes_and_ends() {
     assert_eq!(ended.state_reason().as_deref(), Some("Success."));
     assert!(ended.terminated_at.is_some());
     world.assert_released(&id);
-    assert!(!world.files.microvm(&id).directory.exists());
+    assert!(!world.snapshots.microvm(&id).directory().exists());
     world.registry.terminate(&id, None).await.unwrap();
     assert_eq!(world.registry.resume(&id, None).await, Err(Refusal::Terminated));
     assert_eq!(world.registry.suspend(&MicrovmId::new(), None).await, Err(Refusal::NotFound));

@@ -32,7 +32,7 @@ async fn a_former_owner_stops_its_vm_and_touches_nothing() {
     running.ended().await;
     assert!(world.vmm.vm(id.as_str()).is_none(), "its VM has ended");
     assert_eq!(world.record(&id).await, claimed);
-    assert!(world.files.microvm(&id).directory.exists(), "its files are the new owner's");
+    assert!(world.snapshots.microvm(&id).directory().exists(), "its files are the new owner's");
     assert_eq!(world.record(&other).await.state, MicrovmState::Running, "nobody else is concerned");
 }
 

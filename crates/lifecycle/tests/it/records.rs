@@ -8,6 +8,7 @@ use hearth_lifecycle::Registry;
 use hearth_records::{Cause, MicrovmRecord, Microvms as _, NodeId, Origin, Phase, Written};
 use hearth_testkit::waiting::eventually;
 use hearth_vmm::fake::FakeVmm;
+use hearth_vmm::snapshot::sparse_digest;
 
 use crate::support::World;
 
@@ -25,7 +26,19 @@ impl World {
 
     /// The data directory.
     pub(crate) fn root(&self) -> &std::path::Path {
-        self.files.root()
+        self.snapshots.root()
+    }
+
+    /// The microVM's disk and what its snapshot consists of, with their digests.
+    pub(crate) fn files(&self, id: &MicrovmId) -> Vec<(String, String)> {
+        let own = self.snapshots.microvm(id);
+        let parts = own.snapshot().unwrap().map(|snapshot| snapshot.directory().to_owned());
+        let parts = parts.iter().flat_map(|parts| std::fs::read_dir(parts).unwrap());
+        let files = parts.map(|entry| entry.unwrap().path()).chain([own.disk()]);
+        let mut files: Vec<_> =
+            files.map(|path| (path.display().to_string(), sparse_digest(&path).unwrap())).collect();
+        files.sort();
+        files
     }
 
     /// Writes into a record what nobody would have written in a test.

@@ -75,7 +75,7 @@ async fn a_microvm_whose_vmm_has_gone_ends_and_says_why() {
     let _restarted = world.restarted().await;
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     assert_eq!(ended.state_reason().as_deref(), Some(&*Reason::VmmLost.to_string()));
-    assert!(!world.files.microvm(&id).directory.exists());
+    assert!(!world.snapshots.microvm(&id).directory().exists());
 }
 
 #[tokio::test]
@@ -140,9 +140,9 @@ async fn a_launch_is_begun_again_or_finished() {
     let world = World::new().await;
     let id = world.recorded(None).await;
     // Half of a launch: a disk that nobody has written to.
-    let own = world.files.microvm(&id);
-    std::fs::create_dir_all(&own.directory).unwrap();
-    std::fs::write(&own.overlay, "half").unwrap();
+    let own = world.snapshots.microvm(&id);
+    std::fs::create_dir_all(own.directory()).unwrap();
+    std::fs::write(own.disk(), "half").unwrap();
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
     assert_eq!(calls(&world, &id, FakeOperation::Restore), 1);
@@ -244,7 +244,7 @@ async fn a_termination_is_finished_with_the_reason_it_had() {
         assert_eq!(ended.state_reason().as_deref(), Some(expected));
         assert!(ended.terminated_at.is_some_and(|at| at <= Timestamp::now()));
         assert!(world.vmm.vm(id.as_str()).is_none(), "a VM is left");
-        assert!(!world.files.microvm(&id).directory.exists());
+        assert!(!world.snapshots.microvm(&id).directory().exists());
     }
 }
 
@@ -262,9 +262,9 @@ async fn leaving_waits_for_the_step_that_has_begun() {
 async fn files_of_nobody_are_removed() {
     let world = World::new().await;
     let kept = suspended(&world).await;
-    let nobody = world.files.microvms().join("microvm-nobody");
+    let nobody = world.root().join("microvms/microvm-nobody");
     std::fs::create_dir_all(&nobody).unwrap();
     let _restarted = world.restarted().await;
     assert!(!nobody.exists());
-    assert!(world.files.microvm(&kept).directory.exists());
+    assert!(world.snapshots.microvm(&kept).directory().exists());
 }

@@ -12,7 +12,7 @@ use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
 use hearth_records::testing::{built, image_arn, settings};
 use hearth_records::{Images as _, MicrovmRecord, MicrovmSettings, Microvms, NodeId, Quotas};
-use hearth_snapshots::Files;
+use hearth_snapshots::Snapshots;
 use hearth_store_sqlite::Store;
 use hearth_testkit::guests;
 use hearth_testkit::networks::TestNetworks;
@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) vmm: Arc<FakeVmm>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) files: Files,
+    pub(crate) snapshots: Snapshots,
     /// Networks in use.
     pub(crate) networks: Arc<AtomicUsize>,
     /// Ways out of the networks that were made.
@@ -109,14 +109,14 @@ impl World {
         let networks = test_networks.in_use();
         let uids = UidPool::new(100_000);
         let guests = guests::factory(&vmm, test_networks, uids, root.join("run").join(node));
-        let files = Files::new(root);
+        let snapshots = Snapshots::open(root).unwrap();
         let config: Box<dyn Fn() -> RegistryConfig> = {
-            let (store, files, node) = (store.clone(), files.clone(), NodeId::from_stored(node));
+            let (store, snapshots, node) = (store.clone(), snapshots.clone(), NodeId::from_stored(node));
             Box::new(move || RegistryConfig {
                 node: node.clone(),
                 records: Records::all_in(Arc::new(store.clone())),
                 guests: guests.clone(),
-                files: files.clone(),
+                snapshots: snapshots.clone(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,
                 sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
@@ -128,7 +128,7 @@ impl World {
             store,
             vmm,
             registry,
-            files,
+            snapshots,
             networks,
             egresses,
             app_exit_tx,
@@ -177,8 +177,7 @@ impl World {
     /// An image with a real (tiny) base snapshot, made by the fake driver.
     async fn insert_image(&self, hooks: serde_json::Value) {
         let guests = self.config().guests;
-        let files = self.files.image(&self.arn, ImageVersion::FIRST);
-        guests::take_base(&guests, &files.disk, &files.snapshot).await;
+        guests::publish_base(&guests, &self.snapshots, &self.arn, ImageVersion::FIRST).await;
         let mut new = built(self.arn.clone(), Timestamp::now());
         new.version.configuration.hooks = serde_json::from_value(hooks).unwrap();
         self.store.insert_image(&new, None, None, &Quotas::default()).await.unwrap();

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use hearth_api::{MicrovmId, MicrovmState};
 use hearth_records::{MicrovmRecord, Microvms as _, NodeId, Owner, Phase, Reason};
 use hearth_vmm::ExitReason;
-use hearth_vmm::snapshot::MANIFEST_FILE;
 
 use crate::support::{WAKES, World};
 
@@ -22,14 +21,14 @@ async fn made_old(world: &World, id: &MicrovmId, state: MicrovmState, diverged: 
     let owner = Owner { node: NodeId::nobody(), epoch: 0 };
     world.rewrite(id, |record| *record = MicrovmRecord { owner, spent: 0, ..record.entering(phase) }).await;
     if diverged {
-        let manifest = std::fs::read(world.files.microvm(id).directory.join(MANIFEST_FILE));
-        let began_with = manifest.map_or("none".to_owned(), |text| blake3::hash(&text).to_string());
+        let snapshot = world.snapshots.microvm(id).snapshot_id();
+        let began_with = snapshot.map_or("none".to_owned(), |id| id.to_string());
         std::fs::write(file(world, id, "diverged"), began_with).unwrap();
     }
 }
 
 fn file(world: &World, id: &MicrovmId, name: &str) -> PathBuf {
-    world.files.microvm(id).directory.join(name)
+    world.snapshots.microvm(id).directory().join(name)
 }
 
 /// A microVM that was woken so many times.
@@ -86,13 +85,13 @@ async fn a_resume_is_begun_again_from_the_copy_of_the_disk() {
         world.registry.suspend(&id, None).await.unwrap();
         world.wait_for(&id, MicrovmState::Suspended).await;
         world.registry.leave().await;
-        let own = world.files.microvm(&id);
-        let before = std::fs::read(&own.overlay).unwrap();
-        std::fs::rename(&own.overlay, &own.kept).unwrap();
-        std::fs::write(&own.overlay, "other blocks").unwrap();
+        let own = world.snapshots.microvm(&id);
+        let before = std::fs::read(own.disk()).unwrap();
+        assert!(own.keep_disk());
+        std::fs::write(own.disk(), "other blocks").unwrap();
         made_old(&world, &id, state, true).await;
         world.restarted().await.ensure_running(&id).await.unwrap();
-        assert_eq!(std::fs::read(&own.overlay).unwrap(), before, "{state:?}");
+        assert_eq!(std::fs::read(own.disk()).unwrap(), before, "{state:?}");
     }
 }
 

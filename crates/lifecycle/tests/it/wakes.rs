@@ -1,7 +1,6 @@
 //! A wake that fails on a host leaves what sleeps as it was, whatever it died of
 //! before it answered.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use hearth_api::{MicrovmId, MicrovmState};
@@ -15,26 +14,18 @@ use hearth_vmm::{Error, ExitReason};
 use crate::support::{WAKES, World};
 
 /// A suspended microVM, and the digests of its files.
-async fn suspended(world: &World) -> (MicrovmId, Vec<(PathBuf, String)>) {
+async fn suspended(world: &World) -> (MicrovmId, Vec<(String, String)>) {
     let id = world.running(Some(WAKES)).await;
     world.registry.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
-    let files = files(world, &id);
-    assert!(files.len() >= 3, "{files:?}");
+    let files = world.files(&id);
+    assert!(files.len() >= 5, "{files:?}");
     (id, files)
-}
-
-fn files(world: &World, id: &MicrovmId) -> Vec<(PathBuf, String)> {
-    let directory = world.files.microvm(id).directory;
-    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = paths.map(|path| (path.clone(), sparse_digest(&path).unwrap())).collect();
-    files.sort();
-    files
 }
 
 /// A guest that runs needs no copy of its disk.
 async fn copy_goes(world: &World, id: &MicrovmId) {
-    until("the copy of its disk goes", async || !world.files.microvm(id).kept.exists()).await;
+    until("the copy of its disk goes", async || !world.snapshots.microvm(id).has_way_back()).await;
 }
 
 /// Begins a wake whose guest writes to its disk and says nothing.
@@ -42,7 +33,7 @@ async fn half_awake(world: &World, id: &MicrovmId) {
     world.silent.store(true, Ordering::SeqCst);
     world.registry.resume(id, None).await.unwrap();
     until("it runs", async || world.vmm.vm(id.as_str()).is_some_and(|vm| vm.is_running())).await;
-    std::fs::write(world.files.microvm(id).overlay, "other blocks").unwrap();
+    std::fs::write(world.snapshots.microvm(id).disk(), "other blocks").unwrap();
 }
 
 #[tokio::test]
@@ -58,7 +49,7 @@ async fn a_guest_that_dies_before_it_answers_leaves_its_microvm_suspended_as_it_
     let reason = record.state_reason().unwrap();
     assert!(reason.starts_with("The MicroVM could not be resumed: the virtual machine monitor"), "{reason}");
     assert!(record.suspended_at.is_some());
-    assert_eq!(files(&world, &id), before, "nothing was consumed and nothing is left");
+    assert_eq!(world.files(&id), before, "nothing was consumed and nothing is left");
     world.assert_released(&id);
 
     world.silent.store(false, Ordering::SeqCst);
@@ -74,16 +65,16 @@ async fn a_service_that_dies_in_a_wake_with_its_guest_finds_the_microvm_as_it_wa
     world.registry.leave().await;
     // Killed after the guest had written to its disk and before it answered; then the
     // host was started again.
-    let own = world.files.microvm(&id);
-    std::fs::copy(&own.overlay, &own.kept).unwrap();
-    std::fs::write(&own.overlay, "other blocks").unwrap();
+    let own = world.snapshots.microvm(&id);
+    assert!(own.keep_disk());
+    std::fs::write(own.disk(), "other blocks").unwrap();
     world.enter(&id, Phase::Resuming).await;
 
     // The wake was asked for, so that it is begun again, from what there was.
     let restarted = world.restarted().await;
     world.wait_for(&id, MicrovmState::Running).await;
-    let overlay = before.iter().find(|(path, _)| *path == own.overlay).unwrap();
-    assert_eq!(sparse_digest(&own.overlay).unwrap(), overlay.1);
+    let overlay = before.iter().find(|(path, _)| *path == own.disk().display().to_string()).unwrap();
+    assert_eq!(sparse_digest(&own.disk()).unwrap(), overlay.1);
     copy_goes(&world, &id).await;
     restarted.terminate(&id, None).await.unwrap();
 }
@@ -109,7 +100,7 @@ async fn a_wake_that_cannot_happen_here_says_so_and_not_that_the_image_is_to_be_
         assert!(reason.contains(part), "{reason}");
     }
     assert!(!reason.contains("build the image again"), "{reason}");
-    assert_eq!(files(&world, &id), before);
+    assert_eq!(world.files(&id), before);
     world.vmm.fail_next(FakeOperation::Restore, Error::MissingFeatures { features: "avx2".to_owned() });
     assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
     let reason = world.record(&id).await.state_reason().unwrap();
@@ -140,7 +131,7 @@ async fn what_ran_under_another_accelerator_goes_on_and_sleeps_until_that_is_bac
 
     restarted.suspend(&id, None).await.unwrap();
     world.wait_for(&id, MicrovmState::Suspended).await;
-    let before = files(&world, &id);
+    let before = world.files(&id);
     assert_eq!(restarted.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
     let record = world.record(&id).await;
     assert_eq!(record.state, MicrovmState::Suspended);
@@ -150,13 +141,13 @@ async fn what_ran_under_another_accelerator_goes_on_and_sleeps_until_that_is_bac
     {
         assert!(reason.contains(part), "{reason}");
     }
-    assert_eq!(files(&world, &id), before, "nothing was touched");
+    assert_eq!(world.files(&id), before, "nothing was touched");
 
     world.vmm.fail_next(FakeOperation::Restore, Error::NoKvm(std::io::ErrorKind::NotFound.into()));
     assert_eq!(restarted.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
     let reason = world.record(&id).await.state_reason().unwrap();
     assert!(reason.contains("/dev/kvm cannot be opened"), "{reason}");
-    assert_eq!(files(&world, &id), before, "nor now");
+    assert_eq!(world.files(&id), before, "nor now");
 
     world.vmm.use_accelerator("fake");
     restarted.ensure_running(&id).await.unwrap();

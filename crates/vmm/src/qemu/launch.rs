@@ -1,6 +1,7 @@
 //! Starting a QEMU process: opening its files, its jail, its limits, the connection to it.
 
 use std::collections::BTreeSet;
+use std::env::consts::ARCH;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -217,6 +218,7 @@ impl Launcher {
     /// server's own accelerator is.
     pub(super) fn check_fits(&self, taken: &Platform) -> Result<()> {
         let host = &self.platform;
+        taken.check_kind(super::NAME, ARCH)?;
         match Accelerator::named(&taken.accelerator) {
             Some(accelerator) if accelerator == self.host.accelerator => {
                 taken.check_fits(&host.cpu, &self.lacking)

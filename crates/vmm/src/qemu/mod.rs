@@ -20,6 +20,7 @@ mod stopped;
 mod tsc;
 mod vm;
 
+use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ use crate::vm::{Adopted, Adoption, Capabilities, Vm, Vmm};
 pub use instance::CONSOLE_FILE;
 pub use physical::memory_offset;
 pub use probe::AcceleratorChoice;
+
+/// Name of the VMM in [`Platform::vmm`].
+const NAME: &str = "QEMU";
 
 /// Environment variable that overrides [`QemuConfig::accelerator`]: `auto`, `kvm` or `tcg`.
 pub const ACCELERATOR_VARIABLE: &str = "HEARTH_ACCELERATOR";
@@ -155,7 +159,8 @@ impl Qemu {
             cpu_limit: cgroups.cpu.as_ref().map(drop).map_err(Clone::clone),
         };
         let platform = Platform {
-            vmm: format!("QEMU {version}"),
+            vmm: format!("{NAME} {version}"),
+            architecture: Some(ARCH.to_owned()),
             machine_type: machine_type.clone(),
             accelerator: accelerator.accelerator.name().to_owned(),
             cpu: probe::cpu(accelerator.accelerator),
@@ -239,25 +244,22 @@ impl Vmm for Qemu {
         &self,
         spec: VmSpec,
         base_directory: &Path,
-        layers_directory: &Path,
+        layers_directory: Option<&Path>,
     ) -> Result<Arc<dyn Vm>> {
         let base = Manifest::read_existing(base_directory)?;
         self.launcher.check_fits(&base.platform)?;
-        let layers = Manifest::read(layers_directory)?;
-        for manifest in [Some(&base), layers.as_ref()].into_iter().flatten() {
+        let read = |directory: &Path| Ok((directory.to_path_buf(), Manifest::read_existing(directory)?));
+        let layers = layers_directory.map(read).transpose()?;
+        let own = layers.as_ref().map(|(directory, manifest)| (directory.as_path(), manifest));
+        for (directory, manifest) in [Some((base_directory, &base)), own].into_iter().flatten() {
             let expected = u64::from(spec.memory_mib) * 1024 * 1024;
             if manifest.memory_bytes != expected || manifest.base_digest() != base.base_digest() {
-                let path = if manifest == &base { base_directory } else { layers_directory };
-                let path = path.join(snapshot::MANIFEST_FILE);
+                let path = directory.join(snapshot::MANIFEST_FILE);
                 let detail = "it belongs to a VM with other memory".to_owned();
                 return Err(Error::Damaged { path, detail });
             }
         }
-        let snapshot = vm::Snapshot {
-            base_directory: base_directory.to_path_buf(),
-            base,
-            layers: layers.map(|manifest| (layers_directory.to_path_buf(), manifest)),
-        };
+        let snapshot = vm::Snapshot { base_directory: base_directory.to_path_buf(), base, layers };
         let check = self.check(&spec, &snapshot);
         let (restored, checked) = tokio::join!(vm::restore(&self.launcher, spec, snapshot), check);
         match (restored, checked) {

@@ -16,8 +16,8 @@ use super::vm::{QemuVm, Ram};
 use crate::error::{Error, Result};
 use crate::process::guest_memory::GuestMemory;
 use crate::snapshot::{
-    DeviceState, DiskState, LayerSnapshot, MEMORY_FILE, Manifest, PageSink, PageSource, SnapshotDisk,
-    file_error, finish_base,
+    DeviceState, DiskState, LayerFile, LayerSnapshot, MEMORY_FILE, Manifest, PageSink, PageSource,
+    SnapshotDisk, file_error, finish_base,
 };
 use crate::vm::{SnapshotInfo, SnapshotTarget};
 
@@ -37,8 +37,8 @@ pub(super) async fn create(vm: &QemuVm, target: &SnapshotTarget) -> Result<Snaps
         {
             create_base(vm, directory, disks).await
         }
-        (Ram::Clone { base, .. }, SnapshotTarget::Layer { directory, disks }) => {
-            create_layer(vm, base, directory, disks).await
+        (Ram::Clone { base, .. }, SnapshotTarget::Layer { directory, previous, disks }) => {
+            create_layer(vm, base, LayerSnapshot::begin(directory, previous.as_deref())?, disks).await
         }
         (_, SnapshotTarget::Base { .. }) => {
             Err(Error::Unsupported { operation: "a base snapshot of a VM not booted into that directory" })
@@ -106,49 +106,35 @@ fn state_error(vm: &QemuVm, action: &'static str, source: std::io::Error) -> Err
     Error::File { action, path: PathBuf::from(format!("the device state of {}", vm.instance.name)), source }
 }
 
-/// Device state and changed pages; nothing of the snapshot before is touched until the
-/// manifest is renamed.
+/// Device state and changed pages.
 async fn create_layer(
     vm: &QemuVm,
     base: &Manifest,
-    directory: &Path,
+    snapshot: LayerSnapshot,
     disks: &[SnapshotDisk],
 ) -> Result<SnapshotInfo> {
     let begin = Instant::now();
-    let snapshot = LayerSnapshot::begin(directory)?;
     // Disks are read while memory is written; neither changes any more.
     let disks = disks.to_vec();
     let disks = blocking(move || disks.iter().map(DiskState::of).collect::<Result<Vec<_>>>());
-    let written = tokio::join!(write_layer(vm, &snapshot, directory), disks);
-    match (|| Ok((written.0?, written.1?)))() {
-        Ok(((layer, device_state), disks)) => {
-            let layers = snapshot.layers_with(layer);
-            let info = snapshot.commit(base, layers, device_state, disks)?;
-            debug!(vm = vm.instance.name, total = ?begin.elapsed(), ?info, "the layer snapshot is taken");
-            Ok(info)
-        }
-        Err(error) => {
-            snapshot.discard();
-            Err(error)
-        }
-    }
+    let (written, disks) = tokio::join!(write_layer(vm, &snapshot), disks);
+    let ((layer, device_state), disks) = (written?, disks?);
+    let info = snapshot.commit(base, layer, device_state, disks)?;
+    debug!(vm = vm.instance.name, total = ?begin.elapsed(), ?info, "the layer snapshot is taken");
+    Ok(info)
 }
 
-async fn write_layer(
-    vm: &QemuVm,
-    snapshot: &LayerSnapshot,
-    directory: &Path,
-) -> Result<(crate::snapshot::LayerFile, DeviceState)> {
+async fn write_layer(vm: &QemuVm, snapshot: &LayerSnapshot) -> Result<(LayerFile, DeviceState)> {
     let begin = Instant::now();
     let state_name = snapshot.device_state_name();
     let device_state = save_devices(vm).await?;
     let devices = begin.elapsed();
     let (stack, layer_name) = (snapshot.open_layers()?, snapshot.layer_name());
-    let (directory, name) = (directory.to_path_buf(), vm.instance.name.clone());
+    let (directory, name) = (snapshot.directory().to_path_buf(), vm.instance.name.clone());
     let write = move |memory: GuestMemory| {
         let pages = memory.private_pages().map_err(|error| memory_error(&memory, "scan", error))?;
         let scanned = begin.elapsed();
-        let layer = stack.write_layer(&layer_name, &pages, &memory)?;
+        let layer = stack.write_layer(&directory, &layer_name, &pages, &memory)?;
         let device_state = DeviceState::write(&directory, &state_name, &device_state)?;
         let private_pages = pages.len();
         debug!(vm = name, ?devices, ?scanned, written = ?begin.elapsed(), private_pages, "the layer is written");

@@ -5,9 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::digest::check_content;
-use super::manifest::{DeviceState, Manifest, MemoryLayout, Platform};
+use super::manifest::{DeviceState, Manifest, MemoryLayout};
 use super::{
-    DEVICE_STATE_FILE, DiskState, LayerStack, MEMORY_FILE, SnapshotDisk, file_error, settle, sparse_digest,
+    DEVICE_STATE_FILE, DiskState, LayerStack, MEMORY_FILE, Platform, SnapshotDisk, file_error, settle,
+    sparse_digest,
 };
 use crate::error::Result;
 use crate::vm::SnapshotInfo;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::layer::write_layer;
-use super::layers::{LayerStack, remove_unnamed};
+use super::layers::{LayerStack, link};
 use super::manifest::{Manifest, MemoryLayout};
 use crate::error::Result;
 
@@ -15,11 +15,11 @@ const TOLERATED_PART: u64 = 4;
 /// A restore opens all layers; beyond this number they are merged whatever their size.
 const MAX_LAYERS: usize = 16;
 
-/// Merges the layers in a microVM's directory into one if too much of them is superseded; answers
-/// whether it did. To be called by the directory's owner after the VM is gone. A failure leaves
-/// the snapshot as it was.
-pub fn compact(directory: &Path) -> Result<bool> {
-    let Some(mut manifest) = Manifest::read(directory)? else { return Ok(false) };
+/// Makes a snapshot like the one in `directory`, with its layers merged into one, in the directory
+/// `to` on the same file system, if too much of them is superseded; answers whether it did. It may
+/// leave files there when it has failed.
+pub fn compact(directory: &Path, to: &Path) -> Result<bool> {
+    let mut manifest = Manifest::read_existing(directory)?;
     let MemoryLayout::Layers { layers, .. } = &mut manifest.memory else { return Ok(false) };
     let all_pages: u64 = layers.iter().map(|layer| u64::from(layer.data_pages)).sum();
     let count = layers.len();
@@ -30,13 +30,12 @@ pub fn compact(directory: &Path) -> Result<bool> {
     if count <= 1 || (superseded <= TOLERATED_BYTES.max(live / TOLERATED_PART) && count <= MAX_LAYERS) {
         return Ok(false);
     }
-    // Not one of the names in use: those files are read from while this one is written.
     let name = format!("memory.{:04}-merged.layer", manifest.generation());
-    let merged = write_layer(directory, &name, stack.page_size(), &stack.pages(), &stack, &|_| None)?;
+    let merged = write_layer(to, &name, stack.page_size(), &stack.pages(), &stack, &|_| None)?;
     if let MemoryLayout::Layers { layers, .. } = &mut manifest.memory {
         *layers = vec![merged];
     }
-    manifest.commit(directory)?;
-    remove_unnamed(directory, &manifest);
+    link(directory, to, &manifest.device_state.file)?;
+    manifest.commit(to)?;
     Ok(true)
 }

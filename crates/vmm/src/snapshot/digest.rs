@@ -28,13 +28,19 @@ pub fn sparse_digest(path: &Path) -> Result<String> {
         let start = block * BLOCK_BYTES;
         let bytes = &mut buffer[..BLOCK_BYTES.min(size - start) as usize];
         file.read_exact_at(bytes, start).map_err(|source| file_error("read", path, source))?;
-        if bytes.iter().any(|byte| *byte != 0) {
+        if !is_zero(bytes) {
             hasher.update(&block.to_le_bytes());
             hasher.update(blake3::hash(bytes).as_bytes());
         }
         offset = start + BLOCK_BYTES;
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Whether all bytes are zero. Compares in blocks, which is several times as fast as byte by byte.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROES: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROES.len()).all(|block| *block == ZEROES[..block.len()])
 }
 
 /// Refuses a file that does not have this length and [`sparse_digest`].

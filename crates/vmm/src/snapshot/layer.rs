@@ -13,6 +13,7 @@
 //! in the table, so that any flipped bit is found. Pages are aligned to pages so that the file
 //! system can share or free them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
+use super::digest::is_zero;
 use super::manifest::LayerFile;
 use super::{damaged, file_error, settle};
 use crate::error::{Error, Result};
@@ -120,7 +122,7 @@ pub(super) fn write_layer(
     let path = directory.join(name);
     let file = File::create(&path).map_err(|error| file_error("create", &path, error))?;
     let next_slot = AtomicU32::new(0);
-    let entries = std::sync::Mutex::new(Vec::new());
+    let written = std::sync::Mutex::new((Vec::new(), BTreeMap::new()));
     in_batches(pages, page_size, |batch, buffer| {
         source.read_pages(batch, buffer)?;
         let mut changed = keep_changed(batch, buffer, page_size, known);
@@ -129,12 +131,16 @@ pub(super) fn write_layer(
         for slot in changed.iter_mut().filter_map(|entry| entry.slot.as_mut()) {
             *slot += first_slot;
         }
-        file.write_all_at(&buffer[..data_pages * page_size], data_offset(first_slot, page_size))
+        let data = &buffer[..data_pages * page_size];
+        file.write_all_at(data, data_offset(first_slot, page_size))
             .map_err(|error| file_error("write", &path, error))?;
-        entries.lock().expect("invariant: page workers do not panic").extend(changed);
+        let digest = (data_pages > 0).then(|| (first_slot, blake3::hash(data)));
+        let mut written = written.lock().expect("invariant: page workers do not panic");
+        written.0.extend(changed);
+        written.1.extend(digest);
         Ok(())
     })?;
-    let entries = entries.into_inner().expect("invariant: page workers do not panic");
+    let (entries, digests) = written.into_inner().expect("invariant: page workers do not panic");
     let data_pages = next_slot.into_inner();
     let table = encode_table(&entries);
     let write = || {
@@ -144,8 +150,13 @@ pub(super) fn write_layer(
     };
     write().map_err(|error| file_error("write", &path, error))?;
     settle(&file, &path)?;
-    let table_blake3 = blake3::hash(&table).to_hex().to_string();
-    Ok(LayerFile { file: name.to_owned(), data_pages, table_blake3 })
+    let table_blake3 = blake3::hash(&table);
+    let mut content = blake3::Hasher::new();
+    for digest in digests.values().chain([&table_blake3]) {
+        content.update(digest.as_bytes());
+    }
+    let [table_blake3, blake3] = [table_blake3, content.finalize()].map(|hash| hash.to_hex().to_string());
+    Ok(LayerFile { file: name.to_owned(), data_pages, table_blake3, blake3: Some(blake3) })
 }
 
 /// Moves the pages that must be written to the front of the buffer; slots of the
@@ -164,7 +175,7 @@ fn keep_changed(
         if known(page) == Some(hash) {
             continue;
         }
-        let is_zero = content.iter().all(|byte| *byte == 0);
+        let is_zero = is_zero(content);
         let slot = (!is_zero).then_some(kept as u32);
         changed.push(Entry { page: page as u32, slot, hash });
         if !is_zero {

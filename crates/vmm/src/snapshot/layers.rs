@@ -13,7 +13,6 @@ use crate::vm::SnapshotInfo;
 /// The layers of one snapshot, opened and indexed.
 #[derive(Debug)]
 pub(crate) struct LayerStack {
-    directory: PathBuf,
     page_size: usize,
     layers: Vec<Layer>,
     /// Page number → index of the newest layer that has it, and the entry there.
@@ -23,7 +22,7 @@ pub(crate) struct LayerStack {
 impl LayerStack {
     /// Opens the layers that a manifest names.
     pub(crate) fn open(directory: &Path, manifest: &Manifest) -> Result<Self> {
-        let mut stack = Self::empty(directory);
+        let mut stack = Self::empty();
         for described in manifest.layer_files() {
             let layer = Layer::open(directory, described, stack.page_size)?;
             stack.newest.reserve(layer.entries.len());
@@ -41,9 +40,9 @@ impl LayerStack {
     }
 
     /// The stack of a clone that was never snapshotted.
-    pub(crate) fn empty(directory: &Path) -> Self {
+    pub(crate) fn empty() -> Self {
         let page_size = rustix::param::page_size();
-        Self { directory: directory.to_path_buf(), page_size, layers: Vec::new(), newest: HashMap::new() }
+        Self { page_size, layers: Vec::new(), newest: HashMap::new() }
     }
 
     /// Number of pages whose content the layers must hold.
@@ -95,11 +94,12 @@ impl LayerStack {
     /// layers hold already.
     pub(crate) fn write_layer(
         &self,
+        directory: &Path,
         name: &str,
         pages: &[u64],
         source: &dyn PageSource,
     ) -> Result<LayerFile> {
-        write_layer(&self.directory, name, self.page_size, pages, source, &|page| self.known_hash(page))
+        write_layer(directory, name, self.page_size, pages, source, &|page| self.known_hash(page))
     }
 }
 
@@ -148,22 +148,29 @@ impl PageSource for LayerStack {
 pub(crate) struct LayerSnapshot {
     directory: PathBuf,
     generation: u32,
-    previous: Option<Manifest>,
+    /// The one before, with its directory.
+    previous: Option<(PathBuf, Manifest)>,
 }
 
 impl LayerSnapshot {
-    /// Begins the snapshot after the one in the directory, if any.
-    pub(crate) fn begin(directory: &Path) -> Result<Self> {
-        let previous = Manifest::read(directory)?;
-        let generation = previous.as_ref().map_or(0, Manifest::generation) + 1;
+    /// Begins the snapshot after the one in `previous`, if any, in a directory where there is none.
+    pub(crate) fn begin(directory: &Path, previous: Option<&Path>) -> Result<Self> {
+        let read = |previous: &Path| Ok((previous.to_path_buf(), Manifest::read_existing(previous)?));
+        let previous = previous.map(read).transpose()?;
+        let generation = previous.as_ref().map_or(0, |(_, manifest)| manifest.generation()) + 1;
         Ok(Self { directory: directory.to_path_buf(), generation, previous })
+    }
+
+    /// Where it is made.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The layers so far.
     pub(crate) fn open_layers(&self) -> Result<LayerStack> {
         match &self.previous {
-            Some(manifest) => LayerStack::open(&self.directory, manifest),
-            None => Ok(LayerStack::empty(&self.directory)),
+            Some((directory, manifest)) => LayerStack::open(directory, manifest),
+            None => Ok(LayerStack::empty()),
         }
     }
 
@@ -177,61 +184,35 @@ impl LayerSnapshot {
         format!("device-state.{:04}", self.generation)
     }
 
-    /// Makes the new files the snapshot and removes those it replaces.
+    /// Makes the new files and the layers before them the snapshot.
     pub(crate) fn commit(
         self,
         base: &Manifest,
-        layers: Vec<LayerFile>,
+        layer: LayerFile,
         device_state: DeviceState,
         disks: Vec<DiskState>,
     ) -> Result<SnapshotInfo> {
-        let page_size = rustix::param::page_size() as u64;
-        let newest = layers.last().map_or(0, |layer| u64::from(layer.data_pages));
-        let info = SnapshotInfo { memory_bytes: newest * page_size, device_state_bytes: device_state.bytes };
+        let memory_bytes = u64::from(layer.data_pages) * rustix::param::page_size() as u64;
+        let info = SnapshotInfo { memory_bytes, device_state_bytes: device_state.bytes };
+        let mut layers = Vec::new();
+        if let Some((previous, manifest)) = &self.previous {
+            for layer in manifest.layer_files() {
+                link(previous, &self.directory, &layer.file)?;
+                layers.push(layer.clone());
+            }
+        }
+        layers.push(layer);
         let memory = MemoryLayout::Layers { base_blake3: base.base_digest().to_owned(), layers };
-        let manifest = Manifest::new(base.platform.clone(), base.memory_bytes, memory, device_state, disks);
-        manifest.commit(&self.directory)?;
-        remove_unnamed(&self.directory, &manifest);
+        Manifest::new(base.platform.clone(), base.memory_bytes, memory, device_state, disks)
+            .commit(&self.directory)?;
         Ok(info)
     }
-
-    /// The layers of the snapshot before, with a new one on top.
-    pub(crate) fn layers_with(&self, layer: LayerFile) -> Vec<LayerFile> {
-        let mut layers =
-            self.previous.as_ref().map_or(Vec::new(), |manifest| manifest.layer_files().to_vec());
-        layers.push(layer);
-        layers
-    }
-
-    /// Removes what a failed attempt has written.
-    pub(crate) fn discard(&self) {
-        for name in [self.layer_name(), self.device_state_name(), "manifest.json.new".to_owned()] {
-            remove(&self.directory.join(name));
-        }
-    }
 }
 
-/// Removes layers and device states that the manifest does not name: of older snapshots,
-/// or of one that failed.
-pub(super) fn remove_unnamed(directory: &Path, manifest: &Manifest) {
-    let Ok(files) = fs::read_dir(directory) else { return };
-    for name in files.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let ours = name.starts_with("device-state.") || name.starts_with("memory.");
-        let named = name == manifest.device_state.file
-            || manifest.layer_files().iter().any(|layer| layer.file == name);
-        if ours && !named {
-            remove(&directory.join(name));
-        }
-    }
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        let error = file_error("remove", path, error);
-        tracing::warn!(%error, "a superseded snapshot file stays");
-    }
+/// Another name for a file that is never written again.
+pub(super) fn link(from: &Path, to: &Path, name: &str) -> Result<()> {
+    let (from, to) = (from.join(name), to.join(name));
+    fs::hard_link(&from, &to).map_err(|source| file_error("link", &from, source))
 }
 
 #[cfg(test)]

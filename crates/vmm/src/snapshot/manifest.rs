@@ -1,18 +1,18 @@
 //! `manifest.json`: what a snapshot consists of, with checksums.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskState, MANIFEST_FILE, damaged, file_error, settle};
+use super::{DiskState, MANIFEST_FILE, Platform, damaged, file_error, settle};
 use crate::error::{Error, Result};
 
 /// Format of the manifest and of the files it names. Others than these are refused.
-const FORMAT_VERSION: u32 = 3;
-/// The oldest that is read: it has no `disks`.
+const FORMAT_VERSION: u32 = 4;
+/// The oldest that is read: it has no `disks`. Those before the present one say neither the
+/// architecture nor what a layer holds as a whole.
 const OLDEST_VERSION: u32 = 2;
 
 /// Description of a snapshot.
@@ -20,7 +20,7 @@ const OLDEST_VERSION: u32 = 2;
 pub struct Manifest {
     /// Format version.
     pub format_version: u32,
-    /// On what it was taken.
+    /// On what it was taken: the driver's own, which nobody else reads.
     pub platform: Platform,
     /// Size of the guest's RAM in bytes.
     pub memory_bytes: u64,
@@ -46,61 +46,6 @@ struct Sealed {
 #[derive(Deserialize)]
 struct Format {
     format_version: u32,
-}
-
-/// What a VM ran on. Another CPU or accelerator would not run on from the registers and
-/// the features in use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// VMM that wrote the device state: `QEMU 10.0.2`.
-    pub vmm: String,
-    /// Machine type to restore with: `pc-q35-10.0`.
-    pub machine_type: String,
-    /// `kvm` or `tcg`.
-    pub accelerator: String,
-    /// The emulated CPU, or the host's model where that is passed through.
-    pub cpu: String,
-    /// Whether the guest's CPU has no virtualization extension of its own. Older
-    /// versions passed it on.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub hides_virtualization: bool,
-    /// Features of the guest's CPU, by QEMU's names, sorted. Older versions did not look.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub features: Vec<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-impl Platform {
-    /// That of the fake driver.
-    pub(crate) fn for_tests() -> Self {
-        let fake = || "fake".to_owned();
-        Self {
-            vmm: fake(),
-            machine_type: fake(),
-            accelerator: fake(),
-            cpu: fake(),
-            hides_virtualization: false,
-            features: Vec::new(),
-        }
-    }
-
-    /// Refuses a snapshot that was taken on another CPU than `cpu`, or with features that this host
-    /// is known to lack. Versions of the VMM may differ: the machine type keeps what it means.
-    pub(crate) fn check_fits(&self, cpu: &str, lacking: &BTreeSet<String>) -> Result<()> {
-        if self.cpu != cpu {
-            return Err(Error::OtherCpu { taken: self.cpu.clone(), host: cpu.to_owned() });
-        }
-        let missing: Vec<&str> =
-            self.features.iter().filter(|name| lacking.contains(*name)).map(String::as_str).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Error::MissingFeatures { features: missing.join(", ") })
-    }
 }
 
 /// Where the content of the RAM is.
@@ -132,6 +77,11 @@ pub struct LayerFile {
     pub data_pages: u32,
     /// BLAKE3 of its table, which holds the hash of each page.
     pub table_blake3: String,
+    /// BLAKE3 of its content: of the BLAKE3 of each batch of pages that was written, in the order
+    /// of the file, and of that of the table. Tells it apart from every other layer, also from one
+    /// that a guest has made up; what is read is checked page by page. `None` before format 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
 
 /// A device state file.
@@ -297,31 +247,6 @@ mod tests {
         fs::write(directory.path().join(MANIFEST_FILE), old.to_string()).unwrap();
         let read = Manifest::read(directory.path()).unwrap().unwrap();
         assert_eq!(read, Manifest { format_version: 2, ..manifest() });
-    }
-
-    #[test]
-    fn a_snapshot_fits_a_cpu_of_its_name_that_lacks_none_of_its_features() {
-        let lacking = BTreeSet::from(["avx2".to_owned(), "sha-ni".to_owned()]);
-        let features = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let taken = Platform { features: features(&["avx", "sse2"]), ..Platform::for_tests() };
-        taken.check_fits("fake", &lacking).unwrap();
-        let error = taken.check_fits("another", &lacking).unwrap_err().to_string();
-        assert!(error.contains("\"fake\"") && error.contains("\"another\""), "{error}");
-        let taken = Platform { features: features(&["avx", "avx2", "sha-ni"]), ..Platform::for_tests() };
-        let error = taken.check_fits("fake", &lacking).unwrap_err().to_string();
-        assert!(error.ends_with("does not have: avx2, sha-ni"), "{error}");
-        // A snapshot of a version that did not look is let through, and fails later, if it does.
-        Platform::for_tests().check_fits("fake", &lacking).unwrap();
-    }
-
-    #[test]
-    fn a_manifest_from_before_features_were_recorded_is_read() {
-        let text = serde_json::to_string(&Platform::for_tests()).unwrap();
-        assert!(
-            !text.contains("features") && !text.contains("hides"),
-            "its checksum is the one it had: {text}"
-        );
-        assert_eq!(serde_json::from_str::<Platform>(&text).unwrap(), Platform::for_tests());
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! Snapshots on disk: what the files are, how they are written so that none is ever half there.
 //!
-//! A directory holds one snapshot, described by its `manifest.json`. Files that the manifest does
-//! not name do not count, so a snapshot comes into being, or replaces the one before, by the
-//! rename of its manifest.
+//! A directory holds one snapshot, described by its `manifest.json`, the rename of which makes it.
+//! From then on nothing in it changes.
 //!
 //! | kind  | files | is |
 //! |---|---|---|
 //! | base  | `memory`, `device-state` | all RAM, sparse, never written again; clones map it |
 //! | layer | `memory.NNNN.layer`, `device-state.NNNN` | pages that differ from the base's |
 //!
-//! The owner of a directory calls one of these functions at a time, and none while a VM starts from
-//! it.
+//! The layers of the snapshot before are in the next one too, as links.
 
 mod base;
 mod compact;
@@ -21,6 +19,7 @@ mod layer;
 mod layers;
 mod manifest;
 mod overlay;
+mod platform;
 mod verified;
 
 use std::fs::File;
@@ -33,8 +32,9 @@ pub use digest::sparse_digest;
 pub use disk::{DiskState, SnapshotDisk};
 pub use kept::copy_disk;
 pub use layer::{PageSink, PageSource};
-pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout, Platform};
+pub use manifest::{DeviceState, LayerFile, Manifest, MemoryLayout};
 pub use overlay::create_overlay;
+pub use platform::Platform;
 
 pub(crate) use base::finish_base;
 pub(crate) use layers::{LayerSnapshot, LayerStack, Restoration};
@@ -44,7 +44,7 @@ use crate::error::{Error, Result};
 
 /// File name of a snapshot's description.
 pub const MANIFEST_FILE: &str = "manifest.json";
-/// How many snapshots in layers a directory has held up to the one in it, merged or not; 0 for a
+/// How many snapshots in layers there were up to the one in a directory, merged or not; 0 for a
 /// base and without any. [`Error::Damaged`] when that cannot be told.
 pub fn generation(directory: &Path) -> Result<u32> {
     Ok(Manifest::read(directory)?.map_or(0, |manifest| manifest.generation()))
@@ -63,7 +63,7 @@ fn settle(file: &File, path: &Path) -> Result<()> {
 
 /// The error of a file operation; a full disk is told apart, and a snapshot's file that is
 /// not there is damage.
-pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+pub fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::NotFound if action == "open" => damaged(path, "it is missing"),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -74,6 +74,6 @@ pub(crate) fn file_error(action: &'static str, path: &Path, source: io::Error) -
 }
 
 /// The error of a file that is not what it should be.
-pub(crate) fn damaged(path: &Path, detail: impl Into<String>) -> Error {
+pub fn damaged(path: &Path, detail: impl Into<String>) -> Error {
     Error::Damaged { path: path.to_path_buf(), detail: detail.into() }
 }

@@ -11,10 +11,9 @@ use super::manifest::{Manifest, MemoryLayout};
 use super::{MEMORY_FILE, file_error};
 use crate::error::Result;
 
-/// A file as it was read: any write changes its time.
+/// A file as it was read, whatever its name: any write changes its time.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Seen {
-    path: PathBuf,
     inode: (u64, u64),
     bytes: u64,
     /// Seconds and nanoseconds of the last change of the content.
@@ -69,7 +68,6 @@ impl Seen {
     fn now(path: &Path) -> Result<Self> {
         let found = std::fs::metadata(path).map_err(|source| file_error("open", path, source))?;
         Ok(Self {
-            path: path.to_owned(),
             inode: (found.dev(), found.ino()),
             bytes: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),

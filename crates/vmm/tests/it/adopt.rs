@@ -33,7 +33,8 @@ impl Left {
 async fn leave(host: &Host, name: &str, base: &Path, run: bool) -> Left {
     let (spec, network) = host.clone_spec(name);
     let (name_in_spec, run_dir) = (spec.name.clone(), spec.run_dir.clone());
-    let vm = host.qemu.restore(spec, base, &host.make_dir(name)).await.unwrap();
+    host.make_dir(name);
+    let vm = host.qemu.restore(spec, base, None).await.unwrap();
     if run {
         vm.resume().await.unwrap();
         wait_until_ready(&*vm).await;
@@ -123,7 +124,7 @@ async fn goes_on_under_its_own_accelerator(host: &Host, base: &Path, left: &Left
     assert_eq!(ask(&*vm, "count").await.unwrap(), "3");
     host.suspend("elsewhere", &*vm).await;
     let directory = host.path("elsewhere");
-    let taken = Manifest::read(&directory).unwrap().unwrap().platform;
+    let taken = Manifest::read(&directory.join("snapshot")).unwrap().unwrap().platform;
     assert_eq!(taken.accelerator, "another", "its snapshot says what it ran under");
     let before = digests(&directory);
     let error = host.restore("elsewhere", base).await.unwrap_err();

@@ -25,6 +25,11 @@ pub(crate) trait Subject: Sync {
     /// The microVM's own directory.
     fn own(&self, name: &str) -> PathBuf;
 
+    /// Where its snapshot is, if there is one.
+    fn snapshot(&self, name: &str) -> PathBuf {
+        self.own(name).join("snapshot")
+    }
+
     /// Its disks.
     fn disks(&self, name: &str) -> Vec<SnapshotDisk>;
 
@@ -41,17 +46,24 @@ pub(crate) async fn conforms(subject: &dyn Subject, base: &Path) {
 }
 
 async fn restored(subject: &dyn Subject, name: &str, base: &Path) -> Arc<dyn Vm> {
-    subject.vmm().restore(subject.spec_of(name), base, &subject.own(name)).await.unwrap()
+    let snapshot = subject.snapshot(name);
+    let layers = snapshot.exists().then_some(&*snapshot);
+    subject.vmm().restore(subject.spec_of(name), base, layers).await.unwrap()
 }
 
 async fn snapshots_are_of_paused_vms_and_count(subject: &dyn Subject, base: &Path) {
-    let own = subject.own("conforming");
-    let layer = SnapshotTarget::Layer { directory: own.clone(), disks: subject.disks("conforming") };
+    let (own, new) = (subject.snapshot("conforming"), subject.own("conforming").join("new"));
     let vm = restored(subject, "conforming", base).await;
     assert_eq!(snapshot::generation(&own).unwrap(), 0);
     for generation in 1..=2 {
         vm.resume().await.unwrap();
         subject.answers(&*vm).await;
+        let layer = SnapshotTarget::Layer {
+            directory: new.clone(),
+            previous: own.exists().then(|| own.clone()),
+            disks: subject.disks("conforming"),
+        };
+        fs::create_dir(&new).unwrap();
         let running = vm.create_snapshot(&layer).await.unwrap_err();
         assert!(matches!(running, Error::Refused { .. }), "{running}");
         vm.pause().await.unwrap();
@@ -59,6 +71,7 @@ async fn snapshots_are_of_paused_vms_and_count(subject: &dyn Subject, base: &Pat
         let base_of_clone = vm.create_snapshot(&target).await.unwrap_err();
         assert!(matches!(base_of_clone, Error::Unsupported { .. }), "{base_of_clone}");
         vm.create_snapshot(&layer).await.unwrap();
+        replace(&own, &new);
         assert_eq!(snapshot::generation(&own).unwrap(), generation);
         snapshot::verify(&own).unwrap();
     }
@@ -71,6 +84,14 @@ async fn snapshots_are_of_paused_vms_and_count(subject: &dyn Subject, base: &Pat
     assert_eq!(snapshot::generation(&own).unwrap(), 2, "an end writes nothing");
 }
 
+/// Puts a snapshot in the place of the one before it.
+pub(crate) fn replace(own: &Path, new: &Path) {
+    if own.exists() {
+        fs::remove_dir_all(own).unwrap();
+    }
+    fs::rename(new, own).unwrap();
+}
+
 async fn an_end_is_final_and_can_be_asked_for_again(subject: &dyn Subject, base: &Path) {
     let vm = restored(subject, "ending", base).await;
     for _ in 0..2 {
@@ -79,19 +100,21 @@ async fn an_end_is_final_and_can_be_asked_for_again(subject: &dyn Subject, base:
     }
     vm.resume().await.unwrap_err();
     vm.pause().await.unwrap_err();
-    let target = SnapshotTarget::Layer { directory: subject.own("ending"), disks: subject.disks("ending") };
+    let (directory, disks) = (subject.snapshot("ending"), subject.disks("ending"));
+    fs::create_dir(&directory).unwrap();
+    let target = SnapshotTarget::Layer { directory: directory.clone(), previous: None, disks };
     vm.create_snapshot(&target).await.unwrap_err();
-    assert_eq!(snapshot::generation(&subject.own("ending")).unwrap(), 0);
+    assert_eq!(snapshot::generation(&directory).unwrap(), 0);
 }
 
 async fn damage_is_told_and_leaves_nothing(subject: &dyn Subject, base: &Path) {
-    let own = subject.own("conforming");
+    let own = subject.snapshot("conforming");
     let state = own.join("device-state.0002");
     let whole = fs::read(&state).unwrap();
     fs::write(&state, &whole[..whole.len() / 2]).unwrap();
     let spec = subject.spec_of("conforming");
     let run_dir = spec.run_dir.clone();
-    let damaged = subject.vmm().restore(spec, base, &own).await.unwrap_err();
+    let damaged = subject.vmm().restore(spec, base, Some(&own)).await.unwrap_err();
     assert!(matches!(damaged, Error::Damaged { .. }), "{damaged}");
     assert!(!run_dir.join("vmm.json").exists(), "a VMM is left");
     fs::write(&state, whole).unwrap();

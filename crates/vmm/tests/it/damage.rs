@@ -22,18 +22,14 @@ enum Damage {
 pub(crate) async fn is_found(host: &Host, base: &Path) {
     let vm = host.launch("damaged", base).await;
     host.suspend("damaged", &*vm).await;
-    let own = ["memory.0001.layer", "device-state.0001", "manifest.json", "overlay"];
+    let own =
+        ["snapshot/memory.0001.layer", "snapshot/device-state.0001", "snapshot/manifest.json", "overlay"];
     let own = own.map(|file| host.path("damaged").join(file));
     let shared = ["memory", "device-state", "manifest.json"].map(|file| base.join(file));
     let disk = host.path("disk");
     create_overlay(&disk, &host.make_dir("fresh").join("overlay")).unwrap();
     for path in own.iter().chain(&shared).chain([&disk]) {
         for damage in [Damage::FlippedBit, Damage::Truncated, Damage::Missing] {
-            // Without a manifest a directory holds no snapshot, which is for whoever knows that
-            // there was one to refuse.
-            if matches!(damage, Damage::Missing) && *path == own[2] {
-                continue;
-            }
             // A microVM with a snapshot of its own has its own device state too.
             let name = if own.contains(path) { "damaged" } else { "fresh" };
             assert_found(host, (name, base), path, damage).await;
@@ -45,7 +41,7 @@ pub(crate) async fn is_found(host: &Host, base: &Path) {
 
     let image = DriveImage::Overlay { base: disk, overlay: own[3].clone() };
     let spec = VmSpec { memory_mib: 256, ..host.spec("smaller", image) };
-    let error = host.qemu.restore(spec, base, &host.make_dir("nothing")).await.unwrap_err();
+    let error = host.qemu.restore(spec, base, None).await.unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }
 
@@ -68,7 +64,7 @@ async fn assert_found(host: &Host, (name, base): (&str, &Path), path: &Path, dam
     }
     // Not by `host.restore`, which would make an overlay that is missing.
     let image = DriveImage::Overlay { base: host.path("disk"), overlay: host.path(name).join("overlay") };
-    let restored = host.qemu.restore(host.spec(name, image), base, &host.path(name)).await;
+    let restored = host.qemu.restore(host.spec(name, image), base, host.snapshot_of(name).as_deref()).await;
     let error = restored.expect_err(&format!("{damage:?} {}", path.display()));
     assert!(
         matches!(&error, Error::Damaged { path: named, .. } if named == path),

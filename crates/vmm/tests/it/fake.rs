@@ -57,19 +57,26 @@ async fn the_whole_life_leaves_real_snapshots() {
     vm.kill().await.unwrap();
     assert_eq!(vm.wait().await, ExitReason::Stopped);
 
-    for _ in 0..2 {
-        let vm = fake.restore(spec("two"), base.path(), own.path()).await.unwrap();
+    let snapshot = |number: u32| own.path().join(number.to_string());
+    let mut previous = None;
+    for number in 1..=2 {
+        let vm = fake.restore(spec("two"), base.path(), previous.as_deref()).await.unwrap();
         assert_eq!(vm.connect_guest().await.err().unwrap().kind(), io::ErrorKind::TimedOut, "paused");
         vm.resume().await.unwrap();
         assert_eq!(vm.connect_guest().await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
         vm.pause().await.unwrap();
-        let target = SnapshotTarget::Layer { directory: own.path().to_path_buf(), disks: Vec::new() };
+        let directory = snapshot(number);
+        std::fs::create_dir(&directory).unwrap();
+        let target = SnapshotTarget::Layer { directory: directory.clone(), previous, disks: Vec::new() };
         vm.create_snapshot(&target).await.unwrap();
         vm.kill().await.unwrap();
+        previous = Some(directory);
     }
-    snapshot::verify(own.path()).unwrap();
+    snapshot::verify(&snapshot(2)).unwrap();
     assert!(fake.names().is_empty());
-    fake.restore(spec("three"), own.path().join("nothing").as_path(), own.path()).await.unwrap_err();
+    for (base, layers) in [(own.path(), &snapshot(2)), (base.path(), &snapshot(3))] {
+        fake.restore(spec("three"), base, Some(layers)).await.unwrap_err();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,10 @@ pub(crate) fn pretend(directory: &Path, change: impl FnOnce(&mut Platform)) {
     fs::write(directory.join("manifest.json"), sealed.to_string()).unwrap();
 }
 
+/// Of the snapshot and of the disk of a microVM.
 pub(crate) fn digests(directory: &Path) -> Vec<(String, String)> {
-    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let parts = fs::read_dir(directory.join("snapshot")).unwrap().map(|entry| entry.unwrap().path());
+    let paths = parts.chain([directory.join("overlay")]);
     let mut digests: Vec<_> =
         paths.map(|path| (path.display().to_string(), sparse_digest(&path).unwrap())).collect();
     digests.sort();
@@ -35,7 +37,7 @@ pub(crate) async fn are_told_apart(host: &Host, base: &Path) {
     let manifest = fs::read(base.join("manifest.json")).unwrap();
     let taken = Manifest::read(base).unwrap().unwrap().platform;
     assert!(taken.features.len() > 20 && taken.hides_virtualization, "{taken:?}");
-    let own = Manifest::read(&host.path("elsewhere")).unwrap().unwrap().platform;
+    let own = Manifest::read(&host.path("elsewhere").join("snapshot")).unwrap().unwrap().platform;
     assert_eq!(own, taken, "a layer has been taken where its base was");
 
     pretend(base, |platform| "another".clone_into(&mut platform.accelerator));

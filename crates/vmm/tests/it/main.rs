@@ -6,6 +6,7 @@ mod adopt;
 mod conformance;
 mod damage;
 mod fake;
+mod full_disk;
 mod guest;
 mod hosts;
 mod jail;

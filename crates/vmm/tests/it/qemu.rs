@@ -15,7 +15,7 @@ use hearth_vmm::{
 
 use tracing_subscriber::EnvFilter;
 
-use crate::conformance::conforms;
+use crate::conformance::{conforms, replace};
 use crate::guest::{ask, boot_source, missing, wait_until_ready};
 use crate::network::Network;
 
@@ -140,7 +140,21 @@ impl Host {
     /// Restores the microVM `name`, paused.
     pub(crate) async fn restore(&self, name: &str, base: &Path) -> Result<Arc<dyn Vm>, Error> {
         let (spec, _) = self.clone_spec(name);
-        self.qemu.restore(spec, base, &self.path(name)).await
+        self.qemu.restore(spec, base, self.snapshot_of(name).as_deref()).await
+    }
+
+    /// The microVM's own snapshot, if there is one.
+    pub(crate) fn snapshot_of(&self, name: &str) -> Option<PathBuf> {
+        let snapshot = self.path(name).join("snapshot");
+        snapshot.exists().then_some(snapshot)
+    }
+
+    /// Where the next one is written.
+    pub(crate) fn target(&self, name: &str) -> SnapshotTarget {
+        let directory = self.path(name).join("new");
+        fs::create_dir(&directory).unwrap();
+        let disks = vec![disk_at(self.path(name).join("overlay"))];
+        SnapshotTarget::Layer { directory, previous: self.snapshot_of(name), disks }
     }
 
     /// Restores the microVM `name` and lets it run.
@@ -160,9 +174,9 @@ impl Host {
         let begin = Instant::now();
         vm.pause().await.unwrap();
         let paused = begin.elapsed();
-        let disks = vec![disk_at(self.path(name).join("overlay"))];
-        let target = SnapshotTarget::Layer { directory: self.path(name), disks };
+        let target = self.target(name);
         let info = vm.create_snapshot(&target).await.unwrap();
+        replace(&self.path(name).join("snapshot"), target.directory());
         let written = begin.elapsed();
         vm.kill().await.unwrap();
         eprintln!(
@@ -271,7 +285,7 @@ async fn clones_of_a_snapshot_live_apart_sleep_and_wake() {
     // Third generation: the 64 MiB are private pages of the process, but known.
     let third = host.suspend("one", &*one).await;
     assert!(third < 16 * MIB, "{third} bytes although little changed");
-    snapshot::verify(&host.path("one")).unwrap();
+    snapshot::verify(&host.snapshot_of("one").unwrap()).unwrap();
     assert_eq!(ask(&*two, "count").await.unwrap(), "3", "the neighbour noticed nothing");
 
     two.kill().await.unwrap();
@@ -284,50 +298,6 @@ async fn clones_of_a_snapshot_live_apart_sleep_and_wake() {
 /// The guest's disk, as a snapshot knows it.
 fn disk_at(path: PathBuf) -> SnapshotDisk {
     SnapshotDisk { drive_id: "root".into(), path }
-}
-
-/// Mounts a small file system on a microVM's directory.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(directory: &Path, options: &std::ffi::CStr) -> Self {
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", directory, "tmpfs", flags, Some(options)).unwrap();
-        Self(directory.to_path_buf())
-    }
-
-    fn grow(&self, options: &std::ffi::CStr) {
-        rustix::mount::mount_remount(&self.0, rustix::mount::MountFlags::empty(), options).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
-    }
-}
-
-async fn a_full_disk_stops_nothing(host: &Host, base: &Path) {
-    let directory = host.make_dir("full");
-    let disk = SmallDisk::mount(&directory, c"size=8m");
-    let vm = host.launch("full", base).await;
-    assert_eq!(ask(&*vm, "fill 32 3").await.unwrap(), "filled");
-    let sum = ask(&*vm, "sum").await.unwrap();
-    let disks = vec![disk_at(directory.join("overlay"))];
-    let target = SnapshotTarget::Layer { directory: directory.clone(), disks };
-    vm.pause().await.unwrap();
-    let error = vm.create_snapshot(&target).await.unwrap_err();
-    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
-    vm.resume().await.unwrap();
-    assert_eq!(ask(&*vm, "sum").await.unwrap(), sum, "it runs on");
-    let files = fs::read_dir(&directory).unwrap().count();
-    assert_eq!(files, 1, "only the overlay is there");
-
-    disk.grow(c"size=64m");
-    host.suspend("full", &*vm).await;
-    let vm = host.launch("full", base).await;
-    assert_eq!(ask(&*vm, "sum").await.unwrap(), sum);
-    vm.kill().await.unwrap();
 }
 
 /// Sends a command that ends the guest, which is gone before it can answer.
@@ -379,7 +349,7 @@ async fn every_end_is_noticed_and_nothing_is_lost_or_left_behind() {
         ExitReason::Stopped => panic!("a panic is a failure"),
     }
 
-    a_full_disk_stops_nothing(&host, &base).await;
+    crate::full_disk::stops_nothing(&host, &base).await;
     crate::damage::is_found(&host, &base).await;
     crate::hosts::are_told_apart(&host, &base).await;
 

@@ -1,6 +1,7 @@
 //! A host that outlives its services: driver, networks, records and files stay when
 //! a service is killed.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,7 +17,7 @@ use hearth_lifecycle::{Registry, RegistryConfig};
 use hearth_node::Node as _;
 use hearth_records::testing::{MemoryRecords, built, image_arn, settings};
 use hearth_records::{ImageVersionRecord, MicrovmRecord, MicrovmSettings, NodeId};
-use hearth_snapshots::Files;
+use hearth_snapshots::Snapshots;
 use hearth_store_sqlite::Store;
 use hearth_testkit::guests;
 use hearth_testkit::networks::TestNetworks;
@@ -37,7 +38,6 @@ pub(super) struct World {
     pub(super) guests: Arc<Guests>,
     pub(super) vmm: Arc<FakeVmm>,
     pub(super) records: Arc<MemoryRecords>,
-    pub(super) files: Files,
     pub(super) clock: Arc<SimulatedClock>,
     networks: TestNetworks<SimulatedAgents>,
     uids: UidPool,
@@ -90,7 +90,6 @@ impl World {
         let memory = PathBuf::from("/dev/shm");
         let directory =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let files = Files::new(directory.path());
         let faults = Faults::new(seed);
         let (guests, vmm) = (Guests::new(faults.clone()), Arc::new(FakeVmm::new()));
         faults.rule(&vmm);
@@ -109,7 +108,6 @@ impl World {
             faults,
             guests,
             vmm,
-            files,
             directory,
             images,
         };
@@ -122,10 +120,15 @@ impl World {
         guests::factory(&self.vmm, self.networks.clone(), self.uids.clone(), run_root)
     }
 
+    /// As a service finds them that has just been started.
+    fn snapshots(&self) -> Snapshots {
+        Snapshots::open(self.directory.path()).unwrap()
+    }
+
     async fn take_snapshots(&self) {
+        let snapshots = self.snapshots();
         for arn in &self.images {
-            let files = self.files.image(arn, ImageVersion::FIRST);
-            guests::take_base(&self.factory(), &files.disk, &files.snapshot).await;
+            guests::publish_base(&self.factory(), &snapshots, arn, ImageVersion::FIRST).await;
         }
     }
 
@@ -143,7 +146,7 @@ impl World {
                     logs: Arc::new(self.logs.clone()),
                 },
                 guests: self.factory(),
-                files: self.files.clone(),
+                snapshots: self.snapshots(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,
                 sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
@@ -194,8 +197,12 @@ impl World {
     /// microVMs run, are suspended and have ended.
     pub(super) fn audit(&self) -> [usize; 3] {
         let [mut running, mut suspended, mut ended] = [0; 3];
+        let snapshots = self.snapshots();
+        let image = |arn| snapshots.image(arn, ImageVersion::FIRST).unwrap().id().clone();
+        let mut referenced: BTreeSet<_> = self.images.iter().map(image).collect();
         for record in self.records.all() {
-            let files = self.files.microvm(&record.id);
+            let files = snapshots.microvm(&record.id);
+            referenced.extend(files.snapshot_id());
             let vm = self.vmm.vm(record.id.as_str());
             match record.state {
                 MicrovmState::Running => {
@@ -205,19 +212,21 @@ impl World {
                 MicrovmState::Suspended => {
                     suspended += 1;
                     assert!(vm.is_none(), "SUSPENDED with a guest: {record:?}");
-                    let snapshot = hearth_vmm::snapshot::generation(&files.directory).unwrap();
+                    let snapshot = files.generation().unwrap();
                     assert!(snapshot > record.spent, "SUSPENDED without a snapshot that fits: {record:?}");
                 }
                 MicrovmState::Terminated => {
                     ended += 1;
                     let left =
-                        std::fs::read_dir(&files.directory).map(|left| left.flatten().collect::<Vec<_>>());
+                        std::fs::read_dir(files.directory()).map(|left| left.flatten().collect::<Vec<_>>());
                     assert!(vm.is_none() && left.is_err(), "not released: {vm:?}, {left:?}, {record:?}");
                     assert!(record.state_reason().is_some() && record.terminated_at.is_some(), "{record:?}");
                 }
                 _ => panic!("it does not come to rest: {record:?}"),
             }
         }
+        let kept = std::fs::read_dir(self.directory.path().join("snapshots")).unwrap().count();
+        assert_eq!(kept, referenced.len(), "snapshots are left, or missing");
         assert!(self.records.payloads_kept().is_empty(), "payloads are kept");
         assert_eq!(self.vmm.names().len(), running, "VMs are left");
         assert_eq!(self.networks.in_use().load(Ordering::SeqCst), running, "networks are left");

@@ -32,6 +32,7 @@ fn launcher(accelerator: Accelerator, lacking: &[&str]) -> Launcher {
 
 fn platform(accelerator: &str, cpu: &str, features: &[&str]) -> Platform {
     Platform {
+        vmm: "QEMU 10.0.2".to_owned(),
         machine_type: "pc-q35-9.2".into(),
         accelerator: accelerator.into(),
         cpu: cpu.into(),

@@ -59,22 +59,54 @@ fn base_manifest() -> Manifest {
 }
 
 /// What the driver does, without a VMM.
-fn snapshot(directory: &Path, pages: &Pages) -> Result<SnapshotInfo> {
-    let snapshot = LayerSnapshot::begin(directory)?;
-    let name = snapshot.device_state_name();
-    let attempt = || {
-        let layer = snapshot.open_layers()?.write_layer(&snapshot.layer_name(), &pages.numbers(), pages)?;
-        Ok((layer, DeviceState::write(directory, &name, b"device state")?))
-    };
-    match attempt() {
-        Ok((layer, device_state)) => {
-            let layers = snapshot.layers_with(layer);
-            snapshot.commit(&base_manifest(), layers, device_state, Vec::new())
+fn snapshot(directory: &Path, previous: Option<&Path>, pages: &Pages) -> Result<SnapshotInfo> {
+    let snapshot = LayerSnapshot::begin(directory, previous)?;
+    let (layer, name) = (snapshot.layer_name(), snapshot.device_state_name());
+    let layer = snapshot.open_layers()?.write_layer(directory, &layer, &pages.numbers(), pages)?;
+    let device_state = DeviceState::write(directory, &name, b"device state")?;
+    snapshot.commit(&base_manifest(), layer, device_state, Vec::new())
+}
+
+/// Snapshots of one microVM, each in a directory of its own; the one before goes.
+struct Snapshots(tempfile::TempDir, u32);
+
+impl Snapshots {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap(), 0)
+    }
+
+    fn last(&self) -> PathBuf {
+        self.0.path().join(self.1.to_string())
+    }
+
+    fn next(&self) -> PathBuf {
+        let directory = self.0.path().join((self.1 + 1).to_string());
+        fs::create_dir(&directory).unwrap();
+        directory
+    }
+
+    fn replaced(&mut self) {
+        let _ = fs::remove_dir_all(self.last());
+        self.1 += 1;
+    }
+
+    fn take(&mut self, pages: &Pages) -> SnapshotInfo {
+        let (next, last) = (self.next(), self.last());
+        let info = snapshot(&next, (self.1 > 0).then_some(&*last), pages).unwrap();
+        self.replaced();
+        info
+    }
+
+    fn compact(&mut self) -> bool {
+        let (next, last) = (self.next(), self.last());
+        let compacted = compact(&last, &next).unwrap();
+        if compacted {
+            self.replaced();
+        } else {
+            assert_eq!(fs::read_dir(&next).unwrap().count(), 0);
+            fs::remove_dir(&next).unwrap();
         }
-        Err(error) => {
-            snapshot.discard();
-            Err(error)
-        }
+        compacted
     }
 }
 
@@ -95,25 +127,25 @@ fn disk_bytes(directory: &Path) -> u64 {
 #[test]
 fn pages_come_back_over_generations_and_only_changes_are_written() {
     let page_size = rustix::param::page_size() as u64;
-    let directory = tempfile::tempdir().unwrap();
+    let mut own = Snapshots::new();
     let mut pages = Pages::default();
     pages.fill(3..3003, 1);
     pages.zero(5000);
-    let info = snapshot(directory.path(), &pages).unwrap();
+    let info = own.take(&pages);
     assert_eq!(info.memory_bytes, 3000 * page_size, "zero pages take no space");
-    assert_eq!(restored(directory.path()).unwrap(), pages);
+    assert_eq!(restored(&own.last()).unwrap(), pages);
 
     pages.fill(100..110, 2);
     pages.zero(50);
     pages.fill([5000], 2);
-    let info = snapshot(directory.path(), &pages).unwrap();
+    let info = own.take(&pages);
     assert_eq!(info.memory_bytes, 11 * page_size, "unchanged pages are not written again");
-    assert_eq!(restored(directory.path()).unwrap(), pages);
+    assert_eq!(restored(&own.last()).unwrap(), pages);
 
-    let info = snapshot(directory.path(), &pages).unwrap();
+    let info = own.take(&pages);
     assert_eq!(info.memory_bytes, 0);
-    assert_eq!(restored(directory.path()).unwrap(), pages);
-    verify(directory.path()).unwrap();
+    assert_eq!(restored(&own.last()).unwrap(), pages);
+    verify(&own.last()).unwrap();
 }
 
 #[test]
@@ -121,7 +153,7 @@ fn a_flipped_bit_anywhere_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let mut pages = Pages::default();
     pages.fill(0..40, 7);
-    snapshot(directory.path(), &pages).unwrap();
+    snapshot(directory.path(), None, &pages).unwrap();
     let path = directory.path().join("memory.0001.layer");
     let length = fs::metadata(&path).unwrap().len();
     let page_size = rustix::param::page_size() as u64;
@@ -144,34 +176,37 @@ fn a_flipped_bit_anywhere_is_found() {
 #[test]
 fn layers_are_merged_when_too_much_is_superseded() {
     let page_size = rustix::param::page_size() as u64;
-    let directory = tempfile::tempdir().unwrap();
+    let mut own = Snapshots::new();
     let mut pages = Pages::default();
     for seed in 1..=3 {
         pages.fill(0..800, seed);
-        snapshot(directory.path(), &pages).unwrap();
-        assert_eq!(compact(directory.path()).unwrap(), seed == 3, "4 MiB are tolerated");
+        own.take(&pages);
+        assert_eq!(own.compact(), seed == 3, "4 MiB are tolerated");
     }
-    assert_eq!(restored(directory.path()).unwrap(), pages);
-    assert!(disk_bytes(directory.path()) < 900 * page_size, "{}", disk_bytes(directory.path()));
-    assert!(!compact(directory.path()).unwrap(), "nothing is left to do");
+    assert_eq!(restored(&own.last()).unwrap(), pages);
+    assert!(disk_bytes(&own.last()) < 900 * page_size, "{}", disk_bytes(&own.last()));
+    assert_eq!(Manifest::read_existing(&own.last()).unwrap().generation(), 3, "it is the same one");
+    assert!(!own.compact(), "nothing is left to do");
 
     pages.fill(0..1, 9);
-    snapshot(directory.path(), &pages).unwrap();
-    assert_eq!(restored(directory.path()).unwrap(), pages, "a layer on top of a merged one");
+    own.take(&pages);
+    assert_eq!(restored(&own.last()).unwrap(), pages, "a layer on top of a merged one");
 }
 
 #[test]
-fn files_of_an_unfinished_snapshot_do_not_count() {
-    let directory = tempfile::tempdir().unwrap();
+fn a_layer_is_told_apart_by_all_that_it_holds() {
+    let layer_of = |pages: &Pages| {
+        let mut own = Snapshots::new();
+        own.take(pages);
+        Manifest::read_existing(&own.last()).unwrap().layer_files()[0].blake3.clone().unwrap()
+    };
     let mut pages = Pages::default();
-    pages.fill(0..4, 1);
-    snapshot(directory.path(), &pages).unwrap();
-    fs::write(directory.path().join("memory.0002.layer"), "half").unwrap();
-    fs::write(directory.path().join("device-state.0002"), "half").unwrap();
-    assert_eq!(restored(directory.path()).unwrap(), pages);
-    pages.fill(0..2, 2);
-    snapshot(directory.path(), &pages).unwrap();
-    assert_eq!(restored(directory.path()).unwrap(), pages);
+    pages.fill(0..2000, 1);
+    let first = layer_of(&pages);
+    pages.fill(1999..2000, 2);
+    let other = layer_of(&pages);
+    pages.zero(3000);
+    assert!(first != other && other != layer_of(&pages));
 }
 
 #[test]
@@ -185,14 +220,17 @@ fn a_full_disk_leaves_the_older_snapshot() {
     rustix::mount::mount("tmpfs", directory.path(), "tmpfs", flags, Some(c"size=1m")).unwrap();
     let mut pages = Pages::default();
     pages.fill(0..20, 1);
-    snapshot(directory.path(), &pages).unwrap();
+    let [first, second] = ["1", "2"].map(|name| directory.path().join(name));
+    fs::create_dir(&first).unwrap();
+    fs::create_dir(&second).unwrap();
+    snapshot(&first, None, &pages).unwrap();
     let before = pages.clone();
     pages.fill(0..2000, 2);
-    let error = snapshot(directory.path(), &pages).unwrap_err();
-    let found = restored(directory.path());
-    let files = fs::read_dir(directory.path()).unwrap().count();
+    let error = snapshot(&second, Some(&first), &pages).unwrap_err();
+    let found = restored(&first);
+    let files = fs::read_dir(&first).unwrap().count();
     rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::empty()).unwrap();
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     assert_eq!(found.unwrap(), before);
-    assert_eq!(files, 3, "the failed attempt is cleaned up");
+    assert_eq!(files, 3, "nothing was added to it");
 }

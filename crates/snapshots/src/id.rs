@@ -1,0 +1,41 @@
+//! Names of snapshots.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Name of a snapshot: the BLAKE3 of its manifest, in hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(String);
+
+impl SnapshotId {
+    /// The id that a manifest gives.
+    pub(crate) fn of(manifest: &[u8]) -> Self {
+        Self(blake3::hash(manifest).to_hex().to_string())
+    }
+
+    /// The snapshot that a reference, or a manifest, is one of; `None` if the file is not there.
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::read(path) {
+            Ok(manifest) => Ok(Some(Self::of(&manifest))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The id that a snapshot's directory has as its name.
+    pub(crate) fn of_directory(directory: &Path) -> Option<Self> {
+        Some(Self(directory.file_name()?.to_str()?.to_owned()))
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

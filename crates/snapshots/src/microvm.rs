@@ -1,0 +1,216 @@
+//! What a microVM has on the disk: its own disk, on which its guest works, and references of its
+//! own snapshot and of the image's.
+//!
+//! The own snapshot's disk and the guest's are one file while the microVM rests, unless others have
+//! that snapshot too: no two guests ever have one. A guest that is
+//! resumed writes to its disk, which then no longer fits the snapshot: so the snapshot is given a
+//! copy before ([`MicrovmFiles::keep_disk`]), with which there is a way back until that goes
+//! ([`MicrovmFiles::forget_way_back`]). The layers stay: the next snapshot goes on from them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hearth_api::MicrovmId;
+use hearth_vmm::snapshot::{copy_disk, create_overlay, file_error, generation};
+use hearth_vmm::{Error, Result};
+
+use crate::draft::{Draft, empty};
+use crate::id::SnapshotId;
+use crate::store::{Lease, Snapshots, entries, is_same_file, remove_all, restrict};
+
+/// File name of a microVM's disk: a qcow2 overlay on the image's.
+pub(crate) const DISK: &str = "disk.qcow2";
+pub(crate) const REFERENCE: &str = "snapshot.json";
+const IMAGE_REFERENCE: &str = "image.json";
+
+/// The files of one microVM. Its owner calls one method at a time. Each may wait for the disk.
+#[derive(Debug, Clone)]
+pub struct MicrovmFiles {
+    snapshots: Snapshots,
+    directory: PathBuf,
+}
+
+impl Snapshots {
+    /// Files of a microVM, which may not be there.
+    pub fn microvm(&self, id: &MicrovmId) -> MicrovmFiles {
+        MicrovmFiles { snapshots: self.clone(), directory: self.microvms_directory().join(id.as_str()) }
+    }
+
+    /// Removes the files of all microVMs but these.
+    pub fn keep_microvms(&self, is_known: impl Fn(&str) -> bool) {
+        for directory in entries(&self.microvms_directory()) {
+            if directory.file_name().is_some_and(|name| !is_known(&name.to_string_lossy())) {
+                MicrovmFiles { snapshots: self.clone(), directory }.remove();
+            }
+        }
+    }
+}
+
+impl MicrovmFiles {
+    /// Makes them for a clone of an image: with a new disk, whatever a launch before has left.
+    pub fn make(&self, image: &Lease) -> Result<()> {
+        let failed = |error| file_error("create", &self.directory, error);
+        fs::create_dir_all(&self.directory).and_then(|()| restrict(&self.directory)).map_err(failed)?;
+        self.snapshots.reference(image, &self.directory.join(IMAGE_REFERENCE))?;
+        let disk = self.disk();
+        remove_file(&disk).map_err(|error| file_error("remove", &disk, error))?;
+        create_overlay(&image.disk(), &disk)
+    }
+
+    /// The disk that the guest works on.
+    pub fn disk(&self) -> PathBuf {
+        self.directory.join(DISK)
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn reference(&self) -> PathBuf {
+        self.directory.join(REFERENCE)
+    }
+
+    /// Its own snapshot; `None` before the first.
+    ///
+    /// # Errors
+    /// `Damaged` if it is not where it should be.
+    pub fn snapshot(&self) -> Result<Option<Lease>> {
+        self.snapshots.referenced(&self.reference())
+    }
+
+    /// Name of its own snapshot, whether or not that is there.
+    pub fn snapshot_id(&self) -> Option<SnapshotId> {
+        SnapshotId::read(&self.reference()).ok().flatten()
+    }
+
+    /// Number of its own snapshot, rising with each; 0 before the first.
+    pub fn generation(&self) -> Result<u32> {
+        self.snapshot()?.map_or(Ok(0), |own| generation(own.directory()))
+    }
+
+    /// Begins the next snapshot, with the disk, which is this drive of the VM and is not written to
+    /// meanwhile.
+    pub fn draft(&self, drive_id: &str) -> Result<Draft> {
+        let (directory, disk) = (self.directory.join("draft"), self.disk());
+        Draft::begin(&self.snapshots, &directory, self.reference(), self.snapshot()?, (drive_id, &disk))
+    }
+
+    /// Gives the snapshot a disk of its own; false, and logged, if there is no room for a copy.
+    pub fn keep_disk(&self) -> bool {
+        let copied = self.own_disk().and_then(|kept| {
+            copy_disk(&self.disk(), &kept)?;
+            crate::store::sync(kept.parent().unwrap_or(&kept))
+        });
+        if let Err(error) = &copied {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(path = %self.directory.display(), error, "a disk could not be copied before a resume");
+        }
+        copied.is_ok()
+    }
+
+    /// The snapshot's disk.
+    fn own_disk(&self) -> Result<PathBuf> {
+        let reference = self.reference();
+        let own =
+            self.snapshot()?.ok_or_else(|| file_error("open", &reference, io::ErrorKind::NotFound.into()))?;
+        Ok(own.directory().join(DISK))
+    }
+
+    /// Whether the disk can be made again what it was when the snapshot was taken, if it is not
+    /// that any more.
+    pub fn has_way_back(&self) -> bool {
+        self.own_disk().is_ok_and(|kept| kept.exists() && !is_same_file(&kept, &self.disk()))
+    }
+
+    /// Makes the disk again what it was when the snapshot was taken: they fit each other when this
+    /// has succeeded. When it has not, it can be done again.
+    pub fn put_back(&self) -> Result<()> {
+        let (kept, disk) = (self.own_disk()?, self.disk());
+        if !self.snapshot()?.is_some_and(|own| own.is_of_one()) {
+            // Two guests must never write to one file.
+            return copy_disk(&kept, &disk);
+        }
+        let new = disk.with_extension("new");
+        let linked = remove_file(&new).and_then(|()| fs::hard_link(&kept, &new));
+        linked.and_then(|()| fs::rename(&new, &disk)).map_err(|error| file_error("put back", &disk, error))
+    }
+
+    /// Gives the snapshot's disk up, with which no guest goes on any more: what the guest's disk
+    /// was is not put back. One that somebody else holds too stays whole.
+    ///
+    /// # Errors
+    /// `Refused` if that one has no disk of its own yet, so that the guest's must not be written
+    /// to.
+    pub fn forget_way_back(&self) -> Result<()> {
+        let Some(own) = self.snapshot()? else { return Ok(()) };
+        let kept = own.directory().join(DISK);
+        if own.is_of_one() {
+            return remove_file(&kept).map_err(|error| file_error("remove", &kept, error));
+        }
+        if is_same_file(&kept, &self.disk()) {
+            let message = "somebody else has this disk too, and there was no room for a copy".to_owned();
+            return Err(Error::Refused { command: "resume".to_owned(), message });
+        }
+        Ok(())
+    }
+
+    /// Merges the snapshot's layers when too much of them is outdated; nothing else of it changes.
+    pub fn compact(&self) -> Result<()> {
+        let Some(own) = self.snapshot()? else { return Ok(()) };
+        let merged = self.directory.join("draft");
+        empty(&merged)?;
+        let compacted = self.merge(&own, &merged);
+        remove_all(&merged);
+        compacted
+    }
+
+    fn merge(&self, own: &Lease, merged: &Path) -> Result<()> {
+        if !hearth_vmm::snapshot::compact(own.directory(), merged)? {
+            return Ok(());
+        }
+        let disk = own.directory().join(DISK);
+        fs::hard_link(&disk, merged.join(DISK)).map_err(|error| file_error("link", &disk, error))?;
+        crate::store::sync(merged)?;
+        self.snapshots.commit(merged, &self.reference()).map(drop)
+    }
+
+    /// Removes them, after their directory has got another name: a copy or a merge that a lost
+    /// supervisor left under way finds no directory any more to put its file into.
+    pub fn remove(&self) {
+        use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+        let gone = self.directory.with_extension("gone");
+        let removed = loop {
+            for reference in [REFERENCE, IMAGE_REFERENCE].map(|name| gone.join(name)) {
+                if let Err(error) = self.snapshots.release(&reference) {
+                    tracing::error!(path = %reference.display(), %error, "a snapshot could not be released");
+                }
+            }
+            match fs::remove_dir_all(&gone) {
+                // The kernel had looked up the old name for a file that was just being made.
+                Err(error) if error.kind() == DirectoryNotEmpty => continue,
+                Err(error) if error.kind() != NotFound => break Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            match fs::rename(&self.directory, &gone) {
+                Ok(()) => {}
+                Err(error) if error.kind() == NotFound => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Err(error) = removed {
+            tracing::error!(directory = %self.directory.display(), %error, "a directory could not be removed");
+        }
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
