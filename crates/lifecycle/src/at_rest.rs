@@ -35,12 +35,16 @@ pub(crate) fn keep_disk(own: &MicrovmFiles) -> JoinHandle<bool> {
 /// not put back, as clients may have seen what it became. So that it runs is brought to the disk
 /// first.
 pub(crate) async fn forget_way_back(records: &Records, own: &MicrovmFiles) {
+    if own.has_way_back().is_ok_and(|way_back| !way_back) {
+        return;
+    }
     let synced = records.microvms.sync().await;
     if let Err(error) = &synced {
         tracing::warn!(%error, "the copy of a disk stays");
         return;
     }
-    if let Err(error) = own.forget_way_back() {
+    let own = own.clone();
+    if let Ok(Err(error)) = spawn_blocking(move || own.forget_way_back()).await {
         tracing::warn!(error = %chain(&error), "the copy of a disk stays");
     }
 }

@@ -35,7 +35,9 @@ pub(crate) struct Body {
     pub(crate) running: Option<RunningMicrovm>,
     watchers: Vec<AbortHandle>,
     compaction: Option<JoinHandle<()>>,
-    /// Removes the copy of the disk from before the resume.
+    /// There may be a copy of the disk from before the resume.
+    may_go_back: bool,
+    /// Gives that up.
     forgetting: Option<JoinHandle<()>>,
     lives: u64,
     /// Number of the microVM's own snapshot, from which a life goes on; 0 without one. Read when it
@@ -66,6 +68,7 @@ impl Body {
             running: None,
             watchers: Vec::new(),
             compaction: None,
+            may_go_back: true,
             forgetting: None,
             lives: 0,
             snapshot,
@@ -98,6 +101,7 @@ impl Body {
                     self.snapshot = own_snapshot(record, &host.snapshots.microvm(&record.id));
                 }
                 let Started { guest, stream } = resumed?;
+                self.may_go_back = true;
                 self.begin_life(record, guest, Some(stream));
             }
             Step::RunHook => self.run_hook(work).await?,
@@ -129,10 +133,8 @@ impl Body {
 
     /// The record says that it runs.
     pub(crate) fn runs(&mut self, record: &MicrovmRecord) {
-        let own = self.host.snapshots.microvm(&record.id);
-        let under_way = self.forgetting.as_ref().is_some_and(|forgetting| !forgetting.is_finished());
-        if !under_way && own.has_way_back() {
-            let host = self.host.clone();
+        if std::mem::take(&mut self.may_go_back) {
+            let (host, own) = (self.host.clone(), self.host.snapshots.microvm(&record.id));
             self.forgetting = Some(tokio::spawn(async move { forget_way_back(&host.records, &own).await }));
         }
     }

@@ -236,7 +236,7 @@ impl Found {
             Verdict::Suspended => {
                 let own = host.snapshots.microvm(&record.id);
                 // Where that fails, the next resume begins with it.
-                if own.has_way_back() && put_back(&own) {
+                if own.has_way_back().unwrap_or(true) && put_back(&own) {
                     tracing::info!(microvm = %record.id, "its disk is as it was before a resume");
                 }
                 if record.state != MicrovmState::Suspended {

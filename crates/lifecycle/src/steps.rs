@@ -95,9 +95,13 @@ impl Host {
             (Err(error), _) | (_, Err(error)) => return Err(self.not_resumed(work, &error.into())),
         };
         // What an earlier resume has left.
-        if own.has_way_back() && !put_back(&own) {
-            let why = "its disk could not be put back".to_owned();
-            return Err(Failure::Undone(Reason::NotResumed { why }));
+        match own.has_way_back() {
+            Ok(true) if !put_back(&own) => {
+                let why = "its disk could not be put back".to_owned();
+                return Err(Failure::Undone(Reason::NotResumed { why }));
+            }
+            Err(error) => return Err(self.not_resumed(work, &error.into())),
+            Ok(_) => {}
         }
         // While QEMU starts, which works on the disk only when the guest runs.
         let keeping = keep_disk(&own);
@@ -106,8 +110,8 @@ impl Host {
         let started = match restored {
             Ok(guest) => self.begin(work, guest).await,
             Err(error) => {
-                if kept {
-                    put_back(&own);
+                if kept && let Err(error) = own.keep_none() {
+                    tracing::warn!(microvm = %record.id, error = %chain(&error), "the copy of a disk stays");
                 }
                 Err(error)
             }
@@ -168,12 +172,14 @@ impl Host {
         let Work { record, cut, .. } = work;
         let own = self.snapshots.microvm(&record.id);
         let vm = guest.vm();
-        let way_back = own.has_way_back();
         // From here on the guest may write to its disk, and its snapshot no longer fits.
-        if !way_back && let Err(error) = self.go_without_way_back(work, &own).await {
-            guest.destroy().await;
-            return Err(error);
-        }
+        let way_back = match self.way_back(work, &own).await {
+            Ok(way_back) => way_back,
+            Err(error) => {
+                guest.destroy().await;
+                return Err(error);
+            }
+        };
         let started = match vm.resume().await {
             Ok(()) => tokio::select! {
                 biased;
@@ -200,12 +206,21 @@ impl Host {
         }
     }
 
-    /// Records that the guest's snapshot is spent, and takes the disk from it.
-    async fn go_without_way_back(&self, work: &Work<'_>, own: &MicrovmFiles) -> Result<(), GuestError> {
+    /// Whether there is a way back for a guest that is about to run. Without one, its snapshot is
+    /// recorded as spent, and the disk is taken from it.
+    async fn way_back(&self, work: &Work<'_>, own: &MicrovmFiles) -> Result<bool, GuestError> {
+        if own.has_way_back()? {
+            return Ok(true);
+        }
+        own.check_alone()?;
         if let Err(NotSpent) = work.spend(work.snapshot).await {
             return Err(GuestError::Refused("that there is no way back could not be recorded".into()));
         }
-        own.forget_way_back().map_err(Into::into)
+        // Where that fails, the snapshot has a disk that does not fit it, and is spent.
+        if let Err(error) = own.forget_way_back() {
+            tracing::warn!(microvm = %work.record.id, error = %chain(&error), "the disk of a snapshot stays");
+        }
+        Ok(false)
     }
 
     /// Writes the snapshot of a guest that ran for a moment and did not answer, so that its memory

@@ -7,7 +7,8 @@ use hearth_vmm::Result;
 use hearth_vmm::snapshot::file_error;
 
 use crate::image::ImageDraft;
-use crate::store::{Snapshots, entries, remove_all};
+use crate::removal::{entries, remove_all};
+use crate::store::Snapshots;
 
 /// The scratch directory of one build. Nothing in it outlives the build but a draft that was
 /// published.

@@ -7,7 +7,8 @@ use hearth_vmm::snapshot::{SnapshotDisk, file_error};
 use hearth_vmm::{Result, SnapshotTarget};
 
 use crate::id::SnapshotId;
-use crate::store::{Lease, Snapshots, remove_all, restrict};
+use crate::removal::remove_all;
+use crate::store::{Lease, Snapshots, restrict};
 
 /// A directory for the next snapshot of a microVM. Without [`Draft::commit`] nothing of it stays,
 /// and the snapshot before is what it was.

@@ -6,27 +6,29 @@
 //! that path.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use hearth_vmm::Result;
-use hearth_vmm::snapshot::{MANIFEST_FILE, file_error};
+use hearth_vmm::snapshot::{MANIFEST_FILE, MEMORY_FILE, file_error};
 
 use crate::draft::empty;
 use crate::image;
 use crate::microvm::{DISK, REFERENCE};
-use crate::store::{Snapshots, entries, remove_all, sync};
+use crate::removal::{entries, listed, remove_all};
+use crate::store::{Snapshots, sync};
 
 /// Copy of a microVM's disk from before a resume, until its guest had answered: what its snapshot
 /// fits.
 const KEPT: &str = "disk.kept";
 
 pub(crate) fn take_over(snapshots: &Snapshots) -> Result<()> {
-    for version in snapshots.image_versions() {
+    let failed = |error| file_error("read", snapshots.root(), error);
+    for version in snapshots.image_versions().map_err(failed)? {
         let disk = (version.join(image::DISK), image::DISK);
         take_over_one(snapshots, &version, &version.join("snapshot"), (&disk.0, disk.1))?;
     }
-    for microvm in entries(&snapshots.microvms_directory()) {
+    for microvm in listed(&snapshots.microvms_directory()).map_err(failed)? {
         let kept = microvm.join(KEPT);
         let disk = if kept.exists() { kept } else { microvm.join(DISK) };
         take_over_one(snapshots, &microvm, &microvm, (&disk, DISK))?;
@@ -57,13 +59,22 @@ fn take_over_one(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         linked => linked.map_err(|error| file_error("link", from, error)),
     };
-    for part in entries(old).iter().filter(|file| is_part(file)) {
-        link(part, &draft.join(part.file_name().unwrap_or_default()))?;
+    let content = fs::read(&manifest).map_err(|error| file_error("read", &manifest, error))?;
+    let text = String::from_utf8_lossy(&content);
+    for part in listed(old).map_err(|error| file_error("read", old, error))? {
+        let name = part.file_name().unwrap_or_default().to_string_lossy();
+        if is_part(&part) && (text.contains(&format!("\"{name}\"")) || name == MEMORY_FILE) {
+            link(&part, &draft.join(&*name))?;
+        }
     }
     link(disk, &draft.join(name))?;
     // Not a link: those of a manifest are counted.
-    let copied = fs::copy(&manifest, draft.join(MANIFEST_FILE));
-    copied.map_err(|error| file_error("copy", &manifest, error))?;
+    let copy = draft.join(MANIFEST_FILE);
+    let copied = fs::File::create_new(&copy).and_then(|mut file| {
+        file.write_all(&content)?;
+        file.sync_all()
+    });
+    copied.map_err(|error| file_error("write", &copy, error))?;
     sync(&draft)?;
     let id = snapshots.commit(&draft, &reference)?;
     tracing::info!(%id, path = %holder.display(), "a snapshot of an earlier version is taken over");

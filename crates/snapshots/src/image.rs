@@ -13,7 +13,8 @@ use hearth_vmm::snapshot::{MEMORY_FILE, file_error};
 use crate::draft::empty;
 use crate::id::SnapshotId;
 use crate::microvm::REFERENCE;
-use crate::store::{Lease, Snapshots, entries, remove_all};
+use crate::removal::{entries, remove_all};
+use crate::store::{Lease, Snapshots};
 
 /// File name of an image's disk: a sparse raw file, read-only once the snapshot is taken.
 pub(crate) const DISK: &str = "disk.raw";

@@ -18,7 +18,7 @@
 //! one that is neither goes with the last of them or, after a crash, with the next start. Nothing
 //! above names a file: others get leases, drafts and handles.
 //!
-//! Reading order: `id`, `store`, `draft`, `microvm`, `image`, `open`, `earlier`.
+//! Reading order: `id`, `store`, `draft`, `microvm`, `image`, `open`, `earlier`, `removal`.
 
 mod build;
 mod draft;
@@ -27,6 +27,7 @@ mod id;
 mod image;
 mod microvm;
 mod open;
+mod removal;
 mod store;
 
 pub use build::BuildFiles;

@@ -17,7 +17,8 @@ use hearth_vmm::{Error, Result};
 
 use crate::draft::{Draft, empty};
 use crate::id::SnapshotId;
-use crate::store::{Lease, Snapshots, entries, is_same_file, remove_all, restrict};
+use crate::removal::{entries, remove_all};
+use crate::store::{Lease, Snapshots, aside, is_same_file, restrict, sync};
 
 /// File name of a microVM's disk: a qcow2 overlay on the image's.
 pub(crate) const DISK: &str = "disk.qcow2";
@@ -52,7 +53,11 @@ impl MicrovmFiles {
     pub fn make(&self, image: &Lease) -> Result<()> {
         let failed = |error| file_error("create", &self.directory, error);
         fs::create_dir_all(&self.directory).and_then(|()| restrict(&self.directory)).map_err(failed)?;
-        self.snapshots.reference(image, &self.directory.join(IMAGE_REFERENCE))?;
+        match self.snapshots.reference(image, &self.directory.join(IMAGE_REFERENCE)) {
+            // The records do not let an image go that has microVMs, however many there are.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::TooManyLinks => {}
+            referenced => referenced?,
+        }
         let disk = self.disk();
         remove_file(&disk).map_err(|error| file_error("remove", &disk, error))?;
         create_overlay(&image.disk(), &disk)
@@ -97,12 +102,10 @@ impl MicrovmFiles {
         Draft::begin(&self.snapshots, &directory, self.reference(), self.snapshot()?, (drive_id, &disk))
     }
 
-    /// Gives the snapshot a disk of its own; false, and logged, if there is no room for a copy.
+    /// Gives the snapshot a disk of its own, if it has none; false, and logged, if there is no room
+    /// for a copy.
     pub fn keep_disk(&self) -> bool {
-        let copied = self.own_disk().and_then(|kept| {
-            copy_disk(&self.disk(), &kept)?;
-            crate::store::sync(kept.parent().unwrap_or(&kept))
-        });
+        let copied = self.copied_disk();
         if let Err(error) = &copied {
             let error = error as &dyn std::error::Error;
             tracing::warn!(path = %self.directory.display(), error, "a disk could not be copied before a resume");
@@ -110,55 +113,81 @@ impl MicrovmFiles {
         copied.is_ok()
     }
 
-    /// The snapshot's disk.
-    fn own_disk(&self) -> Result<PathBuf> {
+    fn copied_disk(&self) -> Result<()> {
+        let own = self.own()?;
+        let kept = own.directory().join(DISK);
+        if is_parted(&kept, &self.disk())? {
+            return Ok(());
+        }
+        copy_disk(&self.disk(), &kept)?;
+        if !own.is_of_one() {
+            // To others it is more than a way back.
+            let synced = fs::File::open(&kept).and_then(|file| file.sync_all());
+            synced.map_err(|error| file_error("sync", &kept, error))?;
+        }
+        sync(own.directory())
+    }
+
+    /// Its own snapshot, which must be there.
+    fn own(&self) -> Result<Lease> {
         let reference = self.reference();
-        let own =
-            self.snapshot()?.ok_or_else(|| file_error("open", &reference, io::ErrorKind::NotFound.into()))?;
-        Ok(own.directory().join(DISK))
+        self.snapshot()?.ok_or_else(|| file_error("open", &reference, io::ErrorKind::NotFound.into()))
     }
 
     /// Whether the disk can be made again what it was when the snapshot was taken, if it is not
     /// that any more.
-    pub fn has_way_back(&self) -> bool {
-        self.own_disk().is_ok_and(|kept| kept.exists() && !is_same_file(&kept, &self.disk()))
+    pub fn has_way_back(&self) -> Result<bool> {
+        match self.snapshot()? {
+            Some(own) => is_parted(&own.directory().join(DISK), &self.disk()),
+            None => Ok(false),
+        }
     }
 
     /// Makes the disk again what it was when the snapshot was taken: they fit each other when this
     /// has succeeded. When it has not, it can be done again.
     pub fn put_back(&self) -> Result<()> {
-        let (kept, disk) = (self.own_disk()?, self.disk());
-        if !self.snapshot()?.is_some_and(|own| own.is_of_one()) {
-            // Two guests must never write to one file.
-            return copy_disk(&kept, &disk);
+        let (own, disk) = (self.own()?, self.disk());
+        let kept = own.directory().join(DISK);
+        // Two guests must never write to one file.
+        if own.is_of_one() { link_over(&kept, &disk) } else { copy_disk(&kept, &disk) }
+    }
+
+    /// Takes the snapshot's copy back: no guest has gone on, and the disk still is what it was. It
+    /// has been synced, unlike a copy.
+    pub fn keep_none(&self) -> Result<()> {
+        let own = self.own()?;
+        if own.is_of_one() { link_over(&self.disk(), &own.directory().join(DISK)) } else { Ok(()) }
+    }
+
+    /// Refuses to go on without a way back when the guest's disk must not be written to: somebody
+    /// else has the snapshot too, and it has no other disk.
+    pub fn check_alone(&self) -> Result<()> {
+        let Some(own) = self.snapshot()? else { return Ok(()) };
+        if own.is_of_one() || !is_same_file(&own.directory().join(DISK), &self.disk()) {
+            return Ok(());
         }
-        let new = disk.with_extension("new");
-        let linked = remove_file(&new).and_then(|()| fs::hard_link(&kept, &new));
-        linked.and_then(|()| fs::rename(&new, &disk)).map_err(|error| file_error("put back", &disk, error))
+        let message = "somebody else has this disk too, and there was no room for a copy".to_owned();
+        Err(Error::Refused { command: "resume".to_owned(), message })
     }
 
     /// Gives the snapshot's disk up, with which no guest goes on any more: what the guest's disk
     /// was is not put back. One that somebody else holds too stays whole.
-    ///
-    /// # Errors
-    /// `Refused` if that one has no disk of its own yet, so that the guest's must not be written
-    /// to.
     pub fn forget_way_back(&self) -> Result<()> {
         let Some(own) = self.snapshot()? else { return Ok(()) };
         let kept = own.directory().join(DISK);
-        if own.is_of_one() {
-            return remove_file(&kept).map_err(|error| file_error("remove", &kept, error));
+        if !own.is_of_one() {
+            return Ok(());
         }
-        if is_same_file(&kept, &self.disk()) {
-            let message = "somebody else has this disk too, and there was no room for a copy".to_owned();
-            return Err(Error::Refused { command: "resume".to_owned(), message });
-        }
-        Ok(())
+        remove_file(&kept).map_err(|error| file_error("remove", &kept, error))
     }
 
     /// Merges the snapshot's layers when too much of them is outdated; nothing else of it changes.
     pub fn compact(&self) -> Result<()> {
         let Some(own) = self.snapshot()? else { return Ok(()) };
+        if !own.is_of_one() {
+            // Its disk may be the one that another guest is going to write to.
+            return Ok(());
+        }
         let merged = self.directory.join("draft");
         empty(&merged)?;
         let compacted = self.merge(&own, &merged);
@@ -172,7 +201,7 @@ impl MicrovmFiles {
         }
         let disk = own.directory().join(DISK);
         fs::hard_link(&disk, merged.join(DISK)).map_err(|error| file_error("link", &disk, error))?;
-        crate::store::sync(merged)?;
+        sync(merged)?;
         self.snapshots.commit(merged, &self.reference()).map(drop)
     }
 
@@ -182,7 +211,8 @@ impl MicrovmFiles {
         use io::ErrorKind::{DirectoryNotEmpty, NotFound};
         let gone = self.directory.with_extension("gone");
         let removed = loop {
-            for reference in [REFERENCE, IMAGE_REFERENCE].map(|name| gone.join(name)) {
+            let references = [REFERENCE, IMAGE_REFERENCE].map(|name| gone.join(name));
+            for reference in references.iter().flat_map(|it| [it.clone(), aside(it)]) {
                 if let Err(error) = self.snapshots.release(&reference) {
                     tracing::error!(path = %reference.display(), %error, "a snapshot could not be released");
                 }
@@ -203,6 +233,21 @@ impl MicrovmFiles {
             tracing::error!(directory = %self.directory.display(), %error, "a directory could not be removed");
         }
     }
+}
+
+/// Whether there is a file that is another than `disk`.
+fn is_parted(kept: &Path, disk: &Path) -> Result<bool> {
+    let kept_is_there = kept.try_exists().map_err(|error| file_error("stat", kept, error))?;
+    Ok(kept_is_there && !is_same_file(kept, disk))
+}
+
+/// Gives a file the name of another one, instead of that one.
+fn link_over(file: &Path, name: &Path) -> Result<()> {
+    let new = name.with_extension("new");
+    let linked = remove_file(&new).and_then(|()| fs::hard_link(file, &new));
+    linked.and_then(|()| fs::rename(&new, name)).map_err(|error| file_error("link", file, error))?;
+    // To the same file, a rename is none.
+    remove_file(&new).map_err(|error| file_error("remove", &new, error))
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

@@ -11,9 +11,11 @@ use hearth_vmm::Result;
 use hearth_vmm::snapshot::{MANIFEST_FILE, MEMORY_FILE, damaged, file_error};
 
 use crate::id::SnapshotId;
+use crate::removal::{Remover, entries, listed};
 
-/// End of the name of a snapshot that is being removed.
-const GONE: &str = ".gone";
+/// Parts of the table of leases, each with a lock of its own, as the disk may be waited for under
+/// it.
+const STRIPES: usize = 16;
 
 /// The snapshots below a data directory. Copies are of the same.
 #[derive(Debug, Clone)]
@@ -22,8 +24,9 @@ pub struct Snapshots(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     root: PathBuf,
-    /// How often each is leased. Locked while references come and snapshots go.
-    leases: Mutex<HashMap<SnapshotId, usize>>,
+    /// How often each is leased. Locked while references of it come and it goes.
+    leases: [Mutex<HashMap<SnapshotId, usize>>; STRIPES],
+    remover: Remover,
 }
 
 /// What a reference names.
@@ -43,7 +46,8 @@ pub struct Lease {
 
 impl Snapshots {
     pub(crate) fn below(root: &Path) -> Self {
-        Self(Arc::new(Shared { root: root.to_owned(), leases: Mutex::default() }))
+        let (leases, remover) = (std::array::from_fn(|_| Mutex::default()), Remover::start());
+        Self(Arc::new(Shared { root: root.to_owned(), leases, remover }))
     }
 
     /// The data directory.
@@ -63,16 +67,18 @@ impl Snapshots {
     pub(crate) fn referenced(&self, reference: &Path) -> Result<Option<Lease>> {
         let named = self.named(reference).map_err(|error| file_error("read", reference, error))?;
         let Some(Named { id, is_damaged }) = named else { return Ok(None) };
-        let mut leases = self.leases();
-        let directory = self.directory_of(&id);
-        let manifest = directory.join(MANIFEST_FILE);
+        let mut leases = self.leases(&id);
+        let manifest = self.directory_of(&id).join(MANIFEST_FILE);
         fs::metadata(&manifest).map_err(|error| file_error("open", &manifest, error))?;
         if is_damaged {
             return Err(damaged(&manifest, "its digest is not the name of the snapshot"));
         }
+        Ok(Some(self.lease(id, &mut leases)))
+    }
+
+    fn lease(&self, id: SnapshotId, leases: &mut HashMap<SnapshotId, usize>) -> Lease {
         *leases.entry(id.clone()).or_default() += 1;
-        drop(leases);
-        Ok(Some(Lease { snapshots: self.clone(), id, directory }))
+        Lease { snapshots: self.clone(), directory: self.directory_of(&id), id }
     }
 
     /// What a file is a reference of, if it is there. Where its content, which is the manifest's,
@@ -97,20 +103,25 @@ impl Snapshots {
         let read = SnapshotId::read(&manifest).map_err(|error| file_error("read", &manifest, error))?;
         let id = read.ok_or_else(|| file_error("open", &manifest, io::ErrorKind::NotFound.into()))?;
         let (directory, new) = (self.directory_of(&id), aside(reference));
-        {
-            let _leases = self.leases();
-            // Referenced before it is there: one that is not could be removed.
+        // Until it has its reference; without that, it goes.
+        let lease = {
+            let mut leases = self.leases(&id);
             if directory.exists() {
                 link_again(&directory.join(MANIFEST_FILE), &new)?;
             } else {
+                // A crash in between leaves a draft, and not a snapshot that nobody has.
                 link_again(&manifest, &new)?;
                 fs::rename(draft, &directory).map_err(|error| file_error("rename", draft, error))?;
             }
+            self.lease(id, &mut leases)
+        };
+        let put = sync(&self.directory()).and_then(|()| self.put(&new, reference));
+        if put.is_err() {
+            let _ = fs::remove_file(&new);
         }
-        sync(&self.directory())?;
-        self.put(&new, reference)?;
+        put?;
         sync(reference.parent().unwrap_or(reference))?;
-        Ok(id)
+        Ok(lease.id.clone())
     }
 
     /// Makes `reference` one of a snapshot, instead of what it was; until a power failure.
@@ -141,31 +152,30 @@ impl Snapshots {
     }
 
     fn remove_unless_used(&self, id: &SnapshotId) {
+        let leases = self.leases(id);
         let directory = self.directory_of(id);
-        let gone = self.directory().join(format!("{id}{GONE}"));
-        {
-            let leases = self.leases();
-            if leases.contains_key(id) || references(&directory) > 0 {
-                return;
-            }
-            match fs::rename(&directory, &gone) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Err(error) => {
-                    tracing::error!(path = %directory.display(), %error, "a snapshot could not be removed");
-                    return;
-                }
-                Ok(()) => {}
-            }
+        let used = references(&directory).unwrap_or_else(|error| {
+            tracing::error!(path = %directory.display(), %error, "a snapshot stays, as its references cannot be counted");
+            true
+        });
+        if !used && !leases.contains_key(id) {
+            self.0.remover.remove(&directory, &self.gone_directory());
         }
-        remove_all(&gone);
+    }
+
+    /// Where snapshots are removed.
+    pub(crate) fn gone_directory(&self) -> PathBuf {
+        self.0.root.join("gone")
     }
 
     /// Directories of all versions of all images.
-    pub(crate) fn image_versions(&self) -> Vec<PathBuf> {
-        let below = |directories: Vec<PathBuf>| directories.iter().flat_map(|it| entries(it)).collect();
-        let accounts: Vec<PathBuf> = entries(&self.images_directory());
-        let images: Vec<PathBuf> = below(accounts);
-        below(images)
+    pub(crate) fn image_versions(&self) -> io::Result<Vec<PathBuf>> {
+        let mut level = vec![self.images_directory()];
+        for _ in 0..3 {
+            let below: Vec<Vec<PathBuf>> = level.iter().map(|it| listed(it)).collect::<io::Result<_>>()?;
+            level = below.concat();
+        }
+        Ok(level)
     }
 
     pub(crate) fn images_directory(&self) -> PathBuf {
@@ -176,8 +186,9 @@ impl Snapshots {
         self.0.root.join("microvms")
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<SnapshotId, usize>> {
-        self.0.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leases(&self, id: &SnapshotId) -> MutexGuard<'_, HashMap<SnapshotId, usize>> {
+        let first = id.as_str().bytes().next().unwrap_or_default();
+        self.0.leases[usize::from(first) % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,8 +205,8 @@ impl Lease {
 
     /// Whether it has but one reference.
     pub(crate) fn is_of_one(&self) -> bool {
-        let _leases = self.snapshots.leases();
-        references(&self.directory) == 1
+        let _leases = self.snapshots.leases(&self.id);
+        links(&self.directory).is_ok_and(|links| links == 2)
     }
 
     /// The memory of an image's snapshot.
@@ -207,7 +218,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         {
-            let mut leases = self.snapshots.leases();
+            let mut leases = self.snapshots.leases(&self.id);
             match leases.get_mut(&self.id) {
                 Some(count) if *count > 1 => {
                     *count -= 1;
@@ -220,9 +231,18 @@ impl Drop for Lease {
     }
 }
 
-/// How many references a snapshot has.
-fn references(directory: &Path) -> u64 {
-    fs::metadata(directory.join(MANIFEST_FILE)).map_or(0, |manifest| manifest.nlink() - 1)
+/// Whether a snapshot has references. One without a manifest cannot have any.
+fn references(directory: &Path) -> io::Result<bool> {
+    Ok(links(directory)? > 1)
+}
+
+/// How many names its manifest has, of which one is its own.
+fn links(directory: &Path) -> io::Result<u64> {
+    match fs::metadata(directory.join(MANIFEST_FILE)) {
+        Ok(manifest) => Ok(manifest.nlink()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where a reference is made before it takes its place.
@@ -257,25 +277,6 @@ pub(crate) fn sync(directory: &Path) -> Result<()> {
 pub(crate) fn restrict(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
-}
-
-/// Removes a directory or a file; that there is none is no error. Others are logged: what is left
-/// goes with the next start.
-pub(crate) fn remove_all(path: &Path) {
-    let removed = match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
-        removed => removed,
-    };
-    if let Err(error) = removed
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::error!(path = %path.display(), %error, "files could not be removed");
-    }
-}
-
-/// What a directory holds; nothing if it cannot be read.
-pub(crate) fn entries(directory: &Path) -> Vec<PathBuf> {
-    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 #[cfg(test)]

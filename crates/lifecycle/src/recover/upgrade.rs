@@ -51,7 +51,8 @@ impl OldFiles {
                 _ => record.phase,
             };
         }
-        let way_back = matches!(to.phase, Phase::Resuming | Phase::Suspended) && own.has_way_back();
+        let way_back =
+            matches!(to.phase, Phase::Resuming | Phase::Suspended) && own.has_way_back().unwrap_or(true);
         if self.has_diverged(own) && !way_back {
             to.spent = to.spent.max(snapshot);
         }

@@ -25,7 +25,7 @@ async fn suspended(world: &World) -> (MicrovmId, Vec<(String, String)>) {
 
 /// A guest that runs needs no copy of its disk.
 async fn copy_goes(world: &World, id: &MicrovmId) {
-    until("the copy of its disk goes", async || !world.snapshots.microvm(id).has_way_back()).await;
+    until("the copy of its disk goes", async || !world.snapshots.microvm(id).has_way_back().unwrap()).await;
 }
 
 /// Begins a wake whose guest writes to its disk and says nothing.

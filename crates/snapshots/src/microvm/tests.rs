@@ -36,27 +36,27 @@ fn suspend(own: &MicrovmFiles, content: &str) -> SnapshotId {
 }
 
 fn disk_of_snapshot(own: &MicrovmFiles) -> String {
-    fs::read_to_string(own.own_disk().unwrap()).unwrap()
+    fs::read_to_string(own.own().unwrap().directory().join(DISK)).unwrap()
 }
 
 #[test]
 fn a_guest_that_goes_on_leaves_its_snapshot_a_way_back() {
     let data = Data::new();
     let own = made(&data);
-    assert!(!own.has_way_back() && own.snapshot().unwrap().is_none());
+    assert!(!own.has_way_back().unwrap() && own.snapshot().unwrap().is_none());
     let first = suspend(&own, "at rest");
-    assert!(!own.has_way_back(), "the disk is the snapshot's");
+    assert!(!own.has_way_back().unwrap(), "the disk is the snapshot's");
 
-    assert!(own.keep_disk() && own.has_way_back());
+    assert!(own.keep_disk() && own.has_way_back().unwrap());
     fs::write(own.disk(), "gone on").unwrap();
     assert_eq!(disk_of_snapshot(&own), "at rest");
     own.put_back().unwrap();
     assert_eq!(fs::read_to_string(own.disk()).unwrap(), "at rest");
-    assert!(!own.has_way_back());
+    assert!(!own.has_way_back().unwrap());
 
     assert!(own.keep_disk());
     own.forget_way_back().unwrap();
-    assert!(!own.has_way_back());
+    assert!(!own.has_way_back().unwrap());
     own.put_back().unwrap_err();
     let second = suspend(&own, "at rest again");
     assert!(first != second && data.kept().len() == 2, "the image's and the second");
@@ -74,18 +74,44 @@ fn without_a_copy_the_snapshot_loses_its_disk_unless_somebody_else_needs_it() {
     let other = data.reference("other");
     data.1.reference(&snapshot, &other).unwrap();
     drop(snapshot);
-    own.forget_way_back().unwrap_err();
+    own.check_alone().unwrap_err();
     assert!(own.keep_disk());
+    own.check_alone().unwrap();
     own.forget_way_back().unwrap();
     assert_eq!(disk_of_snapshot(&own), "at rest", "the other has it");
     fs::write(own.disk(), "gone on").unwrap();
     own.put_back().unwrap();
     assert_eq!(fs::read_to_string(own.disk()).unwrap(), "at rest");
-    assert!(own.has_way_back(), "they are two files");
+    assert!(own.has_way_back().unwrap(), "they are two files");
 
     data.1.release(&other).unwrap();
     own.forget_way_back().unwrap();
-    assert!(!own.own_disk().unwrap().exists() && own.disk().exists());
+    assert!(!own.own().unwrap().directory().join(DISK).exists() && own.disk().exists());
+}
+
+#[test]
+fn a_wake_that_did_not_begin_leaves_the_very_disk_that_was_there() {
+    use std::os::unix::fs::MetadataExt as _;
+    let data = Data::new();
+    let own = made(&data);
+    suspend(&own, "at rest");
+    let inode = fs::metadata(own.disk()).unwrap().ino();
+    assert!(own.keep_disk() && own.has_way_back().unwrap());
+    own.keep_none().unwrap();
+    assert!(!own.has_way_back().unwrap());
+    assert_eq!(fs::metadata(own.disk()).unwrap().ino(), inode);
+    assert_eq!(entries(own.own().unwrap().directory()).len(), 2, "manifest and disk");
+}
+
+#[test]
+fn what_is_removed_in_the_midst_of_a_commit_leaves_no_snapshot() {
+    let data = Data::new();
+    let own = made(&data);
+    suspend(&own, "at rest");
+    let reference = own.reference();
+    fs::rename(&reference, aside(&reference)).unwrap();
+    own.remove();
+    assert_eq!(data.kept().len(), 1, "the image's");
 }
 
 #[test]

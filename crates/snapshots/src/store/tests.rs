@@ -143,6 +143,30 @@ fn a_manifest_that_was_damaged_is_told_by_its_name_and_goes_with_its_references(
 }
 
 #[test]
+fn a_commit_that_fails_at_its_end_leaves_nothing() {
+    let data = Data::new();
+    let reference = data.reference("one");
+    fs::create_dir_all(reference.join("in the way")).unwrap();
+    let draft = reference.with_file_name("draft");
+    write(&draft, "first", None);
+    data.1.commit(&draft, &reference).unwrap_err();
+    assert!(data.kept().is_empty() && !aside(&reference).exists() && !draft.exists());
+}
+
+#[test]
+fn nothing_is_removed_at_a_start_that_cannot_read_every_reference() {
+    let data = Data::new();
+    let (id, reference) = (commit(&data, "one", "first"), data.reference("two"));
+    fs::remove_file(data.reference("one")).unwrap();
+    fs::create_dir(&reference).unwrap();
+    data.reopened();
+    assert_eq!(data.kept(), [id.as_str()]);
+    fs::remove_dir(&reference).unwrap();
+    data.reopened();
+    assert!(data.kept().is_empty());
+}
+
+#[test]
 fn a_directory_that_was_copied_without_its_links_counts_again() {
     let (data, copy) = (Data::new(), tempfile::tempdir().unwrap());
     let id = commit(&data, "one", "same");
