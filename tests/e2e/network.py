@@ -1,11 +1,14 @@
 """Hosts for guests to reach or not to reach: a network namespace of the test's own,
 behind a veth."""
 import contextlib
+import fcntl
 import os
+import pathlib
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
 from harness import wait_until
@@ -40,7 +43,15 @@ def ip(*arguments: str) -> str:
 @contextlib.contextmanager
 def outside_world():
     """The namespace with a listener that greets with "outside" on every address, and one
-    that stays connected."""
+    that stays connected. A host has these addresses once: sessions take turns."""
+    with open(pathlib.Path(tempfile.gettempdir()) / "hearth-e2e-outside.lock", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with _outside_world() as name:
+            yield name
+
+
+@contextlib.contextmanager
+def _outside_world():
     name = f"hearth-e2e-{os.getpid()}"
     veth = f"e2e{os.getpid() % 100_000}"
     process = None
