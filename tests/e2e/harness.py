@@ -172,6 +172,17 @@ def snapshot_of(holder: pathlib.Path) -> pathlib.Path | None:
     return found
 
 
+def unreferenced(data_dir: pathlib.Path) -> list[str]:
+    """Snapshots that nothing refers to: their manifests have no other link."""
+    found = []
+    for snapshot in (data_dir / "snapshots").iterdir():
+        # One that is merged makes room for another meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if (snapshot / "manifest.json").stat().st_nlink < 2:
+                found.append(snapshot.name)
+    return found
+
+
 def copy_data_dir(source: pathlib.Path, to: pathlib.Path, link: bool = True, images: set[str] | None = None) -> pathlib.Path:
     """A data directory with the same images, or those of these names, and no microVMs. The source's
     server may be running: the database is copied through SQLite, and images never change."""
