@@ -15,7 +15,6 @@ use crate::base_images::BaseImages;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
 use crate::cancellation::Builds;
-use crate::deletion::remove_cache;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::image_snapshot::ImageSnapshot;
 use crate::preparation::Prepared;
@@ -136,7 +135,7 @@ impl ImageBuilder {
         let is_full = outcome.as_ref().is_err_and(|failure| failure.code == FailureCode::DiskStorageFull);
         if is_full && files.image().disk().exists() {
             // What was written to it is damaged, and its space is needed.
-            remove_cache(&self.config.snapshots.build_cache(&build.arn, &building.image.id));
+            self.config.snapshots.remove_build_cache(&build.arn, &building.image.id);
         }
         files.remove();
         let origin = self.origin_of_end(listed.cancelled_by(), &outcome);
@@ -248,9 +247,9 @@ impl ImageBuilder {
     ) -> Result<(), BuildFailure> {
         let (snapshots, arn, version) = (self.config.snapshots.clone(), row.arn.clone(), row.version);
         let publish = move || snapshots.publish(&draft, &arn, version, &report);
-        let published = tokio::task::spawn_blocking(publish).await;
-        let published = published.map_err(|error| BuildFailure::platform("publish the snapshot", &error))?;
-        published.map(drop).map_err(|error| BuildFailure::platform("publish the snapshot", &error))
+        let failed = |error: &dyn std::error::Error| BuildFailure::platform("publish the snapshot", error);
+        let published = tokio::task::spawn_blocking(publish).await.map_err(|error| failed(&error))?;
+        published.map(drop).map_err(|error| failed(&error))
     }
 
     pub(crate) fn log(&self, row: &ImageVersionRecord, build: &BuildRecord, phase: Phase) -> BuildLog {

@@ -1,7 +1,7 @@
 //! DeleteMicrovmImage, DeleteMicrovmImageVersion and UpdateMicrovmImageVersion.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hearth_api::{
@@ -177,13 +177,4 @@ pub fn refusal(unchanged: Unchanged) -> Error {
 fn failed(arn: &ImageArn, error: &hearth_records::Error) -> Error {
     tracing::error!(%arn, error = error as &dyn std::error::Error, "an image could not be changed");
     Error::internal()
-}
-
-/// Removes a layer cache, if there is one.
-pub(crate) fn remove_cache(cache: &Path) {
-    if let Err(error) = std::fs::remove_file(cache)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::error!(cache = %cache.display(), %error, "a layer cache could not be removed");
-    }
 }

@@ -42,7 +42,7 @@ pub struct RegistryConfig {
     pub records: Records,
     /// Starts guests.
     pub guests: GuestFactory,
-    /// File layout.
+    /// Where microVMs have their files.
     pub snapshots: Snapshots,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub vmm_overhead_mib: u32,

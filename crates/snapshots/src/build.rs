@@ -47,6 +47,11 @@ impl Snapshots {
         self.root().join("build-cache")
     }
 
+    /// Removes an image's layer cache, if there is one.
+    pub fn remove_build_cache(&self, arn: &ImageArn, image: &str) {
+        remove_all(&self.build_cache(arn, image));
+    }
+
     /// Removes all layer caches but these.
     pub fn keep_build_caches(&self, is_known: impl Fn(&Path) -> bool) {
         let accounts = entries(&self.build_caches());

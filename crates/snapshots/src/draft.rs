@@ -10,6 +10,9 @@ use crate::id::SnapshotId;
 use crate::removal::remove_all;
 use crate::store::{Lease, Snapshots, restrict};
 
+/// Name of a draft's directory, in that of what it is for.
+pub(crate) const DRAFT: &str = "draft";
+
 /// A directory for the next snapshot of a microVM. Without [`Draft::commit`] nothing of it stays,
 /// and the snapshot before is what it was.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub struct Draft {
     target: SnapshotTarget,
     reference: PathBuf,
     /// Its layers are read meanwhile.
-    previous: Option<Lease>,
+    _previous: Option<Lease>,
 }
 
 impl Draft {
@@ -34,7 +37,7 @@ impl Draft {
         let disks = vec![SnapshotDisk { drive_id: drive_id.to_owned(), path: path.to_owned() }];
         let before = previous.as_ref().map(|lease| lease.directory().to_owned());
         let target = SnapshotTarget::Layer { directory: directory.to_owned(), previous: before, disks };
-        let draft = Self { snapshots: snapshots.clone(), target, reference, previous };
+        let draft = Self { snapshots: snapshots.clone(), target, reference, _previous: previous };
         let disk = directory.join(path.file_name().unwrap_or_default());
         fs::hard_link(path, &disk).map_err(|error| file_error("link", path, error))?;
         Ok(draft)
@@ -51,10 +54,8 @@ impl Draft {
 
     /// Makes what the driver has written the microVM's snapshot, instead of the one before. Waits
     /// for the disk.
-    pub fn commit(mut self) -> Result<SnapshotId> {
-        let committed = self.snapshots.commit(self.directory(), &self.reference);
-        drop(self.previous.take());
-        committed
+    pub fn commit(self) -> Result<SnapshotId> {
+        self.snapshots.commit(self.directory(), &self.reference)
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use hearth_vmm::Result;
 use hearth_vmm::snapshot::{MANIFEST_FILE, MEMORY_FILE, file_error};
 
-use crate::draft::empty;
+use crate::draft::{DRAFT, empty};
 use crate::image;
 use crate::microvm::{DISK, REFERENCE};
 use crate::removal::{entries, listed, remove_all};
@@ -25,8 +25,8 @@ const KEPT: &str = "disk.kept";
 pub(crate) fn take_over(snapshots: &Snapshots) -> Result<()> {
     let failed = |error| file_error("read", snapshots.root(), error);
     for version in snapshots.image_versions().map_err(failed)? {
-        let disk = (version.join(image::DISK), image::DISK);
-        take_over_one(snapshots, &version, &version.join("snapshot"), (&disk.0, disk.1))?;
+        let (old, disk) = (version.join("snapshot"), version.join(image::DISK));
+        take_over_one(snapshots, &version, &old, (&disk, image::DISK))?;
     }
     for microvm in listed(&snapshots.microvms_directory()).map_err(failed)? {
         let kept = microvm.join(KEPT);
@@ -52,7 +52,7 @@ fn take_over_one(
     if reference.exists() || !manifest.exists() {
         return Ok(());
     }
-    let draft = holder.join("draft");
+    let draft = holder.join(DRAFT);
     empty(&draft)?;
     let link = |from: &Path, to: &Path| match fs::hard_link(from, to) {
         // That it is missing is found and said when it is needed.

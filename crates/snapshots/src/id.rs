@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::removal::if_there;
+
 /// Name of a snapshot: the BLAKE3 of its manifest, in hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId(String);
@@ -16,11 +18,7 @@ impl SnapshotId {
 
     /// The snapshot that a reference, or a manifest, is one of; `None` if the file is not there.
     pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
-        match std::fs::read(path) {
-            Ok(manifest) => Ok(Some(Self::of(&manifest))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(if_there(std::fs::read(path))?.map(|manifest| Self::of(&manifest)))
     }
 
     /// The id that a snapshot's directory has as its name.

@@ -13,7 +13,7 @@ use hearth_vmm::snapshot::{MEMORY_FILE, file_error};
 use crate::draft::empty;
 use crate::id::SnapshotId;
 use crate::microvm::REFERENCE;
-use crate::removal::{entries, remove_all};
+use crate::removal::{entries, if_there, remove_all};
 use crate::store::{Lease, Snapshots};
 
 /// File name of an image's disk: a sparse raw file, read-only once the snapshot is taken.
@@ -92,18 +92,12 @@ impl Snapshots {
     /// # Errors
     /// `Damaged` if it is not there.
     pub fn image(&self, arn: &ImageArn, version: ImageVersion) -> Result<Lease> {
-        let reference = self.version_directory(arn, version).join(REFERENCE);
-        let missing = || file_error("open", &reference, io::ErrorKind::NotFound.into());
-        self.referenced(&reference)?.ok_or_else(missing)
+        self.required(&self.version_directory(arn, version).join(REFERENCE))
     }
 
     /// The report of a version; `None` if there is none.
     pub fn report(&self, arn: &ImageArn, version: ImageVersion) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.version_directory(arn, version).join(REPORT)) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        if_there(fs::read_to_string(self.version_directory(arn, version).join(REPORT)))
     }
 
     /// Removes what a version has. Its snapshot stays for as long as microVMs have it.
@@ -121,10 +115,7 @@ impl Snapshots {
     }
 
     fn remove_holder(&self, directory: &Path) {
-        let reference = directory.join(REFERENCE);
-        if let Err(error) = self.release(&reference) {
-            tracing::error!(path = %reference.display(), %error, "a snapshot could not be released");
-        }
+        self.release_or_log(&directory.join(REFERENCE));
         remove_all(directory);
     }
 

@@ -15,15 +15,15 @@ use hearth_api::MicrovmId;
 use hearth_vmm::snapshot::{copy_disk, create_overlay, file_error, generation};
 use hearth_vmm::{Error, Result};
 
-use crate::draft::{Draft, empty};
+use crate::draft::{DRAFT, Draft, empty};
 use crate::id::SnapshotId;
-use crate::removal::{entries, remove_all};
+use crate::removal::{entries, if_there, remove_all};
 use crate::store::{Lease, Snapshots, aside, is_same_file, restrict, sync};
 
 /// File name of a microVM's disk: a qcow2 overlay on the image's.
 pub(crate) const DISK: &str = "disk.qcow2";
 pub(crate) const REFERENCE: &str = "snapshot.json";
-const IMAGE_REFERENCE: &str = "image.json";
+pub(crate) const IMAGE_REFERENCE: &str = "image.json";
 
 /// The files of one microVM. Its owner calls one method at a time. Each may wait for the disk.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ impl MicrovmFiles {
     /// Begins the next snapshot, with the disk, which is this drive of the VM and is not written to
     /// meanwhile.
     pub fn draft(&self, drive_id: &str) -> Result<Draft> {
-        let (directory, disk) = (self.directory.join("draft"), self.disk());
+        let (directory, disk) = (self.directory.join(DRAFT), self.disk());
         Draft::begin(&self.snapshots, &directory, self.reference(), self.snapshot()?, (drive_id, &disk))
     }
 
@@ -130,8 +130,7 @@ impl MicrovmFiles {
 
     /// Its own snapshot, which must be there.
     fn own(&self) -> Result<Lease> {
-        let reference = self.reference();
-        self.snapshot()?.ok_or_else(|| file_error("open", &reference, io::ErrorKind::NotFound.into()))
+        self.snapshots.required(&self.reference())
     }
 
     /// Whether the disk can be made again what it was when the snapshot was taken, if it is not
@@ -188,7 +187,7 @@ impl MicrovmFiles {
             // Its disk may be the one that another guest is going to write to.
             return Ok(());
         }
-        let merged = self.directory.join("draft");
+        let merged = self.directory.join(DRAFT);
         empty(&merged)?;
         let compacted = self.merge(&own, &merged);
         remove_all(&merged);
@@ -213,9 +212,7 @@ impl MicrovmFiles {
         let removed = loop {
             let references = [REFERENCE, IMAGE_REFERENCE].map(|name| gone.join(name));
             for reference in references.iter().flat_map(|it| [it.clone(), aside(it)]) {
-                if let Err(error) = self.snapshots.release(&reference) {
-                    tracing::error!(path = %reference.display(), %error, "a snapshot could not be released");
-                }
+                self.snapshots.release_or_log(&reference);
             }
             match fs::remove_dir_all(&gone) {
                 // The kernel had looked up the old name for a file that was just being made.
@@ -251,10 +248,7 @@ fn link_over(file: &Path, name: &Path) -> Result<()> {
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+    if_there(fs::remove_file(path)).map(drop)
 }
 
 #[cfg(test)]

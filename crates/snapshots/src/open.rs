@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use hearth_vmm::Result;
 use hearth_vmm::snapshot::{MANIFEST_FILE, file_error};
 
+use crate::draft::DRAFT;
 use crate::earlier;
+use crate::microvm::{IMAGE_REFERENCE, REFERENCE};
 use crate::removal::{listed, remove_all};
 use crate::store::{Snapshots, aside, is_same_file, link_again, restrict};
 
@@ -68,8 +70,8 @@ impl Snapshots {
             for file in listed(&holder)? {
                 let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 match &*name {
-                    "snapshot.json" | "image.json" => found.push(file),
-                    "draft" | "snapshot.new" | "image.new" | "disk.new" => remove_all(&file),
+                    REFERENCE | IMAGE_REFERENCE => found.push(file),
+                    DRAFT | "snapshot.new" | "image.new" | "disk.new" => remove_all(&file),
                     _ => {}
                 }
             }

@@ -56,6 +56,14 @@ pub(crate) fn remove_all(path: &Path) {
     }
 }
 
+/// What was done to a file, unless it is not there.
+pub(crate) fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
+    }
+}
+
 /// What a directory holds; nothing if it is not there.
 pub(crate) fn listed(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {

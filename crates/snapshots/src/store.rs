@@ -11,7 +11,7 @@ use hearth_vmm::Result;
 use hearth_vmm::snapshot::{MANIFEST_FILE, MEMORY_FILE, damaged, file_error};
 
 use crate::id::SnapshotId;
-use crate::removal::{Remover, entries, listed};
+use crate::removal::{Remover, entries, if_there, listed};
 
 /// Parts of the table of leases, each with a lock of its own, as the disk may be waited for under
 /// it.
@@ -74,6 +74,12 @@ impl Snapshots {
             return Err(damaged(&manifest, "its digest is not the name of the snapshot"));
         }
         Ok(Some(self.lease(id, &mut leases)))
+    }
+
+    /// The snapshot that this file references, which must be there; `Damaged` if it is not.
+    pub(crate) fn required(&self, reference: &Path) -> Result<Lease> {
+        let missing = || file_error("open", reference, io::ErrorKind::NotFound.into());
+        self.referenced(reference)?.ok_or_else(missing)
     }
 
     fn lease(&self, id: SnapshotId, leases: &mut HashMap<SnapshotId, usize>) -> Lease {
@@ -149,6 +155,14 @@ impl Snapshots {
         fs::remove_file(reference)?;
         self.remove_unless_used(&named.id);
         Ok(())
+    }
+
+    /// [`Self::release`] of a reference whose directory goes. What cannot be released goes with the
+    /// next start.
+    pub(crate) fn release_or_log(&self, reference: &Path) {
+        if let Err(error) = self.release(reference) {
+            tracing::error!(path = %reference.display(), %error, "a snapshot could not be released");
+        }
     }
 
     fn remove_unless_used(&self, id: &SnapshotId) {
@@ -238,11 +252,8 @@ fn references(directory: &Path) -> io::Result<bool> {
 
 /// How many names its manifest has, of which one is its own.
 fn links(directory: &Path) -> io::Result<u64> {
-    match fs::metadata(directory.join(MANIFEST_FILE)) {
-        Ok(manifest) => Ok(manifest.nlink()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
-    }
+    let manifest = if_there(fs::metadata(directory.join(MANIFEST_FILE)))?;
+    Ok(manifest.map_or(0, |manifest| manifest.nlink()))
 }
 
 /// Where a reference is made before it takes its place.
