@@ -44,7 +44,7 @@ unit-tests:
 	cargo test --locked --workspace --tests --no-run --message-format=json-render-diagnostics >$(TARGET_DIR)/unit-tests.json
 
 e2e: venv clients
-	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
+	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
 
 # A data directory that this commit made is taken over. Its server and guests are built once, for
 # half an hour and more, unless HEARTH_OLD_BIN and HEARTH_OLD_CACHE name what is built (the server,

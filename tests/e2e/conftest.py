@@ -34,10 +34,11 @@ collect_ignore = [] if "HEARTH_OLD_BIN" in os.environ else ["test_upgrade.py"]
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
 
-# Of two files that run at a time (pytest-xdist), those that take long go first, so that both
+# Of the files that run at a time (pytest-xdist), those that take long go first, so that all
 # processes end at about the same time.
 FIRST = ("test_build", "test_recordings", "test_full_disk", "test_image_hooks", "test_dockerfiles", "test_faults", "test_snapshot",
-         "test_hooks", "test_server", "test_restart", "test_versions", "test_clients", "test_failures", "test_cli", "test_story")
+         "test_hooks", "test_server", "test_restart", "test_versions", "test_clients", "test_failures", "test_cli", "test_story",
+         "test_microvm_ctl", "test_forward")
 # Last, each by itself: what measures time, or gives addresses to the host that others find there.
 # Chromium (test_protocols) gives up its connections when the addresses of its host change, as they
 # do with each microVM.
