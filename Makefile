@@ -43,8 +43,10 @@ unit-tests:
 	mkdir -p $(TARGET_DIR)
 	cargo test --locked --workspace --tests --no-run --message-format=json-render-diagnostics >$(TARGET_DIR)/unit-tests.json
 
+# First the files that nothing may run beside (conftest.py), then the others, three at a time.
+E2E = $(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q tests/e2e
 e2e: venv clients
-	$(SUDO) env "PATH=$$PATH" $(VENV)/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
+	$(E2E) -m alone; alone=$$?; $(E2E) -m 'not alone' -n 3 --dist loadfile --no-loadscope-reorder && exit $$alone
 
 # A data directory that this commit made is taken over. Its server and guests are built once, for
 # half an hour and more, unless HEARTH_OLD_BIN and HEARTH_OLD_CACHE name what is built (the server,

@@ -2,8 +2,6 @@
 (images.py), microVMs that end with their test.
 """
 import contextlib
-import fcntl
-import functools
 import os
 import pathlib
 import shutil
@@ -39,34 +37,22 @@ PUBLIC_NAME, PUBLIC_ADDRESS = "public.hearth.test", "203.0.113.2"
 FIRST = ("test_build", "test_recordings", "test_full_disk", "test_image_hooks", "test_dockerfiles", "test_faults", "test_snapshot",
          "test_hooks", "test_server", "test_restart", "test_versions", "test_clients", "test_failures", "test_cli", "test_story",
          "test_microvm_ctl", "test_forward")
-# Last, each by itself: what measures time, or gives addresses to the host that others find there.
-# Chromium (test_protocols) gives up its connections when the addresses of its host change, as they
-# do with each microVM.
+# With the marker "alone", for a session of their own: what measures time, or gives addresses to the
+# host that others find there. Chromium (test_protocols) gives up its connections when the addresses
+# of its host change, as they do with each microVM.
 ALONE = ("test_protocols", "test_network", "test_slow", "test_idle")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: no other file may run at the same time")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    def place(item):
-        file = item.module.__name__
-        return FIRST.index(file) - len(FIRST) if file in FIRST else file in ALONE
-    items.sort(key=place)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item, nextitem):
-    """Between processes, a lock that files share, or have to themselves; kept from the first test
-    of a file, with what that sets up, to the last."""
-    if WORKER:
-        fcntl.flock(turns(), fcntl.LOCK_EX if item.module.__name__ in ALONE else fcntl.LOCK_SH)
-    report = yield
-    if WORKER and (nextitem is None or nextitem.module is not item.module):
-        fcntl.flock(turns(), fcntl.LOCK_UN)
-    return report
-
-
-@functools.cache
-def turns():
-    return open(pathlib.Path(tempfile.gettempdir()) / f"hearth-e2e-{os.environ['PYTEST_XDIST_TESTRUNUID']}.lock", "w")
+    for item in items:
+        if item.module.__name__ in ALONE:
+            item.add_marker("alone")
+    items.sort(key=lambda item: FIRST.index(item.module.__name__) if item.module.__name__ in FIRST else len(FIRST))
 
 
 def pytest_sessionfinish(session):
