@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import footprint
-from endpoint import MIB, Clients
+from endpoint import MIB, Clients, again
 from harness import ACCOUNT, wait_until
 from scenario import egress
 
@@ -28,11 +28,11 @@ def small_disk(base):
     disk.unlink()
 
 
-def fill(directory: pathlib.Path, leave_bytes: int) -> pathlib.Path:
+def fill(directory: pathlib.Path, leave_bytes: int, name: str = "filler") -> pathlib.Path:
     """Takes everything, then gives so many bytes back."""
-    filler = directory / "filler"
+    filler = directory / name
     with open(filler, "wb") as file:
-        for step in (64 * MIB, MIB):
+        for step in (64 * MIB, MIB, 4096):
             with contextlib.suppress(OSError):
                 while True:
                     os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
@@ -68,19 +68,25 @@ def test_a_full_disk(small_disk, another_server, image):
     assert clients.core.create_network_connector(**connector)["Arn"] == made, "what was made is told again"
     assert microvm.count() == 3
 
+    brim = fill(small_disk, 0, "brim")
+    server.kill()
+    clients = again(server, microvm)
+    assert microvm.count() == 4
+    brim.unlink()
+
     filler.unlink()
     late = clients.create_image("late", "s3://code/probe.zip")
     wait_until(lambda: footprint.vmm_named("snapshot"), 300, "the microVM that is to be the snapshot runs")
     filler = fill(small_disk, 8 * MIB)
     state, reason = clients.wait_built(late)
     assert state == "CREATE_FAILED" and reason.startswith("DISK_STORAGE_FULL: "), reason
-    assert microvm.count() == 4
+    assert microvm.count() == 5
     assert not list((server.data_dir / "builds").iterdir()), "what the failed build wrote is still there"
 
     filler.unlink()
     microvm.suspend()
     assert "stateReason" not in microvm.get() or not microvm.get()["stateReason"]
-    assert microvm.count() == 5
+    assert microvm.count() == 6
     assert microvm.request("/touch?mib=1").text == "49\n"
     microvm.terminate()
     assert server.stop() == 0

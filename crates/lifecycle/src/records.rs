@@ -45,7 +45,7 @@ impl Records {
                 Err(Unwritten::Stale(now))
             }
             Err(error) => {
-                tracing::error!(microvm = %was.id, %error, "the record could not be written");
+                tracing::error!(microvm = %was.id, error = &error as &dyn std::error::Error, "the record could not be written");
                 Err(Unwritten::Failed)
             }
         }

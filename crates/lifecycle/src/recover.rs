@@ -98,6 +98,7 @@ fn verdict(finding: &Finding) -> Verdict {
         (Phase::Resuming | Phase::ResumeHook, _) if finding.fits => Verdict::ResumeAgain,
         (_, _) if finding.fits => Verdict::Suspended,
         (_, GuestFound::Refused(why)) => Verdict::Terminate(Some(Reason::NotTakenOver { why: why.clone() })),
+        (Phase::Suspended, GuestFound::Gone) => Verdict::Terminate(Some(snapshot_lost())),
         (_, GuestFound::Gone) => Verdict::Terminate(Some(Reason::VmmLost)),
         (Phase::Resuming | Phase::ResumeHook, GuestFound::Paused) => Verdict::FinishResume,
         (Phase::Running, _) => Verdict::TakeOver,
@@ -105,6 +106,11 @@ fn verdict(finding: &Finding) -> Verdict {
         (Phase::SuspendHook, GuestFound::Running) if finding.suspend_hook => Verdict::FinishSuspendHook,
         (Phase::SuspendHook | Phase::Suspending | Phase::Suspended, _) => Verdict::FinishSuspend,
     }
+}
+
+/// Somebody has removed files.
+fn snapshot_lost() -> Reason {
+    Reason::NotResumed { why: "its snapshot is not there any more".to_owned() }
 }
 
 /// Looks at every microVM that has not ended, and takes over the guests that still run.

@@ -58,6 +58,9 @@ fn sentence(code: &str) -> &'static str {
         "MethodNotAllowed" => "The method is not allowed on this resource.",
         "NotImplemented" => "This operation of S3 is not served here.",
         "AccessDenied" => "Access Denied",
+        "InternalError" => {
+            "The service failed to process the request, as on a disk that is full or read-only."
+        }
         _ => "The request was refused; its code says why.",
     }
 }

@@ -34,11 +34,19 @@ pub(crate) fn run(args: &BackupArgs) -> anyhow::Result<()> {
     if !directory.join("hearth.db").exists() {
         bail!("{} is no data directory of a hearth server: there is no hearth.db in it", directory.display());
     }
+    if is_inside(&args.file, directory)? {
+        bail!(
+            "{} is inside of the data directory, and would have to hold itself: choose a place outside of {}",
+            args.file.display(),
+            directory.display()
+        );
+    }
     let _lock = data_dir::lock(directory)?;
     if let Some(name) = running(directory)? {
         bail!(
             "{name} is still running, and a copy of its disk would not fit its memory: suspend or terminate it, or stop the \
-             server with `--on-stop suspend`"
+             server with `--on-stop suspend`. If the host was restarted since, start and stop the server first, which finds \
+             out what has become of it"
         );
     }
     if args.file == Path::new("-") {
@@ -52,6 +60,15 @@ pub(crate) fn run(args: &BackupArgs) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(&args.file);
     }
     written.with_context(|| format!("cannot write {}", args.file.display()))
+}
+
+/// Whether a file that is to be made would be in this directory.
+fn is_inside(file: &Path, directory: &Path) -> anyhow::Result<bool> {
+    let Some(parent) = file.parent() else { return Ok(false) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let real =
+        |path: &Path| path.canonicalize().with_context(|| format!("cannot look at {}", path.display()));
+    Ok(real(parent)?.starts_with(real(directory)?))
 }
 
 /// A microVM or build that an earlier server left running, or did not clean up after.
@@ -159,10 +176,16 @@ mod tests {
 
     #[test]
     fn what_runs_or_is_no_data_directory_is_refused_with_a_sentence() {
-        let temporary = tempfile::tempdir().unwrap();
-        let args = BackupArgs { data_dir: temporary.path().to_owned(), file: temporary.path().join("b.tar") };
+        let (temporary, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = elsewhere.path().join("b.tar");
+        let args = BackupArgs { data_dir: temporary.path().to_owned(), file };
         assert!(run(&args).unwrap_err().to_string().contains("no hearth.db"));
         std::fs::write(temporary.path().join("hearth.db"), "").unwrap();
+        std::os::unix::fs::symlink(temporary.path(), elsewhere.path().join("link")).unwrap();
+        for inside in [temporary.path().join("b.tar"), elsewhere.path().join("link/b.tar")] {
+            let args = BackupArgs { data_dir: temporary.path().to_owned(), file: inside };
+            assert!(run(&args).unwrap_err().to_string().contains("is inside of the data directory"));
+        }
         std::fs::create_dir_all(temporary.path().join("run/microvm-1")).unwrap();
         assert!(run(&args).unwrap_err().to_string().starts_with("microvm-1 is still running"));
         std::fs::remove_dir_all(temporary.path().join("run")).unwrap();

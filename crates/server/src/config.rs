@@ -275,6 +275,7 @@ impl Config {
             path.map_or(Ok(()), |path| config_checks::certificates(setting, path))?;
         }
         config_checks::mirror_table(&config.build)?;
+        config.guest.first_uid.map_or(Ok(()), config_checks::first_uid)?;
         Ok(config)
     }
 

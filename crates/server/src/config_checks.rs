@@ -10,6 +10,12 @@ use rustls::pki_types::pem::PemObject as _;
 
 use crate::build_config::BuildConfig;
 
+/// User ids that may be the first of a server: from where login.defs(5) lets those of people begin
+/// (`UID_MIN`), to where a million can follow before −1, which is nobody's.
+const FIRST_UIDS: std::ops::RangeInclusive<u32> = 1000..=u32::MAX - 1_000_000;
+/// Sixteen microVMs find room there, with those that are kept ready.
+const LONGEST_LINKS_PREFIX: u8 = 27;
+
 /// A label of a host name (RFC 1123, section 2.1), in lower case as clients compare it.
 fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -73,6 +79,31 @@ pub(crate) fn range<T: std::str::FromStr>(setting: &str, text: &str) -> anyhow::
     }
 }
 
+/// The range of the links between the host and the microVMs' namespaces, each of which takes two
+/// addresses.
+pub(crate) fn links_range<T: std::str::FromStr>(text: &str) -> anyhow::Result<T> {
+    let setting = "network.address_range";
+    let found = range(setting, text)?;
+    // A bare address is a range of one.
+    let length = text.parse().map_or(32, |net: Ipv4Net| net.prefix_len());
+    ensure!(
+        length <= LONGEST_LINKS_PREFIX,
+        "{setting} {text:?} is too small: each microVM takes two addresses, and it must be a /{LONGEST_LINKS_PREFIX} at least"
+    );
+    Ok(found)
+}
+
+/// The first of the user ids that confined processes have.
+pub(crate) fn first_uid(uid: u32) -> anyhow::Result<()> {
+    ensure!(
+        FIRST_UIDS.contains(&uid),
+        "guest.first_uid is {uid}; it must be from {} to {}: below are the system's own users, and thousands may follow it",
+        FIRST_UIDS.start(),
+        FIRST_UIDS.end()
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +133,19 @@ mod tests {
         told("10.0.0.0/8").unwrap();
         assert!(told("10.0.0.0/x").unwrap_err().contains("is no IPv4 range"));
         assert!(told("10.1.2.3/16").unwrap_err().ends_with("it would be 10.1.0.0/16"));
+        let told = |text| {
+            links_range::<hearth_host_net::Ipv4Cidr>(text).map(drop).map_err(|error| error.to_string())
+        };
+        told("198.18.0.0/27").unwrap();
+        for small in ["198.18.0.0/28", "198.18.0.0/32", "198.18.0.1"] {
+            assert!(told(small).unwrap_err().contains("is too small"), "{small}");
+        }
+        for good in [1000, 1_073_741_824, u32::MAX - 1_000_000] {
+            first_uid(good).unwrap();
+        }
+        for bad in [0, 999, u32::MAX - 5, u32::MAX] {
+            assert!(first_uid(bad).unwrap_err().to_string().contains("it must be from 1000 to"), "{bad}");
+        }
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
         let told = |setting| format!("{:#}", certificates(setting, &file).unwrap_err());

@@ -1,8 +1,10 @@
 //! The data directory: one server at a time, and nobody else who looks inside.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -10,6 +12,10 @@ use rustix::fs::{FlockOperation, flock};
 
 /// What others than the owner may do, in a mode.
 const OTHERS: u32 = 0o077;
+/// File whose room a start may use.
+const RESERVE: &str = "reserve";
+/// Its bytes: for the index of SQLite's log (32 KiB) and the small files here, several times over.
+const RESERVE_BYTES: u64 = 512 << 10;
 
 /// Held while the server uses the directory; the lock goes with the process.
 #[derive(Debug)]
@@ -48,11 +54,46 @@ pub(crate) fn lock(directory: &Path) -> anyhow::Result<DataDirLock> {
             pid.trim()
         );
     }
-    file.set_len(0)
-        .and_then(|()| file.seek(SeekFrom::Start(0)))
-        .and_then(|_| writeln!(file, "{}", std::process::id()))
+    // Cut to its length afterwards: a file that was empty for a moment may find no room any more.
+    let pid = format!("{}\n", std::process::id());
+    file.write_all_at(pid.as_bytes(), 0)
+        .and_then(|()| file.set_len(pid.len() as u64))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(DataDirLock(file))
+}
+
+/// Refuses a directory that has lost its database: a new one would know nothing of what is here,
+/// and the start would remove it.
+pub(crate) fn check_whole(directory: &Path) -> anyhow::Result<()> {
+    let has = |name| directory.join(name).read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if directory.join("hearth.db").exists() || !(has("microvms") || has("images")) {
+        return Ok(());
+    }
+    bail!(
+        "{0} has images or microVMs, but no hearth.db that knows them: put the database back, or remove {0}/images and \
+         {0}/microvms if they are to be given up",
+        directory.display()
+    )
+}
+
+/// Gives the reserve up for what a start has to write, so that a server starts on a full disk.
+pub(crate) fn spend_reserve(directory: &Path) {
+    // Whether it was there or not, nothing else can be done.
+    let _ = std::fs::remove_file(directory.join(RESERVE));
+}
+
+/// Takes room for the next start. Without it that may find a full disk.
+pub(crate) fn keep_reserve(directory: &Path) {
+    let path = directory.join(RESERVE);
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let filled = made.and_then(|file| {
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+        file.sync_all()
+    });
+    if let Err(error) = filled {
+        spend_reserve(directory);
+        tracing::warn!(%error, "there is no room to keep for the next start of the server");
+    }
 }
 
 /// Takes all rights on the directory, and on what is right inside, from other users; what belongs
@@ -139,6 +180,35 @@ mod tests {
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(held);
         lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_without_its_database_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        check_whole(directory.path()).unwrap();
+        for name in ["images/1/app", "microvms/1"] {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            let error = check_whole(directory.path()).unwrap_err().to_string();
+            assert!(error.contains("but no hearth.db that knows them"), "{error}");
+            std::fs::write(directory.path().join("hearth.db"), "").unwrap();
+            check_whole(directory.path()).unwrap();
+            std::fs::remove_file(directory.path().join("hearth.db")).unwrap();
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_reserve_takes_room_until_it_is_spent() {
+        let directory = tempfile::tempdir().unwrap();
+        spend_reserve(directory.path());
+        for _ in 0..2 {
+            keep_reserve(directory.path());
+            let reserve = directory.path().join(RESERVE).metadata().unwrap();
+            assert!(reserve.blocks() * 512 >= RESERVE_BYTES, "{} blocks", reserve.blocks());
+        }
+        spend_reserve(directory.path());
+        assert!(!directory.path().join(RESERVE).exists());
     }
 
     fn mode(path: &Path) -> u32 {

@@ -1,6 +1,6 @@
 //! `hearth serve`: puts the parts together, says that it is ready, and takes them apart again.
 
-use hearth_records::{CurrentLimits, Logs as _};
+use hearth_records::{CurrentLimits, Logs as _, Microvms as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let data_dir = std::path::absolute(&args.data_dir)?;
     data_dir::make_files_private();
     let _lock = data_dir::lock(&data_dir)?;
+    data_dir::check_whole(&data_dir)?;
+    data_dir::spend_reserve(&data_dir);
     let api_listener = bind(config.api_addr, "--api-addr").await?;
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
     let access = access(&config, &data_dir)?;
@@ -177,7 +179,7 @@ fn host_net_config(config: &Config, instance: &blake3::Hash) -> anyhow::Result<H
         instance: instance.to_hex()[..8].to_owned(),
         address_range: match &network.address_range {
             None => HostNetConfig::DEFAULT_ADDRESS_RANGE,
-            Some(text) => config_checks::range("network.address_range", text)?,
+            Some(text) => config_checks::links_range(text)?,
         },
         allow_egress_to: network.allow_egress_to.iter().map(opened).collect::<anyhow::Result<_>>()?,
         upstream_resolvers: network.resolvers.clone(),
@@ -216,7 +218,8 @@ async fn start_on(
         run_root: data_dir.join("run"),
         endings: hearth_guest::Endings::default(),
     };
-    let node = crate::node::id(data_dir)?;
+    let owners: Vec<_> = store.microvms_alive().await?.into_iter().map(|record| record.owner.node).collect();
+    let node = crate::node::id(data_dir, &owners)?;
     let registry = Registry::new(RegistryConfig {
         node: node.clone(),
         records: hearth_lifecycle::records::Records::all_in(store.clone()),
@@ -323,13 +326,15 @@ async fn serve(
     };
     let sweeping = retention::keep_sweeping(parts.store.clone(), limits, follow_rules);
     announce(config, data_dir, api_addr, endpoint_addr)?;
+    data_dir::keep_reserve(data_dir);
     stop.recv().await;
     tracing::info!("stopping");
     stopping.cancel();
     drop(sweeping);
-    endpoints.data_plane.shutdown(GRACE).await;
     let api_abort = api.abort_handle();
-    if tokio::time::timeout(GRACE, api).await.is_err() {
+    let ((), api_ended) =
+        tokio::join!(endpoints.data_plane.shutdown(GRACE), tokio::time::timeout(GRACE, api));
+    if api_ended.is_err() {
         api_abort.abort();
     }
     Ok(())

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use hearth_identity::{Account, Caller, Identities, MAXIMUM_ACCOUNT_BYTES, SessionOf};
+use hearth_identity::{Account, Caller, Identities, IdentityError, MAXIMUM_ACCOUNT_BYTES, SessionOf};
 use hearth_service::pages::PageKey;
 use hearth_service::query::QueryApi;
 use hearth_service::shape::Member;
@@ -186,7 +186,7 @@ impl Api for Iam {
                     Ok(outcome)
                 };
                 let changed = self.identities.change(&id, change).await;
-                let changed = changed.map_err(|error| cannot_write(&error))?;
+                let changed = changed.map_err(cannot_write)?;
                 changed.ok_or_else(gone)??
             }
         };
@@ -195,8 +195,11 @@ impl Api for Iam {
 }
 
 /// A failure of the directory of identities.
-pub(crate) fn cannot_write(error: &dyn std::error::Error) -> Error {
-    Error::failed("cannot read or write identities", error)
+pub(crate) fn cannot_write(error: IdentityError) -> Error {
+    match error {
+        IdentityError::Store(error) => error.into(),
+        other => Error::failed("cannot read or write identities", &other),
+    }
 }
 
 /// Credentials of GetSessionToken cannot call IAM without MFA, which there is not (STS API

@@ -164,7 +164,7 @@ impl Sts {
             chained @ IdentityError::TooManyOrigins => {
                 Error::new(VALIDATION_ERROR, format!("Role chaining: {chained}."))
             }
-            other => cannot_write(&other),
+            other => cannot_write(other),
         })?;
         Ok(result.element("Credentials", credentials))
     }

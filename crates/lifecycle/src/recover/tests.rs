@@ -68,7 +68,8 @@ fn a_guest_that_is_lost_ends_the_microvm() {
         Phase::ResumeHook,
     ];
     for phase in all {
-        let lost = Verdict::Terminate(Some(Reason::VmmLost));
+        let lost = if phase == Phase::Suspended { snapshot_lost() } else { Reason::VmmLost };
+        let lost = Verdict::Terminate(Some(lost));
         assert_eq!(find(phase, false, &GuestFound::Gone), lost, "{phase:?}");
         let Verdict::Terminate(Some(reason)) = find(phase, false, &refused()) else {
             panic!("{phase:?}: what cannot be taken over ends");
