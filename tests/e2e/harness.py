@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -245,3 +246,23 @@ def processes(name: str) -> list[int]:
             if b"qemu" in command[0] and any(name.encode() in argument for argument in command):
                 found.append(int(entry.name))
     return found
+
+
+@contextlib.contextmanager
+def printing(command: list[str], env: dict[str, str]):
+    """Runs a command that does not end; the lines that it has printed so far."""
+    process = subprocess.Popen(command, env=env | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    lines: list[str] = []
+
+    def read():
+        for line in process.stdout:
+            lines.append(line)
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield lines
+    finally:
+        process.terminate()
+        process.wait(30)
+        reader.join()

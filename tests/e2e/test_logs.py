@@ -6,7 +6,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import threading
 import time
 
 import pytest
@@ -14,7 +13,7 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from endpoint import Clients
-from harness import ACCOUNT, REGION, ROOT, VENV_BIN, Server, wait_until
+from harness import ACCOUNT, REGION, ROOT, VENV_BIN, Server, printing, wait_until
 
 DAY = 24 * 60 * 60 * 1000
 GROUP = "/mine/app"
@@ -138,26 +137,6 @@ def test_live_tail_with_boto3(clients, group):
         found += [result["message"] for result in next(events)["sessionUpdate"]["sessionResults"]]
     assert found == ["wanted one", "wanted two"]
     session.close()
-
-
-@contextlib.contextmanager
-def printing(command: list[str], env: dict[str, str]):
-    """Runs a command that does not end; the lines that it has printed so far."""
-    process = subprocess.Popen(command, env=env | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True)
-    lines: list[str] = []
-
-    def read():
-        for line in process.stdout:
-            lines.append(line)
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield lines
-    finally:
-        process.terminate()
-        process.wait(30)
-        reader.join()
 
 
 def cli_2() -> pathlib.Path | None:

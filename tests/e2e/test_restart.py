@@ -13,7 +13,7 @@ import pytest
 import footprint
 from endpoint import Clients, Microvm, again
 from footprint import footprint as left_behind
-from harness import HEARTH, Server, copy_data_dir, wait_until
+from harness import HEARTH, Server, copy_data_dir, printing, wait_until
 
 # Writes a rising number into a file, and to the app's output, until the guest's end.
 WRITER = "i=0; while :; do i=$((i+1)); echo $i >/var/tmp/sequence; echo sequence $i >/proc/1/fd/1; sleep 0.05; done"
@@ -217,3 +217,20 @@ def test_two_servers_and_a_stranger_do_not_meet(enduring, another_server, image,
         strange.wait()
     end(one, first)
     assert second.count() == 3
+
+
+def test_commands_that_follow_outlive_the_server(enduring, image):
+    clients = Clients(enduring)
+    before = clients.run(image)
+    # So that the command finds the next server.
+    enduring.api_addr = enduring.api_url.removeprefix("http://")
+    with printing([HEARTH, "events", "-f"], clients.env) as lines:
+        def told(microvm: Microvm):
+            wait_until(lambda: any(microvm.id in line for line in lines), 60, f"{microvm.id} is told of: {lines}")
+        told(before)
+        assert enduring.stop() == 0
+        wait_until(lambda: any("waiting for the server" in line for line in lines), 60, "it waits")
+        after = again(enduring, before).run(image)
+        told(after)
+    for microvm in (before, after):
+        microvm.terminate(wait=False)

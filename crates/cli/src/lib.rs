@@ -12,6 +12,7 @@ mod commands;
 mod connection;
 mod dockerignore;
 mod endpoint;
+mod following;
 mod forward;
 mod images;
 mod items;

@@ -68,6 +68,8 @@ impl LogTail {
             let page = match client.logs("FilterLogEvents", &request).await {
                 Ok(page) => page,
                 Err(error) if is_exception(&error, "ResourceNotFoundException") => break,
+                // What has come is shown; the next call goes on behind it.
+                Err(_) if !fresh.is_empty() => break,
                 Err(error) => return Err(error),
             };
             let page: Page = serde_json::from_value(page).context("the log events are not readable")?;

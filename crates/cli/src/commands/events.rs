@@ -9,6 +9,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::client::{Client, encode};
+use crate::following::Following;
 use crate::images;
 use crate::microvms;
 use crate::render;
@@ -44,11 +45,14 @@ pub(crate) async fn run(client: &Client, args: EventsArgs) -> anyhow::Result<Exi
         None => None,
     };
     let (mut after, mut wait) = (args.after, 0);
+    let mut following = Following::default();
     loop {
         let mut query = format!("maxResults={}&waitSeconds={wait}", args.number);
         query.extend(after.map(|after| format!("&after={after}")));
         query.extend(resource.as_ref().map(|resource| format!("&resource={}", encode(resource))));
-        let answer = client.extension_with(Method::GET, "/events", query).await?;
+        let answer = following
+            .ask(async || client.extension_with(Method::GET, "/events", query.clone()).await)
+            .await?;
         let page: EventPage = serde_json::from_value(answer).context("the answer is not readable")?;
         for event in &page.events {
             render::line(&if args.json { json!(event).to_string() } else { sentence(event) })?;

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::client::Client;
+use crate::following::Following;
 use crate::images;
 use crate::logs::{LogEvent, LogTail, group_of_image, short_stream, stream_of_microvm};
 use crate::microvms;
@@ -46,8 +47,9 @@ enum Form {
 pub(crate) async fn run(client: &Client, args: LogsArgs) -> anyhow::Result<ExitCode> {
     let (mut tail, form) = open(client, &args.subject).await?;
     let form = if args.json { Form::Json } else { form };
+    let mut following = Following::default();
     loop {
-        for event in tail.poll(client).await? {
+        for event in following.ask(async || tail.poll(client).await).await? {
             let line = format_event(&event, form);
             if args.raw { render::raw_line(&line)? } else { render::line(line.trim_end_matches('\r'))? }
         }
