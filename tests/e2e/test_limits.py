@@ -47,7 +47,8 @@ def test_a_microvm_s_share_of_the_endpoints(limited, image):
         assert neighbour.request("/count").status == 200
         wait_until(lambda: ask(microvm, connection).status == 200, 5, "there is room again")
 
-    # Connections. A refusal for the number of requests would be one of those on an open connection, too.
+    # Connections. A refusal for the number of requests would be one of those on an open connection,
+    # too.
     with contextlib.ExitStack() as stack:
         connection, *_ = four_served(microvm, stack)
         fifth_and_first = lambda: (microvm.request("/count").status, ask(microvm, connection).status)

@@ -117,9 +117,16 @@ fn snapshot_lost() -> Reason {
 pub async fn find(registry: &Arc<Registry>) -> hearth_records::Result<Recovery> {
     let host = registry.host();
     let mut records = host.records.microvms.microvms_alive().await?;
-    let alive = records.iter().map(|record| record.id.to_string()).collect();
+    let alive: BTreeSet<String> = records.iter().map(|record| record.id.to_string()).collect();
     // Those of other nodes are their business; nobody has claimed those of an older version.
     records.retain(|record| record.owner.node == host.node || record.owner.node == NodeId::nobody());
+    if records.len() < alive.len() {
+        tracing::warn!(
+            node = %host.node, microvms = alive.len() - records.len(),
+            "microVMs on record belong to other nodes, and only those can suspend, resume and end them; is the file `node` that \
+             of this data directory?"
+        );
+    }
     // Side by side: one that does not answer must not hold up the others.
     let looking = records.into_iter().map(|record| look(registry.clone(), record)).map(tokio::spawn);
     let mut found = Vec::new();

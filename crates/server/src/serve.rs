@@ -1,6 +1,6 @@
 //! `hearth serve`: puts the parts together, says that it is ready, and takes them apart again.
 
-use hearth_records::{CurrentLimits, Logs as _, Microvms as _};
+use hearth_records::{CurrentLimits, Logs as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -67,9 +67,9 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     data_dir::make_files_private();
     let _lock = data_dir::lock(&data_dir)?;
     data_dir::check_whole(&data_dir)?;
-    data_dir::spend_reserve(&data_dir);
     let api_listener = bind(config.api_addr, "--api-addr").await?;
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
+    data_dir::spend_reserve(&data_dir);
     let access = access(&config, &data_dir)?;
     let possible = open_files::provide(config.endpoint.wanted_connections());
     let admission = Admission::new(&config.api, possible.api.min(config.api.connections as usize).max(1))?;
@@ -218,8 +218,7 @@ async fn start_on(
         run_root: data_dir.join("run"),
         endings: hearth_guest::Endings::default(),
     };
-    let owners: Vec<_> = store.microvms_alive().await?.into_iter().map(|record| record.owner.node).collect();
-    let node = crate::node::id(data_dir, &owners)?;
+    let node = crate::node::id(data_dir, &*store).await?;
     let registry = Registry::new(RegistryConfig {
         node: node.clone(),
         records: hearth_lifecycle::records::Records::all_in(store.clone()),
