@@ -20,6 +20,9 @@ const NOT_FOUND: &str = ": no stage or image found with that name";
 /// How it ends when ADD names a git repository by a variable.
 const NO_GIT: &str = "exec: \"git\": executable file not found";
 
+/// How a RUN line ends that SIGBUS has ended: 128 and the number of the signal.
+const SIGBUS: &str = "exit status 135";
+
 /// The output of one build.
 #[derive(Debug, Default)]
 pub(crate) struct BuildOutput {
@@ -93,6 +96,11 @@ impl BuildOutput {
             return format!("The container image build failed: {error}.");
         };
         let mut reason = format!("The container image build failed at \"{step}\": {cause}.");
+        if cause.ends_with(SIGBUS) {
+            reason.push_str(
+                " That is SIGBUS, which a program gets when the disk of a file it has mapped is full.",
+            );
+        }
         let before = self.tail.range(..at).rev().filter(said).find(|line| !is_of_the_builder(line));
         if let Some(line) = before.filter(|line| !is_step(line) && !line.starts_with("--> ")) {
             reason.push_str(" Its last line of output: ");
@@ -168,6 +176,8 @@ mod tests {
             output(silent).reason(),
             "The container image build failed at \"RUN false\": exit status 1."
         );
+        let mapped = "Error: building at STEP \"RUN x\": exit status 135\n";
+        assert!(output(mapped).reason().ends_with("exit status 135. That is SIGBUS, which a program gets when the disk of a file it has mapped is full."));
         let other = "Error: COPY requires at least two arguments\n";
         assert_eq!(
             output(other).reason(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hearth_api::SnapshotBuild;
+use hearth_api::{BuildId, SnapshotBuild};
 use hearth_guest::GuestFactory;
 use hearth_records::{AppRecord, BuildRecord, Building, ImageVersionRecord, NodeId, Records, Size};
 use hearth_snapshots::{BuildFiles, ImageDraft, Snapshots, allocated_bytes};
@@ -161,14 +161,14 @@ impl ImageBuilder {
         };
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(failure) => return log.end(Err(failure)).await,
+            Err(failure) => return self.end(log, &build.id, Err(failure)).await,
         };
         if !self.slots.is_free_for(&row.arn.account) {
             log.line("Waiting for other builds to end").await;
         }
         match self.place(build, stopped).await {
             Ok(slot) => prepared.slot = Some(slot),
-            Err(failure) => return log.end(Err(failure)).await,
+            Err(failure) => return self.end(log, &build.id, Err(failure)).await,
         }
         if let Err(failure) = self.still_has_room(&row.arn.account).await {
             return log.end(Err(failure)).await;
@@ -176,7 +176,7 @@ impl ImageBuilder {
         self.begin(building).await?;
         let Building { image, version: row, build } = building;
         let result = self.container(&image.id, row, build, &files, &mut prepared, &mut log).await;
-        let (container, size) = log.end(result).await?;
+        let (container, size) = self.end(log, &build.id, result).await?;
         let code_bytes = Some(container.root_bytes);
         build.snapshot =
             Some(SnapshotBuild { code_install_size_in_bytes: code_bytes, ..SnapshotBuild::default() });
@@ -195,7 +195,7 @@ impl ImageBuilder {
         };
         let mut log = self.log(row, build, Phase::Snapshot);
         let taken = snapshot.take(&config.guests, &container.oci_config, &mut log, stopped).await;
-        let taken = log.end(taken).await?;
+        let taken = self.end(log, &build.id, taken).await?;
         let app = AppRecord {
             guest_key: config.guests.artefacts.key.clone(),
             vcpu_count,
@@ -235,7 +235,18 @@ impl ImageBuilder {
         };
         let mut log = self.log(row, build, Phase::Validate);
         let result = validation.run(&self.config.guests, &mut log, &self.builds.token(&build.id)).await;
-        log.end(result).await
+        self.end(log, &build.id, result).await
+    }
+
+    /// Writes how a phase ended; one that was told to end, by what.
+    async fn end<T>(
+        &self,
+        log: BuildLog,
+        id: &BuildId,
+        result: Result<T, BuildFailure>,
+    ) -> Result<T, BuildFailure> {
+        let told = self.builds.token(id).is_cancelled();
+        log.end(result.map_err(|failure| if told { self.builds.failure(id) } else { failure })).await
     }
 
     /// Makes the draft the version's snapshot. Waits for the disk.

@@ -12,7 +12,7 @@ use hearth_vmm::{Drive, DriveImage};
 use crate::build_guest::{not_up, plan, until_stopped};
 use crate::build_log::BuildLog;
 use crate::build_output::BuildOutput;
-use crate::failure::{BuildFailure, FailureCode};
+use crate::failure::BuildFailure;
 
 /// Size of an image's layer cache (sparse), in bytes.
 const CACHE_BYTES: u64 = 32 << 30;
@@ -123,7 +123,7 @@ impl ContainerBuild<'_> {
                 Err(ClientError::Agent(message)) => {
                     log.write(&output.rest()).await;
                     log.line(&message).await;
-                    return Err(BuildFailure::new(FailureCode::ContainerBuildFailed, sentence(&message)));
+                    return Err(BuildFailure::container(sentence(&message)));
                 }
                 Err(error) => return Err(broke(&error)),
             };
@@ -137,7 +137,7 @@ impl ContainerBuild<'_> {
                     log.line(&format!("The build ended with status {code}.")).await;
                     return match output.missing_image() {
                         Some(image) => Ok(BuildEnd::Missing(image)),
-                        None => Err(BuildFailure::new(FailureCode::ContainerBuildFailed, output.reason())),
+                        None => Err(BuildFailure::container(output.reason())),
                     };
                 }
                 _ => {}

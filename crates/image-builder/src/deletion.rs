@@ -128,8 +128,8 @@ impl ImageBuilder {
         Ok(())
     }
 
-    /// Files first: rows without files would be a lie, files without rows are swept. The layers go
-    /// with the image: the next one of its name may be somebody else's.
+    /// Files first: rows without files would be a lie, files without rows go with the next start.
+    /// The layers go with the image: the next one of its name may be somebody else's.
     pub(crate) async fn remove_image(
         &self,
         was: &ImageRecord,
@@ -140,6 +140,17 @@ impl ImageBuilder {
             tracing::warn!(arn = %was.arn, ?known, "an image was removed by somebody else");
         }
         self.sweep_caches().await
+    }
+
+    /// Removes the files of versions that are not on record: those of builds whose image somebody
+    /// else has deleted, for instance. Called before there are builds.
+    pub(crate) async fn sweep_versions(&self, images: &[ImageRecord]) -> hearth_records::Result<()> {
+        let mut known = Vec::new();
+        for image in images {
+            known.extend(self.config.store.image_versions(&image.arn).await?);
+        }
+        self.config.snapshots.keep_versions(known.iter().map(|it| (&it.arn, it.version)));
+        Ok(())
     }
 
     /// Removes layer caches whose image is gone.

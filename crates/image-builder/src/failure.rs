@@ -47,6 +47,14 @@ impl BuildFailure {
         Self { code, message: message.into() }
     }
 
+    /// A failed Dockerfile. That its disk was full is told as the service tells it.
+    pub(crate) fn container(message: impl Into<String>) -> Self {
+        let message = message.into();
+        let full = message.to_ascii_lowercase().contains("no space left on device");
+        let code = if full { FailureCode::DiskStorageFull } else { FailureCode::ContainerBuildFailed };
+        Self { code, message }
+    }
+
     /// A failure of the platform; `error` is logged with all its causes, and told to the user as
     /// well: on a self-hosted service the user is often the operator.
     pub(crate) fn platform(action: &str, error: &dyn std::error::Error) -> Self {
@@ -83,6 +91,13 @@ impl fmt::Display for BuildFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dockerfile_that_fills_its_disk_is_told_so() {
+        let code = |message| BuildFailure::container(message).code;
+        assert_eq!(code("dd: error writing '/x': No space left on device."), FailureCode::DiskStorageFull);
+        assert_eq!(code("exit status 1."), FailureCode::ContainerBuildFailed);
+    }
 
     #[test]
     fn reasons_give_terminals_no_orders() {

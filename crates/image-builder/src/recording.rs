@@ -138,12 +138,12 @@ impl ImageBuilder {
                 self.remove_version(&version, &host).await?;
             }
         }
-        for image in store.all_images().await? {
-            if image.state == ImageState::Deleting {
-                self.remove_image(&image, &host).await?;
-            }
+        let (deleting, images): (Vec<_>, Vec<_>) =
+            store.all_images().await?.into_iter().partition(|image| image.state == ImageState::Deleting);
+        for image in deleting {
+            self.remove_image(&image, &host).await?;
         }
-        Ok(())
+        self.sweep_versions(&images).await
     }
 }
 

@@ -28,12 +28,14 @@ pub struct Machine {
     phase: Phase,
     next: Next,
     hooks: EnabledHooks,
+    /// The service suspends everything and ends: nothing is resumed any more.
+    stopping: bool,
 }
 
 impl Machine {
     /// A microVM that has just been recorded: its first step is [`Step::Launch`].
     pub fn launching() -> Self {
-        Self { phase: Phase::Launching, next: Next::Nothing, hooks: EnabledHooks::default() }
+        Self::found(Phase::Launching)
     }
 
     /// The same with these hooks; without, none is called.
@@ -50,7 +52,7 @@ impl Machine {
     /// A microVM that was found in this phase when the service started; the step of a phase that
     /// has one is to be begun.
     pub fn found(phase: Phase) -> Self {
-        Self { phase, next: Next::Nothing, hooks: EnabledHooks::default() }
+        Self { phase, next: Next::Nothing, hooks: EnabledHooks::default(), stopping: false }
     }
 
     /// Current phase.
@@ -128,6 +130,8 @@ impl Machine {
             return Decision::Deny(DenyReason::Terminated);
         }
         match self.phase {
+            // It would run when the service has gone, or not be suspended when it goes.
+            _ if self.stopping => Decision::Deny(DenyReason::Busy(self.public_state())),
             Phase::Suspended => self.begin(Phase::Resuming, Step::Resume),
             Phase::SuspendHook | Phase::Suspending => {
                 self.next = Next::Resume;
@@ -224,6 +228,7 @@ impl Machine {
     }
 
     fn on_shutdown(&mut self) -> Decision {
+        self.stopping = true;
         match self.phase {
             Phase::Running => self.begin_suspend(),
             Phase::Launching | Phase::RunHook => self.terminate(&Reason::StoppedInLaunch),

@@ -53,8 +53,13 @@ impl Host {
         self.records.change(was, to, origin).await
     }
 
-    fn image(&self, record: &MicrovmRecord) -> Result<Lease, VmmError> {
-        self.snapshots.image(&record.image_arn, record.image_version)
+    /// The snapshot that a microVM was cloned from, or is to be.
+    fn image(&self, record: &MicrovmRecord, own: &MicrovmFiles) -> Result<Lease, VmmError> {
+        // A file system that has no more links for it keeps it by the version alone.
+        match own.image()? {
+            Some(image) => Ok(image),
+            None => self.snapshots.image(&record.image_arn, record.image_version),
+        }
     }
 
     /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the
@@ -65,8 +70,8 @@ impl Host {
         version: &ImageVersionRecord,
     ) -> Result<Started, Failure> {
         let record = work.record;
-        let image = self.image(record).map_err(|error| fatal("find its image", &error))?;
         let own = self.snapshots.microvm(&record.id);
+        let image = self.image(record, &own).map_err(|error| fatal("find its image", &error))?;
         own.make(&image).map_err(|error| fatal("make its disk", &error))?;
         let started = match self.restore(record, version, &image, None).await {
             Ok(guest) => self.begin(work, guest).await,
@@ -86,21 +91,22 @@ impl Host {
     ) -> Result<Started, Failure> {
         let record = work.record;
         let own = self.snapshots.microvm(&record.id);
-        let (image, snapshot) = match (self.image(record), own.snapshot()) {
-            (Ok(image), Ok(Some(snapshot))) => (image, snapshot),
-            (Ok(_), Ok(None)) => {
+        let snapshot = match own.snapshot() {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => {
                 let why = format!("{} has no snapshot", own.directory().display());
                 return Err(Failure::Fatal(Reason::NotResumed { why }));
             }
-            (Err(error), _) | (_, Err(error)) => return Err(self.not_resumed(work, &error.into())),
+            Err(error) => return Err(self.not_resumed(work, None, &error.into())),
         };
+        let image = self.image(record, &own).map_err(|error| without_image(record, &error))?;
         // What an earlier resume has left.
         match own.has_way_back() {
             Ok(true) if !put_back(&own) => {
                 let why = "its disk could not be put back".to_owned();
                 return Err(Failure::Undone(Reason::NotResumed { why }));
             }
-            Err(error) => return Err(self.not_resumed(work, &error.into())),
+            Err(error) => return Err(self.not_resumed(work, None, &error.into())),
             Ok(_) => {}
         }
         // While QEMU starts, which works on the disk only when the guest runs.
@@ -119,12 +125,18 @@ impl Host {
         if !kept && started.is_ok() {
             tracing::warn!(microvm = %record.id, "it was resumed without a copy of its disk to go back to");
         }
-        started.map_err(|error| self.not_resumed(work, &error))
+        started.map_err(|error| self.not_resumed(work, Some(&image), &error))
     }
 
-    /// Whether the microVM can be resumed later, after this one did not succeed.
-    fn not_resumed(&self, work: &Work<'_>, error: &GuestError) -> Failure {
+    /// Whether the microVM can be resumed later, after this one did not succeed. An image that is
+    /// damaged is not the microVM's: it may be put back, and all that were cloned from it with it.
+    fn not_resumed(&self, work: &Work<'_>, image: Option<&Lease>, error: &GuestError) -> Failure {
         let record = work.record;
+        if let (GuestError::Vmm(damaged @ VmmError::Damaged { path, .. }), Some(image)) = (error, image)
+            && path.starts_with(image.directory())
+        {
+            return without_image(record, damaged);
+        }
         tracing::warn!(microvm = %record.id, error = %chain(error), "a resume failed");
         let reason = Reason::NotResumed { why: chain(error) };
         let lost = matches!(error, GuestError::Vmm(VmmError::Damaged { .. }))
@@ -159,7 +171,7 @@ impl Host {
     /// Goes on with a guest that an earlier server had restored, and perhaps
     /// resumed, when it was killed.
     pub(crate) async fn finish_start(&self, work: &Work<'_>, guest: Guest) -> Result<Started, Failure> {
-        self.begin(work, guest).await.map_err(|error| self.not_resumed(work, &error))
+        self.begin(work, guest).await.map_err(|error| self.not_resumed(work, None, &error))
     }
 
     /// Lets a restored guest run and tells it so. Until it has answered, a resume can be taken
@@ -315,6 +327,12 @@ impl Host {
 /// What the microVM's egress connectors let it reach.
 fn egress(record: &MicrovmRecord) -> Egress {
     if reaches_internet(&record.settings.egress_network_connectors) { Egress::Internet } else { Egress::None }
+}
+
+/// A resume that finds the image missing or damaged, and changes nothing.
+fn without_image(record: &MicrovmRecord, error: &VmmError) -> Failure {
+    tracing::error!(microvm = %record.id, error = %chain(error), "the image of a suspended microVM cannot be used");
+    Failure::Undone(Reason::NotResumed { why: chain(error) })
 }
 
 fn fatal(action: &str, error: &dyn std::error::Error) -> Failure {

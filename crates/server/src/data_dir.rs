@@ -76,24 +76,43 @@ pub(crate) fn check_whole(directory: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Gives the reserve up for what a start has to write, so that a server starts on a full disk.
-pub(crate) fn spend_reserve(directory: &Path) {
-    // Whether it was there or not, nothing else can be done.
-    let _ = std::fs::remove_file(directory.join(RESERVE));
+/// Room for the next start, whose want a full disk would else be. It is kept when this is dropped
+/// at the latest: also by a server that could not start.
+#[derive(Debug)]
+pub(crate) struct Reserve<'a>(&'a Path);
+
+impl<'a> Reserve<'a> {
+    /// Gives it up for what a start has to write, so that a server starts on a full disk.
+    pub(crate) fn spend(directory: &'a Path) -> Self {
+        // Whether it was there or not, nothing else can be done.
+        let _ = std::fs::remove_file(directory.join(RESERVE));
+        Self(directory)
+    }
+
+    /// Takes it again, if it is not there.
+    pub(crate) fn keep(&self) {
+        let path = self.0.join(RESERVE);
+        let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        if let Err(error) = made.and_then(|file| fill(&file)) {
+            let _ = std::fs::remove_file(path);
+            tracing::warn!(%error, "no room could be kept for the next start of the server");
+        }
+    }
 }
 
-/// Takes room for the next start. Without it that may find a full disk.
-pub(crate) fn keep_reserve(directory: &Path) {
-    let path = directory.join(RESERVE);
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    let filled = made.and_then(|file| {
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
-        file.sync_all()
-    });
-    if let Err(error) = filled {
-        spend_reserve(directory);
-        tracing::warn!(%error, "there is no room to keep for the next start of the server");
+impl Drop for Reserve<'_> {
+    fn drop(&mut self) {
+        self.keep();
     }
+}
+
+fn fill(file: &File) -> std::io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES) {
+        // A file system without fallocate(2), like NFS before 4.2.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.write_all_at(&vec![0; RESERVE_BYTES as usize], 0)?,
+        allocated => allocated?,
+    }
+    file.sync_all()
 }
 
 /// Takes all rights on the directory, and on what is right inside, from other users; what belongs
@@ -201,14 +220,16 @@ mod tests {
     #[test]
     fn the_reserve_takes_room_until_it_is_spent() {
         let directory = tempfile::tempdir().unwrap();
-        spend_reserve(directory.path());
+        let blocks = || directory.path().join(RESERVE).metadata().unwrap().blocks();
+        let reserve = Reserve::spend(directory.path());
         for _ in 0..2 {
-            keep_reserve(directory.path());
-            let reserve = directory.path().join(RESERVE).metadata().unwrap();
-            assert!(reserve.blocks() * 512 >= RESERVE_BYTES, "{} blocks", reserve.blocks());
+            reserve.keep();
+            assert!(blocks() * 512 >= RESERVE_BYTES, "{} blocks", blocks());
         }
-        spend_reserve(directory.path());
+        let spent = Reserve::spend(directory.path());
         assert!(!directory.path().join(RESERVE).exists());
+        drop(spent);
+        assert!(blocks() * 512 >= RESERVE_BYTES, "a start that failed has kept it");
     }
 
     fn mode(path: &Path) -> u32 {

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::{Artifacts, OurEndpoints};
 use crate::api_listener::Admission;
 use crate::config::{Config, OnStop, ServeArgs};
+use crate::data_dir::Reserve;
 use crate::endpoints::Endpoints;
 use crate::env::ServerAddress;
 use crate::{access, api_listener, config_checks, data_dir, log_filter, open_files, pulls, retention};
@@ -69,7 +70,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     data_dir::check_whole(&data_dir)?;
     let api_listener = bind(config.api_addr, "--api-addr").await?;
     let endpoint_listeners = bind_endpoints(config.endpoint_addr).await?;
-    data_dir::spend_reserve(&data_dir);
+    let reserve = Reserve::spend(&data_dir);
     let access = access(&config, &data_dir)?;
     let possible = open_files::provide(config.endpoint.wanted_connections());
     let admission = Admission::new(&config.api, possible.api.min(config.api.connections as usize).max(1))?;
@@ -93,6 +94,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
         &parts,
         (admission, api_listener),
         (endpoints, endpoint_listeners),
+        &reserve,
         stop,
     )
     .await;
@@ -269,6 +271,7 @@ async fn serve(
     parts: &Parts,
     (admission, api_listener): (Admission, TcpListener),
     (endpoints, endpoint_listeners): (Endpoints, Vec<TcpListener>),
+    reserve: &Reserve<'_>,
     mut stop: StopSignal,
 ) -> anyhow::Result<()> {
     let api_addr = api_listener.local_addr()?;
@@ -325,7 +328,7 @@ async fn serve(
     };
     let sweeping = retention::keep_sweeping(parts.store.clone(), limits, follow_rules);
     announce(config, data_dir, api_addr, endpoint_addr)?;
-    data_dir::keep_reserve(data_dir);
+    reserve.keep();
     stop.recv().await;
     tracing::info!("stopping");
     stopping.cancel();

@@ -114,6 +114,21 @@ impl Snapshots {
         remove_all(&directory);
     }
 
+    /// Removes what other versions than these have.
+    pub fn keep_versions<'a>(&self, known: impl Iterator<Item = (&'a ImageArn, ImageVersion)>) {
+        let known: HashSet<_> = known.map(|(arn, version)| self.version_directory(arn, version)).collect();
+        let accounts = entries(&self.images_directory());
+        let images: Vec<_> = accounts.iter().flat_map(|account| entries(account)).collect();
+        for version in images.iter().flat_map(|image| entries(image)).filter(|it| !known.contains(it)) {
+            tracing::warn!(path = %version.display(), "what is left of an image version is removed");
+            self.remove_holder(&version);
+        }
+        for image in images {
+            // Only those that are empty now.
+            let _ = fs::remove_dir(image);
+        }
+    }
+
     fn remove_holder(&self, directory: &Path) {
         self.release_or_log(&directory.join(REFERENCE));
         remove_all(directory);

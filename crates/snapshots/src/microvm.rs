@@ -41,8 +41,13 @@ impl Snapshots {
     /// Removes the files of all microVMs but these.
     pub fn keep_microvms(&self, is_known: impl Fn(&str) -> bool) {
         for directory in entries(&self.microvms_directory()) {
-            if directory.file_name().is_some_and(|name| !is_known(&name.to_string_lossy())) {
+            if directory.file_name().is_some_and(|name| is_known(&name.to_string_lossy())) {
+                continue;
+            }
+            if directory.is_dir() {
                 MicrovmFiles { snapshots: self.clone(), directory }.remove();
+            } else {
+                remove_all(&directory);
             }
         }
     }
@@ -61,6 +66,11 @@ impl MicrovmFiles {
         let disk = self.disk();
         remove_file(&disk).map_err(|error| file_error("remove", &disk, error))?;
         create_overlay(&image.disk(), &disk)
+    }
+
+    /// The image's snapshot that its disk is an overlay on, whatever has become of the version.
+    pub fn image(&self) -> Result<Option<Lease>> {
+        self.snapshots.referenced(&self.directory.join(IMAGE_REFERENCE))
     }
 
     /// The disk that the guest works on.

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal};
 
 use crate::error::{Error, Result};
-use crate::process::cgroup;
 use crate::process::record::find_any;
+use crate::process::remove_groups;
 
 /// How long the kernel may take to clear away a killed VMM, whose memory may be large.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,7 +25,12 @@ const END_TIMEOUT: Duration = Duration::from_secs(20);
 pub fn remove(run_root: &Path, keep: &BTreeSet<String>) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(run_root) else { return Vec::new() };
     let kept = |entry: &std::fs::DirEntry| keep.contains(&*entry.file_name().to_string_lossy());
-    let entries: Vec<_> = entries.flatten().filter(|entry| !kept(entry)).collect();
+    let is_directory = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    let (entries, strays): (Vec<_>, Vec<_>) =
+        entries.flatten().filter(|entry| !kept(entry)).partition(is_directory);
+    for stray in strays {
+        removed(&stray.path(), std::fs::remove_file(stray.path()));
+    }
     // All are told to end before the first is waited for.
     let ending: Vec<_> = entries.iter().map(|entry| end(&entry.path())).collect();
     let mut alive = Vec::new();
@@ -39,12 +44,16 @@ pub fn remove(run_root: &Path, keep: &BTreeSet<String>) -> Vec<String> {
             alive.push(name);
             continue;
         }
-        cgroup::remove_named(&name);
-        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-            tracing::warn!(directory = %entry.path().display(), %error, "a run directory could not be removed");
-        }
+        remove_groups(&entry.path());
+        removed(&entry.path(), std::fs::remove_dir_all(entry.path()));
     }
     alive
+}
+
+fn removed(path: &Path, removed: io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(path = %path.display(), %error, "what an earlier server left could not be removed");
+    }
 }
 
 /// Ends the VMM that a run directory names, if it still runs, and waits until it is gone. Blocks.
@@ -59,9 +68,7 @@ pub fn end_recorded(run_dir: &Path) -> Result<()> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let _ = rustix::process::waitid(WaitId::PidFd(process.as_fd()), options);
     }
-    if let Some(name) = run_dir.file_name() {
-        cgroup::remove_named(&name.to_string_lossy());
-    }
+    remove_groups(run_dir);
     Ok(())
 }
 
@@ -121,6 +128,8 @@ mod tests {
         for entry in std::fs::read_dir(copied.path().join("other")).unwrap().flatten() {
             std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
         }
+
+        std::fs::write(root.path().join("stray"), "").unwrap();
 
         let reaper = std::thread::spawn(move || ours.wait().unwrap());
         let alive = remove(root.path(), &BTreeSet::from(["kept".to_owned()]));

@@ -25,6 +25,9 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 pub struct RunArgs {
     /// Name or ARN of an image, or the beginning of its name
     image: String,
+    /// Version of the image, like 2.0; by default the newest that was built
+    #[arg(long)]
+    version: Option<String>,
     #[command(flatten)]
     policy: IdleArgs,
     /// Terminate this many seconds after the start
@@ -140,6 +143,9 @@ fn request(args: &RunArgs, arn: &str, region: &str) -> Value {
             "autoResumeEnabled": !args.policy.no_auto_resume,
         });
     }
+    if let Some(version) = &args.version {
+        request["imageVersion"] = json!(version);
+    }
     if let Some(seconds) = args.max_duration {
         request["maximumDurationInSeconds"] = json!(seconds);
     }
@@ -158,13 +164,15 @@ mod tests {
     fn the_idle_policy_is_complete_or_absent() {
         let mut args = RunArgs {
             image: "app".to_owned(),
+            version: Some("2.0".to_owned()),
             policy: IdleArgs { idle: 90, suspended: 600, no_auto_resume: false, no_idle_policy: true },
             max_duration: Some(60),
             ingress: Vec::new(),
             wait: false,
             json: false,
         };
-        let expected = json!({ "imageIdentifier": "arn", "maximumDurationInSeconds": 60 });
+        let expected =
+            json!({ "imageIdentifier": "arn", "imageVersion": "2.0", "maximumDurationInSeconds": 60 });
         assert_eq!(request(&args, "arn", "r"), expected);
         args.policy.no_idle_policy = false;
         let policy = json!({

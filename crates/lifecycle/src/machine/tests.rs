@@ -140,7 +140,12 @@ fn a_suspend_that_was_undone_leaves_the_microvm_running_and_its_app_is_told() {
 
 #[test]
 fn a_shutdown_suspends_what_runs_and_ends_what_is_being_launched() {
-    assert_eq!(running().on(Event::Shutdown), Decision::Begin(Step::Suspend));
+    let mut suspending = running();
+    assert_eq!(suspending.on(Event::Shutdown), Decision::Begin(Step::Suspend));
+    let busy = Decision::Deny(DenyReason::Busy(MicrovmState::Suspending));
+    assert_eq!(suspending.on(Event::Traffic), busy, "it would be ended where it runs");
+    assert_eq!(suspending.on(Event::StepDone), Decision::Changed);
+    assert_eq!(suspending.public_state(), MicrovmState::Suspended);
     let mut launching = Machine::launching();
     assert_eq!(launching.on(Event::Shutdown), Decision::CutShort);
     assert_eq!(launching.on(Event::StepDone), terminate(Reason::StoppedInLaunch));

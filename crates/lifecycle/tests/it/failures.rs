@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use hearth_api::{IdlePolicy, MicrovmState};
+use hearth_api::{IdlePolicy, ImageVersion, MicrovmState};
 use hearth_node::Unreachable;
 use hearth_records::Microvms as _;
+use hearth_records::testing::image_arn;
 use hearth_testkit::waiting::{DEADLINE, eventually};
 use hearth_vmm::fake::FakeOperation;
 use hearth_vmm::{Error, ExitReason};
 
-use crate::support::World;
+use crate::support::{WAKES, World};
 
 fn no_space() -> Error {
     Error::NoSpace { path: PathBuf::from("/data/memory.0001.layer") }
@@ -90,6 +91,25 @@ async fn a_damaged_snapshot_ends_the_microvm_and_says_which_file() {
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     assert!(ended.state_reason().unwrap().contains("/data/device-state is damaged"));
     world.assert_released(&id);
+}
+
+#[tokio::test]
+async fn a_damaged_image_leaves_its_microvms_suspended_and_a_removed_version_stays_with_them() {
+    let world = World::new().await;
+    let id = world.running(Some(WAKES)).await;
+    world.registry.suspend(&id, None).await.unwrap();
+    world.wait_for(&id, MicrovmState::Suspended).await;
+    let (arn, version) = (image_arn("000000000000", "app"), ImageVersion::FIRST);
+    let path = world.snapshots.image(&arn, version).unwrap().directory().join("memory");
+    world.vmm.fail_next(FakeOperation::Restore, Error::Damaged { path, detail: "bad checksum".to_owned() });
+    assert_eq!(world.registry.ensure_running(&id).await.unwrap_err(), Unreachable::Failed);
+    let record = world.record(&id).await;
+    assert_eq!(record.state, MicrovmState::Suspended);
+    assert!(record.state_reason().unwrap().contains("memory is damaged: bad checksum"));
+
+    world.snapshots.remove_version(&arn, version);
+    world.snapshots.image(&arn, version).unwrap_err();
+    world.registry.ensure_running(&id).await.unwrap();
 }
 
 #[tokio::test]

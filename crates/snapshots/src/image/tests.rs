@@ -18,6 +18,19 @@ fn a_version_is_what_its_build_has_published() {
 }
 
 #[test]
+fn versions_that_nobody_knows_are_removed() {
+    let data = Data::new();
+    let ((known, lease), (unknown, other)) = (image(&data, "app"), image(&data, "other"));
+    drop((lease, other));
+    fs::write(data.path("images/stray"), "").unwrap();
+    data.1.keep_versions([(&known, ImageVersion::FIRST)].into_iter());
+    drop(data.1.image(&known, ImageVersion::FIRST).unwrap());
+    data.1.image(&unknown, ImageVersion::FIRST).unwrap_err();
+    assert!(!data.path("images/000000000000/other").exists());
+    assert_eq!(data.kept().len(), 1);
+}
+
+#[test]
 fn files_count_by_what_they_occupy_and_not_by_their_length() {
     let data = Data::new();
     let (arn, lease) = image(&data, "app");

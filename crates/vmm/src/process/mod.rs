@@ -11,6 +11,7 @@ pub(crate) mod record;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
@@ -26,6 +27,29 @@ pub(crate) struct ExitStatus(pub(crate) i32);
 impl ExitStatus {
     /// Of a process that an earlier server has started: the kernel tells only parents.
     pub(crate) const UNKNOWN: Self = Self(-1);
+}
+
+/// Name of a VMM's cgroups: the last part of its run directory for people, and a digest of the
+/// whole, as a copy of a data directory may be in use on the same host.
+pub(crate) fn group_name(run_dir: &Path) -> String {
+    let digest = blake3::hash(run_dir.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{}-{}", earlier_group_name(run_dir), &digest[..8])
+}
+
+/// What it was before it had the digest.
+fn earlier_group_name(run_dir: &Path) -> std::borrow::Cow<'_, str> {
+    run_dir.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Removes the empty cgroups of a VMM that is gone.
+pub(crate) fn remove_groups(run_dir: &Path) {
+    cgroup::remove_named(&group_name(run_dir));
+    remove_earlier_groups(run_dir);
+}
+
+/// Removes those of earlier versions, which a VMM has left for new ones.
+pub(crate) fn remove_earlier_groups(run_dir: &Path) {
+    cgroup::remove_named(&earlier_group_name(run_dir));
 }
 
 /// A VMM process.

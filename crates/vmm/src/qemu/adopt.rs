@@ -14,9 +14,9 @@ use super::log::{self, Log};
 use super::stopped::{Wanted, hopeless};
 use super::vm::{QemuVm, Ram, end_unwatched};
 use crate::error::{Error, Result};
-use crate::process::Process;
 use crate::process::cgroup::Limits;
 use crate::process::record::Record;
+use crate::process::{Process, group_name, remove_earlier_groups};
 use crate::snapshot::{MEMORY_FILE, Manifest, file_error};
 use crate::vm::{Adopted, Adoption};
 
@@ -53,13 +53,14 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
         threads: THREADS,
     };
     // The earlier server may have been killed before it had put the process into its groups.
-    let group = launcher.cgroups.create(&name, limits).map_err(error)?;
+    let group = launcher.cgroups.create(&group_name(&run_dir), limits).map_err(error)?;
     let process = Process::new(record.process.pid, pidfd).map_err(error)?;
     let log = Log::follow(log::pipe_of(record.process.pid)).map_err(error)?;
     let instance = Instance::new(name.clone(), run_dir.clone(), process, group, log);
     let connection = connect_again(&run_dir)
         .map_err(|error| file_error("connect to", &run_dir.join(SOCKET_FILE), error))?;
     let qmp = Arc::new(launcher.connect(&instance, connection).await?);
+    remove_earlier_groups(&run_dir);
     let status = match qmp.execute(&QueryStatus {}).await {
         Ok(status) => status.status,
         Err(error) => return Err(super::launch::translate(&instance, error).await),

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::process::cgroup::{Cgroups, Group, Limits};
 use crate::process::jail::JailSpec;
 use crate::process::record::{Identity, Record};
-use crate::process::{Process, SpawnRequest, spawn};
+use crate::process::{Process, SpawnRequest, group_name, spawn};
 use crate::snapshot::{Platform, Verified, file_error};
 use crate::spec::{DriveImage, VmSpec};
 use crate::vm::ExitReason;
@@ -177,7 +177,7 @@ impl Launcher {
             cpu_percent: spec.isolation.cpu_limit_percent,
             threads: THREADS,
         };
-        let group = self.cgroups.create(&spec.name, limits).map_err(spawn_error)?;
+        let group = self.cgroups.create(&group_name(&spec.run_dir), limits).map_err(spawn_error)?;
         let request = SpawnRequest {
             program: &program,
             arguments: &arguments,

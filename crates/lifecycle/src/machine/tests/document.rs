@@ -34,7 +34,7 @@ fn machine_in(phase: Phase, hooks: EnabledHooks) -> Machine {
         Phase::TerminateHook => Next::Terminate(Reason::Success),
         _ => Next::Nothing,
     };
-    Machine { phase, next, hooks }
+    Machine { next, ..Machine::found(phase).with_hooks(hooks) }
 }
 
 fn applies(phase: Phase, event: &Event) -> bool {
@@ -64,7 +64,7 @@ fn effect(phase: Phase, event: &Event, hooks: EnabledHooks) -> String {
         Decision::Deny(DenyReason::Busy(_)) => "409".to_owned(),
         Decision::Deny(DenyReason::NotRecorded) => unreachable!("the machine writes nothing"),
         Decision::CutShort => "cuts it short".to_owned(),
-        Decision::Ignore if machine == before => "·".to_owned(),
+        Decision::Ignore if machine.next == before.next => "·".to_owned(),
         Decision::Ignore => format!("then {:?}", machine.next),
         Decision::Begin(_) | Decision::Changed => format!("→ {:?}", machine.phase()),
     }
