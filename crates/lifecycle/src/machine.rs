@@ -101,7 +101,8 @@ impl Machine {
         }
     }
 
-    fn is_ending(&self) -> bool {
+    /// Whether it has ended, or will when the step under way is over.
+    pub fn is_ending(&self) -> bool {
         matches!(self.public_state(), MicrovmState::Terminating | MicrovmState::Terminated)
     }
 

@@ -123,7 +123,9 @@ impl Supervisor {
         let performing = body.perform(&work, step);
         tokio::pin!(performing);
         loop {
-            let end = timers.end(&front.record);
+            // Told once, which the record may not say yet: it is told again when the step has ended.
+            let tells_end = !front.machine.is_ending();
+            let end = timers.end(&front.record).filter(|_| tells_end);
             tokio::select! {
                 biased;
                 result = &mut performing => {

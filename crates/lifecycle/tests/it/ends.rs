@@ -2,11 +2,13 @@
 //! given to another guest while it runs, and no record or answer says otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_api::{MicrovmId, MicrovmState};
+use hearth_api::{MicrovmId, MicrovmState, Timestamp};
+use hearth_lifecycle::Registry;
+use hearth_lifecycle::clock::{Clock, HostClock};
 use hearth_node::{Life as _, Node as _, Refusal};
 use hearth_records::Error;
 use hearth_records::testing::{BeforeWrite, Guarded};
@@ -151,6 +153,45 @@ async fn what_cannot_be_written_is_neither_acknowledged_nor_published_nor_done()
     let ended = world.wait_for(&id, MicrovmState::Terminated).await;
     assert!(ended.state_reason().unwrap().contains("status 137"));
     world.assert_released(&id);
+}
+
+/// The host's clocks, and how often somebody looked.
+#[derive(Debug, Default)]
+struct CountedClock(AtomicUsize);
+
+impl Clock for CountedClock {
+    fn wall(&self) -> Timestamp {
+        HostClock.wall()
+    }
+
+    fn steady_millis(&self) -> i64 {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        HostClock.steady_millis()
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        HostClock.longest_sleep()
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_written_during_a_step_waits_for_the_end_of_the_step() {
+    let world = World::new().await;
+    let id = world.recorded_long_ago().await;
+    let broken = Arc::new(AtomicBool::new(true));
+    let mut config = world.config();
+    config.records.microvms = unwritable(&world, &broken);
+    let clock = Arc::new(CountedClock::default());
+    let registry = Registry::with_clock(config, clock.clone());
+    // The launch lasts until it is cut short, and then until the VMM is ended, which fails at first.
+    world.silent.store(true, Ordering::SeqCst);
+    world.vmm.fail_next(FakeOperation::Kill, KILL_FAILED);
+    registry.clone().launch(world.record(&id).await, None);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let looks = clock.0.load(Ordering::SeqCst);
+    assert!(looks < 50, "{looks} looks at the clock");
+    broken.store(false, Ordering::SeqCst);
+    world.wait_for(&id, MicrovmState::Terminated).await;
 }
 
 #[tokio::test]
