@@ -123,7 +123,8 @@ impl Supervisor {
         let performing = body.perform(&work, step);
         tokio::pin!(performing);
         loop {
-            // Told once, which the record may not say yet: it is told again when the step has ended.
+            // Told once, which the record may not say yet: it is told again when the step has
+            // ended.
             let tells_end = !front.machine.is_ending();
             let end = timers.end(&front.record).filter(|_| tells_end);
             tokio::select! {

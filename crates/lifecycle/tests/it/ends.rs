@@ -183,7 +183,8 @@ async fn an_end_that_cannot_be_written_during_a_step_waits_for_the_end_of_the_st
     config.records.microvms = unwritable(&world, &broken);
     let clock = Arc::new(CountedClock::default());
     let registry = Registry::with_clock(config, clock.clone());
-    // The launch lasts until it is cut short, and then until the VMM is ended, which fails at first.
+    // The launch lasts until it is cut short, and then until the VMM is ended, which fails at
+    // first.
     world.silent.store(true, Ordering::SeqCst);
     world.vmm.fail_next(FakeOperation::Kill, KILL_FAILED);
     registry.clone().launch(world.record(&id).await, None);
