@@ -29,27 +29,23 @@ impl ExitStatus {
     pub(crate) const UNKNOWN: Self = Self(-1);
 }
 
-/// Name of a VMM's cgroups: the last part of its run directory for people, and a digest of the
-/// whole, as a copy of a data directory may be in use on the same host.
-pub(crate) fn group_name(run_dir: &Path) -> String {
+/// Name of the cgroups of a VM of this name: with a digest of its run directory, as a copy of a
+/// data directory may be in use on the same host.
+pub(crate) fn group_name(name: &str, run_dir: &Path) -> String {
     let digest = blake3::hash(run_dir.as_os_str().as_encoded_bytes()).to_hex();
-    format!("{}-{}", earlier_group_name(run_dir), &digest[..8])
+    format!("{name}-{}", &digest[..8])
 }
 
-/// What it was before it had the digest.
-fn earlier_group_name(run_dir: &Path) -> std::borrow::Cow<'_, str> {
-    run_dir.file_name().unwrap_or_default().to_string_lossy()
-}
-
-/// Removes the empty cgroups of a VMM that is gone.
+/// Removes the empty cgroups of a VM whose run directory has its name.
 pub(crate) fn remove_groups(run_dir: &Path) {
-    cgroup::remove_named(&group_name(run_dir));
-    remove_earlier_groups(run_dir);
+    let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
+    cgroup::remove_named(&group_name(&name, run_dir));
+    remove_earlier_groups(&name);
 }
 
-/// Removes those of earlier versions, which a VMM has left for new ones.
-pub(crate) fn remove_earlier_groups(run_dir: &Path) {
-    cgroup::remove_named(&earlier_group_name(run_dir));
+/// Removes those that earlier versions have made, by the VM's name alone, when they are empty.
+pub(crate) fn remove_earlier_groups(name: &str) {
+    cgroup::remove_named(name);
 }
 
 /// A VMM process.

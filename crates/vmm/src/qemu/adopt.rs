@@ -53,14 +53,14 @@ pub(super) async fn adopt(launcher: &Arc<Launcher>, adoption: Adoption) -> Resul
         threads: THREADS,
     };
     // The earlier server may have been killed before it had put the process into its groups.
-    let group = launcher.cgroups.create(&group_name(&run_dir), limits).map_err(error)?;
+    let group = launcher.cgroups.create(&group_name(&name, &run_dir), limits).map_err(error)?;
     let process = Process::new(record.process.pid, pidfd).map_err(error)?;
     let log = Log::follow(log::pipe_of(record.process.pid)).map_err(error)?;
     let instance = Instance::new(name.clone(), run_dir.clone(), process, group, log);
     let connection = connect_again(&run_dir)
         .map_err(|error| file_error("connect to", &run_dir.join(SOCKET_FILE), error))?;
     let qmp = Arc::new(launcher.connect(&instance, connection).await?);
-    remove_earlier_groups(&run_dir);
+    remove_earlier_groups(&name);
     let status = match qmp.execute(&QueryStatus {}).await {
         Ok(status) => status.status,
         Err(error) => return Err(super::launch::translate(&instance, error).await),

@@ -177,7 +177,8 @@ impl Launcher {
             cpu_percent: spec.isolation.cpu_limit_percent,
             threads: THREADS,
         };
-        let group = self.cgroups.create(&group_name(&spec.run_dir), limits).map_err(spawn_error)?;
+        let group =
+            self.cgroups.create(&group_name(&spec.name, &spec.run_dir), limits).map_err(spawn_error)?;
         let request = SpawnRequest {
             program: &program,
             arguments: &arguments,
