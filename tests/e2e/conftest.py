@@ -40,7 +40,7 @@ FIRST = ("test_build", "test_recordings", "test_full_disk", "test_image_hooks", 
 # With the marker "alone", for a session of their own: what measures time, or gives addresses to the
 # host that others find there. Chromium (test_protocols) gives up its connections when the addresses
 # of its host change, as they do with each microVM.
-ALONE = ("test_protocols", "test_network", "test_slow", "test_idle")
+ALONE = ("test_protocols", "test_network", "test_egress", "test_slow", "test_idle")
 
 
 def pytest_configure(config):

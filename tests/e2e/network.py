@@ -19,18 +19,23 @@ HOST_ADDRESS = "203.0.113.1"
 PUBLIC = "203.0.113.2"
 ALLOWED = "10.213.77.2"
 CLOSED = ["192.168.77.2", "172.31.77.2", "100.64.77.2", "169.254.169.254", "198.18.255.254", "0.0.0.0"]
-BANNER_PORT, HOLD_PORT = 7777, 7778
+BANNER_PORT, HOLD_PORT, WEB_PORT = 7777, 7778, 80
 BANNER = f"""
 import selectors, socket
-listener, holder = (socket.create_server(("0.0.0.0", port), backlog=64) for port in ({BANNER_PORT}, {HOLD_PORT}))
-both, held = selectors.DefaultSelector(), []
-both.register(listener, selectors.EVENT_READ)
-both.register(holder, selectors.EVENT_READ)
+ports = ({BANNER_PORT}, {HOLD_PORT}, {WEB_PORT})
+listener, holder, web = listeners = [socket.create_server(("0.0.0.0", port), backlog=64) for port in ports]
+all, held = selectors.DefaultSelector(), []
+for one in listeners:
+    all.register(one, selectors.EVENT_READ)
 while True:
-    for key, _ in both.select():
+    for key, _ in all.select():
         client, _ = key.fileobj.accept()
+        if key.fileobj is web:
+            client.settimeout(5)
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 8\\r\\n\\r\\n")
         client.sendall(b"outside\\n")
-        client.close() if key.fileobj is listener else held.append(client)
+        held.append(client) if key.fileobj is holder else client.close()
 """
 
 
@@ -42,8 +47,8 @@ def ip(*arguments: str) -> str:
 
 @contextlib.contextmanager
 def outside_world():
-    """The namespace with a listener that greets with "outside" on every address, and one
-    that stays connected. A host has these addresses once: sessions take turns."""
+    """The namespace with a listener that greets with "outside" on every address, one
+    that stays connected, and one that answers requests. A host has these addresses once: sessions take turns."""
     with open(pathlib.Path(tempfile.gettempdir()) / "hearth-e2e-outside.lock", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         with _outside_world() as name:

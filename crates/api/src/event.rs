@@ -34,7 +34,7 @@ pub struct EventItem {
     pub image_version: Option<String>,
     /// Id of a build.
     pub build_id: Option<String>,
-    /// What about it: `STATE`, `STATUS`, `VERSION`, `TAGS`, `OWNER` or `TOKENS`.
+    /// What about it: `STATE`, `STATUS`, `VERSION`, `RULES`, `TAGS`, `OWNER` or `TOKENS`.
     pub what: String,
     /// What it was; null when it is new.
     pub from: Option<String>,

@@ -5,6 +5,7 @@
 //! explicit `null` is an `Option` that serialises to `null`; `lambda-core` leaves such members out.
 
 pub mod arn;
+pub mod egress;
 pub mod endpoint;
 pub mod error;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod operation;
 pub mod visible;
 
 pub use arn::{ImageArn, Region, managed_base_image_arn, managed_connector_arn};
+pub use egress::{EgressDecision, EgressDecisions, EgressPolicy};
 pub use endpoint::*;
 pub use error::{Error, ErrorKind, MAXIMUM_SHOWN, MAXIMUM_VIOLATIONS};
 pub use event::{EventItem, EventPage};

@@ -17,6 +17,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// Version of the service model `lambda-microvms`; the first part of every path.
 const API_VERSION: &str = "/2025-09-09";
+/// The same of `lambda-core`.
+const CORE_VERSION: &str = "/2026-04-04";
 /// First part of the paths of our extensions.
 const EXTENSION_VERSION: &str = "/hearth/2026-11-22";
 
@@ -92,6 +94,22 @@ impl Client {
         query: String,
     ) -> anyhow::Result<Value> {
         self.lambda(method, format!("{EXTENSION_VERSION}{path}"), query, None).await
+    }
+
+    /// Calls an extension of Hearth's own with this body.
+    pub(crate) async fn extension_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> anyhow::Result<Value> {
+        self.lambda(method, format!("{EXTENSION_VERSION}{path}"), String::new(), Some(body)).await
+    }
+
+    /// GetNetworkConnector of `lambda-core`, or DeleteNetworkConnector.
+    pub(crate) async fn network_connector(&self, method: Method, name: &str) -> anyhow::Result<Value> {
+        let path = format!("{CORE_VERSION}/network-connectors/{}", encode(name));
+        self.lambda(method, path, String::new(), None).await
     }
 
     async fn lambda(

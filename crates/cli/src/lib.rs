@@ -31,7 +31,7 @@ use clap::{Args, Subcommand};
 
 use client::Client;
 use commands::{
-    counters, curl, events, forward as forward_ports, image_build, image_delete, image_report,
+    counters, curl, egress, events, forward as forward_ports, image_build, image_delete, image_report,
     images as list_images, logs as show_logs, ps, run as run_microvm, shell,
 };
 use commands::{state, token};
@@ -67,6 +67,9 @@ pub enum Command {
     Logs(Connected<show_logs::LogsArgs>),
     /// Show what has gone through a microVM's endpoint
     Counters(Connected<counters::CountersArgs>),
+    /// Say what microVMs may reach, and see what they have tried
+    #[command(subcommand)]
+    Egress(egress::EgressCommand),
     /// Print a token that opens a microVM's endpoint, or revoke tokens
     Token(token::TokenCommand),
 }
@@ -152,6 +155,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let (client, args) = command.open()?;
             counters::run(&client, &args).await
         }
+        Command::Egress(command) => egress::run(command).await,
         Command::Token(command) => token::run(command).await,
     };
     match result {

@@ -1,5 +1,6 @@
 //! What the operator fixes, and what the operations work with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hearth_api::{AccountId, EndpointLabel};
@@ -45,8 +46,26 @@ pub struct ControlPlaneConfig {
     pub limits: CurrentLimits,
     /// How fast an account may call.
     pub rates: Rates,
+    /// What accounts may reach that do not say.
+    pub default_egress: DefaultEgress,
     /// Memory in MiB that the host keeps available: no microVM is launched when there is less.
     pub minimum_available_memory_mib: u64,
+}
+
+/// What the operator lets accounts reach that do not say: the name of a managed egress connector,
+/// or of an egress policy of the account's.
+#[derive(Debug, Clone)]
+pub struct DefaultEgress {
+    /// For every account,
+    pub all: String,
+    /// but for these.
+    pub by_account: BTreeMap<String, String>,
+}
+
+impl Default for DefaultEgress {
+    fn default() -> Self {
+        Self { all: "INTERNET_EGRESS".to_owned(), by_account: BTreeMap::new() }
+    }
 }
 
 /// The parts of the server that operations use.

@@ -4,13 +4,14 @@ use hearth_api::{
     AccountId, ComputeResourceType, NetworkConnectorArn, NetworkConnectorState, Timestamp,
     managed_connector_arn,
 };
-use hearth_records::NetworkConnectorKey;
+use hearth_records::{NetworkConnectorKey, NetworkConnectorRecord};
 use hearth_service::Error;
 
-use crate::config::Context;
+use crate::config::{Context, DefaultEgress};
 
 const INGRESS: [&str; 4] = ["HTTP_INGRESS", "ALL_INGRESS", "SHELL_INGRESS", "NO_INGRESS"];
-const EGRESS: [&str; 1] = ["INTERNET_EGRESS"];
+/// `NO_EGRESS` is not of the service's.
+const EGRESS: [&str; 2] = ["INTERNET_EGRESS", "NO_EGRESS"];
 
 /// Ingress connectors of a microVM; HTTP_INGRESS when none is named.
 pub(crate) fn ingress(region: &str, wanted: Option<Vec<String>>) -> Result<Vec<String>, Error> {
@@ -24,18 +25,16 @@ pub(crate) fn ingress(region: &str, wanted: Option<Vec<String>>) -> Result<Vec<S
     Ok(wanted)
 }
 
-/// Egress connectors of an image version or microVM; `inherited` when none is named. Whether one of
-/// the account's own exists is for [`Context::check_connectors`] to say.
-pub(crate) fn egress(
+/// Egress connectors of an image version or microVM that are named, or else `inherited`. Whether
+/// one of the account's own exists is for [`Context::check_connectors`] to say.
+fn egress(
     region: &str,
     wanted: Option<Vec<String>>,
     inherited: Option<&[String]>,
 ) -> Result<Vec<String>, Error> {
     let wanted = wanted.unwrap_or_default();
     match wanted.as_slice() {
-        [] => Ok(inherited
-            .filter(|list| !list.is_empty())
-            .map_or_else(|| vec![managed_connector_arn(region, "INTERNET_EGRESS")], <[String]>::to_vec)),
+        [] => Ok(inherited.map(<[String]>::to_vec).unwrap_or_default()),
         [arn] => {
             if NetworkConnectorArn::parse(arn).is_none() {
                 check(region, arn, &EGRESS)?;
@@ -63,6 +62,38 @@ pub(crate) fn connector_not_found(arn: &str) -> Error {
 }
 
 impl Context {
+    /// Egress connectors of an image version or microVM; `inherited` when none is named, and the
+    /// operator's default when none is inherited.
+    pub(crate) async fn egress(
+        &self,
+        account: &AccountId,
+        wanted: Option<Vec<String>>,
+        inherited: Option<&[String]>,
+    ) -> Result<Vec<String>, Error> {
+        let known = egress(&self.config.region, wanted, inherited)?;
+        if known.is_empty() { Ok(vec![self.default_egress(account).await?]) } else { Ok(known) }
+    }
+
+    /// A policy that is not there lets nobody reach everything.
+    async fn default_egress(&self, account: &AccountId) -> Result<String, Error> {
+        let DefaultEgress { all, by_account } = &self.config.default_egress;
+        let (name, region) = (by_account.get(account.as_str()).unwrap_or(all), &self.config.region);
+        if EGRESS.contains(&name.as_str()) {
+            return Ok(managed_connector_arn(region, name));
+        }
+        let now = Timestamp::now();
+        let key =
+            NetworkConnectorKey { arn: &NetworkConnectorArn::of(region, account, name), name: Some(name) };
+        let policy = self.services.store.network_connector(&key, now).await?;
+        let is_one = |record: &NetworkConnectorRecord| !record.is_gone(now) && record.egress_rules.is_some();
+        policy.filter(is_one).map(|policy| policy.arn.to_string()).ok_or_else(|| {
+            Error::validation(format!(
+                "The operator lets this account reach what its egress policy {name} allows, and it has none of that name: \
+                 make it, or name an egress network connector."
+            ))
+        })
+    }
+
     /// Refuses connectors of the account's own, among those named by an image version or microVM,
     /// that are not there, not ACTIVE or not for microVMs.
     pub(crate) async fn check_connectors(
@@ -121,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_an_empty_list_mean_the_default() {
+    fn nothing_and_an_empty_list_name_nothing() {
         for nothing in [None, Some(vec![])] {
             assert_eq!(ingress(REGION, nothing.clone()).unwrap(), [arn("HTTP_INGRESS")]);
-            assert_eq!(egress(REGION, nothing.clone(), None).unwrap(), [arn("INTERNET_EGRESS")]);
+            assert!(egress(REGION, nothing.clone(), None).unwrap().is_empty());
             let inherited = ["x".to_owned()];
             assert_eq!(egress(REGION, nothing, Some(&inherited)).unwrap(), inherited);
         }
@@ -134,7 +165,7 @@ mod tests {
     fn only_connectors_of_the_right_direction_are_known() {
         let verdict = |name: &str| egress(REGION, Some(vec![name.to_owned()]), None).map_err(|e| e.message);
         assert!(verdict(&arn("INTERNET_EGRESS")).is_ok());
-        assert!(verdict(&arn("NO_EGRESS")).unwrap_err().starts_with("Unrecognized managed"));
+        assert!(verdict(&arn("NO_EGRESS")).is_ok());
         assert!(verdict(&arn("HTTP_INGRESS")).unwrap_err().starts_with("Unrecognized managed"));
         assert_eq!(verdict("INTERNET_EGRESS").unwrap_err(), "Malformed network connector ARN");
         let own = "arn:aws:lambda:us-east-1:000000000000:network-connector:nc-1";

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 
 pub use access::Access;
-pub use config::{Context, ControlPlaneConfig, Services};
+pub use config::{Context, ControlPlaneConfig, DefaultEgress, Services};
 pub use endpoints::{Endpoints, RotationError};
 pub use rates::Rates;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hearth_host_net::Egress;
 use hearth_vmm::{Adopted, Adoption, GuestChannel, GuestStream};
 
 use crate::error::Error;
@@ -36,9 +37,9 @@ impl GuestChannel for LateChannel {
 }
 
 impl GuestFactory {
-    /// Takes over the guest of this name, if it still runs. On failure it stays as it is, and
-    /// can be removed with [`hearth_vmm::leftovers`].
-    pub async fn adopt(&self, name: &str) -> Result<Option<AdoptedGuest>, Error> {
+    /// Takes over the guest of this name, if it still runs, with this way out from now on. On
+    /// failure it stays as it is, and can be removed with [`hearth_vmm::leftovers`].
+    pub async fn adopt(&self, name: &str, egress: &Egress) -> Result<Option<AdoptedGuest>, Error> {
         let run_dir = self.run_root.join(name);
         let Some(record) = Record::read(name, &run_dir)? else { return Ok(None) };
         let channel = Arc::new(LateChannel::default());
@@ -48,7 +49,7 @@ impl GuestFactory {
             name: name.to_owned(),
             detail: format!("its user id {} is in use", record.uid),
         })?;
-        let network = self.networks.adopt(vm.pid(), record.uplink.as_deref()).await;
+        let network = self.networks.adopt(vm.pid(), record.uplink.as_deref(), egress).await;
         let network = network.map_err(|source| Error::Network { name: name.to_owned(), source })?;
         // It was empty until here.
         let _ = channel.0.set(network.channel());

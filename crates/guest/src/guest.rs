@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hearth_guest_protocol::client::{self, ClientError, ForwardStream};
 use hearth_guest_protocol::{Reply, Request};
+use hearth_host_net::Guard;
 use hearth_vmm::{
     BootSource, CONSOLE_FILE, Drive, DriveImage, ExitReason, GuestStream, Isolation, Vm, VmSpec, Vmm,
 };
@@ -204,6 +205,11 @@ impl Guest {
     /// The virtual machine.
     pub fn vm(&self) -> &Arc<dyn Vm> {
         &self.vm
+    }
+
+    /// What holds it to an egress policy, if it has one.
+    pub fn guard(&self) -> Option<Arc<Guard>> {
+        self.holdings.guard()
     }
 
     /// Runs `work` with this guest to its end, or until the VMM ends by itself, which no

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hearth_guest_protocol::chain;
+use hearth_host_net::Guard;
 use hearth_vmm::{Vm, leftovers};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -103,6 +104,11 @@ impl Holdings {
         if let Some(held) = &mut self.held {
             held.vm = Some(vm);
         }
+    }
+
+    /// What holds its network to a policy, if it has one.
+    pub(crate) fn guard(&self) -> Option<Arc<Guard>> {
+        self.held.as_ref()?.network.as_ref()?.guard()
     }
 
     /// Leaves everything to a later server.

@@ -24,7 +24,7 @@ pub use adopt::AdoptedGuest;
 pub use artefacts::Artefacts;
 pub use guest::{Error, Guest, GuestFactory};
 pub use hearth_confined::uid::{self, Uid, UidPool};
-pub use hearth_host_net::Egress;
+pub use hearth_host_net::{Egress, Held};
 pub use holdings::Endings;
 pub use network::{GuestNetwork, HostNetworks, Networks};
 pub use plan::{GuestPlan, KernelModules, Limits, RootDisk};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hearth_guest_protocol::{APP_MAC, CONTROL_MAC};
-use hearth_host_net::{Connector, Egress, HostNet, Network};
+use hearth_host_net::{Connector, Egress, Guard, HostNet, Network};
 use hearth_vmm::{GuestChannel, GuestStream, NetworkInterface};
 
 /// Makes networks.
@@ -19,9 +19,14 @@ pub trait Networks: Send + Sync + fmt::Debug {
     async fn acquire(&self, egress: Egress) -> std::io::Result<Box<dyn GuestNetwork>>;
 
     /// The network of a guest that an earlier server has started, with the name that
-    /// [`GuestNetwork::uplink`] had there. `vmm` is the guest's process.
-    async fn adopt(&self, vmm: Option<u32>, uplink: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
-        let _ = (vmm, uplink);
+    /// [`GuestNetwork::uplink`] had there, and this way out. `vmm` is the guest's process.
+    async fn adopt(
+        &self,
+        vmm: Option<u32>,
+        uplink: Option<&str>,
+        egress: &Egress,
+    ) -> std::io::Result<Box<dyn GuestNetwork>> {
+        let _ = (vmm, uplink, egress);
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
@@ -40,6 +45,11 @@ pub trait GuestNetwork: Send + Sync + fmt::Debug {
 
     /// What a later server needs to find it again, if it has a way out.
     fn uplink(&self) -> Option<String> {
+        None
+    }
+
+    /// What holds it to a policy, if it has one.
+    fn guard(&self) -> Option<Arc<Guard>> {
         None
     }
 
@@ -75,10 +85,15 @@ impl Networks for HostNetworks {
         Ok(Box::new(HostNetwork { network, interfaces }))
     }
 
-    async fn adopt(&self, vmm: Option<u32>, uplink: Option<&str>) -> std::io::Result<Box<dyn GuestNetwork>> {
+    async fn adopt(
+        &self,
+        vmm: Option<u32>,
+        uplink: Option<&str>,
+        egress: &Egress,
+    ) -> std::io::Result<Box<dyn GuestNetwork>> {
         let pid = vmm.ok_or(std::io::ErrorKind::NotFound)?;
         let namespace = File::open(format!("/proc/{pid}/ns/net"))?.into();
-        let network = self.0.adopt(namespace, uplink).await.map_err(std::io::Error::other)?;
+        let network = self.0.adopt(namespace, uplink, egress).await.map_err(std::io::Error::other)?;
         Ok(Box::new(HostNetwork { network, interfaces: Vec::new() }))
     }
 }
@@ -99,6 +114,10 @@ impl GuestNetwork for HostNetwork {
 
     fn uplink(&self) -> Option<String> {
         self.network.uplink()
+    }
+
+    fn guard(&self) -> Option<Arc<Guard>> {
+        self.network.guard()
     }
 
     fn leave(self: Box<Self>) {

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hearth_rate::Bucket;
@@ -21,7 +21,11 @@ use tokio::time::timeout;
 
 mod query;
 
-use self::query::{NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE, Verdict, answers, judge, without_records};
+use self::query::{
+    NAME_ERROR, NO_ERROR, NOT_IMPLEMENTED, REFUSED, SERVER_FAILURE, Verdict, answers, judge, name,
+    record_type, without_records,
+};
+use crate::guard::{Guard, Question};
 
 /// Queries over UDP that one microVM can have under way; more wait in the socket's buffer.
 const UDP_CONCURRENCY: usize = 64;
@@ -94,7 +98,11 @@ fn nameservers(text: &str) -> Vec<SocketAddr> {
 #[derive(Debug)]
 pub(crate) struct Relay {
     tasks: [JoinHandle<()>; 2],
+    guard: Guarded,
 }
+
+/// What judges names, once there is a policy.
+type Guarded = Arc<OnceLock<Arc<Guard>>>;
 
 impl Relay {
     /// Serves the sockets, which were opened inside the namespace and are non-blocking.
@@ -104,12 +112,16 @@ impl Relay {
         upstreams: Arc<Upstreams>,
     ) -> io::Result<Self> {
         let (udp, tcp) = (UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?);
-        let allowed = Allowed::default();
-        let tasks = [
-            tokio::spawn(serve_udp(udp, Arc::clone(&upstreams), allowed.clone())),
-            tokio::spawn(serve_tcp(tcp, upstreams, allowed)),
-        ];
-        Ok(Self { tasks })
+        let guard = Guarded::default();
+        let asking = Asking { upstreams, guard: Arc::clone(&guard), allowed: Allowed::default() };
+        let tasks = [tokio::spawn(serve_udp(udp, asking.clone())), tokio::spawn(serve_tcp(tcp, asking))];
+        Ok(Self { tasks, guard })
+    }
+
+    /// Answers for the names that a policy allows only, from now on.
+    pub(crate) fn hold_to(&self, guard: Arc<Guard>) {
+        // A network has one guard for its life, whose policy may change.
+        let _ = self.guard.set(guard);
     }
 }
 
@@ -143,7 +155,38 @@ impl Allowed {
     }
 }
 
-async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>, allowed: Allowed) {
+/// How the queries of one microVM are answered.
+#[derive(Debug, Clone)]
+struct Asking {
+    upstreams: Arc<Upstreams>,
+    guard: Guarded,
+    allowed: Allowed,
+}
+
+impl Asking {
+    /// What becomes of a message: judged by its form, and by the policy.
+    fn judge(&self, message: &[u8]) -> Verdict {
+        let verdict = judge(message);
+        let (Verdict::Ask, Some(guard)) = (&verdict, self.guard.get()) else { return verdict };
+        match guard.question(name(message).as_deref(), record_type(message)) {
+            Question::Ask => Verdict::Ask,
+            Question::NoName => Verdict::Answer(NAME_ERROR),
+            Question::NoRecords => Verdict::Answer(NO_ERROR),
+        }
+    }
+
+    /// The answer of the servers, if the policy lets the guest have it.
+    async fn resolve(&self, query: &[u8], transport: Transport) -> Vec<u8> {
+        let answer = resolve(query, &self.upstreams, transport).await;
+        match (self.guard.get(), name(query)) {
+            (Some(guard), Some(name)) if guard.answered(&name, &answer) => answer,
+            (Some(_), _) => without_records(query, NAME_ERROR),
+            (None, _) => answer,
+        }
+    }
+}
+
+async fn serve_udp(socket: UdpSocket, asking: Asking) {
     let socket = Arc::new(socket);
     let permits = Arc::new(Semaphore::new(UDP_CONCURRENCY));
     let mut queries = JoinSet::new();
@@ -155,8 +198,8 @@ async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>, allowed: Allowe
         looked_at.wait().await;
         // An error here belongs to an answer that could not be delivered; the socket goes on.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
-        match judge(&buffer[..length]) {
-            Verdict::Ask => allowed.take().await,
+        match asking.judge(&buffer[..length]) {
+            Verdict::Ask => asking.allowed.take().await,
             Verdict::Answer(code) => {
                 // Nobody waits for a guest that does not take its refusals.
                 let _ = socket.try_send_to(&without_records(&buffer[..length], code), client);
@@ -165,10 +208,10 @@ async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>, allowed: Allowe
             Verdict::Ignore => continue,
         }
         let query = buffer[..length].to_vec();
-        let (socket, upstreams) = (Arc::clone(&socket), Arc::clone(&upstreams));
+        let (socket, asking) = (Arc::clone(&socket), asking.clone());
         queries.spawn(async move {
             let _permit = permit;
-            let answer = resolve(&query, &upstreams, Transport::Udp).await;
+            let answer = asking.resolve(&query, Transport::Udp).await;
             if let Err(error) = socket.send_to(&answer, client).await {
                 tracing::debug!(%error, "a DNS answer could not be delivered");
             }
@@ -176,7 +219,7 @@ async fn serve_udp(socket: UdpSocket, upstreams: Arc<Upstreams>, allowed: Allowe
     }
 }
 
-async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>, allowed: Allowed) {
+async fn serve_tcp(listener: TcpListener, asking: Asking) {
     let permits = Arc::new(Semaphore::new(TCP_CONCURRENCY));
     let mut connections = JoinSet::new();
     loop {
@@ -187,10 +230,10 @@ async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>, allowed: Al
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (upstreams, allowed) = (Arc::clone(&upstreams), allowed.clone());
+        let asking = asking.clone();
         connections.spawn(async move {
             let _permit = permit;
-            match timeout(TCP_LIFETIME, serve_connection(stream, &upstreams, &allowed)).await {
+            match timeout(TCP_LIFETIME, serve_connection(stream, &asking)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a DNS connection broke"),
                 Err(_) => tracing::debug!("a DNS connection was open for too long"),
@@ -199,13 +242,13 @@ async fn serve_tcp(listener: TcpListener, upstreams: Arc<Upstreams>, allowed: Al
     }
 }
 
-async fn serve_connection(mut stream: TcpStream, upstreams: &Upstreams, allowed: &Allowed) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, asking: &Asking) -> io::Result<()> {
     loop {
         let Ok(query) = timeout(TCP_IDLE_TIMEOUT, read_message(&mut stream)).await else { return Ok(()) };
         let Some(query) = query? else { return Ok(()) };
-        allowed.take().await;
-        let answer = match judge(&query) {
-            Verdict::Ask => resolve(&query, upstreams, Transport::Tcp).await,
+        asking.allowed.take().await;
+        let answer = match asking.judge(&query) {
+            Verdict::Ask => asking.resolve(&query, Transport::Tcp).await,
             Verdict::Answer(code) => without_records(&query, code),
             Verdict::Ignore => return Ok(()),
         };

@@ -41,6 +41,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The kernel refused what a policy needs.
+    #[error("could not hold a network to its egress policy")]
+    Policy(#[source] io::Error),
     /// A netlink socket could not be opened.
     #[error("could not open a netlink socket")]
     NetlinkSocket(#[source] io::Error),

@@ -115,8 +115,10 @@ impl HostNet {
 
     /// Takes over the network of a guest that an earlier server has started: its namespace, and the
     /// name of its uplink on the host ([`Network::uplink`]). DNS is served in it again.
-    pub async fn adopt(&self, namespace: OwnedFd, uplink: Option<&str>) -> Result<Network> {
-        self.host.adopt(namespace, uplink).await
+    ///
+    /// Flows that its policy allows go on; its domains have to be asked for again.
+    pub async fn adopt(&self, namespace: OwnedFd, uplink: Option<&str>, egress: &Egress) -> Result<Network> {
+        self.host.adopt(namespace, uplink, egress).await
     }
 
     /// Removes what an earlier server of the same name has left and nobody has taken over, and
@@ -137,14 +139,21 @@ impl HostNet {
         if self.host.closed.load(Ordering::Acquire) {
             return Err(Error::ShutDown);
         }
-        if egress == Egress::Internet {
-            let ready = self.pool().pop_front();
-            self.refill.notify_one();
-            if let Some(network) = ready {
-                return Ok(network);
+        let mut network = match &egress {
+            Egress::None => return self.host.make(false).await,
+            Egress::Internet | Egress::Policy(_) => {
+                let ready = self.pool().pop_front();
+                self.refill.notify_one();
+                match ready {
+                    Some(network) => network,
+                    None => self.host.make(true).await?,
+                }
             }
+        };
+        if let Egress::Policy(held) = egress {
+            network.hold_to(held).await?;
         }
-        self.host.make(egress).await
+        Ok(network)
     }
 
     /// Removes every veth; networks still held lose their uplink, but not those that were left
@@ -199,7 +208,7 @@ async fn keep_filled(net: Weak<HostNet>, host: Arc<Host>, refill: Arc<Notify>) {
     loop {
         let mut delay = REFILL_DELAY;
         while let Some(net) = net.upgrade().filter(|net| net.pool().len() < net.pool_size) {
-            match host.make(Egress::Internet).await {
+            match host.make(true).await {
                 Ok(network) => net.pool().push_back(network),
                 Err(Error::ShutDown) => return,
                 Err(error) => {

@@ -20,15 +20,17 @@
 //! leaves it on.
 //!
 //! Reading order: `host` (the pool), `uplinks` (one network's life), `namespace` (how one is made),
-//! `rules`, `watch`, `dns`.
+//! `rules`, `watch`, `dns`, `guard` (policies).
 
 mod bell;
 mod cidr;
 mod dns;
 mod error;
+mod guard;
 mod host;
 mod links;
 mod namespace;
+mod netfilter;
 mod network;
 mod process;
 mod rules;
@@ -39,7 +41,8 @@ mod watch;
 
 pub use cidr::{Ipv4Cidr, ParseCidrError};
 pub use error::{Error, Result};
+pub use guard::{Attempt, DECISIONS_MAX, Decision, Decisions, Guard, Kind};
 pub use host::{HostNet, HostNetConfig};
-pub use network::{Connector, Egress, Network, Taps};
+pub use network::{Connector, Egress, Held, Network, Taps};
 pub use process::{RESOLVER_ADDRESS, admit_process, is_open_to_guests};
 pub use rules::{FLOWS_MAX, nft};

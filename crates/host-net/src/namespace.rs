@@ -14,8 +14,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+use crate::guard::{LOG_GROUP, Opened};
 use crate::links::Links;
+use crate::netfilter::{flow_log, sets};
 use crate::network::Taps;
+use crate::rules::{HTTP_GATE, TLS_GATE};
 use crate::{rules, tap};
 
 /// Ports that the server's connections come from: below those that Linux picks (32768 to 60999), so
@@ -67,6 +70,24 @@ pub(crate) async fn settle_inside(
         enter(&namespace)?;
         close_here(&table)?;
         open_resolver().map_err(Error::Resolver)
+    })
+    .await
+}
+
+/// Opens the sockets by which a namespace is held to a policy.
+pub(crate) async fn open_for_policy(namespace: Arc<OwnedFd>) -> Result<Opened> {
+    on_a_thread("host-net-policy", move || {
+        enter(&namespace)?;
+        let listen = |port| -> std::io::Result<TcpListener> {
+            let listener = TcpListener::bind(SocketAddrV4::new(APP_GATEWAY.into(), port))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let opened = sets::Socket::open().and_then(|sets| {
+            let log = flow_log::open_group(LOG_GROUP)?;
+            Ok(Opened { sets, log, tls: listen(TLS_GATE)?, http: listen(HTTP_GATE)? })
+        });
+        opened.map_err(Error::Policy)
     })
     .await
 }

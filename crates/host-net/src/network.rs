@@ -6,11 +6,16 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use hearth_egress_policy::Policy;
 use hearth_guest_protocol::message::{AGENT_PORT, APP_LOOPBACK, CONTROL_GUEST};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::dns::Relay;
+use crate::error::{Error, Result};
+use crate::guard::{Decisions, Guard, Outside};
+use crate::namespace;
 use crate::sockets::SocketOpener;
 use crate::uplinks::Host;
 
@@ -22,13 +27,33 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_ATTEMPT: Duration = Duration::from_millis(150);
 
 /// What a microVM may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Egress {
     /// The internet and the DNS relay, and the ranges of [`crate::HostNetConfig::allow_egress_to`].
     Internet,
+    /// Of that, what a policy allows.
+    Policy(Held),
     /// Nothing; there is no uplink and no DNS.
     None,
 }
+
+/// A policy that a network is held to, and where it is told what was decided.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Its decisions, those before a suspend too.
+    pub decisions: Arc<Decisions>,
+}
+
+/// Two are the same that allow the same.
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.policy == other.policy
+    }
+}
+
+impl Eq for Held {}
 
 /// The TAP devices of a network; each is gone when the last copy of its descriptor is closed.
 #[derive(Debug)]
@@ -46,8 +71,19 @@ pub struct Network {
     taps: Mutex<Option<Taps>>,
     connector: Connector,
     relay: Option<Relay>,
+    guard: Option<HeldGuard>,
     uplink: Option<HeldUplink>,
     host: Arc<Host>,
+}
+
+/// A guard, and its tasks, which end with it.
+#[derive(Debug)]
+struct HeldGuard(Arc<Guard>, [JoinHandle<()>; 3]);
+
+impl Drop for HeldGuard {
+    fn drop(&mut self) {
+        self.1.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// An uplink that has to be given back.
@@ -66,7 +102,27 @@ impl Network {
         host: Arc<Host>,
     ) -> Self {
         let connector = Connector { namespace: Arc::downgrade(&namespace), opener: host.opener.clone() };
-        Self { namespace, taps: Mutex::new(taps), connector, relay, uplink, host }
+        Self { namespace, taps: Mutex::new(taps), connector, relay, guard: None, uplink, host }
+    }
+
+    /// Holds it to a policy before there is a guest, or one that runs.
+    pub(crate) async fn hold_to(&mut self, held: Held) -> Result<()> {
+        let opened = namespace::open_for_policy(Arc::clone(&self.namespace)).await?;
+        let namespace = Arc::downgrade(&self.namespace);
+        let outside = Outside { namespace, opener: self.host.opener.clone() };
+        let host = Arc::clone(&self.host);
+        let (guard, tasks) = Guard::start(held, opened, outside, move |address| host.is_closed(address))
+            .map_err(Error::Policy)?;
+        if let Some(relay) = &self.relay {
+            relay.hold_to(Arc::clone(&guard));
+        }
+        self.guard = Some(HeldGuard(guard, tasks));
+        Ok(())
+    }
+
+    /// What holds it to a policy, if it has one.
+    pub fn guard(&self) -> Option<Arc<Guard>> {
+        self.guard.as_ref().map(|held| Arc::clone(&held.0))
     }
 
     /// The network namespace, for the VMM process.

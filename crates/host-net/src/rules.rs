@@ -10,10 +10,13 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Output, Stdio};
 
+use hearth_egress_policy::Policy;
 use hearth_guest_protocol::message::{APP_GATEWAY, APP_GUEST, APP_LOOPBACK, CONTROL_GUEST, RESOLVER};
 
 use crate::cidr::Ipv4Cidr;
 use crate::error::{Error, Result};
+
+mod policy;
 
 /// Destinations that are closed to guests unless the operator allows them: "this network", private
 /// (RFC 1918), shared (RFC 6598), loopback, link-local with the metadata services of clouds (RFC
@@ -25,8 +28,15 @@ pub(crate) const CLOSED_RANGES: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 12
 /// whose size (`nf_conntrack_max`) all share.
 pub const FLOWS_MAX: usize = 4096;
 
+/// Name of the table in a namespace.
+pub(crate) const TABLE: &str = "hearth";
+
+/// Ports in a namespace where connections are looked into: below those that servers listen on.
+pub(crate) const TLS_GATE: u16 = 1022;
+pub(crate) const HTTP_GATE: u16 = 1023;
+
 /// Flows towards the namespace itself, which are those of DNS: ports that a guest
-/// asks the relay from.
+/// asks the relay from. As many may be led to what looks into them.
 const INPUT_FLOWS_MAX: usize = 1024;
 
 /// What a guest must not reach, and the exceptions.
@@ -114,13 +124,18 @@ pub(crate) fn no_host_table(table: &str) -> String {
 /// The table inside a microVM's namespace, replaced if it is there. A process other than root's
 /// (the VMM, should a guest break out into it) may send nothing.
 ///
+/// Of a flow that its policy ([`policy`]) does not allow any more, what the guest sends is refused,
+/// and what it gets is dropped, but for TCP: that ends with the reset of the guest's next packet,
+/// and a flow that may go on must not have to wait for one.
+///
 /// What the server sends to the app's loopback gets the addresses of a connection inside
 /// the guest when it leaves, and what answers it gets those of the connection before
 /// anything else looks at it.
 ///
 /// A refusal is a TCP reset where it can be: nothing limits how many the kernel sends. For the rest
 /// the namespace has no limit of ICMP errors (`namespace`).
-pub(crate) fn namespace_table(closed: &Closed<'_>) -> String {
+pub(crate) fn namespace_table(closed: &Closed<'_>, policy: Option<&Policy>) -> String {
+    let (policy_sets, policy_chains) = (policy::sets(policy), policy::chains());
     let guest = Ipv4Addr::from(APP_GUEST);
     let control_guest = Ipv4Addr::from(CONTROL_GUEST);
     let resolver = Ipv4Addr::from(RESOLVER);
@@ -136,17 +151,22 @@ table inet hearth {{
     type ipv4_addr; flags interval; auto-merge
     elements = {{ {host} }}
   }}
+{policy_sets}
   chain refuse {{
+    meta nfproto != @unruled jump log_refused
     meta l4proto tcp reject with tcp reset
     reject with icmpx admin-prohibited
   }}
+{policy_chains}
   chain input {{
     type filter hook input priority filter; policy drop
     iifname "lo" accept
+    iifname "app0" ct status dnat tcp dport {{ {TLS_GATE}, {HTTP_GATE} }} jump gates
     iifname "app0" ct state new ct count over {INPUT_FLOWS_MAX} drop
     iifname "app0" ip saddr {guest} ip daddr {resolver} udp dport 53 accept
     iifname "app0" ip saddr {guest} ip daddr {resolver} tcp dport 53 accept
     iifname "ctl0" ip saddr {control_guest} ct state established accept
+    iifname "up0" ct state established ct direction reply accept
     iifname "app0" ip saddr {loopback} ip daddr {gateway} ct state established ct direction reply accept
     iifname "app0" ip saddr {guest} jump refuse
   }}
@@ -160,20 +180,24 @@ table inet hearth {{
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop
-    iifname "up0" oifname "app0" ct state established,related accept
+    iifname "up0" oifname "app0" ct state established,related ct mark @current accept
+    iifname "up0" oifname "app0" ct state established meta l4proto tcp accept
     iifname "app0" oifname "up0" ip saddr {guest} jump egress
   }}
   chain egress {{
-    ct state established accept
-    ct state != new drop
+    ct state established ct mark @current accept
+    ct state != {{ new, established }} drop
     ip daddr @host jump refuse
     ip daddr != @allowed ip daddr @closed jump refuse
-    ct count over {FLOWS_MAX} jump refuse
-    accept
+    ct state new ct count over {FLOWS_MAX} jump refuse
+    meta nfproto @unruled accept
+    goto by_policy
   }}
   chain output {{
     type filter hook output priority filter; policy accept
     meta skuid != 0 drop
+    oifname "up0" ip daddr @host jump refuse
+    oifname "up0" ip daddr != @allowed ip daddr @closed jump refuse
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept

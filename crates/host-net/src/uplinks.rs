@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::links::{Address, Links};
 use crate::namespace::{self, Uplink};
 use crate::network::{Egress, HeldUplink, Network};
+use crate::process::is_open_to_guests;
 use crate::rules::{self, Closed};
 use crate::sockets::SocketOpener;
 
@@ -118,17 +119,25 @@ impl Host {
     }
 
     /// The table of a namespace, and the host's addresses that it is made with.
-    fn namespace_table(&self) -> (String, BTreeSet<Ipv4Addr>) {
+    fn namespace_table(&self, egress: &Egress) -> (String, BTreeSet<Ipv4Addr>) {
         let host = self.addresses().clone();
         let closed = Closed { range: self.range, allowed: &self.allowed, host: &host };
-        (rules::namespace_table(&closed), host)
+        let policy = if let Egress::Policy(held) = egress { Some(&*held.policy) } else { None };
+        (rules::namespace_table(&closed, policy), host)
     }
 
-    /// Makes a network from nothing.
-    pub(crate) async fn make(self: &Arc<Self>, egress: Egress) -> Result<Network> {
+    /// Whether no guest may reach an address, whatever else it may.
+    pub(crate) fn is_closed(&self, address: Ipv4Addr) -> bool {
+        self.range.contains(address)
+            || self.addresses().contains(&address)
+            || !is_open_to_guests(address, &self.allowed)
+    }
+
+    /// Makes a network from nothing, with a way out or without.
+    pub(crate) async fn make(self: &Arc<Self>, has_uplink: bool) -> Result<Network> {
         let home = self.namespace.try_clone().map_err(Error::Namespace)?;
-        let (table, host) = self.namespace_table();
-        if egress == Egress::None {
+        let (table, host) = self.namespace_table(&Egress::Internet);
+        if !has_uplink {
             let made = namespace::make(home, table, None).await?;
             let namespace = Arc::new(made.descriptor);
             return Ok(Network::new(namespace, Some(made.taps), None, None, Arc::clone(self)));
@@ -161,7 +170,12 @@ impl Host {
     }
 
     /// Takes over what [`Self::make`] of an earlier server has made.
-    pub(crate) async fn adopt(self: &Arc<Self>, namespace: OwnedFd, uplink: Option<&str>) -> Result<Network> {
+    pub(crate) async fn adopt(
+        self: &Arc<Self>,
+        namespace: OwnedFd,
+        uplink: Option<&str>,
+        egress: &Egress,
+    ) -> Result<Network> {
         let namespace = Arc::new(namespace);
         let Some(uplink) = uplink else {
             return Ok(Network::new(namespace, None, None, None, Arc::clone(self)));
@@ -184,9 +198,12 @@ impl Host {
         let mut network = Network::new(Arc::clone(&namespace), None, None, Some(held), Arc::clone(self));
         // The rules are this server's: an earlier version may have had others,
         // another configuration has.
-        let (udp, tcp) = namespace::settle_inside(namespace, self.namespace_table().0).await?;
+        let (udp, tcp) = namespace::settle_inside(namespace, self.namespace_table(egress).0).await?;
         let relay = Relay::start(udp, tcp, Arc::clone(&self.upstreams)).map_err(Error::Resolver)?;
         network.serve(relay);
+        if let Egress::Policy(held) = egress {
+            network.hold_to(held.clone()).await?;
+        }
         Ok(network)
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_api::{BuildId, SnapshotBuild};
+use hearth_egress::Egresses;
 use hearth_guest::GuestFactory;
 use hearth_records::{AppRecord, BuildRecord, Building, ImageVersionRecord, NodeId, Records, Size};
 use hearth_snapshots::{BuildFiles, ImageDraft, Snapshots, allocated_bytes};
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::archive::ArchiveLimits;
 use crate::base_images::BaseImages;
+use crate::build_guest::WayOut;
 use crate::build_hook::BuildHook;
 use crate::build_log::{BuildLog, Phase};
 use crate::cancellation::Builds;
@@ -33,6 +35,8 @@ pub struct ImageBuilderConfig {
     pub store: Arc<dyn Records>,
     /// Starts guests.
     pub guests: GuestFactory,
+    /// What they may reach.
+    pub egresses: Arc<Egresses>,
     /// Where images and builds keep their files.
     pub snapshots: Snapshots,
     /// Base images.
@@ -193,8 +197,9 @@ impl ImageBuilder {
             memory_mib: size.peak_memory_mib,
             listen_timeout_seconds: config.listen_timeout_seconds,
         };
+        let way_out = WayOut::of(&config.egresses, &row.configuration);
         let mut log = self.log(row, build, Phase::Snapshot);
-        let taken = snapshot.take(&config.guests, &container.oci_config, &mut log, stopped).await;
+        let taken = snapshot.take((&config.guests, way_out), &container.oci_config, &mut log, stopped).await;
         let taken = self.end(log, &build.id, taken).await?;
         let app = AppRecord {
             guest_key: config.guests.artefacts.key.clone(),
@@ -226,7 +231,7 @@ impl ImageBuilder {
         let Some(hook) = BuildHook::validate(&row.configuration) else { return Ok(()) };
         let validation = Validation {
             name: format!("validate-{}", build.id),
-            configuration: &row.configuration,
+            way_out: WayOut::of(&self.config.egresses, &row.configuration),
             hook,
             files,
             vcpu_count: app.vcpu_count,

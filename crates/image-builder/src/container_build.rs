@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use hearth_api::{ImageConfiguration, reaches_internet};
 use hearth_guest::guest::Error as GuestError;
 use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan};
 use hearth_guest_protocol::client::{ClientError, Replies};
 use hearth_guest_protocol::{BuildSpec, Reply, Request};
 use hearth_vmm::{Drive, DriveImage};
 
-use crate::build_guest::{not_up, plan, until_stopped};
+use crate::build_guest::{WayOut, not_up, plan, until_stopped};
 use crate::build_log::BuildLog;
 use crate::build_output::BuildOutput;
 use crate::failure::BuildFailure;
@@ -38,7 +37,7 @@ pub(crate) struct ContainerBuild<'a> {
     pub(crate) vcpu_count: u8,
     pub(crate) memory_mib: u32,
     /// What the Dockerfile may reach.
-    pub(crate) egress: Egress,
+    pub(crate) way_out: WayOut<'a>,
     pub(crate) timeout_seconds: u64,
 }
 
@@ -75,17 +74,22 @@ impl ContainerBuild<'_> {
             }
             sparse_file(self.cache, CACHE_BYTES).map_err(platform)?;
         }
+        let egress = self.way_out.resolve(&self.name).await?;
         let guest = guests
-            .boot_until_up(|| self.plan(guests), None, stopped.cancelled())
+            .boot_until_up(|| self.plan(guests, egress.clone()), None, stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the build microVM", &error))?;
+        let kept = self.way_out.keep(&self.name, &guest).await;
         let result =
             until_stopped("run the build microVM", &guest, self.build_in(&guest, log), stopped).await;
+        for refusal in kept.refusals() {
+            log.line(&refusal).await;
+        }
         guest.destroy().await;
         result
     }
 
-    fn plan(&self, guests: &GuestFactory) -> GuestPlan {
+    fn plan(&self, guests: &GuestFactory, egress: Egress) -> GuestPlan {
         let drive = |id: &str, image| Drive { drive_id: id.to_owned(), image };
         let mut drives = vec![
             drive("builder", DriveImage::RawReadOnly(guests.artefacts.builder_disk.clone())),
@@ -96,7 +100,7 @@ impl ContainerBuild<'_> {
         for (number, store) in self.stores.iter().enumerate() {
             drives.push(drive(&store_id(number), DriveImage::RawReadOnly(store.clone())));
         }
-        GuestPlan { drives, ..plan(&self.name, (self.vcpu_count, self.memory_mib), None, self.egress) }
+        GuestPlan { drives, ..plan(&self.name, (self.vcpu_count, self.memory_mib), None, egress) }
     }
 
     async fn build_in(&self, guest: &Guest, log: &mut BuildLog) -> Result<BuildEnd, BuildFailure> {
@@ -145,12 +149,6 @@ impl ContainerBuild<'_> {
         }
         Err(broke(&GuestError::Refused("the build microVM ended before the build did".into())))
     }
-}
-
-/// What the image's egress connectors let its builds reach.
-pub(crate) fn egress(configuration: &ImageConfiguration) -> Egress {
-    let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
-    if reaches_internet(connectors) { Egress::Internet } else { Egress::None }
 }
 
 fn store_id(number: usize) -> String {

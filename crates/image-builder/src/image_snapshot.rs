@@ -15,10 +15,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app_output::AppOutput;
-use crate::build_guest::{not_up, plan, until_stopped};
+use crate::build_guest::{WayOut, not_up, plan, until_stopped};
 use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
-use crate::container_build::egress;
 use crate::failure::{BuildFailure, FailureCode};
 use crate::readiness::{Look, Readiness, Started};
 
@@ -97,7 +96,7 @@ impl ImageSnapshot<'_> {
     /// Boots, starts, waits, snapshots; the app's output goes to `log`.
     pub(crate) async fn take(
         self,
-        guests: &GuestFactory,
+        (guests, way_out): (&GuestFactory, WayOut<'_>),
         oci_config: &str,
         log: &mut BuildLog,
         stopped: &tokio_util::sync::CancellationToken,
@@ -106,15 +105,17 @@ impl ImageSnapshot<'_> {
             .map_err(|error| BuildFailure::platform("read the configuration of the built image", &error))?;
         let exposed = self.ports_to_wait_for(&image.config);
         let app = self.app(image.config)?;
+        let egress = way_out.resolve(&self.name).await?;
         let plan = || {
             let root = RootDisk::Base { path: self.draft.disk(), modules: self.modules() };
             let size = (self.vcpu_count, self.memory_mib);
-            plan(&self.name, size, Some(root), egress(self.configuration))
+            plan(&self.name, size, Some(root), egress.clone())
         };
         let guest = guests
             .boot_until_up(plan, Some(self.draft.directory()), stopped.cancelled())
             .await
             .map_err(|error| not_up("boot the snapshot microVM", &error))?;
+        let _kept = way_out.keep(&self.name, &guest).await;
         let result = until_stopped(
             "run the snapshot microVM",
             &guest,

@@ -6,9 +6,10 @@ use std::path::Path;
 use hearth_records::{BuildRecord, ImageVersionRecord};
 
 use crate::base_images::as_the_builder_names_it;
+use crate::build_guest::WayOut;
 use crate::build_log::BuildLog;
 use crate::builder::{ImageBuilder, host_capped};
-use crate::container_build::{BuildEnd, ContainerBuild, ContainerImage, egress};
+use crate::container_build::{BuildEnd, ContainerBuild, ContainerImage};
 use crate::failure::{BuildFailure, FailureCode};
 use crate::preparation::Prepared;
 
@@ -72,7 +73,7 @@ impl ImageBuilder {
                 dockerfile: prepared.scan.rewritten.as_deref(),
                 vcpu_count: host_capped(config.build_vcpus),
                 memory_mib: config.build_memory_mib,
-                egress: egress(&row.configuration),
+                way_out: WayOut::of(&config.egresses, &row.configuration),
                 timeout_seconds: config.build_timeout_seconds,
             };
             match container.run(&config.guests, log, &stopped).await? {

@@ -1,16 +1,14 @@
 //! Tries a snapshot out: starts a throw-away clone of it, as a launch would, and asks the app's
 //! `validate` hook whether it is fit for use.
 
-use hearth_api::ImageConfiguration;
 use hearth_guest::{Guest, GuestFactory, RootDisk, guest};
 use hearth_snapshots::BuildFiles;
 use tokio_util::sync::CancellationToken;
 
 use crate::app_output::AppOutput;
-use crate::build_guest::{not_up, plan, until_stopped};
+use crate::build_guest::{WayOut, not_up, plan, until_stopped};
 use crate::build_hook::BuildHook;
 use crate::build_log::BuildLog;
-use crate::container_build::egress;
 use crate::failure::BuildFailure;
 use crate::image_snapshot::container_exit;
 
@@ -18,7 +16,7 @@ use crate::image_snapshot::container_exit;
 #[derive(Debug)]
 pub(crate) struct Validation<'a> {
     pub(crate) name: String,
-    pub(crate) configuration: &'a ImageConfiguration,
+    pub(crate) way_out: WayOut<'a>,
     pub(crate) hook: BuildHook,
     /// Has the snapshot, and holds what the clone writes until the build removes it.
     pub(crate) files: &'a BuildFiles,
@@ -41,11 +39,13 @@ impl Validation<'_> {
             .map_err(|error| BuildFailure::platform("make the disk of the validation", &error))?;
         let root = RootDisk::Clone { base: draft.disk(), overlay };
         let size = (self.vcpu_count, self.memory_mib);
-        let plan = plan(&self.name, size, Some(root), egress(self.configuration));
+        let egress = self.way_out.resolve(&self.name).await?;
+        let plan = plan(&self.name, size, Some(root), egress);
         let guest = guests
             .restore(plan, draft.directory(), None)
             .await
             .map_err(|error| not_up("restore the snapshot for its validation", &error))?;
+        let _kept = self.way_out.keep(&self.name, &guest).await;
         let result =
             until_stopped("run the validation microVM", &guest, self.ask(&guest, log), stopped).await;
         guest.destroy().await;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use hearth_api::{MicrovmId, MicrovmState};
+use hearth_api::{EgressDecisions, MicrovmId, MicrovmState, NetworkConnectorArn};
 use hearth_guest::guest::AppStream;
 use hearth_node::{Destination, Endpoint, Life, Node, Passing, Refusal, Request, Unreachable};
 use hearth_records::{Actor, MicrovmRecord, NodeId, Origin};
@@ -53,6 +53,14 @@ impl Node for Registry {
     fn account(&self, id: &MicrovmId) -> Option<Arc<str>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.get(id).map(|entry| Arc::clone(&entry.account))
+    }
+
+    async fn egress_changed(&self, connector: &NetworkConnectorArn) {
+        self.host().egresses.changed(connector).await;
+    }
+
+    fn egress_decisions(&self, id: &MicrovmId) -> Option<EgressDecisions> {
+        self.host().egresses.told(id.as_str())
     }
 
     async fn was_endpoint_of(&self, label: &str, id: &MicrovmId) -> bool {

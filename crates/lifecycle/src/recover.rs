@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState, Timestamp};
+use hearth_guest::guest::Error as GuestError;
 use hearth_guest::{AdoptedGuest, Guest};
 use hearth_guest_protocol::chain;
 use hearth_records::{Cause, MicrovmRecord, NodeId, Origin, Reason};
@@ -19,6 +20,7 @@ use crate::hooks::Hooks;
 use crate::machine::{Phase, Step};
 use crate::records::Unwritten;
 use crate::registry::{Registry, is_alive};
+use crate::steps::Host;
 
 mod upgrade;
 
@@ -160,7 +162,7 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
     let files = upgrade::OldFiles::of(&own);
     let record = claim(&registry, &record, files.tell(&record, &own, hooks)).await?;
     files.give_up(host, &record).await;
-    let (guest, guest_found) = match host.guests.adopt(record.id.as_str()).await {
+    let (guest, guest_found) = match adopt(host, &record).await {
         Ok(None) => (None, GuestFound::Gone),
         Ok(Some(AdoptedGuest { guest, running: true })) => (Some(guest), GuestFound::Running),
         Ok(Some(AdoptedGuest { guest, running: false })) => (Some(guest), GuestFound::Paused),
@@ -175,6 +177,18 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
     let verdict = verdict(&finding);
     tracing::info!(microvm = %record.id, ?finding, ?verdict, "found");
     Some(Found { record, guest, verdict })
+}
+
+/// Takes over a guest, held to what its connectors say now.
+async fn adopt(host: &Host, record: &MicrovmRecord) -> Result<Option<AdoptedGuest>, GuestError> {
+    let (name, connectors) = (record.id.as_str(), &record.settings.egress_network_connectors);
+    let egress = host.egresses.resolve(name, connectors).await;
+    let egress = egress.map_err(|error| GuestError::Refused(chain(&error)))?;
+    let adopted = host.guests.adopt(name, &egress).await?;
+    if let Some(AdoptedGuest { guest, .. }) = &adopted {
+        host.egresses.keep(name, connectors, guest).await;
+    }
+    Ok(adopted)
 }
 
 /// From here on no earlier process of this node changes the record any more. Nothing if another

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hearth_api::{MicrovmId, MicrovmState};
+use hearth_egress::Egresses;
 use hearth_guest::{Guest, GuestFactory};
 use hearth_node::{Ingress, Refusal, Unreachable};
 use hearth_records::{Actor, Cause, MicrovmRecord, NodeId, Origin};
@@ -42,6 +43,8 @@ pub struct RegistryConfig {
     pub records: Records,
     /// Starts guests.
     pub guests: GuestFactory,
+    /// What they may reach.
+    pub egresses: Arc<Egresses>,
     /// Where microVMs have their files.
     pub snapshots: Snapshots,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
@@ -79,14 +82,23 @@ impl Registry {
 
     /// The same with a clock of one's own.
     pub fn with_clock(config: RegistryConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let RegistryConfig { node, records, guests, snapshots, vmm_overhead_mib, hooks_port, sealing } =
-            config;
+        let RegistryConfig {
+            node,
+            records,
+            guests,
+            egresses,
+            snapshots,
+            vmm_overhead_mib,
+            hooks_port,
+            sealing,
+        } = config;
         Arc::new(Self {
             host: Arc::new(Host {
                 node,
                 records,
                 clock,
                 guests,
+                egresses,
                 snapshots,
                 vmm_overhead_mib,
                 hooks_port,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use hearth_api::reaches_internet;
+use hearth_egress::Egresses;
 use hearth_guest::guest::{self, Error as GuestError};
-use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason, Size};
 use hearth_snapshots::{Lease, MicrovmFiles, Snapshots};
@@ -25,6 +25,7 @@ pub(crate) struct Host {
     pub(crate) records: Records,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guests: GuestFactory,
+    pub(crate) egresses: Arc<Egresses>,
     pub(crate) snapshots: Snapshots,
     /// Host memory that a VMM process may use beyond its guest's RAM, in MiB.
     pub(crate) vmm_overhead_mib: u32,
@@ -156,16 +157,21 @@ impl Host {
         let disk = self.snapshots.microvm(&record.id).disk();
         let app =
             version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
+        let (name, connectors) = (record.id.to_string(), &record.settings.egress_network_connectors);
+        let egress = self.egresses.resolve(&name, connectors).await;
+        let egress = egress.map_err(|error| GuestError::Refused(chain(&error)))?;
         let plan = GuestPlan {
-            name: record.id.to_string(),
+            name: name.clone(),
             vcpu_count: app.vcpu_count,
             memory_mib: app.memory_mib,
             root: Some(RootDisk::Clone { base: image.disk(), overlay: disk }),
             drives: Vec::new(),
-            egress: egress(record),
+            egress,
             limits: self.limits(app, version),
         };
-        self.guests.restore(plan, image.directory(), own.map(Lease::directory)).await
+        let guest = self.guests.restore(plan, image.directory(), own.map(Lease::directory)).await?;
+        self.egresses.keep(&name, connectors, &guest).await;
+        Ok(guest)
     }
 
     /// Goes on with a guest that an earlier server had restored, and perhaps
@@ -309,6 +315,7 @@ impl Host {
         }
         // A supervisor that was lost had a guest that nobody holds any more.
         self.guests.end_leftover(record.id.as_str()).await;
+        self.egresses.forget(record.id.as_str());
         self.snapshots.microvm(&record.id).remove();
     }
 
@@ -322,11 +329,6 @@ impl Host {
             }
         })
     }
-}
-
-/// What the microVM's egress connectors let it reach.
-fn egress(record: &MicrovmRecord) -> Egress {
-    if reaches_internet(&record.settings.egress_network_connectors) { Egress::Internet } else { Egress::None }
 }
 
 /// A resume that finds the image missing or damaged, and changes nothing.

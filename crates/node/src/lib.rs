@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hearth_api::{MicrovmId, MicrovmState};
+use hearth_api::{EgressDecisions, MicrovmId, MicrovmState, NetworkConnectorArn};
 use hearth_records::{Actor, MicrovmRecord, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -60,6 +60,13 @@ pub trait Node: Send + Sync + fmt::Debug + 'static {
 
     /// The account of a microVM that has not ended. Called once for each connection: never waits.
     fn account(&self, id: &MicrovmId) -> Option<Arc<str>>;
+
+    /// Holds the microVMs of an egress connector to it as it is now. Done when they are.
+    async fn egress_changed(&self, connector: &NetworkConnectorArn);
+
+    /// What has been decided by the egress policy of a microVM that has not ended; `None` if it has
+    /// none.
+    fn egress_decisions(&self, id: &MicrovmId) -> Option<EgressDecisions>;
 
     /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`.
     /// Only the microVM is looked up: how long it takes tells nothing of other endpoints.

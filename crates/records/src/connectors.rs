@@ -10,6 +10,8 @@ use hearth_api::{
     NetworkConnectorUpdateStatus, NetworkConnectorVersion, Timestamp,
 };
 
+use hearth_egress_policy::RuleText;
+
 use crate::error::Result;
 use crate::events::{Actor, NewEvent, Origin, Resource, What};
 use crate::owner::Written;
@@ -35,6 +37,8 @@ pub struct NetworkConnectorRecord {
     pub updated: Option<ConnectorUpdate>,
     /// When it is gone, if it is deleted.
     pub gone_at: Option<Timestamp>,
+    /// What microVMs may reach by it, if it is an egress policy. Without, it leads nowhere.
+    pub egress_rules: Option<Vec<RuleText>>,
     /// Newest version that is ACTIVE: what an unqualified reference means. Only
     /// read, never written.
     pub latest_active: Option<NetworkConnectorVersion>,
@@ -122,8 +126,15 @@ impl NetworkConnectorRecord {
         events
     }
 
-    /// It has another latest version than it had, or still the same.
+    /// It has another latest version than it had, or still the same; or other rules.
     pub fn updated_from(&self, was: &Self, actor: Option<&Actor>, now: Timestamp) -> NewEvent {
+        if self.egress_rules != was.egress_rules {
+            let [was, is] = [was, self].map(|record| {
+                let count = |rules: &Vec<RuleText>| Cow::from(rules.len().to_string());
+                record.egress_rules.as_ref().map(count)
+            });
+            return self.event((What::Rules, was, is), actor, now);
+        }
         let [was, is] = [was, self].map(|record| Some(record.latest.version.to_string().into()));
         self.event((What::Version, was, is), actor, now)
     }
@@ -238,6 +249,13 @@ pub struct ConnectorPage<K> {
     pub limit: u32,
     /// Time that it is.
     pub now: Timestamp,
+}
+
+/// What microVMs may reach by network connectors.
+#[async_trait]
+pub trait EgressRules: Send + Sync + fmt::Debug {
+    /// The rules of a connector; `None` if it has none, or is not there.
+    async fn egress_rules(&self, arn: &NetworkConnectorArn, now: Timestamp) -> Result<Option<Vec<RuleText>>>;
 }
 
 /// Network connectors, as they are kept.

@@ -56,12 +56,14 @@ pub enum What {
     Tags,
     /// Its latest version, or that one of its versions is there no more.
     Version,
+    /// What its rules let microVMs reach: how many they are.
+    Rules,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::State, Self::Status, Self::Owner, Self::Tokens, Self::Tags, Self::Version];
+    pub const ALL: [Self; 7] =
+        [Self::State, Self::Status, Self::Owner, Self::Tokens, Self::Tags, Self::Version, Self::Rules];
 
     /// Spelling in events.
     pub fn as_str(self) -> &'static str {
@@ -72,6 +74,7 @@ impl What {
             Self::Tokens => "TOKENS",
             Self::Tags => "TAGS",
             Self::Version => "VERSION",
+            Self::Rules => "RULES",
         }
     }
 }

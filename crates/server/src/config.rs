@@ -1,11 +1,12 @@
 //! What the operator may set: arguments of `hearth serve`, and the TOML file behind `--config`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use hearth_control_plane::Rates;
+use hearth_control_plane::{DefaultEgress, Rates};
 use hearth_logs_api::RETENTIONS as LOG_RETENTIONS;
 use serde::Deserialize;
 
@@ -141,6 +142,17 @@ pub(crate) struct NetworkConfig {
     pub(crate) resolvers: Option<Vec<SocketAddr>>,
     /// Networks kept ready.
     pub(crate) pool_size: usize,
+    /// What microVMs and images reach that name no egress connector.
+    pub(crate) default_egress: String,
+    /// The same of some accounts.
+    pub(crate) default_egress_by_account: BTreeMap<String, String>,
+}
+
+impl NetworkConfig {
+    pub(crate) fn default_egress(&self) -> DefaultEgress {
+        let (all, by_account) = (self.default_egress.clone(), self.default_egress_by_account.clone());
+        DefaultEgress { all, by_account }
+    }
 }
 
 /// `[logs]`: how long and how much is kept of log groups.
@@ -225,6 +237,8 @@ impl Default for NetworkConfig {
             address_range: None,
             resolvers: None,
             pool_size: hearth_host_net::HostNetConfig::DEFAULT_POOL_SIZE,
+            default_egress: DefaultEgress::default().all,
+            default_egress_by_account: BTreeMap::new(),
         }
     }
 }

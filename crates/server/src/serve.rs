@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use hearth_api::AccountId;
 use hearth_confined::Confinement;
 use hearth_control_plane::{ControlPlaneConfig, Services};
+use hearth_egress::Egresses;
 use hearth_gateway::{Neighbours, WholeApi};
 use hearth_guest::{Artefacts, GuestFactory, HostNetworks, UidPool};
 use hearth_host_net::{HostNet, HostNetConfig};
@@ -76,12 +77,8 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let admission = Admission::new(&config.api, possible.api.min(config.api.connections as usize).max(1))?;
     let endpoints =
         Endpoints::open(&config, &data_dir, endpoint_listeners[0].local_addr()?, possible).await?;
-    let storage = ObjectStorage::open(
-        &data_dir.join("s3"),
-        &config.region,
-        &access.account,
-        config.quotas.storage_limits(),
-    )?;
+    let limits = config.quotas.storage_limits();
+    let storage = ObjectStorage::open(&data_dir.join("s3"), &config.region, &access.account, limits)?;
     let parts = tokio::select! {
         parts = start(&config, &data_dir, &access, storage.clone()) => parts?,
         () = stop.recv() => return Ok(()),
@@ -220,11 +217,13 @@ async fn start_on(
         run_root: data_dir.join("run"),
         endings: hearth_guest::Endings::default(),
     };
+    let egresses = Egresses::new(store.clone());
     let node = crate::node::id(data_dir, &*store).await?;
     let registry = Registry::new(RegistryConfig {
         node: node.clone(),
         records: hearth_lifecycle::records::Records::all_in(store.clone()),
         guests: guests.clone(),
+        egresses: egresses.clone(),
         snapshots: snapshots.clone(),
         vmm_overhead_mib: VMM_OVERHEAD_MIB,
         hooks_port: if config.hooks_port_reachable { HooksPort::Open } else { HooksPort::Closed },
@@ -235,6 +234,7 @@ async fn start_on(
         node,
         store: store.clone(),
         guests,
+        egresses,
         snapshots,
         base_images: BaseImages::new(pulls::config(config, data_dir)?),
         artifacts: Arc::new(code),
@@ -303,6 +303,7 @@ async fn serve(
         rates: config.rates,
         minimum_available_memory_mib: config.quotas.minimum_available_memory_mib,
         lenient_image_names: config.lenient_image_names,
+        default_egress: config.network.default_egress(),
         any_architecture: config.any_architecture,
     };
     let services = Services {

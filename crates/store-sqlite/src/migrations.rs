@@ -58,6 +58,7 @@ pub(crate) const ALL: &[Migration] = migrations![
     15 "spent_snapshots_and_payloads" "0015",
     16 "shared" "0016",
     17 "snapshots_by_content" "0017",
+    18 "egress_rules" "0018",
 ];
 
 /// Makes the steps that a database has not had, each in a transaction.

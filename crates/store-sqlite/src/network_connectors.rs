@@ -6,15 +6,16 @@
 
 use async_trait::async_trait;
 use hearth_api::{AccountId, NetworkConnectorArn, NetworkConnectorState, NetworkConnectorVersion, Timestamp};
+use hearth_egress_policy::RuleText;
 use hearth_records::{
-    Actor, ClientToken, ConnectorPage, ConnectorUpdate, Connectors, DeletedNetworkConnector,
+    Actor, ClientToken, ConnectorPage, ConnectorUpdate, Connectors, DeletedNetworkConnector, EgressRules,
     InsertedNetworkConnector, NetworkConnectorKey, NetworkConnectorRecord, NetworkConnectorVersionRecord,
     Quotas, Result as Recorded, UpdatedNetworkConnector, Written,
 };
 use rusqlite::{Row, params};
 
 use crate::events::tell;
-use crate::rows::{json, moment, optional_moment, parsed, readable};
+use crate::rows::{json, moment, optional_json, optional_moment, parsed, readable};
 use crate::writer::Durability;
 use crate::{Result, Store, rows};
 
@@ -40,6 +41,22 @@ fn in_state(table: &str) -> String {
          AND (?2 IS NULL OR ?2 = CASE WHEN {table}.gone_at IS NOT NULL THEN 'DELETING'
                                       WHEN {table}.active_at > ?1 THEN 'PENDING' ELSE 'ACTIVE' END)"
     )
+}
+
+#[async_trait]
+impl EgressRules for Store {
+    async fn egress_rules(
+        &self,
+        arn: &NetworkConnectorArn,
+        now: Timestamp,
+    ) -> Recorded<Option<Vec<RuleText>>> {
+        let query = "SELECT egress_rules FROM network_connectors
+             WHERE arn = ? AND (gone_at IS NULL OR gone_at > ?)";
+        let key = (arn.unqualified().to_string(), now.as_millis());
+        let read = |row: &Row<'_>| optional_json(row, "egress_rules");
+        let found = self.read(|connection| rows::one(connection, query, key, read))?;
+        Ok(found.flatten())
+    }
 }
 
 #[async_trait]
@@ -181,6 +198,7 @@ fn connector_record(row: &Row<'_>) -> Result<NetworkConnectorRecord> {
         active_at: moment(row, "active_at")?,
         updated: updated.map(|text| readable("updated", &text, ConnectorUpdate::parse)).transpose()?,
         gone_at,
+        egress_rules: optional_json(row, "egress_rules")?,
         latest_active: row.get("latest_active")?,
         latest: NetworkConnectorVersionRecord {
             arn: arn.clone(),

@@ -87,7 +87,7 @@ impl<A: Agents> Networks for TestNetworks<A> {
         self.network(Some(egress)).await
     }
 
-    async fn adopt(&self, _: Option<u32>, _: Option<&str>) -> io::Result<Box<dyn GuestNetwork>> {
+    async fn adopt(&self, _: Option<u32>, _: Option<&str>, _: &Egress) -> io::Result<Box<dyn GuestNetwork>> {
         self.network(None).await
     }
 }

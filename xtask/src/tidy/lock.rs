@@ -4,7 +4,7 @@ use crate::tree::Tree;
 
 /// Most packages of others that `Cargo.lock` may name. It may be lowered; whoever raises it says in
 /// the commit what the new packages are worth.
-const PACKAGES: usize = 394;
+const PACKAGES: usize = 396;
 
 pub(super) fn check(tree: &Tree) -> Vec<String> {
     let packages = tree.text("Cargo.lock").lines().filter(|line| line.starts_with("source = ")).count();

@@ -2,6 +2,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod curl;
+pub(crate) mod egress;
 pub(crate) mod events;
 pub(crate) mod forward;
 pub(crate) mod image_build;

@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use hearth_api::managed_connector_arn;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Client, is_exception};
@@ -36,6 +37,11 @@ pub struct RunArgs {
     /// What the endpoint lets in; may be given several times; http by default
     #[arg(long, value_enum, value_name = "KIND")]
     ingress: Vec<Ingress>,
+    /// What the microVM may reach: the name or ARN of an egress policy or another network
+    /// connector, `none` or `internet`; by default what the image may, and that by default is the
+    /// internet
+    #[arg(long, value_name = "POLICY")]
+    egress: Option<String>,
     /// Wait until the microVM is RUNNING
     #[arg(long)]
     wait: bool,
@@ -90,7 +96,12 @@ impl Ingress {
 /// Launches a microVM and prints its id.
 pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCode> {
     let arn = images::resolve_arn(client, &args.image).await?;
-    let mut answer = launch(client, &arn, request(&args, &arn, &client.connection().region)).await?;
+    let region = &client.connection().region;
+    let mut wanted = request(&args, &arn, region);
+    if let Some(egress) = &args.egress {
+        wanted["egressNetworkConnectors"] = json!([egress_connector(client, egress, region).await?]);
+    }
+    let mut answer = launch(client, &arn, wanted).await?;
     let id = answer["microvmId"].as_str().unwrap_or_default().to_owned();
     if args.wait {
         answer = microvms::wait_for_state(client, &id, "RUNNING", TIMEOUT).await?;
@@ -104,6 +115,20 @@ pub(crate) async fn run(client: &Client, args: RunArgs) -> anyhow::Result<ExitCo
         render::warn(&args.policy.describe());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The ARN of an egress connector.
+async fn egress_connector(client: &Client, named: &str, region: &str) -> anyhow::Result<String> {
+    match named {
+        "none" => Ok(managed_connector_arn(region, "NO_EGRESS")),
+        "internet" => Ok(managed_connector_arn(region, "INTERNET_EGRESS")),
+        arn if arn.starts_with("arn:") => Ok(arn.to_owned()),
+        name => {
+            let connector = client.network_connector(Method::GET, name).await?;
+            let arn = connector["Arn"].as_str().context("a network connector without an ARN was answered")?;
+            Ok(arn.to_owned())
+        }
+    }
 }
 
 async fn launch(client: &Client, arn: &str, request: Value) -> anyhow::Result<Value> {
@@ -168,6 +193,7 @@ mod tests {
             policy: IdleArgs { idle: 90, suspended: 600, no_auto_resume: false, no_idle_policy: true },
             max_duration: Some(60),
             ingress: Vec::new(),
+            egress: None,
             wait: false,
             json: false,
         };

@@ -55,7 +55,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     customer_managed_key(request.kms_key_identifier.as_ref())?;
     check_tags(&tags)?;
     let mut configuration = request.configuration.clone();
-    complete(context, &mut configuration)?;
+    complete(context, &call.caller().account, &mut configuration).await?;
     pass(context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
         .await?;
 

@@ -1,16 +1,19 @@
 //! What CreateMicrovmImage and UpdateMicrovmImage check of a version's configuration
 //! beyond its shape.
 
-use hearth_api::{Architecture, HookState, Hooks, ImageArn, ImageConfiguration, Resources};
+use hearth_api::{AccountId, Architecture, HookState, Hooks, ImageArn, ImageConfiguration, Resources};
 use hearth_records::Size;
 use hearth_service::{Call, Error};
 
 use super::managed_images;
 use crate::config::Context;
-use crate::connectors::egress;
 
 /// Checks what no single member tells, and fills in the defaults that are echoed.
-pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration) -> Result<(), Error> {
+pub(crate) async fn complete(
+    context: &Context,
+    account: &AccountId,
+    configuration: &mut ImageConfiguration,
+) -> Result<(), Error> {
     let region = &context.config.region;
     let base_version = configuration.base_image_version.as_deref();
     let base_version = managed_images::resolve(region, &configuration.base_image_arn, base_version)?;
@@ -22,7 +25,7 @@ pub(crate) fn complete(context: &Context, configuration: &mut ImageConfiguration
     if let Some(hooks) = &configuration.hooks {
         check_hooks(hooks)?;
     }
-    let connectors = egress(region, configuration.egress_network_connectors.take(), None)?;
+    let connectors = context.egress(account, configuration.egress_network_connectors.take(), None).await?;
     configuration.egress_network_connectors = Some(connectors);
     Ok(())
 }

@@ -9,6 +9,7 @@ mod delete_microvm_image_version;
 mod get_endpoint_counters;
 mod get_image_report;
 mod get_microvm;
+mod get_microvm_egress;
 mod get_microvm_image;
 mod get_microvm_image_build;
 mod get_microvm_image_version;
@@ -41,7 +42,7 @@ use crate::config::Context;
 use crate::errors;
 
 /// The operations of `lambda-microvms`, our extensions, and tags.
-static OPERATIONS: [&Operation<Context>; 29] = [
+static OPERATIONS: [&Operation<Context>; 30] = [
     &create_microvm_image::OPERATION,
     &get_microvm_image::OPERATION,
     &list_microvm_images::OPERATION,
@@ -68,6 +69,7 @@ static OPERATIONS: [&Operation<Context>; 29] = [
     &tags::LIST_TAGS,
     &get_image_report::OPERATION,
     &get_endpoint_counters::OPERATION,
+    &get_microvm_egress::OPERATION,
     &revoke_microvm_auth_tokens::OPERATION,
     &rotate_endpoint_token_keys::OPERATION,
     &list_events::OPERATION,

@@ -17,7 +17,7 @@ use super::{on, views};
 use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
-use crate::connectors::{egress, ingress};
+use crate::connectors::ingress;
 use crate::rates;
 use crate::shapes::{
     AT_LEAST_ONE, BOOLEAN, CLIENT_TOKEN, CONNECTOR, COUNT, IDENTIFIER, KMS_KEY_IDENTIFIER, LOGGING,
@@ -81,7 +81,9 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
         maximum_duration_in_seconds,
         logging: request.logging.clone(),
         ingress_network_connectors: ingress(region, request.ingress_network_connectors.clone())?,
-        egress_network_connectors: egress(region, request.egress_network_connectors.clone(), inherited)?,
+        egress_network_connectors: context
+            .egress(&call.caller().account, request.egress_network_connectors.clone(), inherited)
+            .await?,
         run_by: request.execution_role_arn.is_none().then(|| call.caller().author()),
     };
     if let Some(role) = &settings.execution_role_arn {

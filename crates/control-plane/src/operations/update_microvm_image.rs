@@ -61,7 +61,7 @@ async fn run(context: &Context, call: Call, arn: ImageArn) -> Outcome {
     }
     customer_managed_key(request.kms_key_identifier.as_ref())?;
     let mut configuration = request.configuration.clone();
-    complete(context, &mut configuration)?;
+    complete(context, &call.caller().account, &mut configuration).await?;
     pass(context, &call, &arn, &configuration, request.configuration.egress_network_connectors.as_deref())
         .await?;
     context.services.image_builder.check_room(&arn.account).await?;

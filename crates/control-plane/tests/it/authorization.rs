@@ -102,7 +102,7 @@ fn denial((action, resource): &(&'static str, String)) -> String {
 async fn no_operation_is_reached_without_each_of_its_permissions() {
     let (api, id) = start().await;
     let cases = cases(&id);
-    assert_eq!(cases.len(), 33, "24 operations of lambda-microvms, 6 of lambda-core and three of ours");
+    assert_eq!(cases.len(), 37, "24 operations of lambda-microvms, 6 of lambda-core and seven of ours");
     for case in &cases {
         for (missing, ask) in case.asks.iter().enumerate() {
             let others = case.asks.iter().enumerate().filter(|(index, _)| *index != missing);

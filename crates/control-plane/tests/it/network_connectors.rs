@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{ACCOUNT, Api, REGION, Reply, signed, with};
 
 mod changes;
+mod policies;
 mod restart;
 mod users;
 
@@ -78,6 +79,7 @@ fn record(name: &str, active_at: i64, gone_at: Option<i64>) -> NetworkConnectorR
         active_at: at(active_at),
         updated: None,
         gone_at: gone_at.map(at),
+        egress_rules: None,
         latest_active: None,
         latest: NetworkConnectorVersionRecord {
             arn,

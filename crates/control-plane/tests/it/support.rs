@@ -135,11 +135,13 @@ impl Api {
             directory.path().join("run"),
         );
         let snapshots = Snapshots::open(directory.path()).unwrap();
+        let egresses = hearth_egress::Egresses::new(Arc::new(store.clone()));
         let registry = Registry::new(RegistryConfig {
             sealing: hearth_lifecycle::SealingKey::new(&[7; 32]).unwrap(),
             node: hearth_records::NodeId::from_stored("node"),
             records: hearth_lifecycle::records::Records::all_in(Arc::new(store.clone())),
             guests: guests.clone(),
+            egresses: egresses.clone(),
             snapshots: snapshots.clone(),
             vmm_overhead_mib: 64,
             hooks_port: hearth_lifecycle::HooksPort::Open,
@@ -148,6 +150,7 @@ impl Api {
             node: hearth_records::NodeId::from_stored("node"),
             store: Arc::new(store.clone()),
             guests,
+            egresses,
             snapshots,
             base_images: BaseImages::new(BaseImagesConfig::new(nowhere.clone(), nowhere.clone(), nowhere)),
             artifacts: Arc::new(NoArtifacts),
@@ -178,6 +181,7 @@ impl Api {
             minimum_idle_seconds: 60,
             maximum_duration_seconds: 28_800,
             lenient_image_names: false,
+            default_egress: hearth_control_plane::DefaultEgress::default(),
             any_architecture: false,
             limits: CurrentLimits::default(),
             rates: Rates::default(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hearth_api::{MicrovmId, PortSpecification};
+use hearth_api::{EgressDecisions, MicrovmId, NetworkConnectorArn, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{DataPlane, DataPlaneConfig, EndpointHosts, MicrovmLimits, Observation, Workers};
@@ -59,6 +59,12 @@ impl Node for Upstreams {
     }
 
     fn launch(self: Arc<Self>, _: MicrovmRecord, _: Option<Actor>) {}
+
+    async fn egress_changed(&self, _: &NetworkConnectorArn) {}
+
+    fn egress_decisions(&self, _: &MicrovmId) -> Option<EgressDecisions> {
+        None
+    }
 
     async fn request(self: Arc<Self>, _: &MicrovmId, _: Request, _: Option<Actor>) -> Result<(), Refusal> {
         Err(Refusal::NotFound)

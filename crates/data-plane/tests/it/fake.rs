@@ -10,7 +10,7 @@ use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use hearth_api::{MicrovmId, PortSpecification};
+use hearth_api::{EgressDecisions, MicrovmId, NetworkConnectorArn, PortSpecification};
 use hearth_auth::{Claims, TokenKey, TokenKeys, TokenKind};
 use hearth_certificates::{CertificateAuthority, OwnCertificate};
 use hearth_data_plane::{
@@ -196,6 +196,14 @@ impl Node for FakeNode {
 
     fn launch(self: Arc<Self>, _: MicrovmRecord, _: Option<Actor>) {
         unreachable!("endpoints launch nothing")
+    }
+
+    async fn egress_changed(&self, _: &NetworkConnectorArn) {
+        unreachable!("endpoints change nothing")
+    }
+
+    fn egress_decisions(&self, _: &MicrovmId) -> Option<EgressDecisions> {
+        unreachable!("endpoints ask for none")
     }
 
     async fn request(

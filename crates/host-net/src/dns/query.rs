@@ -12,8 +12,12 @@ const QUERY_BYTES_MAX: usize = 4096;
 /// Longest name in a message, with the lengths of its labels.
 const NAME_BYTES_MAX: usize = 255;
 
+pub(super) const NO_ERROR: u8 = 0;
 const FORMAT_ERROR: u8 = 1;
 pub(super) const SERVER_FAILURE: u8 = 2;
+/// NXDOMAIN: there is no such name. What other refusals say, not every resolver takes for an
+/// answer: musl's waits on.
+pub(super) const NAME_ERROR: u8 = 3;
 pub(super) const NOT_IMPLEMENTED: u8 = 4;
 pub(super) const REFUSED: u8 = 5;
 
@@ -88,6 +92,28 @@ fn is_opt(record: &[u8]) -> bool {
         && usize::from(u16::from_be_bytes([head[9], head[10]])) == options.len()
 }
 
+/// The name that is asked for, without a dot at the end; `None` if it has other bytes than those of
+/// host names.
+pub(super) fn name(query: &[u8]) -> Option<String> {
+    let length = name_length(query.get(HEADER..)?)?;
+    let mut labels = Vec::new();
+    let mut rest = &query[HEADER..HEADER + length];
+    while let Some((&label, behind)) = rest.split_first().filter(|(label, _)| **label > 0) {
+        let (label, behind) = behind.split_at_checked(usize::from(label))?;
+        let is_of_a_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        labels.push(
+            std::str::from_utf8(label).ok().filter(|label| label.bytes().all(|byte| is_of_a_host(&byte)))?,
+        );
+        rest = behind;
+    }
+    Some(labels.join("."))
+}
+
+/// Type of the record that is asked for; 0 of what is no question.
+pub(super) fn record_type(query: &[u8]) -> u16 {
+    only_question(query).map_or(0, |(record_type, _)| record_type)
+}
+
 fn is_response(message: &[u8]) -> bool {
     message[2] & 0x80 != 0
 }
@@ -155,6 +181,21 @@ mod tests {
             let other = message(0, [1, 0, 0, 0], &question(1, class));
             assert_eq!(judge(&other), Verdict::Answer(REFUSED), "{class}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_question_is_read_if_it_is_one_of_a_host() {
+        let asked = |labels: &[u8]| {
+            let question = [labels, &[0, 0, 1, 0, 1]].concat();
+            name(&message(0, [1, 0, 0, 0], &question))
+        };
+        assert_eq!(asked(b"\x04Pypi\x03org").as_deref(), Some("Pypi.org"));
+        assert_eq!(asked(b"").as_deref(), Some(""));
+        for hidden in [&b"\x05a.org"[..], b"\x02\xc3\xbc\x03org", b"\x01\0\x03org", b"\x03a b"] {
+            assert_eq!(asked(hidden), None, "{hidden:?}");
+        }
+        assert_eq!(name(&[0; 5]), None);
+        assert_eq!(record_type(&message(0, [1, 0, 0, 0], &question(65, 1))), 65);
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn a_later_server_takes_a_network_over_and_sweeps_the_others() {
         assert_eq!(veths(), 4);
 
         let net = HostNet::prepare(config("heir")).await.unwrap();
-        let network = net.adopt(namespace, uplink.as_deref()).await.unwrap();
+        let network = net.adopt(namespace, uplink.as_deref(), &Egress::Internet).await.unwrap();
         net.sweep().await.unwrap();
         assert_eq!(veths(), 2, "the taken one and the stranger's");
         guest.run(|| ask(INTERNET, PORT)).unwrap();
@@ -64,7 +64,7 @@ fn a_network_without_a_way_out_stays_without() {
         let (guest, namespace, uplink) = left("closed", Egress::None).await;
         assert_eq!(uplink, None);
         let net = HostNet::prepare(config("closed")).await.unwrap();
-        let network = net.adopt(namespace, None).await.unwrap();
+        let network = net.adopt(namespace, None, &Egress::None).await.unwrap();
         net.sweep().await.unwrap();
         guest.run(|| ask(INTERNET, PORT)).unwrap_err();
         network.release().await;
@@ -80,11 +80,11 @@ fn only_an_uplink_of_this_instance_is_taken_over_and_only_once() {
         let net = HostNet::prepare(config("mine")).await.unwrap();
         let again = || namespace.try_clone().unwrap();
         for wrong in [foreign.as_deref(), Some("hv"), Some("lo")] {
-            let error = net.adopt(again(), wrong).await.unwrap_err();
+            let error = net.adopt(again(), wrong, &Egress::Internet).await.unwrap_err();
             assert!(matches!(error, Error::NoInterface(_)), "{wrong:?}: {error}");
         }
-        let network = net.adopt(again(), uplink.as_deref()).await.unwrap();
-        let error = net.adopt(again(), uplink.as_deref()).await.unwrap_err();
+        let network = net.adopt(again(), uplink.as_deref(), &Egress::Internet).await.unwrap();
+        let error = net.adopt(again(), uplink.as_deref(), &Egress::Internet).await.unwrap_err();
         assert!(matches!(error, Error::NoInterface(_)), "{error}");
         drop(network);
         net.shutdown().await.unwrap();
@@ -96,12 +96,12 @@ fn a_server_that_does_not_start_leaves_everything_to_the_next() {
     on_a_host(|| async {
         let (guest, namespace, uplink) = left("unlucky", Egress::Internet).await;
         let net = HostNet::prepare(config("unlucky")).await.unwrap();
-        drop(net.adopt(namespace.try_clone().unwrap(), uplink.as_deref()).await.unwrap());
+        drop(net.adopt(namespace.try_clone().unwrap(), uplink.as_deref(), &Egress::Internet).await.unwrap());
         net.shutdown().await.unwrap();
         guest.run(|| ask(INTERNET, PORT)).unwrap();
 
         let net = HostNet::prepare(config("unlucky")).await.unwrap();
-        let network = net.adopt(namespace, uplink.as_deref()).await.unwrap();
+        let network = net.adopt(namespace, uplink.as_deref(), &Egress::Internet).await.unwrap();
         net.sweep().await.unwrap();
         drop(network);
         eventually("a dropped network is taken down", || veths() == 0);

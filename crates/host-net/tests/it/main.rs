@@ -9,6 +9,7 @@
 mod adopt;
 mod egress;
 mod life;
+mod policy;
 mod process;
 mod resolver;
 mod shared_tables;

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
@@ -29,6 +29,13 @@ pub(crate) const CLOSED: [Ipv4Addr; 5] = [
     Ipv4Addr::new(100, 64, 0, 9),
     Ipv4Addr::new(169, 254, 169, 254),
 ];
+/// Another one, which is the same.
+pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 9);
+/// A machine with sites on two addresses: HTTP that tells what it was asked for, and where TLS
+/// would be, what is sent comes back.
+pub(crate) const SITES: [Ipv4Addr; 2] = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(9, 9, 9, 10)];
+/// Port of the internet machine where what is sent comes back, over TCP and UDP (RFC 862).
+pub(crate) const ECHO: u16 = 7;
 /// Port that answers on every address of the internet machine and of the host.
 pub(crate) const PORT: u16 = 80;
 
@@ -50,12 +57,15 @@ pub(crate) fn on_a_host<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send 
         ip(&format!("route add default via {INTERNET}"));
         inside(&internet, || {
             ip(&format!("addr add {INTERNET}/24 dev eth0"));
+            ip(&format!("addr add {ELSEWHERE}/24 dev eth0"));
             ip("link set eth0 up");
+            echo(ECHO);
             for address in CLOSED {
                 ip(&format!("addr add {address}/32 dev lo"));
             }
             answer_on(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT));
         });
+        add_sites();
         answer_on(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -128,6 +138,61 @@ pub(crate) fn answer_on(address: SocketAddrV4) {
             let peer = stream.peer_addr().unwrap().ip().to_string();
             // The client may be gone again.
             let _ = stream.write_all(peer.as_bytes());
+        }
+    });
+}
+
+/// Connects the machine with sites to the host that the current namespace is.
+fn add_sites() {
+    let sites = new_namespace();
+    ip(&format!("link add wan1 type veth peer name eth0 netns {}", path_of(&sites)));
+    ip("addr add 9.9.9.1/24 dev wan1");
+    ip("link set wan1 up");
+    inside(&sites, || {
+        for address in SITES {
+            ip(&format!("addr add {address}/24 dev eth0"));
+        }
+        ip("link set eth0 up");
+        ip("route add default via 9.9.9.1");
+        echo(443);
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                thread::spawn(move || tell_requests(stream.unwrap()));
+            }
+        });
+    });
+}
+
+/// Answers each request of a connection with its head.
+fn tell_requests(mut stream: TcpStream) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while stream.read_exact(&mut byte).is_ok() {
+        head.push(byte[0]);
+        if head.ends_with(b"\r\n\r\n") {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", head.len());
+            // The client may be gone again.
+            let _ = stream.write_all(&[answer.as_bytes(), &head].concat());
+            head.clear();
+        }
+    }
+}
+
+/// Sends everything back, on threads in the current namespace.
+fn echo(port: u16) {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            // The client may be gone again.
+            let _ = socket.send_to(&buffer[..length], from);
         }
     });
 }

@@ -117,6 +117,7 @@ impl World {
             node: NodeId::from_stored(NODE),
             store: Arc::new(store.clone()),
             guests,
+            egresses: hearth_egress::Egresses::new(Arc::new(store.clone())),
             snapshots: snapshots.clone(),
             base_images: BaseImages::new(base_images),
             artifacts: artifacts.clone(),

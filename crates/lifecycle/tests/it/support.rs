@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hearth_api::{AccountId, IdlePolicy, ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
+use hearth_egress::Egresses;
 use hearth_guest::{Egress, UidPool};
 use hearth_lifecycle::records::Records;
 use hearth_lifecycle::{Registry, RegistryConfig};
@@ -116,6 +117,7 @@ impl World {
                 node: node.clone(),
                 records: Records::all_in(Arc::new(store.clone())),
                 guests: guests.clone(),
+                egresses: Egresses::new(Arc::new(store.clone())),
                 snapshots: snapshots.clone(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,

@@ -2,6 +2,8 @@
 
 use hearth_api::Timestamp;
 
+use hearth_egress_policy::RuleText;
+
 use crate::{
     Actor, Connectors, DeletedNetworkConnector, EventQuery, EventStart, Events, InsertedNetworkConnector,
     NetworkConnectorKey, NetworkConnectorRecord, NewEvent, Quotas, UpdatedNetworkConnector, Written,
@@ -76,6 +78,12 @@ impl<K: Connectors + Events> Suite<'_, K> {
 
     async fn update(&self) {
         let was = self.read().await.unwrap();
+        let mut to = Self::next(&was);
+        to.egress_rules = Some(vec![RuleText { domain: Some("a.org".to_owned()), ..RuleText::default() }]);
+        to.latest.version = was.latest.version;
+        assert_eq!(self.written(&was, &to).await, UpdatedNetworkConnector::Written(Written::Yes));
+        let was = self.read().await.unwrap();
+        assert_eq!(was.egress_rules, to.egress_rules);
         let to = Self::next(&was);
         assert_eq!(self.written(&was, &to).await, UpdatedNetworkConnector::Written(Written::Yes));
         assert_eq!(self.read().await, Some(to));
@@ -146,6 +154,7 @@ impl<K: Connectors + Events> Suite<'_, K> {
             [
                 "5000 STATE - PENDING",
                 "6000 STATE PENDING ACTIVE",
+                "5000 RULES - 1",
                 "5000 VERSION 1 2",
                 "6000 VERSION 1 -",
                 "5000 STATE PENDING DELETING",

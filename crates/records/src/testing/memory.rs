@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState, Timestamp};
+use hearth_api::{ImageArn, ImageVersion, MicrovmId, MicrovmState, NetworkConnectorArn, Timestamp};
+use hearth_egress_policy::RuleText;
 
 use crate::{
-    Actor, ClientToken, IdentityRow, ImageVersionRecord, ImageVersions, InsertedMicrovm, MicrovmFilter,
-    MicrovmRecord, MicrovmSummary, Microvms, Origin, Quota, Quotas, Result, TokenClaim, Versions, Written,
+    Actor, ClientToken, EgressRules, IdentityRow, ImageVersionRecord, ImageVersions, InsertedMicrovm,
+    MicrovmFilter, MicrovmRecord, MicrovmSummary, Microvms, Origin, Quota, Quotas, Result, TokenClaim,
+    Versions, Written,
 };
 
 /// MicroVMs in memory, of versions that can always be launched. Nobody reads events of them, so
@@ -31,6 +33,14 @@ pub(super) struct MemoryShared {
     pub(super) identities: Vec<IdentityRow>,
     pub(super) token_keys: Option<String>,
     pub(super) limits: Option<String>,
+}
+
+/// There are no connectors.
+#[async_trait]
+impl EgressRules for MemoryRecords {
+    async fn egress_rules(&self, _: &NetworkConnectorArn, _: Timestamp) -> Result<Option<Vec<RuleText>>> {
+        Ok(None)
+    }
 }
 
 impl MemoryRecords {

@@ -47,8 +47,8 @@ pub(super) fn insert(
     rows::run(
         tx,
         "INSERT INTO network_connectors (arn, generation, account, name, latest_version, tags, modified_at,
-             active_at, updated, gone_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             active_at, updated, gone_at, egress_rules)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             arn.to_string(),
             connector.generation as i64,
@@ -60,6 +60,7 @@ pub(super) fn insert(
             connector.active_at.as_millis(),
             connector.updated.map(ConnectorUpdate::as_str),
             connector.gone_at.map(Timestamp::as_millis),
+            connector.egress_rules.as_ref().map(to_json),
         ],
     )?;
     insert_version(tx, &connector.latest)?;
@@ -94,11 +95,12 @@ pub(super) fn update(
     rows::run(
         tx,
         "UPDATE network_connectors SET generation = generation + 1, latest_version = ?, modified_at = ?,
-             updated = ? WHERE arn = ?",
+             updated = ?, egress_rules = ? WHERE arn = ?",
         params![
             to.latest.version,
             to.modified_at.as_millis(),
             to.updated.map(ConnectorUpdate::as_str),
+            to.egress_rules.as_ref().map(to_json),
             arn.to_string(),
         ],
     )?;

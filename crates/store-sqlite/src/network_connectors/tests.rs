@@ -28,6 +28,7 @@ fn record(name: &str) -> NetworkConnectorRecord {
         active_at: at(1000),
         updated: None,
         gone_at: None,
+        egress_rules: None,
         latest_active: None,
         latest: NetworkConnectorVersionRecord {
             arn,

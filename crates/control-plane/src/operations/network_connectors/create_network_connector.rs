@@ -52,6 +52,7 @@ async fn run(context: &Context, call: Call) -> Outcome {
         active_at: settled(now),
         updated: None,
         gone_at: None,
+        egress_rules: None,
         latest_active: None,
         latest: NetworkConnectorVersionRecord {
             arn,

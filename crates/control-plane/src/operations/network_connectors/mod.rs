@@ -1,8 +1,9 @@
 //! The network connectors of `lambda-core`: their table, and what the operations share. One file
 //! per operation.
 //!
-//! A connector is a record here: it can be named as an egress connector, and a guest that is run
-//! with it has no way out, because the VPC that it leads to is not there.
+//! A connector is a record here: it can be named as an egress connector. A guest that is run with
+//! it has no way out, because the VPC that it leads to is not there, unless the connector has
+//! rules: then it is an egress policy.
 
 use hearth_api::{ErrorKind, Timestamp};
 use hearth_records::TokenClaim;
@@ -13,12 +14,16 @@ use crate::config::Context;
 use crate::errors;
 use crate::named_connectors::{invalid, now};
 
+mod create_egress_policy;
 mod create_network_connector;
 mod delete_network_connector;
+mod egress_policies;
+mod get_egress_policy;
 mod get_network_connector;
 mod list_network_connector_versions;
 mod list_network_connectors;
 mod marker;
+mod put_egress_rules;
 mod requirements;
 mod shapes;
 mod update_network_connector;
@@ -31,14 +36,17 @@ const SETTLING_MILLISECONDS: i64 = 1000;
 const CONNECTORS: &str = "/2026-04-04/network-connectors";
 const CONNECTOR: &str = "/2026-04-04/network-connectors/{identifier}";
 
-/// The operations of `lambda-core` 2026-04-30 that are served.
-pub(super) static OPERATIONS: [&Operation<Context>; 6] = [
+/// The operations of `lambda-core` 2026-04-30 that are served, and those on egress policies.
+pub(super) static OPERATIONS: [&Operation<Context>; 9] = [
     &create_network_connector::OPERATION,
     &get_network_connector::OPERATION,
     &list_network_connectors::OPERATION,
     &list_network_connector_versions::OPERATION,
     &update_network_connector::OPERATION,
     &delete_network_connector::OPERATION,
+    &create_egress_policy::OPERATION,
+    &get_egress_policy::OPERATION,
+    &put_egress_rules::OPERATION,
 ];
 
 /// An operation of `lambda-core` with its status of success.

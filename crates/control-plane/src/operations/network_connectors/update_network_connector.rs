@@ -14,7 +14,7 @@ use super::{CONNECTOR, answering, conflict, first_answer, requirements, settled,
 use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
-use crate::named_connectors::{NamedConnector, Which};
+use crate::named_connectors::{NamedConnector, Which, invalid};
 use crate::operations::idempotency::client_token;
 
 const NAMED: &str = "UpdateNetworkConnector";
@@ -50,6 +50,11 @@ async fn run(context: &Context, call: Call, named: NamedConnector) -> Outcome {
     }
     if let Some(role) = &request.operator_role {
         context.authorize_pass_role(&call, role, &arn.to_string())?;
+    }
+    if connector.egress_rules.is_some() {
+        let message =
+            format!("{arn} is an egress policy, of which only the rules can be changed (PutEgressRules).");
+        return Err(invalid(message));
     }
     check_state(&connector, now)?;
     let (actor, quotas) = (actor(&call), &context.quotas());

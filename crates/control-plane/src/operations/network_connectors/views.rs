@@ -7,6 +7,8 @@ use hearth_api::{
 use hearth_records::{ConnectorUpdate, NetworkConnectorRecord, NetworkConnectorVersionRecord};
 
 const VPC_EGRESS: &str = "VPC_EGRESS";
+/// Not of the service's.
+const EGRESS_POLICY: &str = "EGRESS_POLICY";
 const FIRST_VERSION: NetworkConnectorVersion = 1;
 
 /// What CreateNetworkConnector and DeleteNetworkConnector answer: a version of the connector.
@@ -80,7 +82,7 @@ pub(super) fn summary(connector: NetworkConnectorRecord, now: Timestamp) -> Netw
         id: connector.arn.id.clone(),
         arn: connector.arn,
         name: connector.name,
-        kind: VPC_EGRESS,
+        kind: if connector.egress_rules.is_some() { EGRESS_POLICY } else { VPC_EGRESS },
         last_modified: IsoTimestamp(connector.modified_at),
     }
 }

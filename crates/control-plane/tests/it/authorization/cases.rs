@@ -122,6 +122,7 @@ fn microvm_cases(id: &str) -> Vec<Case> {
         named("lambda:TerminateMicrovm", "DELETE", "", Value::Null),
         extension("lambda:CreateMicrovmAuthToken", "DELETE", "/auth-tokens"),
         extension("lambda:GetMicrovm", "GET", "/endpoint-counters"),
+        extension("lambda:GetMicrovm", "GET", "/egress"),
     ]
 }
 
@@ -169,6 +170,27 @@ fn tag_and_connector_cases() -> Vec<Case> {
             &format!("{connectors}/nc-1/versions"),
             Value::Null,
             "lambda:ListNetworkConnectorVersions",
+            &connector("nc-1"),
+        ),
+        case(
+            "POST",
+            "/hearth/2026-11-22/egress-policies",
+            json!({ "name": "p", "rules": [] }),
+            "lambda:CreateNetworkConnector",
+            &connector("*"),
+        ),
+        case(
+            "GET",
+            "/hearth/2026-11-22/egress-policies/nc-1",
+            Value::Null,
+            "lambda:GetNetworkConnector",
+            &connector("nc-1"),
+        ),
+        case(
+            "PUT",
+            "/hearth/2026-11-22/egress-policies/nc-1",
+            json!({ "rules": [] }),
+            "lambda:UpdateNetworkConnector",
             &connector("nc-1"),
         ),
     ]

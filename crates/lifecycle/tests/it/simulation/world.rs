@@ -146,6 +146,7 @@ impl World {
                     logs: Arc::new(self.logs.clone()),
                 },
                 guests: self.factory(),
+                egresses: hearth_egress::Egresses::new(self.records.clone()),
                 snapshots: self.snapshots(),
                 vmm_overhead_mib: 64,
                 hooks_port: hearth_lifecycle::HooksPort::Open,

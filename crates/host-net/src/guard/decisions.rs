@@ -1,0 +1,122 @@
+//! What a policy has let a guest do, and what not.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Decisions of one microVM that are kept; the one that was made longest ago gives way.
+pub const DECISIONS_MAX: usize = 1024;
+
+/// What was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// By what.
+    pub kind: Kind,
+    /// Name that was asked for, or whose address it is, where that is known.
+    pub name: Option<String>,
+    /// Address; of a question for a name none.
+    pub address: Option<Ipv4Addr>,
+    /// Port; 0 where there is none.
+    pub port: u16,
+    /// Whether it was allowed.
+    pub allowed: bool,
+}
+
+/// By what something was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A question for a name.
+    Dns,
+    /// A flow of this protocol (its number in IP's header).
+    Flow(u8),
+}
+
+/// An attempt, and how often it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What was tried.
+    pub attempt: Attempt,
+    /// Number of the rule that allowed it, the last time.
+    pub rule: Option<usize>,
+    /// Why it was refused, where it was not for want of a rule.
+    pub why: Option<&'static str>,
+    /// The first time.
+    pub first: SystemTime,
+    /// The last time.
+    pub last: SystemTime,
+    /// How often.
+    pub count: u64,
+}
+
+/// The decisions about one microVM.
+#[derive(Debug, Default)]
+pub struct Decisions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    made: HashMap<Attempt, Decision>,
+    lost: u64,
+}
+
+impl Decisions {
+    pub(crate) fn add(&self, attempt: Attempt, rule: Option<usize>, why: Option<&'static str>) {
+        let now = SystemTime::now();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = state.made.get_mut(&attempt) {
+            known.count += 1;
+            (known.last, known.rule, known.why) = (now, rule, why);
+            return;
+        }
+        if state.made.len() >= DECISIONS_MAX {
+            let oldest =
+                state.made.values().min_by_key(|known| known.last).map(|known| known.attempt.clone());
+            oldest.map(|oldest| state.made.remove(&oldest));
+            state.lost += 1;
+        }
+        let decision = Decision { attempt: attempt.clone(), rule, why, first: now, last: now, count: 1 };
+        state.made.insert(attempt, decision);
+    }
+
+    /// Some that could not be read in time are missing.
+    pub(crate) fn add_lost(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lost += 1;
+    }
+
+    /// All that are kept, by the time that they were first made, and how many are not, or how often
+    /// some were not seen.
+    pub fn list(&self) -> (Vec<Decision>, u64) {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made: Vec<_> = state.made.values().cloned().collect();
+        made.sort_by_key(|decision| decision.first);
+        (made, state.lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(port: u16) -> Attempt {
+        Attempt { kind: Kind::Flow(6), name: None, address: Some(Ipv4Addr::LOCALHOST), port, allowed: false }
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_the_oldest_gives_way() {
+        let decisions = Decisions::default();
+        for _ in 0..3 {
+            decisions.add(attempt(1), None, None);
+        }
+        decisions.add(attempt(1), Some(2), Some("why"));
+        let (made, lost) = decisions.list();
+        assert_eq!(
+            (made.len(), made[0].count, made[0].rule, made[0].why, lost),
+            (1, 4, Some(2), Some("why"), 0)
+        );
+        for port in 2..=1 + u16::try_from(DECISIONS_MAX).unwrap() {
+            decisions.add(attempt(port), None, None);
+        }
+        let (made, lost) = decisions.list();
+        assert_eq!((made.len(), made[0].attempt.port, lost), (DECISIONS_MAX, 2, 1));
+    }
+}
