@@ -14,20 +14,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hearth_egress_gate::Kind as Gated;
-use hearth_egress_policy::rule::QUIC;
 use hearth_egress_policy::{Policy, Protocol, Way, domain};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::netfilter::flow_log::{FlowLog, Logged};
-use crate::netfilter::sets::{Element, Socket, Transaction};
+use crate::netfilter::sets::{Socket, Transaction};
 use crate::network::Held;
 use crate::rules::TABLE;
 use crate::sockets::SocketOpener;
 
 mod answer;
 mod decisions;
+mod elements;
 mod gated;
 mod pins;
 
@@ -38,8 +38,6 @@ use self::pins::{Changes, Pin, Pins};
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of one reading of the flow log: the kernel sends up to a hundred packets at once.
 const LOG_BYTES: usize = 64 << 10;
-/// IPv4, as netfilter numbers families (`linux/netfilter.h`).
-const NFPROTO_IPV4: u8 = 2;
 /// Numbers of protocols (RFC 790).
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -110,7 +108,7 @@ impl Guard {
         let is_closed = Box::new(is_closed);
         let changed = watch::Sender::new(());
         let guard = Arc::new(Self { state, changed, sets, outside, decisions, is_closed });
-        guard.set_policy(policy)?;
+        guard.apply(&mut guard.state(), policy)?;
         let gate = |kind, listener| {
             let listener = TcpListener::from_std(listener)?;
             Ok::<_, io::Error>(tokio::spawn(hearth_egress_gate::serve(kind, listener, Arc::clone(&guard))))
@@ -122,44 +120,40 @@ impl Guard {
 
     /// Holds the network to another policy from now on, the flows that it has too. Takes the kernel
     /// some milliseconds for thousands of ranges.
+    ///
+    /// # Errors
+    /// The kernel's. What is not known to be held is closed: the network reaches nothing then.
     pub fn set_policy(&self, policy: Arc<Policy>) -> io::Result<()> {
         let mut state = self.state();
+        if state.policy == policy {
+            return Ok(());
+        }
+        let applied = self.apply(&mut state, policy);
+        if applied.is_err() {
+            state.policy = Arc::default();
+            if let Err(error) = self.apply(&mut state, Arc::default()) {
+                tracing::error!(%error, "a network could not be closed");
+            }
+        }
+        drop(state);
+        self.changed.send_replace(());
+        applied
+    }
+
+    /// All in one transaction.
+    fn apply(&self, state: &mut State, policy: Arc<Policy>) -> io::Result<()> {
         state.pins.expire(Instant::now());
         state.pins.hold_to(&policy);
         let mut change = Transaction::of(TABLE);
         for set in ["unruled", "services", "open", "quic", "pins", "tls", "http", "current", "generation"] {
             change.flush(set);
         }
-        let (open, services): (Vec<_>, Vec<_>) =
-            policy.ranges().iter().partition(|range| range.protocol == Protocol::Any);
-        let whole = |range: &&hearth_egress_policy::OpenRange| {
-            let key = |address: &Ipv4Addr, protocol: u8| [address.octets(), [protocol, 0, 0, 0]].concat();
-            let (first, last) = (range.addresses.start(), range.addresses.end());
-            Element { end: Some(key(last, u8::MAX)), ..Element::key(key(first, 0)) }
-        };
-        let service = |range: &&hearth_egress_policy::OpenRange| {
-            let key = |address: &Ipv4Addr, port: u16| service_key(*address, range.protocol, port);
-            let (first, last) = (range.addresses.start(), range.addresses.end());
-            Element {
-                end: Some(key(last, *range.ports.end())),
-                ..Element::key(key(first, *range.ports.start()))
-            }
-        };
-        change.add("open", &open.iter().map(whole).collect::<Vec<_>>());
-        change.add("services", &services.iter().map(service).collect::<Vec<_>>());
-        for (set, elements) in by_set(&state.pins.all()) {
+        let pinned = elements::of_pins(&state.pins.all());
+        for (set, elements) in pinned.into_iter().chain(elements::of_policy(&policy)) {
             change.add(set, &elements);
         }
-        if policy.has_domains() {
-            change.add("quic", &[Element::key(port_key(QUIC))]);
-        }
-        let mark = policy.fingerprint().to_ne_bytes().to_vec();
-        change.add("current", &[Element::key(mark.clone())]);
-        change.add("generation", &[Element { data: Some(mark), ..Element::key(vec![NFPROTO_IPV4]) }]);
         change.commit(&self.sets)?;
         state.policy = policy;
-        drop(state);
-        self.changed.send_replace(());
         Ok(())
     }
 
@@ -222,10 +216,10 @@ impl Guard {
             return Ok(());
         }
         let mut change = Transaction::of(TABLE);
-        for (set, elements) in by_set(&changes.removed) {
+        for (set, elements) in elements::of_pins(&changes.removed) {
             change.remove(set, &elements);
         }
-        for (set, elements) in by_set(&changes.added) {
+        for (set, elements) in elements::of_pins(&changes.added) {
             change.add(set, &elements);
         }
         change.commit(&self.sets)
@@ -288,31 +282,3 @@ pub(crate) const ALLOWED: &str = "allowed";
 pub(crate) const REFUSED: &str = "refused";
 /// The group that they log to.
 pub(crate) const LOG_GROUP: u16 = 1;
-
-/// The sets that pins are in, and what they are there.
-fn by_set(pins: &[Pin]) -> [(&'static str, Vec<Element>); 3] {
-    let of = |ways: &[Way], key: &dyn Fn(&Pin) -> Vec<u8>| {
-        pins.iter().filter(|pin| ways.contains(&pin.way)).map(|pin| Element::key(key(pin))).collect()
-    };
-    let flow = |pin: &Pin| {
-        let protocol = if pin.way == Way::Udp { Protocol::Udp } else { Protocol::Tcp };
-        service_key(pin.address, protocol, pin.port)
-    };
-    // Of the type `ipv4_addr . inet_service`.
-    let looked_into = |pin: &Pin| [&pin.address.octets()[..], &port_key(pin.port), &[0, 0]].concat();
-    [
-        ("pins", of(&[Way::Tcp, Way::Udp], &flow)),
-        ("tls", of(&[Way::Tls], &looked_into)),
-        ("http", of(&[Way::Http], &looked_into)),
-    ]
-}
-
-/// A key of the type `ipv4_addr . inet_proto . inet_service`.
-fn service_key(address: Ipv4Addr, protocol: Protocol, port: u16) -> Vec<u8> {
-    let protocol = if protocol == Protocol::Udp { UDP } else { TCP };
-    [&address.octets()[..], &[protocol, 0, 0, 0], &port_key(port), &[0, 0]].concat()
-}
-
-fn port_key(port: u16) -> Vec<u8> {
-    port.to_be_bytes().to_vec()
-}

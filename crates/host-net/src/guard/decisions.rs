@@ -1,11 +1,11 @@
 //! What a policy has let a guest do, and what not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// Decisions of one microVM that are kept; the one that was made longest ago gives way.
+/// Decisions of one microVM that are kept; the one that was first made longest ago gives way.
 pub const DECISIONS_MAX: usize = 1024;
 
 /// What was tried.
@@ -56,6 +56,8 @@ pub struct Decisions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     made: HashMap<Attempt, Decision>,
+    /// The same, in the order in which they were first made.
+    order: VecDeque<Attempt>,
     lost: u64,
 }
 
@@ -69,12 +71,12 @@ impl Decisions {
             return;
         }
         if state.made.len() >= DECISIONS_MAX {
-            let oldest =
-                state.made.values().min_by_key(|known| known.last).map(|known| known.attempt.clone());
+            let oldest = state.order.pop_front();
             oldest.map(|oldest| state.made.remove(&oldest));
             state.lost += 1;
         }
         let decision = Decision { attempt: attempt.clone(), rule, why, first: now, last: now, count: 1 };
+        state.order.push_back(attempt.clone());
         state.made.insert(attempt, decision);
     }
 
