@@ -45,4 +45,4 @@ pub use guard::{Attempt, DECISIONS_MAX, Decision, Decisions, Guard, Kind};
 pub use host::{HostNet, HostNetConfig};
 pub use network::{Connector, Egress, Held, Network, Taps};
 pub use process::{RESOLVER_ADDRESS, admit_process, is_open_to_guests};
-pub use rules::{FLOWS_MAX, nft};
+pub use rules::{FLOWS_MAX, try_table};

@@ -15,6 +15,7 @@ use hearth_guest_protocol::message::{APP_GATEWAY, APP_GUEST, APP_LOOPBACK, CONTR
 
 use crate::cidr::Ipv4Cidr;
 use crate::error::{Error, Result};
+use crate::host::HostNetConfig;
 
 mod policy;
 
@@ -208,6 +209,13 @@ table inet hearth {{
     )
 }
 
+/// Makes the table of a microVM in the network namespace of the calling thread, to see whether the
+/// kernel has all that it takes.
+pub fn try_table() -> Result<()> {
+    let closed = Closed { range: HostNetConfig::DEFAULT_ADDRESS_RANGE, allowed: &[], host: &BTreeSet::new() };
+    apply("a network namespace", &namespace_table(&closed, None))
+}
+
 /// Tells a microVM's namespace the addresses that the host has now.
 pub(crate) fn namespace_host(range: Ipv4Cidr, host: &BTreeSet<Ipv4Addr>) -> String {
     let host = host_elements(range, host);
@@ -221,7 +229,7 @@ fn host_elements(range: Ipv4Cidr, host: &BTreeSet<Ipv4Addr>) -> String {
 
 /// The program `nft`, from the system's directories: the PATH of users who come by way of
 /// sudo need not have sbin.
-pub fn nft() -> Command {
+fn nft() -> Command {
     let mut command = Command::new("nft");
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 use hearth_guest::Artefacts;
 use hearth_vmm::{Accelerator, Qemu, QemuConfig, Vmm as _};
@@ -197,7 +197,12 @@ fn tun() -> Finding {
     }
 }
 
-/// Makes a network namespace, and an nftables table inside it, on a thread that takes both with it.
+/// What of nftables microVMs need, by the names of the kernel's modules.
+const NFTABLES: &str = "nf_tables nft_ct nft_connlimit nft_limit nft_log nfnetlink_log nft_masq nft_nat nft_redir \
+                        nft_reject_inet";
+
+/// Makes a network namespace, and the table of a microVM inside it, on a thread that takes both
+/// with it.
 fn network_namespaces() -> Finding {
     const CHECK: &str = "network namespaces";
     let thread = std::thread::spawn(|| {
@@ -205,17 +210,15 @@ fn network_namespaces() -> Finding {
             let remedy = "run as root, in a container only with CAP_SYS_ADMIN";
             Finding::missing(CHECK, format!("cannot be made: {error}"), remedy)
         })?;
-        let mut nft = hearth_host_net::nft();
-        let nft = nft.args(["add", "table", "inet", "hearth_doctor"]).stdin(Stdio::null()).output();
-        match nft {
-            Ok(output) if output.status.success() => Ok(Finding::good(CHECK, "can be made, with nftables")),
-            Ok(output) => {
-                let message = String::from_utf8_lossy(&output.stderr);
-                let message = message.lines().next().unwrap_or("nft failed").to_owned();
-                Err(Finding::missing("nftables", message, "modprobe nf_tables"))
+        match hearth_host_net::try_table() {
+            Ok(()) => Ok(Finding::good(CHECK, "can be made, with nftables")),
+            Err(hearth_host_net::Error::NftNotRun(error)) => {
+                Err(Finding::missing("nftables", format!("nft: {error}"), "apt-get install nftables"))
             }
             Err(error) => {
-                Err(Finding::missing("nftables", format!("nft: {error}"), "apt-get install nftables"))
+                let message = error.to_string();
+                let message = message.lines().next().unwrap_or_default().to_owned();
+                Err(Finding::missing("nftables", message, format!("modprobe -a {NFTABLES}")))
             }
         }
     });
