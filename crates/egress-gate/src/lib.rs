@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Connections of one guest at a time; more wait.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 512;
 /// How long a guest may take to say what it wants, and a server to take a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 

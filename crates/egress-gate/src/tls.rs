@@ -12,7 +12,7 @@ use crate::{Judge, Kind, PATIENCE, refuse};
 
 /// Longest first message that is waited for. Clients with keys for hybrid exchanges send some two
 /// thousand bytes.
-const HELLO_BYTES: usize = 64 << 10;
+const HELLO_BYTES: usize = 16 << 10;
 /// A fatal alert `access_denied` (RFC 8446, 6): what clients say of it is clearer than of a reset.
 const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
@@ -24,7 +24,8 @@ struct Hello {
 
 pub(crate) async fn serve<J: Judge>(mut client: TcpStream, to: SocketAddrV4, judge: &J) -> io::Result<()> {
     let hello = timeout(PATIENCE, hello(&mut client)).await??;
-    let Some(name) = hello.name.filter(|name| judge.allows(Kind::Tls, Some(name), to)) else {
+    let is_allowed = judge.allows(Kind::Tls, hello.name.as_deref(), to);
+    let Some(name) = hello.name.filter(|_| is_allowed) else {
         return refuse(client, &ACCESS_DENIED).await;
     };
     let Ok(Ok(mut server)) = timeout(PATIENCE, judge.connect(to)).await else {

@@ -55,7 +55,11 @@ impl Domain {
         }
         let name = name.strip_suffix('.').unwrap_or(name);
         let name = idna::domain_to_ascii_strict(name).map_err(|_| not_a_name())?;
-        if name.parse::<std::net::IpAddr>().is_ok() || name.starts_with('[') {
+        // Resolvers take a name whose last label is a number for an address (WHATWG URL, "ends in a
+        // number").
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let is_number = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+        if is_number || name.starts_with('[') {
             return Err(InvalidDomain::Address(text.to_owned()));
         }
         if !is_name(&name) {
@@ -150,6 +154,9 @@ mod tests {
         assert!(parsed(&very_long).contains("is not a domain name"));
         for text in ["*", "a.*.org", "*a.org", "*.*.org", "**.org"] {
             assert!(parsed(text).contains("has a * elsewhere"), "{text}: {}", parsed(text));
+        }
+        for text in ["1.2.3", "a.0x7f", "0x7f.1"] {
+            assert!(parsed(text).contains("is an address; name it as cidr"), "{text}: {}", parsed(text));
         }
         assert_eq!(parsed("192.0.2.1"), "\"192.0.2.1\" is an address; name it as cidr");
     }

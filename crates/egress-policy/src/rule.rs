@@ -228,7 +228,10 @@ impl Ports {
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, InvalidRule> {
     let invalid = || InvalidRule::Port(text.chars().take(32).collect());
-    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(invalid);
+    let port = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0).ok_or_else(invalid)
+    };
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (port(from)?, port(to)?);
     if from <= to { Ok(from..=to) } else { Err(invalid()) }

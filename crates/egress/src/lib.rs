@@ -21,6 +21,8 @@ mod told;
 pub struct Egresses {
     rules: Arc<dyn EgressRules>,
     guests: Mutex<HashMap<String, OfGuest>>,
+    /// Held from the reading of rules until they are set: older ones must not overtake newer ones.
+    updating: tokio::sync::Mutex<()>,
 }
 
 /// What is known of a guest, or was of one that is suspended.
@@ -61,7 +63,7 @@ impl std::error::Error for Error {
 impl Egresses {
     /// By the rules that are kept there.
     pub fn new(rules: Arc<dyn EgressRules>) -> Arc<Self> {
-        Arc::new(Self { rules, guests: Mutex::default() })
+        Arc::new(Self { rules, guests: Mutex::default(), updating: tokio::sync::Mutex::default() })
     }
 
     /// The way out of a guest of this name with these egress connectors.
@@ -111,6 +113,7 @@ impl Egresses {
     }
 
     async fn update(&self, guests: &[(String, OfGuest)]) {
+        let _one_at_a_time = self.updating.lock().await;
         let mut policies: HashMap<NetworkConnectorArn, Arc<Policy>> = HashMap::new();
         for (name, known) in guests {
             let Some(guard) = known.guard.upgrade() else { continue };

@@ -195,7 +195,11 @@ impl Guard {
         let State { policy, pins } = &mut *state;
         // The policy may have changed while somebody else was asked.
         let Some(rule) = policy.rules_of(&name).first().copied() else { return false };
-        let changes = pins.learn(policy, &name, &addresses, Instant::now());
+        let Some(changes) = pins.learn(policy, &name, &addresses, Instant::now()) else {
+            drop(state);
+            self.log_question(Some(&name), None, Some("its answer has more addresses than one may have"));
+            return false;
+        };
         if let Err(error) = self.write(&changes) {
             tracing::error!(%error, "the addresses of an allowed name could not be opened");
             return false;

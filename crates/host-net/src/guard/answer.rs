@@ -16,9 +16,14 @@ pub(super) fn is_service_binding(record_type: u16) -> bool {
     matches!(record_type, SVCB | HTTPS)
 }
 
-/// The addresses that it has, and for how long they are good. `None` if it cannot be read.
+/// The addresses that it has, and for how long they are good. `None` if it cannot be read, or has
+/// records that were not asked for and under which names could be hidden.
 pub(super) fn addresses(answer: &[u8]) -> Option<Vec<(Ipv4Addr, Duration)>> {
     let message = Message::from_vec(answer).ok()?;
+    let mut records = message.answers.iter().chain(&message.authorities).chain(&message.additionals);
+    if records.any(|record| is_service_binding(record.record_type().into())) {
+        return None;
+    }
     let address = |record: &hickory_proto::rr::Record| match &record.data {
         RData::A(address) => Some((address.0, Duration::from_secs(record.ttl.into()))),
         _ => None,

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// Decisions of one microVM that are kept; the one that was first made longest ago gives way.
+/// Decisions of one microVM that are kept, half of them refusals; of either kind, the one that was
+/// first made longest ago gives way.
 pub const DECISIONS_MAX: usize = 1024;
 
 /// What was tried.
@@ -56,8 +57,9 @@ pub struct Decisions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     made: HashMap<Attempt, Decision>,
-    /// The same, in the order in which they were first made.
-    order: VecDeque<Attempt>,
+    /// The same, in the order in which they were first made, refusals and what was allowed apart:
+    /// cheap attempts of the one kind leave the other in the log.
+    order: [VecDeque<Attempt>; 2],
     lost: u64,
 }
 
@@ -70,13 +72,14 @@ impl Decisions {
             (known.last, known.rule, known.why) = (now, rule, why);
             return;
         }
-        if state.made.len() >= DECISIONS_MAX {
-            let oldest = state.order.pop_front();
+        let kind = usize::from(attempt.allowed);
+        if state.order[kind].len() >= DECISIONS_MAX / 2 {
+            let oldest = state.order[kind].pop_front();
             oldest.map(|oldest| state.made.remove(&oldest));
             state.lost += 1;
         }
         let decision = Decision { attempt: attempt.clone(), rule, why, first: now, last: now, count: 1 };
-        state.order.push_back(attempt.clone());
+        state.order[kind].push_back(attempt.clone());
         state.made.insert(attempt, decision);
     }
 
@@ -115,10 +118,12 @@ mod tests {
             (made.len(), made[0].count, made[0].rule, made[0].why, lost),
             (1, 4, Some(2), Some("why"), 0)
         );
-        for port in 2..=1 + u16::try_from(DECISIONS_MAX).unwrap() {
+        let kept = DECISIONS_MAX / 2;
+        decisions.add(Attempt { allowed: true, ..attempt(1) }, Some(1), None);
+        for port in 2..=1 + u16::try_from(kept).unwrap() {
             decisions.add(attempt(port), None, None);
         }
         let (made, lost) = decisions.list();
-        assert_eq!((made.len(), made[0].attempt.port, lost), (DECISIONS_MAX, 2, 1));
+        assert_eq!((made.len(), made[0].attempt.allowed, made[1].attempt.port, lost), (kept + 1, true, 2, 1));
     }
 }

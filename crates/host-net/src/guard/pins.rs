@@ -1,14 +1,18 @@
 //! Addresses that were answers for allowed names: so a name is allowed without anybody having to
 //! believe what a guest says it is going to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use hearth_egress_policy::{Policy, Way};
 
-/// Pins of one microVM; the one that was in an answer longest ago gives way.
+/// Pins of one microVM. When there are as many, the quarter that was in an answer longest ago gives
+/// way.
 const PINS_MAX: usize = 4096;
+/// Addresses of one answer, and pins that they may become; an answer with more is refused.
+pub(super) const ADDRESSES_MAX: usize = 64;
+const PINS_OF_ANSWER_MAX: usize = PINS_MAX / 4;
 /// Names of one pin; the one that would be good no more first gives way.
 const NAMES_MAX: usize = 32;
 /// How long an address stays a name's at least and at most. Guests remember answers for longer than
@@ -47,24 +51,30 @@ pub(crate) struct Changes {
 }
 
 impl Pins {
-    /// Takes the addresses that an answer has for an allowed name.
+    /// Takes the addresses that an answer has for an allowed name; `None` if there are too many.
     pub(crate) fn learn(
         &mut self,
         policy: &Policy,
         name: &str,
         addresses: &[(Ipv4Addr, Duration)],
         now: Instant,
-    ) -> Changes {
+    ) -> Option<Changes> {
+        let rules = policy.rules_of(name).into_iter().filter_map(|number| policy.rules().get(number - 1));
+        let places: BTreeSet<(Way, u16)> =
+            rules.flat_map(|rule| rule.ports.each().map(|port| (rule.way(port), port))).collect();
+        let new = places.len() * addresses.len();
+        if addresses.len() > ADDRESSES_MAX || new > PINS_OF_ANSWER_MAX {
+            return None;
+        }
         let mut changes = self.expire(now);
         self.answers += 1;
-        let rules = policy.rules_of(name).into_iter().filter_map(|number| policy.rules().get(number - 1));
-        for (way, port) in rules.flat_map(|rule| rule.ports.each().map(|port| (rule.way(port), port))) {
+        if self.known.len() + new > PINS_MAX {
+            self.give_way(&mut changes);
+        }
+        for (way, port) in places {
             for &(address, ttl) in addresses {
                 let (pin, until) = (Pin { address, way, port }, now + ttl.clamp(LIFE.0, LIFE.1));
                 if !self.known.contains_key(&pin) {
-                    if self.known.len() >= PINS_MAX && !self.give_way(&mut changes) {
-                        return changes;
-                    }
                     changes.added.push(pin);
                 }
                 let pinned = self.known.entry(pin).or_default();
@@ -78,7 +88,12 @@ impl Pins {
                 *known = until.max(*known);
             }
         }
-        changes
+        // What gave way and came again in one answer stays as it is.
+        let back: HashSet<Pin> =
+            changes.removed.iter().copied().filter(|pin| self.known.contains_key(pin)).collect();
+        changes.removed.retain(|pin| !back.contains(pin));
+        changes.added.retain(|pin| !back.contains(pin));
+        Some(changes)
     }
 
     /// Forgets what is no longer good.
@@ -118,13 +133,15 @@ impl Pins {
         self.known.get(&pin)?.names.iter().max_by_key(|(_, until)| **until).map(|(name, _)| name.as_str())
     }
 
-    /// Makes room, unless all are of this very answer.
-    fn give_way(&mut self, changes: &mut Changes) -> bool {
-        let oldest = self.known.iter().min_by_key(|(_, pinned)| pinned.answer);
-        let Some((&pin, _)) = oldest.filter(|(_, pinned)| pinned.answer < self.answers) else { return false };
-        self.known.remove(&pin);
-        changes.removed.push(pin);
-        true
+    /// Makes room.
+    fn give_way(&mut self, changes: &mut Changes) {
+        let mut oldest: Vec<(u64, Pin)> =
+            self.known.iter().map(|(pin, pinned)| (pinned.answer, *pin)).collect();
+        oldest.sort_unstable();
+        for (_, pin) in oldest.into_iter().take(PINS_MAX / 4) {
+            self.known.remove(&pin);
+            changes.removed.push(pin);
+        }
     }
 }
 
@@ -149,7 +166,7 @@ mod tests {
         let (mut pins, now, policy) = (Pins::default(), Instant::now(), policy(&["a.org", "b.org"]));
         let minutes = |minutes| Duration::from_mins(minutes);
         let mut learn =
-            |name: &str, ttl, at| pins.learn(&policy, name, &[(pin(1, 0).address, ttl)], now + at);
+            |name: &str, ttl, at| pins.learn(&policy, name, &[(pin(1, 0).address, ttl)], now + at).unwrap();
         let both = [pin(1, 80), pin(1, 443)];
         assert_eq!(learn("a.org", minutes(2), minutes(0)).added, both);
         assert_eq!(
@@ -166,7 +183,7 @@ mod tests {
         let mut removed = pins.expire(now + minutes(3)).removed;
         removed.sort_unstable();
         assert_eq!(removed, both);
-        let mut learn = |ttl| pins.learn(&policy, "a.org", &[(pin(2, 0).address, ttl)], now);
+        let mut learn = |ttl| pins.learn(&policy, "a.org", &[(pin(2, 0).address, ttl)], now).unwrap();
         learn(Duration::ZERO);
         learn(Duration::MAX / 4);
         assert_eq!(pins.expire(now + Duration::from_hours(1)).removed.len(), 2);
@@ -192,13 +209,15 @@ mod tests {
         let (mut pins, now, policy) = (Pins::default(), Instant::now(), policy(&["*.a.org"]));
         for number in 0..3000_u32 {
             let address = Ipv4Addr::from_bits(0xc633_0000 + number);
-            let changes = pins.learn(&policy, "x.a.org", &[(address, Duration::ZERO)], now);
+            let changes = pins.learn(&policy, "x.a.org", &[(address, Duration::ZERO)], now).unwrap();
             assert_eq!((changes.added.len(), pins.all().len() <= PINS_MAX), (2, true));
         }
         for number in 0..100 {
             pins.learn(&policy, &format!("{number}.a.org"), &[(pin(1, 0).address, Duration::ZERO)], now);
         }
         assert!(pins.known[&pin(1, 80)].names.len() <= NAMES_MAX);
-        assert_eq!(pins.all().len(), PINS_MAX);
+        assert!(pins.all().len() > PINS_MAX / 2);
+        let many: Vec<_> = (0..65).map(|last| (Ipv4Addr::new(192, 0, 2, last), Duration::ZERO)).collect();
+        assert_eq!(pins.learn(&policy, "x.a.org", &many, now), None);
     }
 }

@@ -73,6 +73,9 @@ pub(super) fn chains() -> String {
   }}
   chain looked_into {{
     type nat hook prerouting priority dstnat; policy accept
+    ip daddr . meta l4proto . th dport @pins accept
+    ip daddr . meta l4proto . th dport @services accept
+    ip daddr . meta l4proto @open accept
     iifname "app0" ip saddr {guest} ip daddr . tcp dport @tls redirect to :{TLS_GATE}
     iifname "app0" ip saddr {guest} ip daddr . tcp dport @http redirect to :{HTTP_GATE}
   }}

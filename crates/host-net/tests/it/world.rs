@@ -169,6 +169,20 @@ fn tell_requests(mut stream: TcpStream) {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while stream.read_exact(&mut byte).is_ok() {
         head.push(byte[0]);
+        if head.ends_with(b"\r\n\r\n") && head.starts_with(b"GET /switch") {
+            let switched =
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+            stream.write_all(switched).unwrap();
+            let _ = std::io::copy(&mut &stream, &mut &stream);
+            return;
+        }
+        if head.ends_with(b"\r\n\r\n") && head.starts_with(b"GET /stream") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(b"more").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            return;
+        }
         if head.ends_with(b"\r\n\r\n") {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", head.len());
             // The client may be gone again.

@@ -8,10 +8,13 @@ use serde::Deserialize;
 
 use super::egress_policies::{POLICIES, RULES_MEMBER, Rules, configuration, told};
 use super::shapes::NAME;
-use super::{answering, conflict, now};
+use super::{answering, conflict, invalid, now};
 use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
+
+/// What `hearth run --egress` and the configuration call the managed connectors.
+const RESERVED: [&str; 4] = ["none", "internet", "NO_EGRESS", "INTERNET_EGRESS"];
 
 const SHAPE: &[Member] = &[required("name", &patterned(1, 64, NAME)), RULES_MEMBER];
 
@@ -31,6 +34,11 @@ struct Named {
 
 async fn run(context: &Context, call: Call) -> Outcome {
     let Named { name } = call.read()?;
+    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(invalid(format!(
+            "An egress policy cannot be named '{name}', which stands for a managed connector."
+        )));
+    }
     let rules = call.read::<Rules>()?.checked()?;
     let (arn, now) = (NetworkConnectorArn::new(&context.config.region, &call.caller().account), now());
     let connector = NetworkConnectorRecord {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hearth_host_net::Decision;
+use hearth_host_net::{Decision, Egress, Held};
 
 use super::{A, SUCCESS, goes_through, on_a_guest, policy, refused, resolve};
-use crate::world::{PORT, SITES, ask};
+use crate::world::{Guest, PORT, SITES, ask, eventually};
 
 /// The first message of a TLS client that asks for a name.
 fn hello(name: &str) -> Vec<u8> {
@@ -38,9 +38,11 @@ fn tls(address: Ipv4Addr, name: &str) -> Vec<u8> {
     stream.write_all(first).unwrap();
     thread::sleep(Duration::from_millis(20));
     stream.write_all(second).unwrap();
-    let mut answer = vec![0; hello.len()];
-    let length = stream.read(&mut answer).unwrap();
-    answer.truncate(length);
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while answer != DENIED && answer.len() < hello.len() && stream.read(&mut byte).unwrap() > 0 {
+        answer.push(byte[0]);
+    }
     assert_eq!(answer == hello, answer.starts_with(&[22]), "what was sent comes back as it was");
     answer
 }
@@ -96,6 +98,10 @@ fn a_shared_address_is_open_for_the_allowed_site_alone() {
                 assert!(status == 403 && sentence.contains("egress policy"), "{host}: {status} {sentence}");
             }
             assert_eq!(http(&mut stream, "http://evil.org/", "site.example.com").0, 403);
+            assert_eq!(http(&mut stream, "/", "site.example.com:80,evil.org").0, 403);
+            let (status, told) =
+                http(&mut stream, "/", "site.example.com\r\nConnection: Upgrade\r\nUpgrade: h2c");
+            assert!(status == 200 && !told.to_lowercase().contains("h2c"), "{told}");
             refused(ask(SITES[1], 443));
             refused(ask(Ipv4Addr::from(hearth_guest_protocol::message::APP_GATEWAY), 1022));
         });
@@ -131,5 +137,70 @@ fn a_site_that_is_no_longer_allowed_loses_its_connections() {
         let began = Instant::now();
         let over = stream.read(&mut [0; 5]);
         assert!(matches!(over, Ok(0) | Err(_)) && began.elapsed() < Duration::from_secs(1), "{over:?}");
+    });
+}
+
+/// A connection at port 80 on which this was asked for, and whose answer has begun.
+fn begun(target: &str, more: &str) -> TcpStream {
+    let mut stream = connect(SITES[0], PORT);
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: site.example.com\r\n{more}\r\n").unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    stream
+}
+
+/// Whether the connection ends within a second.
+fn ends(stream: &mut TcpStream) -> bool {
+    let began = Instant::now();
+    let mut buffer = [0; 4096];
+    while began.elapsed() < Duration::from_secs(1) {
+        if matches!(stream.read(&mut buffer), Ok(0) | Err(_)) {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn bodies_and_websockets_end_with_the_rule_and_with_the_network() {
+    const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let rules = r#"[{"domain": "site.example.com"}]"#;
+    on_a_guest(rules, move |net, guest, guard| async move {
+        let (mut body, mut socket) = guest.run(|| {
+            resolve("site.example.com", A);
+            (begun("/stream", ""), begun("/switch", WEBSOCKET))
+        });
+        goes_through(&mut socket).unwrap();
+        guard.set_policy(policy("[]")).unwrap();
+        assert!(ends(&mut body) && ends(&mut socket));
+
+        // What is copied ends with the network: the sites' end is closed at once.
+        let held = Held { policy: policy(rules), ..Held::default() };
+        let network = net.acquire(Egress::Policy(held)).await.unwrap();
+        let other = Guest::on(network.take_taps().unwrap());
+        let _socket = other.run(|| {
+            resolve("site.example.com", A);
+            begun("/switch", WEBSOCKET)
+        });
+        let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = sockets();
+        network.release().await;
+        eventually("the server has closed its two sockets, and more", || sockets() + 2 <= before);
+    });
+}
+
+#[test]
+fn a_range_stays_open_beside_a_domain_of_the_same_address() {
+    let rules = r#"[{"domain": "site.example.com"}, {"cidr": "9.9.9.9", "protocol": "tcp"}]"#;
+    on_a_guest(rules, |_, guest, _| async move {
+        guest.run(|| {
+            assert_ne!(tls(SITES[0], "other.example.com"), DENIED);
+            assert_eq!(resolve("site.example.com", A), (SUCCESS, 1));
+            assert_ne!(tls(SITES[0], "other.example.com"), DENIED);
+            assert_eq!(http(&mut connect(SITES[0], PORT), "/", "other.example.com").0, 200);
+        });
     });
 }
