@@ -17,7 +17,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// Version of the service model `lambda-microvms`; the first part of every path.
 const API_VERSION: &str = "/2025-09-09";
-/// The same of `lambda-core`.
+/// Version of the service model `lambda-core`, before the paths of its operations.
 const CORE_VERSION: &str = "/2026-04-04";
 /// First part of the paths of our extensions.
 const EXTENSION_VERSION: &str = "/hearth/2026-11-22";

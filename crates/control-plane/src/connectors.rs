@@ -11,7 +11,7 @@ use crate::config::{Context, DefaultEgress};
 
 const INGRESS: [&str; 4] = ["HTTP_INGRESS", "ALL_INGRESS", "SHELL_INGRESS", "NO_INGRESS"];
 /// `NO_EGRESS` is not of the service's.
-const EGRESS: [&str; 2] = ["INTERNET_EGRESS", "NO_EGRESS"];
+pub(crate) const EGRESS: [&str; 2] = ["INTERNET_EGRESS", "NO_EGRESS"];
 
 /// Ingress connectors of a microVM; HTTP_INGRESS when none is named.
 pub(crate) fn ingress(region: &str, wanted: Option<Vec<String>>) -> Result<Vec<String>, Error> {

@@ -169,7 +169,7 @@ impl<J: Judge> Asking<J> {
     async fn connect(&self) -> Result<SendRequest<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
         let stream = timeout(PATIENCE, self.judge.connect(self.to)).await??;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // An error is told to whoever waits for the response.
+        // The request that waits for a response gets the error too.
         let served = async move { drop(connection.with_upgrades().await) };
         self.begin(Beside::Server(Box::pin(served)))?;
         Ok(sender)

@@ -215,12 +215,12 @@ impl Ports {
         self.0.iter().any(|range| range.contains(&port))
     }
 
-    /// Each of them.
+    /// All ports, one by one.
     pub fn each(&self) -> impl Iterator<Item = u16> {
         self.0.iter().cloned().flatten()
     }
 
-    /// They, as ranges.
+    /// All ports, those in a row as a range.
     pub fn ranges(&self) -> &[RangeInclusive<u16>] {
         &self.0
     }

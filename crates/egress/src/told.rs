@@ -6,18 +6,16 @@ use hearth_api::egress::{ALLOWED, REFUSED};
 use hearth_api::{EgressDecision, Timestamp};
 use hearth_host_net::{Attempt, Decision, Kind};
 
-/// Numbers of protocols (RFC 790, RFC 792).
+/// Number of ICMP (RFC 792).
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 pub(crate) fn decision(made: Decision) -> EgressDecision {
     let Decision { attempt: Attempt { kind, name, address, port, allowed }, rule, why, first, last, count } =
         made;
     let protocol = match kind {
         Kind::Dns => "dns".to_owned(),
-        Kind::Flow(TCP) => "tcp".to_owned(),
-        Kind::Flow(UDP) => "udp".to_owned(),
+        Kind::TCP => "tcp".to_owned(),
+        Kind::UDP => "udp".to_owned(),
         Kind::Flow(ICMP) => "icmp".to_owned(),
         Kind::Flow(number) => format!("ip-{number}"),
     };
@@ -49,7 +47,7 @@ mod tests {
     #[test]
     fn a_refusal_says_why() {
         let address = Some(Ipv4Addr::new(192, 0, 2, 1));
-        let attempt = Attempt { kind: Kind::Flow(TCP), name: None, address, port: 22, allowed: false };
+        let attempt = Attempt { kind: Kind::TCP, name: None, address, port: 22, allowed: false };
         let made = Decision { attempt, rule: None, why: None, first: UNIX_EPOCH, last: UNIX_EPOCH, count: 2 };
         let told = decision(made.clone());
         assert_eq!((told.verdict.as_str(), told.protocol.as_str(), told.port), ("REFUSED", "tcp", Some(22)));

@@ -31,7 +31,7 @@ mod elements;
 mod gated;
 mod pins;
 
-pub use self::decisions::{Attempt, DECISIONS_MAX, Decision, Decisions, Kind};
+pub use self::decisions::{Attempt, Decision, Decisions, Kind};
 use self::pins::{Changes, Pin, Pins};
 
 /// Between two looks for pins that are no longer good.
@@ -39,8 +39,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of one reading of the flow log: the kernel sends up to a hundred packets at once.
 const LOG_BYTES: usize = 64 << 10;
 /// Numbers of protocols (RFC 790).
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 
 /// What the kernel and the DNS relay are told of a policy.
 pub struct Guard {

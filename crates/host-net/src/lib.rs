@@ -41,7 +41,7 @@ mod watch;
 
 pub use cidr::{Ipv4Cidr, ParseCidrError};
 pub use error::{Error, Result};
-pub use guard::{Attempt, DECISIONS_MAX, Decision, Decisions, Guard, Kind};
+pub use guard::{Attempt, Decision, Decisions, Guard, Kind};
 pub use host::{HostNet, HostNetConfig};
 pub use network::{Connector, Egress, Held, Network, Taps};
 pub use process::{RESOLVER_ADDRESS, admit_process, is_open_to_guests};

@@ -2,6 +2,7 @@
 //! leaves by the same way, and under the same rules, as what the tenant's guests send.
 
 use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
 use hearth_guest_protocol::message::RESOLVER;
 
@@ -15,8 +16,10 @@ pub const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(RESOLVER[0], RESOLVER[1], R
 /// Whether guests may reach the address: it is outside of the closed ranges, or in one that the
 /// operator has allowed.
 pub fn is_open_to_guests(address: Ipv4Addr, allowed: &[Ipv4Cidr]) -> bool {
-    let closed = |range: &str| range.trim().parse::<Ipv4Cidr>().is_ok_and(|range| range.contains(address));
-    allowed.iter().any(|range| range.contains(address)) || !CLOSED_RANGES.split(',').any(closed)
+    static CLOSED: LazyLock<Vec<Ipv4Cidr>> =
+        LazyLock::new(|| CLOSED_RANGES.split(',').filter_map(|range| range.trim().parse().ok()).collect());
+    let is_in = |ranges: &[Ipv4Cidr]| ranges.iter().any(|range| range.contains(address));
+    is_in(allowed) || !is_in(&CLOSED)
 }
 
 /// Lets processes of this user ask the DNS relay, and open connections to what is open to guests,

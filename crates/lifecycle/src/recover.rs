@@ -182,9 +182,7 @@ async fn look(registry: Arc<Registry>, record: MicrovmRecord) -> Option<Found> {
 /// Takes over a guest, held to what its connectors say now.
 async fn adopt(host: &Host, record: &MicrovmRecord) -> Result<Option<AdoptedGuest>, GuestError> {
     let (name, connectors) = (record.id.as_str(), &record.settings.egress_network_connectors);
-    let egress = host.egresses.resolve(name, connectors).await;
-    let egress = egress.map_err(|error| GuestError::Refused(chain(&error)))?;
-    let adopted = host.guests.adopt(name, &egress).await?;
+    let adopted = host.guests.adopt(name, &host.egress(record).await?).await?;
     if let Some(AdoptedGuest { guest, .. }) = &adopted {
         host.egresses.keep(name, connectors, guest).await;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hearth_egress::Egresses;
 use hearth_guest::guest::{self, Error as GuestError};
-use hearth_guest::{Guest, GuestFactory, GuestPlan, Limits, RootDisk};
+use hearth_guest::{Egress, Guest, GuestFactory, GuestPlan, Limits, RootDisk};
 use hearth_guest_protocol::chain;
 use hearth_records::{AppRecord, ImageVersionRecord, MicrovmRecord, NodeId, Origin, Reason, Size};
 use hearth_snapshots::{Lease, MicrovmFiles, Snapshots};
@@ -61,6 +61,13 @@ impl Host {
             Some(image) => Ok(image),
             None => self.snapshots.image(&record.image_arn, record.image_version),
         }
+    }
+
+    /// What its connectors let a microVM reach now.
+    pub(crate) async fn egress(&self, record: &MicrovmRecord) -> Result<Egress, GuestError> {
+        let connectors = &record.settings.egress_network_connectors;
+        let egress = self.egresses.resolve(record.id.as_str(), connectors).await;
+        egress.map_err(|error| GuestError::Refused(chain(&error)))
     }
 
     /// Restores the image's snapshot into a fresh clone. On failure nothing is left but the
@@ -158,8 +165,7 @@ impl Host {
         let app =
             version.app.as_ref().ok_or_else(|| GuestError::Refused("the image has no snapshot".into()))?;
         let (name, connectors) = (record.id.to_string(), &record.settings.egress_network_connectors);
-        let egress = self.egresses.resolve(&name, connectors).await;
-        let egress = egress.map_err(|error| GuestError::Refused(chain(&error)))?;
+        let egress = self.egress(record).await?;
         let plan = GuestPlan {
             name: name.clone(),
             vcpu_count: app.vcpu_count,

@@ -64,8 +64,8 @@ pub trait Node: Send + Sync + fmt::Debug + 'static {
     /// Holds the microVMs of an egress connector to it as it is now. Done when they are.
     async fn egress_changed(&self, connector: &NetworkConnectorArn);
 
-    /// What has been decided by the egress policy of a microVM that has not ended; `None` if it has
-    /// none.
+    /// What has been decided by the egress policy of a microVM that has not ended; `None` for one
+    /// without a policy.
     fn egress_decisions(&self, id: &MicrovmId) -> Option<EgressDecisions>;
 
     /// Whether the host name of the endpoint of this microVM, which has ended, begins with `label`.

@@ -90,6 +90,40 @@ impl ConnectorUpdate {
 }
 
 impl NetworkConnectorRecord {
+    /// A connector that is new, with its first version: what was asked for, and the service's role.
+    /// It has neither tags nor rules.
+    pub fn first(
+        arn: NetworkConnectorArn,
+        name: String,
+        (configuration, operator_role): (NetworkConnectorConfiguration, String),
+        now: Timestamp,
+        active_at: Timestamp,
+    ) -> Self {
+        let (created_at, gone_at) = (now, None);
+        let latest = NetworkConnectorVersionRecord {
+            arn: arn.clone(),
+            version: 1,
+            configuration,
+            operator_role,
+            created_at,
+            active_at,
+            gone_at,
+        };
+        Self {
+            arn,
+            generation: 0,
+            name,
+            tags: BTreeMap::new(),
+            modified_at: now,
+            active_at,
+            updated: None,
+            gone_at,
+            egress_rules: None,
+            latest_active: None,
+            latest,
+        }
+    }
+
     /// Its state at this time.
     pub fn state(&self, now: Timestamp) -> NetworkConnectorState {
         state(self.active_at, self.gone_at, now)

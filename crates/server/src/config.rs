@@ -144,7 +144,7 @@ pub(crate) struct NetworkConfig {
     pub(crate) pool_size: usize,
     /// What microVMs and images reach that name no egress connector.
     pub(crate) default_egress: String,
-    /// The same of some accounts.
+    /// What those of some accounts reach instead, by the number of the account.
     pub(crate) default_egress_by_account: BTreeMap<String, String>,
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 /// Decisions of one microVM that are kept, half of them refusals; of either kind, the one that was
 /// first made longest ago gives way.
-pub const DECISIONS_MAX: usize = 1024;
+const DECISIONS_MAX: usize = 1024;
 
 /// What was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,6 +31,13 @@ pub enum Kind {
     Dns,
     /// A flow of this protocol (its number in IP's header).
     Flow(u8),
+}
+
+impl Kind {
+    /// A flow of TCP.
+    pub const TCP: Self = Self::Flow(super::TCP);
+    /// A flow of UDP.
+    pub const UDP: Self = Self::Flow(super::UDP);
 }
 
 /// An attempt, and how often it was made.
@@ -57,8 +64,9 @@ pub struct Decisions(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     made: HashMap<Attempt, Decision>,
-    /// The same, in the order in which they were first made, refusals and what was allowed apart:
-    /// cheap attempts of the one kind leave the other in the log.
+    /// The keys of `made` in the order in which they were first made: first refusals, then what was
+    /// allowed. Each has its own limit, so that refusals, which cost a guest nothing, do not push
+    /// out what it has reached.
     order: [VecDeque<Attempt>; 2],
     lost: u64,
 }

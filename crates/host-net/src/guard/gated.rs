@@ -7,7 +7,7 @@ use hearth_egress_gate::{Judge, Kind as Gated};
 use hearth_egress_policy::{Way, domain};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Attempt, Guard, Kind, Pin, TCP};
+use super::{Attempt, Guard, Kind, Pin};
 
 fn way(kind: Gated) -> Way {
     match kind {
@@ -33,8 +33,7 @@ impl Judge for Guard {
             _ => None,
         };
         let name = normalised.or_else(|| name.map(|name| name.chars().take(256).collect()));
-        let attempt =
-            Attempt { kind: Kind::Flow(TCP), name, address: Some(*to.ip()), port: to.port(), allowed };
+        let attempt = Attempt { kind: Kind::TCP, name, address: Some(*to.ip()), port: to.port(), allowed };
         self.decisions.add(attempt, rule.filter(|_| allowed), why);
         allowed
     }

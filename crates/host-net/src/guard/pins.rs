@@ -11,7 +11,7 @@ use hearth_egress_policy::{Policy, Way};
 /// way.
 const PINS_MAX: usize = 4096;
 /// Addresses of one answer, and pins that they may become; an answer with more is refused.
-pub(super) const ADDRESSES_MAX: usize = 64;
+const ADDRESSES_MAX: usize = 64;
 const PINS_OF_ANSWER_MAX: usize = PINS_MAX / 4;
 /// Names of one pin; the one that would be good no more first gives way.
 const NAMES_MAX: usize = 32;

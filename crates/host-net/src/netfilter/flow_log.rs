@@ -10,6 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{FAMILY_HEADER, Messages, NLM_F_ACK, attributes, error_of, messages, open, receive};
+use crate::guard::{TCP, UDP};
 
 /// Subsystem, and types of its messages.
 const LOG: u16 = 4 << 8;
@@ -29,9 +30,6 @@ const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
 /// Bytes of a packet that are wanted: the longest IPv4 header, and the ports behind it.
 const PACKET_BYTES: u32 = 64;
-/// Numbers of protocols (RFC 790).
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// A packet of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! CreateNetworkConnector.
 
 use hearth_api::{CreateNetworkConnectorRequest, NetworkConnectorArn};
-use hearth_records::{InsertedNetworkConnector, NetworkConnectorRecord, NetworkConnectorVersionRecord};
+use hearth_records::{InsertedNetworkConnector, NetworkConnectorRecord};
 use hearth_service::shape::{Member, optional, patterned, required};
 use hearth_service::{Answer, Call, Effect, Operation, Outcome, Verb, to_json};
 
 use super::shapes::{CLIENT_TOKEN, CONFIGURATION, NAME, ROLE};
-use super::{CONNECTORS, answering, conflict, first_answer, invalid, now, requirements, settled, views};
+use super::{CONNECTORS, answering, first_answer, invalid, name_taken, now, requirements, settled, views};
 use crate::access::{Access, actor};
 use crate::capacity::quota_exceeded;
 use crate::config::Context;
@@ -43,27 +43,14 @@ async fn run(context: &Context, call: Call) -> Outcome {
     context.authorize_pass_role(&call, &operator_role, &arn.to_string())?;
 
     let now = now();
-    let connector = NetworkConnectorRecord {
-        arn: arn.clone(),
-        generation: 0,
-        name: request.name.clone(),
-        tags,
-        modified_at: now,
-        active_at: settled(now),
-        updated: None,
-        gone_at: None,
-        egress_rules: None,
-        latest_active: None,
-        latest: NetworkConnectorVersionRecord {
-            arn,
-            version: 1,
-            configuration,
-            operator_role,
-            created_at: now,
-            active_at: settled(now),
-            gone_at: None,
-        },
-    };
+    let first = NetworkConnectorRecord::first(
+        arn,
+        request.name.clone(),
+        (configuration, operator_role),
+        now,
+        settled(now),
+    );
+    let connector = NetworkConnectorRecord { tags, ..first };
     let answer = to_json(&views::description(&connector, &connector.latest, connector.state(now)));
     let token = client_token(&call.caller().account, NAMED, Some(token), &request, &answer);
     let inserted = context
@@ -73,10 +60,7 @@ async fn run(context: &Context, call: Call) -> Outcome {
         .await?;
     let answer = match inserted {
         InsertedNetworkConnector::Inserted => answer,
-        InsertedNetworkConnector::NameTaken => {
-            let message = format!("A network connector with the name '{}' already exists", connector.name);
-            return Err(conflict(message));
-        }
+        InsertedNetworkConnector::NameTaken => return Err(name_taken(&connector.name)),
         InsertedNetworkConnector::QuotaExceeded(quota) => {
             return Err(quota_exceeded(quota, &context.quotas()));
         }

@@ -36,7 +36,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// They, if they are a policy.
+    /// The rules, if they make a policy.
     pub(super) fn checked(self) -> Result<Vec<RuleText>, Error> {
         match Policy::parse(&self.rules) {
             Ok(_) => Ok(self.rules),

@@ -64,6 +64,11 @@ fn conflict(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::ResourceConflict, message)
 }
 
+/// What a new connector is told whose name the account has used.
+fn name_taken(name: &str) -> Error {
+    conflict(format!("A network connector with the name '{name}' already exists"))
+}
+
 /// `None`: go on. `Some`: give this answer again.
 fn first_answer(claim: TokenClaim) -> Result<Option<String>, Error> {
     replay(claim).map_err(|error| invalid(error.message))
